@@ -1,0 +1,60 @@
+"""What an explainer returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Where a model looked; behaves as a numpy array of its values.
+
+    Attributes:
+        values: float32 (N, H, W), or (N, T) per token; each row scaled to [0, 1], empty rows 0.
+        raw: the unscaled attribution, at the resolution the method works in.
+        empty: bool (N,), rows with nothing positive: such a map explains nothing.
+        layer: the layer that was explained, by its name in the model.
+        targets: int64 (N,), the class each row explains.
+        spans: for text, the (start, end) characters of each token; None for images.
+    """
+
+    values: Tensor
+    raw: Tensor
+    empty: Tensor
+    layer: str
+    targets: Tensor
+    spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array: np.ndarray[Any, Any] = self.values.cpu().numpy()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a record keeps of it: everything but the arrays."""
+        return {
+            "n": len(self),
+            "shape": list(self.values.shape),
+            "layer": self.layer,
+            "empty": int(self.empty.sum()),
+        }
+
+    def plot(self, images: Tensor | None = None, columns: int = 8) -> Any:
+        """Return a matplotlib figure of the first maps, over `images` (N, C, H, W) if given."""
+        from assay.report.figures import maps
+
+        shown = None if images is None else images[: 2 * columns].cpu().numpy()
+        return maps(self.values[: 2 * columns].cpu().numpy(), shown, columns=columns)
+
+    def _repr_html_(self) -> str:
+        from assay.report.figures import inline_svg
+
+        return inline_svg(self.plot())

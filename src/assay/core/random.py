@@ -1,0 +1,118 @@
+"""Randomness that is passed, never ambient.
+
+A `Stream` is a seed and a path of names. What it draws for row `i` depends on the stream, on the
+row's own index and on nothing else: not on the batch the row sits in, nor on how many rows there
+are, nor on the device. Per-row numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast
+splittable pseudorandom number generators"), one generator per row, computed for all rows at once
+in int64 arithmetic, which wraps the same way on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # the odd constant of SplitMix64, as a signed int64
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A named source of random numbers: `Stream(seed).child("train", "order", epoch)`."""
+
+    seed: int
+    path: tuple[str | int, ...] = ()
+
+    def child(self, *names: str | int) -> Stream:
+        """Return the stream below this one; different names give independent streams."""
+        return Stream(self.seed, self.path + names)
+
+    def integer(self) -> int:
+        """Return this stream's 63-bit integer, for seeding a library's own generator."""
+        text = repr((self.seed, self.path)).encode()
+        return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+    def numpy(self) -> np.random.Generator:
+        """Return a fresh numpy generator; calling it again starts over."""
+        return np.random.default_rng(self.integer())
+
+    def torch(self, device: torch.device | str = "cpu") -> torch.Generator:
+        """Return a fresh torch generator; calling it again starts over."""
+        return torch.Generator(device=device).manual_seed(self.integer())
+
+    def rows(self, ids: Tensor | Sequence[int]) -> Rows:
+        """Return one generator per row; `ids` are the rows' indices in their data set, (N,)."""
+        index = torch.as_tensor(ids, dtype=torch.int64)
+        start = _mix(index * _GAMMA + self.integer())
+        return Rows(start, torch.zeros_like(start))
+
+
+class Rows:
+    """One random generator per row of a batch. Indexing keeps the rows' own states."""
+
+    def __init__(self, state: Tensor, drawn: Tensor) -> None:
+        self._state = state
+        self._drawn = drawn  # how many numbers each row has used
+
+    def __len__(self) -> int:
+        return len(self._state)
+
+    def __getitem__(self, keep: Tensor) -> Rows:
+        """Return the generators of the rows that `keep` (a mask or indices) selects."""
+        keep = keep.to(self._state.device)
+        return Rows(self._state[keep], self._drawn[keep])
+
+    def to(self, device: torch.device | str) -> Rows:
+        """Return the same generators on `device`: they draw the same numbers there."""
+        return Rows(self._state.to(device), self._drawn.to(device))
+
+    def repeat(self, times: int) -> Rows:
+        """Return `times` independent generators per row, grouped by row: (N * times,)."""
+        children = torch.arange(1, times + 1, device=self._state.device, dtype=torch.int64)
+        state = _mix(_mix(self._state + self._drawn)[:, None] ^ (children * _MIX_1)).flatten()
+        self._drawn = self._drawn + 1
+        return Rows(state, torch.zeros_like(state))
+
+    def _bits(self, count: int) -> Tensor:
+        """Return the next `count` 64-bit numbers of every row, (N, count) int64."""
+        steps = torch.arange(1, count + 1, device=self._state.device, dtype=torch.int64)
+        position = self._drawn[:, None] + steps
+        self._drawn = self._drawn + count
+        return _mix(position.mul_(_GAMMA).add_(self._state[:, None]))
+
+    def uniform(
+        self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0
+    ) -> Tensor:
+        """Draw from [low, high): float32 (N, *shape)."""
+        bits = self._bits(math.prod(shape))
+        unit = ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24)
+        return unit.mul_(high - low).add_(low).view(len(self), *shape)
+
+    def normal(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draw from the standard normal (Box & Muller 1958): float32 (N, *shape)."""
+        count = math.prod(shape)
+        half = (count + 1) // 2
+        unit = self.uniform((2, half))
+        radius = torch.sqrt(-2.0 * torch.log1p(-unit[:, 0]))
+        angle = 2.0 * math.pi * unit[:, 1]
+        both = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
+        return both[:, :count].reshape(len(self), *shape)
+
+    def integers(self, high: int, shape: Sequence[int] = ()) -> Tensor:
+        """Draw whole numbers from 0 to high - 1: int64 (N, *shape); `high` below 2**31."""
+        bits = (self._bits(math.prod(shape)) >> 32) & 0xFFFFFFFF
+        return ((bits * high) >> 32).view(len(self), *shape)
+
+
+def _mix(z: Tensor) -> Tensor:
+    """The finaliser of SplitMix64; a shift of a signed int64 is made logical by a mask."""
+    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX_1
+    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * _MIX_2
+    return z ^ ((z >> 31) & 0x1FFFFFFFF)

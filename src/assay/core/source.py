@@ -1,0 +1,63 @@
+"""Sources: what a data set is to everything that reads one.
+
+A tensor in memory is one case; a memory map, or shards that do not fit in memory, are others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Examples in a fixed order. `ids` are stable: they key the random draws of each example."""
+
+    @property
+    def length(self) -> int | None:
+        """How many examples there are; None where only a full pass would tell."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the content: equal fingerprints mean equal examples in equal order."""
+        ...
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Any, Tensor]]:
+        """Yield (ids (B,) int64, x: float32 (B, C, H, W) in [0, 1] or a list of str, y (B,))."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """A source held in memory: `x` float32 (N, C, H, W) in [0, 1], `y` int64 (N,) or None."""
+
+    x: Tensor
+    y: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    _cache: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def length(self) -> int:
+        return len(self.x)
+
+    @property
+    def fingerprint(self) -> str:
+        if "fingerprint" not in self._cache:
+            sha = hashlib.sha256(str((tuple(self.x.shape), self.x.dtype)).encode())
+            for part in (self.x, self.y):
+                if part is not None:
+                    sha.update(part.detach().cpu().contiguous().numpy().tobytes())
+            self._cache["fingerprint"] = sha.hexdigest()
+        return self._cache["fingerprint"]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        y = self.y if self.y is not None else torch.full((len(self.x),), -1)
+        for start in range(0, len(self.x), size):
+            ids = torch.arange(start, min(start + size, len(self.x)))
+            yield ids, self.x[start : start + size], y[start : start + size]

@@ -1,0 +1,169 @@
+"""What an attacker may do, in pixel units of [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import torch
+from pydantic import field_validator
+from torch import Tensor
+
+from assay.config import Config, Number
+from assay.core.random import Rows
+
+X = TypeVar("X", contravariant=True)
+Norm = Literal["linf", "l2", "l1", "l0"]
+
+TOLERANCE = 1e-6
+
+
+@runtime_checkable
+class Threat(Protocol[X]):
+    """What an attacker may do to an input."""
+
+    def contains(self, x: X, adv: X) -> Tensor:
+        """Return which rows of `adv` the attacker may reach from `x`: bool (N,)."""
+        ...
+
+    def distance(self, x: X, adv: X) -> Tensor:
+        """Return how far each row was moved, in the threat's own unit: float32 (N,)."""
+        ...
+
+
+class NormBall(Config):
+    """All images within `eps` of the original in a norm, and inside [0, 1].
+
+    `linf`, `l2` and `l1` measure the difference over all channels and pixels. `l0` counts pixels:
+    a pixel counts once, whichever of its channels changed (Su et al. 2019, one-pixel attack).
+    """
+
+    norm: Norm = "linf"
+    """The norm: linf, l2, l1, or l0 (number of pixels changed)."""
+    eps: Number = 8 / 255
+    """The radius: pixel units of [0, 1] for linf, l2 and l1; a number of pixels for l0."""
+
+    @field_validator("eps")
+    @classmethod
+    def _positive(cls, eps: float) -> float:
+        if eps < 0:
+            raise ValueError("eps is a radius and cannot be negative")
+        return eps
+
+    def model_post_init(self, _: Any) -> None:
+        if self.norm == "linf" and self.eps > 1:
+            raise ValueError(
+                f"eps = {self.eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], "
+                f"so write {self.eps:g}/255 if you meant grey levels"
+            )
+
+    def distance(self, x: Tensor, adv: Tensor) -> Tensor:
+        """Return the norm of `adv - x` per row: float32 (N,), from (N, C, H, W) each."""
+        delta = (adv - x).float()
+        flat = delta.flatten(1)
+        if self.norm == "linf":
+            return flat.abs().amax(1)
+        if self.norm == "l2":
+            return torch.linalg.vector_norm(flat.double(), dim=1).float()
+        if self.norm == "l1":
+            return flat.double().abs().sum(1).float()
+        return (delta != 0).any(1).flatten(1).sum(1).float()
+
+    def contains(self, x: Tensor, adv: Tensor) -> Tensor:
+        """Return which rows lie in the ball and in [0, 1], to 1e-6 (relative for eps > 1)."""
+        slack = TOLERANCE * max(1.0, self.eps)
+        flat = adv.flatten(1)
+        inside = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
+        return inside & (self.distance(x, adv) <= self.eps + slack) & flat.isfinite().all(1)
+
+    def project(self, x: Tensor, adv: Tensor) -> Tensor:
+        """Return the point of the ball around `x`, and of [0, 1], for each row of `adv`.
+
+        Linf is exact. For L2 and L1 the point is projected on the ball and then clipped to
+        [0, 1], as Madry et al. 2018 do; since `x` lies in [0, 1], clipping brings every
+        coordinate nearer to `x`, so the result stays in the ball. L1 follows Duchi et al. 2008.
+        L0 keeps the `eps` pixels that were moved furthest (in L2 over channels).
+        """
+        if self.norm == "linf":
+            return torch.minimum(torch.maximum(adv, x - self.eps), x + self.eps).clamp_(0, 1)
+        delta = adv - x
+        if self.norm == "l2":
+            length = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp_min(1e-12)
+            delta = delta * per_row((self.eps / length).clamp_max(1.0), delta)
+        elif self.norm == "l1":
+            delta = _project_l1(delta, self.eps)
+        else:
+            delta = _keep_pixels(delta, int(self.eps))
+        return (x + delta).clamp_(0, 1)
+
+    def random_start(self, x: Tensor, rng: Rows) -> Tensor:
+        """Return a random point of the ball for each row: uniform in linf, l2 and l1.
+
+        L2 and L1 points are uniform in the ball before clipping to [0, 1] (L1: Barthe et al.
+        2005, exponential spacings). L0 redraws `eps` random pixels uniformly in [0, 1].
+        """
+        shape, size = tuple(x.shape[1:]), math.prod(x.shape[1:])
+        if self.norm == "linf":
+            return (x + rng.uniform(shape, -self.eps, self.eps)).clamp_(0, 1)
+        if self.norm == "l2":
+            direction = rng.normal(shape)
+            length = torch.linalg.vector_norm(direction.flatten(1), dim=1).clamp_min(1e-12)
+            radius = self.eps * rng.uniform() ** (1.0 / size)
+            return (x + direction * per_row(radius / length, x)).clamp_(0, 1)
+        if self.norm == "l1":
+            spacing = -torch.log1p(-rng.uniform(shape))
+            sign = torch.where(rng.uniform(shape) < 0.5, -1.0, 1.0)
+            rest = -torch.log1p(-rng.uniform())
+            total = spacing.flatten(1).sum(1) + rest
+            return (x + sign * spacing * per_row(self.eps / total, x)).clamp_(0, 1)
+        rank = rng.uniform(shape[1:]).flatten(1)
+        chosen = torch.zeros_like(rank, dtype=torch.bool)
+        count = min(int(self.eps), rank.shape[1])
+        chosen.scatter_(1, rank.topk(count, dim=1).indices, True)
+        return torch.where(chosen.view(len(x), 1, *shape[1:]), rng.uniform(shape), x)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """Return the step of length 1 in the norm along which a linear loss rises most.
+
+        Linf: the sign. L2: the gradient over its length. L1: the largest coordinate alone.
+        L0: the one pixel with the largest gradient, moved by the sign. Zero gradients give zero.
+        """
+        if self.norm == "linf":
+            return gradient.sign()
+        flat = gradient.flatten(1)
+        if self.norm == "l2":
+            length = torch.linalg.vector_norm(flat, dim=1).clamp_min(1e-12)
+            return gradient * per_row(1.0 / length, gradient)
+        if self.norm == "l1":
+            best = flat.abs().argmax(1, keepdim=True)
+            step = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign())
+            return step.view_as(gradient)
+        return _keep_pixels(gradient, 1).sign()
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """Return (N,) values shaped (N, 1, ..., 1), to multiply the rows of `like`."""
+    return values.view(-1, *[1] * (like.ndim - 1))
+
+
+def _project_l1(delta: Tensor, eps: float) -> Tensor:
+    """Project rows on the L1 ball (Duchi et al. 2008, "Efficient projections onto the l1-ball")."""
+    flat = delta.flatten(1)
+    size = flat.abs()
+    if eps == 0:
+        return torch.zeros_like(delta)
+    ordered = size.sort(dim=1, descending=True).values
+    excess = ordered.double().cumsum(1) - eps
+    count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    active = (ordered * count > excess).sum(1).clamp_min(1)
+    theta = excess.gather(1, active[:, None] - 1) / active[:, None]
+    shrunk = flat.sign() * (size - theta.clamp_min(0).to(size.dtype)).clamp_min(0)
+    return shrunk.view_as(delta)
+
+
+def _keep_pixels(delta: Tensor, count: int) -> Tensor:
+    """Zero all but the `count` pixels (of (N, C, H, W)) with the largest L2 over channels."""
+    size = delta.pow(2).sum(1).flatten(1)
+    keep = torch.zeros_like(size, dtype=torch.bool)
+    keep.scatter_(1, size.topk(min(count, size.shape[1]), dim=1).indices, True)
+    return delta * keep.view(len(delta), 1, *delta.shape[2:])

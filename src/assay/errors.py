@@ -1,0 +1,28 @@
+"""What the user is told when the input is wrong: what was wrong, what was seen, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AssayError(Exception):
+    """A mistake in what was asked. The command prints it as one line and exits with code 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """Return the name in `known` that `word` was most likely meant to be, or None."""
+    matches = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown(kind: str, seen: str, known: Iterable[str]) -> AssayError:
+    """Return the error for a name that nothing answers to; it names the nearest known one.
+
+    >>> str(unknown("study", "skp", ["skip", "attacks"]))
+    "unknown study 'skp': did you mean 'skip'? Known: attacks, skip"
+    """
+    names = sorted(known)
+    guess = nearest(seen, names)
+    hint = f": did you mean {guess!r}?" if guess else "."
+    return AssayError(f"unknown {kind} {seen!r}{hint} Known: {', '.join(names) or 'none'}")
