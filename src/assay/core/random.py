@@ -87,9 +87,7 @@ class Rows:
         self._drawn = self._drawn + count
         return _mix(position.mul_(_GAMMA).add_(self._state[:, None]))
 
-    def uniform(
-        self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0
-    ) -> Tensor:
+    def uniform(self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draw from [low, high): float32 (N, *shape)."""
         bits = self._bits(math.prod(shape))
         unit = ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24)

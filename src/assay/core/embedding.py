@@ -1,0 +1,128 @@
+"""One pass over a source, shared by everything that scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.oracle import Encoded
+from assay.core.source import Source
+from assay.errors import AssayError, unknown
+
+if TYPE_CHECKING:
+    from assay.core.classifier import Classifier
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What a model made of a source.
+
+    Attributes:
+        logits: float32 (N, K).
+        features: float32 (N, D), what the last linear layer reads; None without such a layer.
+        layers: further outputs by module name, float32 (N, D_l), averaged over space.
+        head: the last linear layer itself; None without one.
+        y: labels int64 (N,), or None where the source has none.
+        source: where the rows came from, for detectors that need the inputs again.
+        oracle: the model that was asked.
+    """
+
+    logits: Tensor
+    features: Tensor | None
+    layers: Mapping[str, Tensor] = field(default_factory=dict)
+    head: nn.Linear | None = None
+    y: Tensor | None = None
+    source: Source | None = None
+    oracle: Classifier | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The softmax of the logits: float32 (N, K)."""
+        return self.logits.softmax(1)
+
+    @property
+    def predictions(self) -> Tensor:
+        """The class with the largest logit: int64 (N,)."""
+        return self.logits.argmax(1)
+
+
+def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ()) -> Embedding:
+    """Run `source` through the classifier once and keep features, logits and named layers.
+
+    Raises:
+        AssayError: for a layer that does not exist (the nearest name is given) or an empty source.
+    """
+    modules = dict(classifier.model.named_modules())
+    for name in layers:
+        if name not in modules:
+            raise unknown("layer", name, [known for known in modules if known])
+    seen: dict[str, Tensor] = {}
+    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+    hooks: list[Any] = []
+
+    def keep(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            seen[name] = output.detach().float().flatten(2).mean(2) if output.ndim > 2 else output
+
+        return hook
+
+    def watch(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        calls.append((module, inputs[0].detach(), output.detach()))
+
+    logits: list[Tensor] = []
+    features: list[Tensor] = []
+    kept: dict[str, list[Tensor]] = {name: [] for name in layers}
+    ys: list[Tensor] = []
+    head: nn.Linear | None = None
+    with classifier.borrowed(), torch.no_grad():
+        try:
+            hooks += [modules[name].register_forward_hook(keep(name)) for name in layers]
+            hooks += [
+                module.register_forward_hook(watch)
+                for module in modules.values()
+                if isinstance(module, nn.Linear)
+            ]
+            size = classifier.batch_size or 256
+            for _, x, y in source.batches(size):
+                calls.clear()
+                out = classifier.logits(Encoded(x))
+                head, read = _head(calls, out, classifier)
+                logits.append(out.cpu())
+                ys.append(y)
+                if read is not None:
+                    features.append(read.float().flatten(1).cpu())
+                for name in layers:
+                    kept[name].append(seen[name].cpu())
+        finally:
+            for hook in hooks:
+                hook.remove()
+    if not logits:
+        raise AssayError("there is nothing to embed: the source is empty")
+    y = torch.cat(ys)
+    return Embedding(
+        logits=torch.cat(logits),
+        features=torch.cat(features) if head is not None else None,
+        layers={name: torch.cat(parts) for name, parts in kept.items()},
+        head=head,
+        y=None if bool((y < 0).all()) else y,
+        source=source,
+        oracle=classifier,
+    )
+
+
+def _head(
+    calls: list[tuple[nn.Linear, Tensor, Tensor]], logits: Tensor, classifier: Classifier
+) -> tuple[nn.Linear | None, Tensor | None]:
+    """Return the linear layer whose output is the model's, and what it read."""
+    if calls:
+        module, read, output = calls[-1]
+        if output.shape == logits.shape and torch.equal(classifier.as_logits(output), logits):
+            return module, read
+    return None, None

@@ -1,0 +1,186 @@
+"""The fast copy of a classifier: what screens, while the original decides.
+
+Eval mode, frozen parameters, batch norm folded into the convolutions before it (torch.fx),
+channels_last, and bfloat16 on request. The copy is checked against the original on a few images,
+logits and input gradients both; where it cannot be made or differs, the original serves.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.classifier import Classifier, borrowed
+from assay.core.oracle import Access, Encoded, gradient
+
+Precision = Literal["float32", "bfloat16"]
+
+CHECKED_ROWS = 16
+
+
+@dataclass(frozen=True)
+class FastReport:
+    """How the fast copy was made, or why there is none."""
+
+    used: bool
+    precision: Precision
+    folded: int
+    """Batch norms folded into a convolution."""
+    difference: float
+    """Largest difference of a logit on the checked rows, over the spread of the logits."""
+    why: str
+    """Why the original serves instead; empty when the copy is used."""
+
+
+class FastCopy:
+    """A classifier's stand-in for gradients and screening queries; same classes, same inputs."""
+
+    def __init__(self, original: Classifier, model: nn.Module, precision: Precision) -> None:
+        self.original = original
+        self.model = model
+        self.precision = precision
+        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self._queries = 0
+        device = original.device
+        std = torch.ones(1) if original.std is None else original.std
+        mean = torch.zeros(1) if original.mean is None else original.mean
+        self._scale = (1.0 / std).view(1, -1, 1, 1).to(device)
+        self._shift = (-mean / std).view(1, -1, 1, 1).to(device)
+        self._normalises = original.mean is not None or original.std is not None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.original.classes
+
+    @property
+    def access(self) -> Access:
+        return "gradient"
+
+    @property
+    def queries(self) -> int:
+        return self._queries
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return logits float32 (N, K); these screen, and do not decide."""
+        with torch.no_grad():
+            rows = self.original.rows_per_batch(x)
+            return torch.cat([self.logits(Encoded(part)) for part in x.split(rows)])
+
+    def encode(self, x: Tensor) -> Encoded:
+        return Encoded(x)
+
+    def logits(self, e: Encoded) -> Tensor:
+        self._queries += len(e.values)
+        x = e.values.to(self._scale.device)
+        if self.original.preprocess is not None:
+            x = self.original.preprocess(x)
+        if self._normalises:
+            x = torch.addcmul(self._shift, x, self._scale)
+        output = self.model(x.to(self._dtype, memory_format=torch.channels_last))
+        return self.original.as_logits(getattr(output, "logits", output))
+
+
+def fast_copy(
+    classifier: Classifier, x: Tensor, precision: Precision = "float32"
+) -> tuple[FastCopy | Classifier, FastReport]:
+    """Return a checked fast copy, or the classifier itself, and a report of which and why.
+
+    Args:
+        classifier: the original; it is not changed.
+        x: images float32 (N, C, H, W) in [0, 1] to check on; the first 16 are used.
+        precision: "bfloat16" halves the traffic; worth it on processors that have it.
+    """
+    rows = x[:CHECKED_ROWS]
+    with borrowed(classifier.model):
+        try:
+            model, folded = _prepare(classifier.model, precision)
+        except Exception as error:  # whatever a user's module may raise when copied
+            why = f"the model cannot be copied: {type(error).__name__}: {error}"
+            return classifier, FastReport(False, precision, 0, float("nan"), _one_line(why))
+        candidate = FastCopy(classifier, model, precision)
+        try:
+            difference, why = _compare(classifier, candidate, rows)
+        except Exception as error:
+            difference, why = float("nan"), f"the copy fails: {type(error).__name__}: {error}"
+    candidate._queries = 0
+    if why:
+        return classifier, FastReport(False, precision, folded, difference, _one_line(why))
+    return candidate, FastReport(True, precision, folded, difference, "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def _prepare(model: nn.Module, precision: Precision) -> tuple[nn.Module, int]:
+    """Return the frozen, folded, channels_last copy and the number of folded batch norms."""
+    made = copy.deepcopy(model).eval().requires_grad_(False)
+    made, folded = _fold(made)
+    made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return made.to(torch.bfloat16) if precision == "bfloat16" else made, folded
+
+
+def _fold(model: nn.Module) -> tuple[nn.Module, int]:
+    """Fold each batch norm into the convolution that alone feeds it; untraceable models stay."""
+    from torch.fx import symbolic_trace
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    try:
+        traced = symbolic_trace(model)
+    except Exception:  # data-dependent control flow and the like: nothing is folded
+        return model, 0
+    modules: dict[str, nn.Module] = dict(traced.named_modules())
+    calls: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            calls[node.target] = calls.get(node.target, 0) + 1
+    folded = 0
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        source: Any = node.args[0]
+        if source.op != "call_module" or not isinstance(modules[source.target], nn.Conv2d):
+            continue
+        alone = len(source.users) == 1 and calls[node.target] == calls[source.target] == 1
+        norm, conv = modules[node.target], modules[source.target]
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(conv, nn.Conv2d)
+        if not alone or norm.running_mean is None:
+            continue
+        traced.set_submodule(source.target, fuse_conv_bn_eval(conv, norm))
+        node.replace_all_uses_with(source)
+        traced.graph.erase_node(node)
+        folded += 1
+    if not folded:
+        return model, 0
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced.requires_grad_(False), folded
+
+
+def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[float, str]:
+    """Return the relative difference of the logits, and what is wrong ("" when nothing is)."""
+    loose = candidate.precision == "bfloat16"
+    y = classifier.query(x).argmax(1)
+    loss = _cross_entropy
+    expected, slope = gradient(classifier, x, y.to(classifier.device), loss)
+    seen, fast_slope = gradient(candidate, x, y.to(classifier.device), loss)
+    spread = float(expected.std().clamp_min(1e-6))
+    difference = float((expected - seen).abs().max()) / spread
+    allowed = 0.25 if loose else 1e-3
+    if not difference <= allowed:
+        return difference, f"its logits differ by {difference:.3g} of their spread"
+    cosine = float(F.cosine_similarity(slope.flatten(), fast_slope.flatten(), dim=0))
+    vanished = float(slope.abs().max()) == 0
+    if not vanished and not cosine >= (0.9 if loose else 0.999):
+        return difference, f"its input gradients differ (cosine {cosine:.4f})"
+    return difference, ""
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return F.cross_entropy(logits, y, reduction="none")

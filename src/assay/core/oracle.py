@@ -1,0 +1,89 @@
+"""What may be asked of a model: the contracts that attacks, detectors and explainers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+X = TypeVar("X", contravariant=True)
+
+Access = Literal["labels", "scores", "logits", "gradient"]
+"""What an oracle answers: a label; probabilities; logits; logits that can be differentiated."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, K), y (N,)) → (N,), one loss per row; attackers make it rise."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What gradients are taken by.
+
+    Attributes:
+        values: pixels (N, C, H, W) in [0, 1], or token embeddings (N, T, D).
+        mask: bool (N, T), true where there is a token; None for images.
+        spans: per row, the (start, end) characters of each token; None for images.
+    """
+
+    values: Tensor
+    mask: Tensor | None = None
+    spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
+
+
+@runtime_checkable
+class Oracle(Protocol[X]):
+    """A model that can be asked, and no more. X: Tensor (N, C, H, W) in [0, 1], or list[str]."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the outputs."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """What `query` answers, and whether gradients can be had."""
+        ...
+
+    @property
+    def queries(self) -> int:
+        """How many rows have been evaluated since the oracle was made."""
+        ...
+
+    def query(self, x: X) -> Tensor:
+        """Answer for every row: labels int64 (N,), or scores or logits float32 (N, K)."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Oracle[X], Protocol):
+    """An oracle with gradients; a `Classifier` is one."""
+
+    def encode(self, x: X) -> Encoded:
+        """Return what gradients are taken by."""
+        ...
+
+    def logits(self, e: Encoded) -> Tensor:
+        """Return logits float32 (N, K), differentiable with respect to `e.values`."""
+        ...
+
+
+def labels(answer: Tensor) -> Tensor:
+    """Return the labels int64 (N,) in an oracle's answer, whatever its access."""
+    return answer if answer.ndim == 1 else answer.argmax(1)
+
+
+def gradient(
+    model: Differentiable[Tensor], x: Tensor, y: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return (logits (N, K), d loss / d x (N, C, H, W)) in one forward and backward pass.
+
+    Gradients of the parameters are neither computed nor touched.
+    """
+    with torch.enable_grad():
+        values = x.detach().requires_grad_(True)
+        logits = model.logits(Encoded(values))
+        (slope,) = torch.autograd.grad(loss(logits, y).sum(), values)
+    return logits.detach(), slope

@@ -1,0 +1,72 @@
+"""Trials: what a study is made of, and their addresses. Never imports torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from assay.config import Config, digest
+
+
+class Trial(Config):
+    """One unit of work: a pure function of its address.
+
+    The address covers everything here but `label`, and the torch version.
+    """
+
+    task: str
+    """The function that does it, as "module:function"."""
+    config: dict[str, Any]
+    """Its settings as JSON: every default written, every `auto` resolved."""
+    seed: int = 0
+    """Seed of all of the trial's random streams."""
+    needs: tuple[Trial, ...] = ()
+    """Trials whose results it reads."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Fingerprint of each data set it reads, by name."""
+    versions: dict[str, int] = Field(default_factory=dict)
+    """VERSION of each component it uses, by class name."""
+    device: str = "cpu"
+    """Class of device: cpu, cuda or mps."""
+    threads: int = 1
+    """Threads it computes with; part of the address, since sums depend on it."""
+    label: str = ""
+    """What people call it; not part of the address."""
+
+    @cached_property
+    def material(self) -> dict[str, Any]:
+        """What the address is the digest of; `assay why` compares these."""
+        return {
+            "task": self.task,
+            "config": self.config,
+            "seed": self.seed,
+            "needs": [need.address for need in self.needs],
+            "data": self.data,
+            "versions": self.versions,
+            "device": self.device,
+            "threads": self.threads,
+            "torch": importlib.metadata.version("torch"),
+        }
+
+    @cached_property
+    def address(self) -> str:
+        """The SHA-256 of `material`, 64 hexadecimal digits; its first 12 name the folder."""
+        return digest(self.material)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task returns.
+
+    `metrics` (JSON) becomes metrics.json and `arrays` arrays.npz; both must be byte-identical
+    whenever the same trial is run. Times and memory are not metrics: the record keeps them.
+    """
+
+    metrics: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
