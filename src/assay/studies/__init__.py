@@ -1,0 +1,46 @@
+"""The studies: experiments as code that answers a question. Imports nothing until one is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from assay.errors import unknown
+
+if TYPE_CHECKING:
+    from assay.studies.base import Study
+
+BUILT_IN = {
+    "skip": ("assay.studies.skip:Skip", "Do skip connections undo the degradation by depth?"),
+}
+GROUP = "assay.studies"
+
+
+def names() -> list[str]:
+    """Return the names of all studies, ours and those of installed packages."""
+    return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
+
+
+def questions() -> dict[str, str]:
+    """Return each study's name and question; only out-of-tree ones are imported for it."""
+    return {
+        name: BUILT_IN[name][1] if name in BUILT_IN else load(name).QUESTION for name in names()
+    }
+
+
+def load(name: str) -> type[Study]:
+    """Return the class of a study.
+
+    Raises:
+        AssayError: for a name that is not there; it gives the nearest one.
+    """
+    if name in BUILT_IN:
+        module, attribute = BUILT_IN[name][0].split(":")
+        found: type[Study] = getattr(importlib.import_module(module), attribute)
+        return found
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            found = point.load()
+            return found
+    raise unknown("study", name, names())

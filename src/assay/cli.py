@@ -1,0 +1,67 @@
+"""The `assay` command. Subcommands are named by import path and loaded when they are called."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from assay.errors import AssayError
+
+WRONG_INPUT, POLICY_FAILED, INTERRUPTED = 2, 1, 130
+
+FLAGS = Parameter(negative="", consume_multiple=True, show_env_var=False)
+
+
+def version() -> str:
+    from assay import __version__
+
+    return __version__
+
+
+app = App(
+    name="assay",
+    help="Put a neural network to the test, and say how far each answer can be trusted.",
+    version=version,
+    default_parameter=FLAGS,
+    result_action="return_value",
+)
+app.command("assay.commands.audit:audit", name="audit", help="Audit a model on a data set.")
+app.command("assay.commands.run:run", name="run", help="Run a study: assay run STUDY --help.")
+app.command("assay.commands.demo:demo", name="demo", help="Train and audit a small network.")
+app.command("assay.commands.read:list_", name="list", help="List what the store holds.")
+app.command("assay.commands.read:show", name="show", help="Show a study, an audit or a trial.")
+app.command("assay.commands.read:compare", name="compare", help="Put two runs side by side.")
+app.command("assay.commands.read:why", name="why", help="Say why two runs differ in address.")
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command line; a mistake in the input is one line and exit code 2."""
+    sys.exit(call(app, sys.argv[1:] if tokens is None else tokens))
+
+
+def call(command: App, tokens: Sequence[str], **given: Any) -> int:
+    """Run `command` on the tokens and return the exit code."""
+    try:
+        result = command(list(tokens), exit_on_error=False, print_error=False, **given)
+    except (AssayError, CycloptsError) as error:
+        print(f"assay: {one_line(error)}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        print("assay: interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `assay list | head`
+        sys.stderr.close()
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message without line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The subcommands of `assay`; each is imported only when it is called."""

@@ -1,0 +1,93 @@
+"""`assay run STUDY`: plan its trials, run those that are missing, judge its claims, write its page."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from assay.cli import FLAGS
+from assay.commands.flags import Overrides, resolve
+from assay.errors import AssayError, unknown
+
+
+def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
+    """Run a study: its trials, the verdicts on its claims, its page.
+
+    `assay run` lists the studies; `assay run STUDY --help` shows every setting of one.
+    """
+    from assay.studies import load, names, questions
+
+    if not tokens or tokens[0] in ("--help", "-h"):
+        print("Usage: assay run STUDY [OPTIONS]; assay run STUDY --help shows every setting.\n")
+        for name, question in questions().items():
+            print(f"  {name:<16}{question}")
+        return 0
+    name, *rest = tokens
+    if name not in names():
+        raise unknown("study", name, names())
+    study = load(name)
+    app, flags = study_app(study)
+    return int(app(rest, exit_on_error=False, print_error=False) or 0)
+
+
+def study_app(study: Any) -> tuple[App, Overrides]:
+    """Return the App of one study; its flags are made from the fields of the study's config."""
+    flags = Overrides()
+
+    def command(
+        *,
+        settings: Annotated[Any, Parameter(name="*")] = None,
+        preset: Annotated[str, Parameter(group="Study")] = "quick",
+        config: Annotated[Path | None, Parameter(group="Study")] = None,
+        store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
+        workers: Annotated[int | None, Parameter(group="Running")] = None,
+        dry_run: Annotated[bool, Parameter(group="Running")] = False,
+        print_config: Annotated[bool, Parameter(group="Running")] = False,
+        rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
+        quiet: Annotated[bool, Parameter(group="Running")] = False,
+    ) -> int:
+        """QUESTION
+
+        Args:
+            preset: a named set of settings that everything else overrides.
+            config: a YAML file of settings, laid over the preset; flags are laid over both.
+            store: the folder that keeps trials and pages.
+            workers: processes that run trials; default: cores / threads of a trial.
+            dry_run: only say which trials there are, which are done, and what the rest costs.
+            print_config: only print the YAML that would run.
+            rerun_failed: run trials again that failed before.
+            quiet: no progress display.
+        """
+        del settings
+        if preset not in study.PRESETS:
+            raise unknown("preset", preset, study.PRESETS)
+        if workers is not None and workers < 1:
+            raise AssayError(f"--workers must be at least 1, got {workers}")
+        made = resolve(study, study.preset_values(preset), config, flags)
+        if print_config:
+            sys.stdout.write(made.to_yaml())
+            return 0
+        from assay.studies import running
+
+        if dry_run:
+            return running.dry_run(made, store, workers=workers)
+        return running.run(
+            made, store, workers=workers, progress=not quiet, rerun_failed=rerun_failed
+        )
+
+    command.__annotations__["settings"] = Annotated[study | None, Parameter(name="*")]
+    command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)
+    command.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
+    app = App(
+        name=f"assay run {study.NAME}",
+        default_parameter=FLAGS,
+        config=(flags,),
+        result_action="return_value",
+        version_flags=(),
+    )
+    app.default(command)
+    return app, flags

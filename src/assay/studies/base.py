@@ -1,0 +1,88 @@
+"""What every study has in common: its settings, and what it must answer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field
+
+from assay.config import Config
+from assay.report.schema import FigureModel, TableModel
+from assay.runs.engine import Results
+from assay.runs.trial import Trial
+from assay.stats import Claim
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study makes of its finished trials."""
+
+    claims: Sequence[Claim]
+    tables: Sequence[TableModel] = field(default_factory=tuple)
+    figures: Sequence[FigureModel] = field(default_factory=tuple)
+    headline: str = ""
+    """One sentence that `assay list` shows."""
+    notes: Sequence[str] = field(default_factory=tuple)
+    """What a reader must know to read the page rightly, a sentence each."""
+
+
+class Study(Config):
+    """A question, the trials that answer it, and how their results are judged."""
+
+    NAME: ClassVar[str]
+    QUESTION: ClassVar[str]
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Settings by preset; `quick` is there in every study, and is the default."""
+
+    preset: str = "quick"
+    """The preset these settings started from."""
+    data: str = "cifar10"
+    """Data set: a bundled name, a hub id or a folder."""
+    seeds: int = Field(default=3, ge=1)
+    """How many seeds every cell is run with."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where trials compute; auto takes CUDA or MPS where there is one."""
+    threads: int = Field(default=1, ge=1)
+    """Threads that each trial computes with."""
+
+    @classmethod
+    def preset_values(cls, preset: str) -> dict[str, Any]:
+        """Return the settings of a preset, to be overridden."""
+        return {**cls.PRESETS[preset], "preset": preset}
+
+    def resolved(self) -> Self:
+        """Return these settings with the device that will be used written in."""
+        if self.device != "auto":
+            return self
+        import torch
+
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
+        elif torch.backends.mps.is_available():
+            device = "mps"
+        return self.model_copy(update={"device": device})
+
+    @abstractmethod
+    def plan(self, done: Results) -> Sequence[Trial]:
+        """Return the trials wanted, given those done; called again until it adds nothing."""
+
+    @abstractmethod
+    def findings(self, done: Results) -> Findings:
+        """Judge the claims and draw the figures; never part of a trial's address."""
+
+    def cost(self, trial: Trial) -> Cost | None:
+        """Return what an unrun trial is expected to take, or None where nothing is known."""
+        del trial
+        return None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial is expected to take."""
+
+    seconds: float
+    bytes: int
