@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,21 @@ class Stream:
         """Return this stream's 63-bit integer, for seeding a library's own generator."""
         text = repr((self.seed, self.path)).encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+    @contextmanager
+    def seeding(self, device: torch.device | str = "cpu") -> Iterator[None]:
+        """Seed torch's own generators from this stream, and put them back on the way out.
+
+        For what can only draw from those: initial weights and dropout.
+        """
+        device = torch.device(device)
+        forked = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=forked):
+            torch.default_generator.manual_seed(self.integer())
+            for one in forked:
+                with torch.cuda.device(one):
+                    torch.cuda.manual_seed(self.integer())
+            yield
 
     def numpy(self) -> np.random.Generator:
         """Return a fresh numpy generator; calling it again starts over."""
