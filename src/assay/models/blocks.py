@@ -1,0 +1,147 @@
+"""What the networks are made of: the torch side of the configs in `mlp` and `cnn`."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.models.cnn import CNN
+from assay.models.mlp import MLP
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+}
+
+
+class Residual(nn.Module):
+    """`x + body(x)`."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)  # type: ignore[no-any-return]
+
+
+def mlp(config: MLP, in_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """Return the layers of an MLP from (N, C, H, W) to logits (N, classes)."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    before = math.prod(in_shape)
+    for width in config.widths:
+        linear = nn.Linear(before, width)
+        _initialise(linear, config.init)
+        parts: list[nn.Module] = [linear, ACTIVATIONS[config.activation]()]
+        if config.norm != "none":
+            norm = nn.BatchNorm1d if config.norm == "batch" else nn.LayerNorm
+            parts.append(norm(width))
+        if config.dropout:
+            parts.append(nn.Dropout(config.dropout))
+        body = nn.Sequential(*parts)
+        layers.append(Residual(body) if config.residual and before == width else body)
+        before = width
+    head = nn.Linear(before, classes)
+    _initialise(head, config.init)
+    return nn.Sequential(*layers, head)
+
+
+def _initialise(linear: nn.Linear, init: str) -> None:
+    if init == "he":
+        nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+    elif init == "xavier":
+        nn.init.xavier_uniform_(linear.weight)
+    if init != "default":
+        nn.init.zeros_(linear.bias)
+
+
+class Block(nn.Module):
+    """Two convolutions 3×3 and, with a skip, the input added before the last ReLU."""
+
+    def __init__(self, config: CNN, before: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = convolution(config, before, width, stride)
+        self.norm1 = normalisation(config, width)
+        self.conv2 = convolution(config, width, width, 1)
+        self.norm2 = normalisation(config, width)
+        same = before == width and stride == 1
+        shortcut = "identity" if same else config.shortcut
+        self.shortcut: nn.Module | None = None
+        if config.skip and shortcut == "identity":
+            self.shortcut = nn.Identity()
+        elif config.skip and shortcut == "pad":
+            self.shortcut = Pad(width - before, stride)
+        elif config.skip and shortcut == "projection":
+            self.shortcut = nn.Sequential(
+                convolution(config, before, width, stride, kernel=1),
+                normalisation(config, width),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        if self.shortcut is not None:
+            y = y + self.shortcut(x)
+        return F.relu(y)
+
+
+class Pad(nn.Module):
+    """Every `stride`-th pixel, with `channels` channels of zeros appended (He et al. 2016, A)."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.channels))
+
+
+class ConvNet(nn.Module):
+    """The network of a `CNN` config: (N, C, H, W) to logits (N, classes)."""
+
+    def __init__(self, config: CNN, channels: int, classes: int) -> None:
+        super().__init__()
+        before = config.widths[0]
+        self.stem = convolution(config, channels, before, config.stem_stride)
+        self.norm = normalisation(config, before)
+        stages: list[nn.Module] = []
+        for stage, (depth, width) in enumerate(zip(config.depths, config.widths, strict=True)):
+            blocks: list[nn.Module] = []
+            for block in range(depth):
+                stride = config.stage_stride if stage and not block else 1
+                blocks.append(Block(config, before, width, stride))
+                before = width
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
+        self.head = nn.Linear(before, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(x)))
+        x = self.stages(x)
+        return self.head(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
+
+
+def convolution(config: CNN, before: int, width: int, stride: int, kernel: int = 3) -> nn.Conv2d:
+    """Return a convolution; it has a bias where no norm follows that would cancel it."""
+    conv = nn.Conv2d(before, width, kernel, stride, padding=kernel // 2, bias=config.norm == "none")
+    if config.init == "he":
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+    return conv
+
+
+def normalisation(config: CNN, width: int) -> nn.Module:
+    return nn.BatchNorm2d(width) if config.norm == "batch" else nn.Identity()
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Return how many numbers training may change."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
