@@ -1,0 +1,44 @@
+"""Attacks: how easily is it fooled?
+
+    result = assay.attacks.PGD(norm="linf", eps=8 / 255, steps=20)(clf, x, y, seed=0)
+
+Everything here is loaded when it is first asked for. An attack from another package joins the
+union `AnyAttack` by an entry point in the group `assay.attacks` that names its class.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.attacks.base import Attack as Attack
+    from assay.attacks.base import Iterate as Iterate
+    from assay.attacks.family import AnyAttack as AnyAttack
+    from assay.attacks.family import attacks as attacks
+    from assay.attacks.gradient import FGSM as FGSM
+    from assay.attacks.gradient import PGD as PGD
+    from assay.attacks.result import AttackResult as AttackResult
+    from assay.attacks.runner import run as run
+
+_HOMES = {
+    "Attack": "base",
+    "Iterate": "base",
+    "AnyAttack": "family",
+    "attacks": "family",
+    "FGSM": "gradient",
+    "PGD": "gradient",
+    "AttackResult": "result",
+    "run": "runner",
+}
+__all__ = ["FGSM", "PGD", "AnyAttack", "Attack", "AttackResult", "Iterate", "attacks", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,109 @@
+"""Attacks that follow the gradient of a loss with respect to the image: FGSM and PGD."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import PositiveInt, field_validator
+from torch import Tensor
+
+from assay.attacks.base import Attack, Iterate, Search, only
+from assay.attacks.losses import LOSSES, LossName, towards
+from assay.config import Number
+from assay.core.oracle import Loss, gradient
+from assay.core.random import Rows
+from assay.core.threats import NormBall
+
+
+class GradientAttack(Attack):
+    """What FGSM and PGD share: a ball, and a loss that is followed uphill."""
+
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    """The norm that the perturbation is measured in: linf, l2 or l1."""
+    eps: Number = 8 / 255
+    """Radius of the ball, in pixel units of [0, 1]."""
+    loss: LossName = "cross_entropy"
+    """What is made to rise: cross_entropy, or margin (Carlini & Wagner 2017)."""
+
+    def model_post_init(self, _: Any) -> None:
+        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm=self.norm, eps=self.eps)
+
+    def objective(self, targeted: bool) -> Loss:
+        return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
+
+
+class FGSM(GradientAttack):
+    """The fast gradient sign method (Goodfellow et al. 2015): one step of length eps.
+
+    Linf: the sign of the gradient. L2: the gradient over its length. L1: its largest coordinate.
+    """
+
+    name: Literal["fgsm"] = "fgsm"
+    """The method's name in configs."""
+
+    def search(
+        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+    ) -> Search:
+        del rng  # nothing is drawn
+        logits, slope = gradient(model, x, y, loss)
+        keep = yield Iterate(x, logits)
+        x, slope = only(keep, x, slope)
+        yield Iterate(threat.project(x, x + threat.eps * ascent(threat, x, slope)), spent=0)
+
+
+class PGD(GradientAttack):
+    """Projected gradient descent (Madry et al. 2018): small steps uphill, projected on the ball."""
+
+    name: Literal["pgd"] = "pgd"
+    """The method's name in configs."""
+    steps: PositiveInt = 20
+    """How many steps, each one gradient."""
+    step_size: Number | None = None
+    """Length of a step, in pixel units; null takes 2.5 · eps / steps, as Madry et al. 2018 do."""
+    random_start: bool = True
+    """Start at a random point of the ball, instead of at the image."""
+    restarts: PositiveInt = 1
+    """How many starts to try; needs random_start, since otherwise all of them are the same."""
+
+    @field_validator("step_size")
+    @classmethod
+    def _moves(cls, step_size: float | None) -> float | None:
+        if step_size is not None and step_size <= 0:
+            raise ValueError("a step has a positive length")
+        return step_size
+
+    def model_post_init(self, context: Any) -> None:
+        super().model_post_init(context)
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("restarts need random_start: without it every start is the same")
+
+    @property
+    def tries(self) -> int:
+        return self.restarts
+
+    def search(
+        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+    ) -> Search:
+        size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
+        adv = threat.random_start(x, rng) if self.random_start else x
+        for _ in range(self.steps):
+            logits, slope = gradient(model, adv, y, loss)
+            keep = yield Iterate(adv, logits)
+            x, y, adv, slope = only(keep, x, y, adv, slope)
+            adv = threat.project(x, adv + size * ascent(threat, adv, slope))
+        yield Iterate(adv, spent=0)
+
+
+def ascent(threat: NormBall, x: Tensor, slope: Tensor) -> Tensor:
+    """Return the step of length 1 along which the loss rises most from `x`.
+
+    L1 moves one coordinate alone, so one that already sits at its end of [0, 1] and would be
+    pushed further is passed over (Croce & Hein 2021, "Mind the box"); a step on it is lost.
+    """
+    if threat.norm == "l1":
+        slope = slope.masked_fill(((x <= 0) & (slope < 0)) | ((x >= 1) & (slope > 0)), 0.0)
+    return threat.steepest(slope)

@@ -1,0 +1,178 @@
+"""What an attack came to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay import stats
+from assay.attacks.base import Attack, Stop
+from assay.core.fast import FastReport
+from assay.core.oracle import Oracle, labels
+from assay.core.threats import NormBall
+from assay.stats import Estimate
+
+ARRAYS = (
+    "adversarial",
+    "success",
+    "distance",
+    "queries",
+    "steps",
+    "cut",
+    "clean_prediction",
+    "adversarial_prediction",
+    "correct",
+    "labels",
+    "targets",
+)
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One attack on N images. Rows that were not attacked keep their image, without success.
+
+    Attributes:
+        adversarial: float32 (N, C, H, W) in [0, 1], inside the threat. With stop="fooled" each is
+            the first that fooled the model, and so lies close to its decision boundary.
+        success: bool (N,), attacked, and the float32 original said what the attacker wanted.
+        distance: float32 (N,), how far each image was moved, in the unit of the threat's norm.
+        queries: int64 (N,), every question asked of a model about the image: clean prediction,
+            gradients, screens, confirmations, over all restarts.
+        steps: int64 (N,), steps taken in the restart that the adversarial image comes from.
+        cut: bool (N,), given up before the last step because of the query or time limit.
+        clean_prediction, adversarial_prediction: int64 (N,), by the float32 original, of the
+            image and of `adversarial`; -1 where it answered NaN.
+        correct: bool (N,), the clean image was classified as its label.
+        labels: int64 (N,); the model's own predictions if none were given.
+        targets: int64 (N,), the classes asked for; None for an untargeted attack.
+        images: the images attacked, (N, C, H, W), as they were given; not a copy.
+        attack, threat, seed, stop: what was run.
+        seconds: wall time.
+        evaluations: rows evaluated in all, by kind: "gradient", "forward", and "check" (making
+            sure that the fast copy agrees with the original).
+        refused: candidates that the attack claimed and that lay outside the threat.
+        fast: how the fast copy was made, or why there is none; None for a black box.
+        oracle: the model that was attacked.
+    """
+
+    adversarial: Tensor
+    success: Tensor
+    distance: Tensor
+    queries: Tensor
+    steps: Tensor
+    cut: Tensor
+    clean_prediction: Tensor
+    adversarial_prediction: Tensor
+    correct: Tensor
+    labels: Tensor
+    targets: Tensor | None
+    images: Tensor = field(repr=False)
+    attack: Attack
+    threat: NormBall
+    seed: int
+    stop: Stop
+    seconds: float
+    evaluations: dict[str, int]
+    refused: int
+    fast: FastReport | None
+    oracle: Oracle[Tensor] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+    @property
+    def success_rate(self) -> Estimate:
+        """Share of the correctly classified images that were fooled (or reached their target)."""
+        fooled = int((self.success & self.correct).sum())
+        return stats.proportion(fooled, int(self.correct.sum()), "correctly classified images")
+
+    @property
+    def robust_accuracy(self) -> Estimate:
+        """Share of all images that are classified correctly, and still are when attacked."""
+        return stats.proportion(int((self.correct & ~self.success).sum()), len(self), "all images")
+
+    @cached_property
+    def after_rounding(self) -> Estimate:
+        """The success rate once the images are rounded to 8 bits, as a PNG would; asks the model.
+
+        Rounding may move a pixel out of the ball by half a grey level; that is allowed here, since
+        what is asked is whether the success survives being saved.
+        """
+        rows = (self.success & self.correct).nonzero()[:, 0]
+        survived = 0
+        for part in torch.split(rows, 256):
+            answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
+            said = labels(answer).to(self.labels.device)
+            sure = answer.isfinite().view(len(answer), -1).all(1).to(said.device)
+            if self.targets is None:
+                survived += int(((said != self.labels[part]) & sure).sum())
+            else:
+                survived += int(((said == self.targets[part]) & sure).sum())
+        return stats.proportion(survived, int(self.correct.sum()), "correctly classified images")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a record keeps of it, as JSON: everything but the arrays."""
+        moved = self.distance[self.success]
+        return {
+            "attack": self.attack.model_dump(mode="json"),
+            "threat": self.threat.model_dump(mode="json"),
+            "targeted": self.targets is not None,
+            "stop": self.stop,
+            "seed": self.seed,
+            "n": len(self),
+            "correct": int(self.correct.sum()),
+            "success": int(self.success.sum()),
+            "cut": int(self.cut.sum()),
+            "refused": self.refused,
+            "success_rate": self.success_rate.to_dict(),
+            "robust_accuracy": self.robust_accuracy.to_dict(),
+            "median_distance": float(moved.median()) if len(moved) else None,
+            "mean_queries": float(self.queries.double().mean()) if len(self) else None,
+            "evaluations": dict(self.evaluations),
+            "fast": None if self.fast is None else vars(self.fast).copy(),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write arrays.safetensors and attack.json into `folder`; each appears whole or not at all.
+
+        Times are left out: equal attacks leave equal bytes.
+        """
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        held = {name: getattr(self, name) for name in ARRAYS}
+        arrays = {name: t.detach().cpu().contiguous() for name, t in held.items() if t is not None}
+        part = folder / "arrays.safetensors.part"
+        save_file(arrays, part)
+        part.replace(folder / "arrays.safetensors")
+        part = folder / "attack.json.part"
+        part.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
+        part.replace(folder / "attack.json")
+        return folder
+
+    def plot(self, columns: int = 8) -> Any:
+        """Return a matplotlib figure: images, attacked images and their (amplified) difference."""
+        from assay.report.figures import gallery
+
+        order = self.success.int().argsort(descending=True, stable=True)[:columns]
+        return gallery(self.images[order].cpu().numpy(), self.adversarial[order].cpu().numpy())
+
+    def _repr_html_(self) -> str:
+        from assay.report.figures import inline_svg
+
+        rate, robust = self.success_rate, self.robust_accuracy
+        said = (
+            f"{self.attack.name.upper()}, {self.threat.norm} eps {self.threat.eps:.4g}: "
+            f"{rate.value:.1%} of {rate.n} {rate.of} fooled "
+            f"(95 % interval {rate.low:.1%} to {rate.high:.1%}); "
+            f"robust accuracy {robust.value:.1%} of {robust.n}"
+        )
+        return f"<p>{escape(said)}</p>{inline_svg(self.plot())}"

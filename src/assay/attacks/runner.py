@@ -1,0 +1,330 @@
+"""The runner that every attack shares: who is attacked, who leaves, what counts, what is kept.
+
+The fast copy of the model takes gradients and screens; the float32 original gives the clean
+predictions once and confirms every success. What it does not confirm goes on (stop="fooled") or
+counts as a failure (stop="never"). Nothing outside the threat is ever asked about or returned.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from contextlib import ExitStack, closing
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from assay.attacks.base import Attack, Stop
+from assay.attacks.result import AttackResult
+from assay.core.classifier import Classifier, check_images, rows_that_fit
+from assay.core.fast import FastReport, Precision, fast_copy
+from assay.core.oracle import Access, Oracle
+from assay.core.oracle import labels as labels_in
+from assay.core.random import Rows, Stream
+from assay.errors import AssayError
+
+CHUNK = 128
+"""Images in play at a time on a CPU: their activations stay near the cache; see benchmarks."""
+
+
+def run(
+    attack: Attack,
+    oracle: Oracle[Tensor],
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    targets: Tensor | int | None = None,
+    stop: Stop = "never",
+    attack_wrong: bool = False,
+    seed: int = 0,
+    precision: Precision = "float32",
+    batch_size: int | None = None,
+    query_budget: int | None = None,
+    time_limit: float | None = None,
+) -> AttackResult:
+    """Attack the images of `x` that the model gets right.
+
+    Args:
+        attack: the method, with its settings.
+        oracle: a `Classifier`, or anything that can be queried as far as the attack needs.
+        x: float32 (N, C, H, W) in [0, 1].
+        y: labels int64 (N,); None takes the model's own predictions.
+        targets: a class for every image (or one for all) that the attacker wants said instead.
+        stop: "fooled" lets an image leave once the original is fooled: for success rates.
+            "never" makes every step for every image: for whatever looks at the images themselves.
+        attack_wrong: also attack images that are classified wrongly to begin with.
+        seed: of every draw; draws depend on it, the image's index and the restart alone.
+        precision: of the fast copy; "bfloat16" where the processor has it.
+        batch_size: images in play at a time; None chooses. Results do not depend on it.
+        query_budget: questions per image, clean prediction and confirmation included. An image
+            leaves when its next step would exceed it; a step that was begun is finished.
+        time_limit: seconds, after which all leave with what they have.
+
+    Raises:
+        AssayError: for images or labels that do not fit the model, a target that is the label,
+            or an oracle that does not grant the access that the attack needs.
+    """
+    started = time.monotonic()
+    if stop not in get_args(Stop):
+        raise AssayError(f"stop is 'fooled' or 'never', not {stop!r}")
+    x = check_images(x)
+    if len(x) == 0:
+        raise AssayError("there is nothing to attack: x has no images")
+    _check_access(attack, oracle)
+    with ExitStack() as held:
+        if isinstance(oracle, Classifier):
+            held.enter_context(oracle.borrowed())
+        answer = oracle.query(x)
+        clean = said(answer)
+        outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
+        labels = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
+        goal = labels if targets is None else _wanted(targets, labels, outputs)
+        checked_from = oracle.queries
+        model, report = _model_for(attack, oracle, x, precision)
+        checks = oracle.queries - checked_from
+        ledger = _Ledger(attack, oracle, x, clean, goal, targets is not None, query_budget)
+        deadline = math.inf if time_limit is None else started + time_limit
+        rows = torch.arange(len(x)) if attack_wrong else (clean == labels).nonzero()[:, 0]
+        stream = Stream(seed).child("attack", attack.name)
+        size = batch_size or _rows_in_play(oracle, x)
+        for attempt in range(attack.tries):
+            rows = ledger.may_start(rows, survivors=stop == "fooled")
+            for part in torch.split(rows, size):
+                if time.monotonic() >= deadline:
+                    ledger.cut[part] = True
+                    continue
+                draws = stream.child(attempt).rows(part)
+                _search(attack, model, ledger, part, draws, stop, deadline)
+    return AttackResult(
+        adversarial=ledger.adversarial,
+        success=ledger.success.to(x.device),
+        distance=ledger.distance.to(x.device),
+        queries=ledger.queries.to(x.device),
+        steps=ledger.steps.to(x.device),
+        cut=(ledger.cut & ~ledger.success).to(x.device),
+        clean_prediction=clean.to(x.device),
+        adversarial_prediction=ledger.prediction.to(x.device),
+        correct=(clean == labels).to(x.device),
+        labels=labels.to(x.device),
+        targets=None if targets is None else goal.to(x.device),
+        images=x,
+        attack=attack,
+        threat=attack.threat,
+        seed=seed,
+        stop=stop,
+        seconds=time.monotonic() - started,
+        evaluations={**ledger.evaluations, "check": checks},
+        refused=ledger.refused,
+        fast=report,
+        oracle=oracle,
+    )
+
+
+def said(answer: Tensor) -> Tensor:
+    """Return the labels int64 (N,) in an oracle's answer, on the CPU; -1 where it holds a NaN."""
+    said = labels_in(answer).cpu()
+    if answer.ndim == 2:
+        said[~answer.isfinite().all(1).cpu()] = -1
+    return said
+
+
+class _Ledger:
+    """What is kept per image, allocated once; and how a candidate is judged.
+
+    All of it is on the CPU but `adversarial`, which is where the images are.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        oracle: Oracle[Tensor],
+        x: Tensor,
+        clean: Tensor,
+        goal: Tensor,
+        targeted: bool,
+        budget: int | None,
+    ) -> None:
+        self.oracle, self.x, self.goal, self.targeted = oracle, x, goal, targeted
+        self.threat, self.loss = attack.threat, attack.objective(targeted)
+        self.budget = math.inf if budget is None else budget
+        self.kind = "gradient" if attack.needs == "gradient" else "forward"
+        self.adversarial = x.detach().clone()
+        self.prediction = clean.clone()
+        self.success = torch.zeros(len(x), dtype=torch.bool)
+        self.distance = torch.zeros(len(x))
+        self.damage = torch.full((len(x),), -math.inf)
+        self.queries = torch.ones(len(x), dtype=torch.int64)  # the clean prediction
+        self.steps = torch.zeros(len(x), dtype=torch.int64)
+        self.cut = torch.zeros(len(x), dtype=torch.bool)
+        self.evaluations = {"gradient": 0, "forward": len(x)}
+        self.refused = 0
+
+    def may_start(self, rows: Tensor, *, survivors: bool) -> Tensor:
+        """Return which of `rows` a search is started on: it needs a question and an answer."""
+        if survivors:
+            rows = rows[~self.success[rows]]
+        affordable = self.queries[rows] + 2 <= self.budget
+        self.cut[rows[~affordable]] = True
+        return rows[affordable]
+
+    def spend(self, rows: Tensor, spent: int | Tensor, asked: int) -> None:
+        """Count what a step cost, and hold it against what the model was asked.
+
+        Raises:
+            AssayError: the attack has asked more or less than it says.
+        """
+        each = torch.as_tensor(spent, dtype=torch.int64).cpu().expand(len(rows))
+        if int(each.sum()) != asked:
+            raise AssayError(
+                f"the attack says that a step cost {int(each.sum())} evaluations, but the model "
+                f"was asked about {asked} rows: correct Iterate.spent"
+            )
+        self.queries[rows] += each
+        self.evaluations[self.kind] += asked
+
+    def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
+        """Return bool (n,): the answer is what the attacker wanted. A NaN never is."""
+        said_ = said(answer)
+        goal = self.goal[rows]
+        return (said_ == goal if self.targeted else said_ != goal) & (said_ >= 0)
+
+    def judge(self, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
+        """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
+        a success before a failure, then the higher loss. Return the successes, bool (n,).
+
+        Candidates outside the threat are refused, and rows without budget are not asked about.
+        """
+        inside = self.threat.contains(x, adv).cpu()
+        self.refused += int((~inside).sum())
+        asked = (inside & (self.queries[rows] < self.budget)).nonzero()[:, 0]
+        won = torch.zeros(len(rows), dtype=torch.bool)
+        if not len(asked):
+            return won
+        if len(asked) < len(rows):
+            rows, x, adv = rows[asked], x[asked.to(x.device)], adv[asked.to(adv.device)]
+        answer = self.oracle.query(adv)
+        self.queries[rows] += 1
+        self.evaluations["forward"] += len(rows)
+        wins = self.wins(rows, answer)
+        damage = torch.zeros(len(rows))
+        if answer.ndim == 2:
+            goal = self.goal[rows].to(answer.device)
+            damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
+        before = self.success[rows]
+        better = (wins & ~before) | ((wins == before) & (damage >= self.damage[rows]))
+        kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
+        self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
+        self.distance[kept] = self.threat.distance(x[source], adv[source]).cpu()
+        self.prediction[kept] = said(answer)[better]
+        self.success[kept] = wins[better]
+        self.damage[kept] = damage[better]
+        self.steps[kept] = step
+        won[asked] = wins
+        return won
+
+
+def _search(
+    attack: Attack,
+    model: Any,
+    ledger: _Ledger,
+    rows: Tensor,
+    rng: Rows,
+    stop: Stop,
+    deadline: float,
+) -> None:
+    """Run one search on the images `rows` (n,), and let each go when it is done."""
+    device = getattr(ledger.oracle, "device", ledger.x.device)
+    x = ledger.x[rows.to(ledger.x.device)].to(device)
+    x = x.contiguous(memory_format=torch.channels_last)
+    goal = ledger.goal[rows].to(device)
+    search = attack.search(
+        model, x, goal, threat=ledger.threat, loss=ledger.loss, rng=rng.to(device)
+    )
+    keep: Tensor | None = None
+    last: Tensor | None = None
+    with closing(search):
+        for step in itertools.count():
+            before = model.queries
+            try:
+                iterate = search.send(keep)
+            except StopIteration:
+                break
+            ledger.spend(rows, iterate.spent, model.queries - before)
+            last = iterate.adversarial.detach()
+            leaves = torch.zeros(len(rows), dtype=torch.bool)
+            if stop == "fooled" and iterate.logits is not None:
+                suspects = ledger.wins(rows, iterate.logits).nonzero()[:, 0]
+                if len(suspects):
+                    at = suspects.to(device)
+                    leaves[suspects] = ledger.judge(rows[suspects], x[at], last[at], step)
+            over = (ledger.queries[rows] + iterate.spent + 1 > ledger.budget) & ~leaves
+            over |= ~leaves & (time.monotonic() >= deadline)
+            if bool(over.any()):
+                at = over.nonzero()[:, 0].to(device)
+                ledger.cut[rows[over]] = True
+                ledger.judge(rows[over], x[at], last[at], step)
+                leaves |= over
+            keep = None
+            if bool(leaves.any()):
+                stays = (~leaves).nonzero()[:, 0]
+                if not len(stays):
+                    return
+                keep = stays.to(device)
+                rows, x = rows[stays], x[keep]
+    if last is not None:
+        ledger.judge(rows, x, last if keep is None else last[keep], step - 1)
+
+
+def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
+    granted = get_args(Access)
+    if granted.index(oracle.access) < granted.index(attack.needs):
+        raise AssayError(
+            f"{attack.name} needs access to the {attack.needs} of the model, but this one answers "
+            f"with {oracle.access} only: use an attack that needs no more than that"
+        )
+
+
+def _model_for(
+    attack: Attack, oracle: Oracle[Tensor], x: Tensor, precision: Precision
+) -> tuple[Any, FastReport | None]:
+    """Return what the search asks: the fast copy where gradients are taken, else the oracle."""
+    if attack.needs == "gradient" and isinstance(oracle, Classifier):
+        return fast_copy(oracle, x, precision)
+    return oracle, None
+
+
+def _rows_in_play(oracle: Oracle[Tensor], x: Tensor) -> int:
+    chosen = oracle.batch_size if isinstance(oracle, Classifier) else None
+    return chosen or min(CHUNK, rows_that_fit(x))
+
+
+def _fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:
+    """Return labels or targets as int64 (N,) on the CPU, if they fit the images and the model."""
+    values = torch.as_tensor(given).detach().cpu()
+    if values.is_floating_point() or values.dtype == torch.bool or values.shape != (count,):
+        raise AssayError(
+            f"{what} must be whole numbers of shape ({count},), one per image; "
+            f"got {values.dtype} of shape {tuple(values.shape)}"
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= outputs:
+        raise AssayError(
+            f"{what} go from {low} to {high}, but the model has {outputs} outputs "
+            f"(0 to {outputs - 1}): is this the right model for this data?"
+        )
+    return values.long()
+
+
+def _wanted(targets: Tensor | int, labels: Tensor, outputs: int) -> Tensor:
+    if isinstance(targets, int):
+        targets = torch.full_like(labels, targets)
+    wanted = _fitting(targets, len(labels), outputs, "targets")
+    same = (wanted == labels).nonzero()[:, 0]
+    if len(same):
+        raise AssayError(
+            f"the target of image {int(same[0])} is its own label, {int(wanted[same[0]])} "
+            f"({len(same)} such images): a target is a class that the image is not"
+        )
+    return wanted
