@@ -1,0 +1,246 @@
+"""Figures of estimates and distributions: intervals, bars, reliability, confusion, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from assay.report.look import (
+    DASHES,
+    INK,
+    SERIES,
+    Picture,
+    columns,
+    grid,
+    look,
+    percent_axis,
+    picture,
+)
+from assay.report.numerals import Doubtful, with_unit
+from assay.report.record import Unit
+from assay.report.schema import Bin, Histogram
+
+
+def interval_points(
+    labels: Sequence[str],
+    estimates: Sequence[Doubtful],
+    *,
+    unit: Unit = "fraction",
+    threshold: float | None = None,
+    x_label: str = "",
+) -> Picture:
+    """Return a dot and its interval for each estimate, and the threshold as a dashed line."""
+    with look():
+        figure = picture(6.6, 0.75 + 0.3 * len(labels))
+        axes = figure.add_subplot()
+        rows = np.arange(len(labels))
+        value, low, high = columns(estimates)
+        axes.hlines(rows, low, high, color=SERIES[0], linewidth=2.2, alpha=0.55)
+        axes.plot(value, rows, "o", color=SERIES[0], markersize=6)
+        if threshold is not None:
+            axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)
+        for row, estimate in zip(rows, estimates, strict=True):
+            text = with_unit(estimate.value, unit)
+            axes.annotate(
+                text, (1.0, row), (6, 0), axes.get_yaxis_transform(), "offset points", va="center"
+            )
+        _rows(axes, labels)
+        axes.set_xlabel(x_label)
+        if unit != "number":
+            percent_axis(axes, "x")
+        return figure
+
+
+def success_bars(
+    labels: Sequence[str],
+    estimates: Sequence[Doubtful],
+    *,
+    x_label: str = "attack success rate",
+) -> Picture:
+    """Return a bar from 0 to 100 % for each estimate, with its interval and its value."""
+    with look():
+        figure = picture(6.6, 0.75 + 0.34 * len(labels))
+        axes = figure.add_subplot()
+        rows = np.arange(len(labels))
+        value, low, high = columns(estimates)
+        axes.barh(rows, value, height=0.58, color=SERIES[0], alpha=0.8)
+        axes.hlines(rows, low, high, color=INK, linewidth=1.2)
+        for row, estimate in zip(rows, estimates, strict=True):
+            text = f"{with_unit(estimate.value, 'fraction')}  (n = {estimate.n:,})"
+            axes.annotate(
+                text, (1.0, row), (6, 0), axes.get_yaxis_transform(), "offset points", va="center"
+            )
+        _rows(axes, labels)
+        axes.set(xlim=(0, 1), xlabel=x_label)
+        percent_axis(axes, "x")
+        return figure
+
+
+def reliability(bins: Sequence[Bin]) -> Picture:
+    """Return the reliability diagram: accuracy against confidence, and where the images are.
+
+    Dots on the diagonal: a confidence of 80 % is right 80 % of the time. Below it: overconfident.
+    """
+    with look():
+        figure = picture(4.4, 4.6)
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        filled = [b for b in bins if b.count and b.accuracy is not None]
+        confidence = np.array([b.confidence for b in filled], dtype=float)
+        value, low, high = columns([b.accuracy for b in filled if b.accuracy is not None])
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)
+        axes.annotate(
+            "perfectly calibrated",
+            (0.3, 0.3),
+            (0, 5),
+            textcoords="offset points",
+            rotation=45,
+            rotation_mode="anchor",
+            fontsize=8,
+            alpha=0.75,
+        )
+        axes.vlines(confidence, low, high, color=SERIES[0], linewidth=2.2, alpha=0.5)
+        axes.plot(confidence, value, "o", color=SERIES[0], markersize=5.5)
+        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", aspect="equal")
+        below.bar(
+            [b.low for b in bins],
+            [b.count for b in bins],
+            align="edge",
+            width=[0.94 * (b.high - b.low) for b in bins],
+            color=SERIES[6],
+            alpha=0.8,
+        )
+        below.set(xlabel="confidence", ylabel="images")
+        below.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+        for panel in (axes, below):
+            grid(panel)
+            percent_axis(panel, "x")
+        percent_axis(axes, "y")
+        figure.align_ylabels()
+        return figure
+
+
+def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Picture:
+    """Return the confusion matrix, each row as a share of its true class.
+
+    Up to 12 classes every cell says its count; beyond 40 the names are left out as well.
+    """
+    with look():
+        counts = np.asarray(matrix, dtype=np.int64)
+        share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        k = len(classes)
+        side = min(6.6, 1.7 + 0.42 * k)
+        figure = picture(side, side)
+        axes = figure.add_subplot()
+        # One hue for right, one for wrong, and the share as opacity: this suits light and dark.
+        shown = np.zeros((k, k, 4))
+        shown[...] = (*to_rgb(SERIES[1]), 0)
+        shown[np.arange(k), np.arange(k)] = (*to_rgb(SERIES[0]), 0)
+        shown[..., 3] = np.where(counts > 0, 0.08 + 0.84 * share, 0.0)
+        axes.imshow(shown, interpolation="none")
+        axes.set(xlabel="predicted class", ylabel="true class")
+        if k <= 12:
+            for row, column in np.argwhere(counts > 0):
+                axes.text(
+                    column,
+                    row,
+                    f"{counts[row, column]:,}",
+                    ha="center",
+                    va="center",
+                    color="#ffffff" if share[row, column] > 0.55 else INK,
+                    fontsize=8,
+                )
+        axes.tick_params(length=0, labelsize=8.5, colors=INK)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        if k <= 40:
+            names = [name if len(name) <= 14 else name[:13] + "…" for name in classes]
+            slant = 0 if max(map(len, names), default=0) <= 2 else 45
+            axes.set_xticks(
+                range(k),
+                names,
+                rotation=slant,
+                ha="right" if slant else "center",
+                rotation_mode="anchor" if slant else "default",
+            )
+            axes.set_yticks(range(k), names)
+        return figure
+
+
+def histograms(
+    histogram: Histogram, *, threshold: float | None = None, x_label: str = "score"
+) -> Picture:
+    """Return the scores of inliers and outliers, each as a share of its own set."""
+    with look():
+        figure = picture(4.4, 2.5)
+        axes = figure.add_subplot()
+        edges = np.asarray(histogram.edges)
+        for counts, colour, label, side in (
+            (histogram.inliers, SERIES[0], "test data", "left"),
+            (histogram.outliers, SERIES[1], "outliers", "right"),
+        ):
+            share = np.asarray(counts) / max(sum(counts), 1)
+            axes.stairs(share, edges, fill=True, color=colour, alpha=0.35, linewidth=0)
+            axes.stairs(share, edges, color=colour, linewidth=1.3)
+            axes.annotate(
+                label,
+                (0 if side == "left" else 1, 1),
+                (0, 3),
+                "axes fraction",
+                "offset points",
+                color=colour,
+                ha=side,
+                va="bottom",
+                weight="bold",
+            )
+        if threshold is not None:
+            axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)
+        axes.set(xlabel=x_label, ylim=(0, None))
+        axes.set_xlim(edges[0], edges[-1])
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        percent_axis(axes, "y")
+        grid(axes, "y")
+        return figure
+
+
+def roc(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
+    """Return (false-positive rate, true-positive rate) for each detector, with a key."""
+    with look():
+        figure = picture(4.4, 4.4)
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)
+        for i, (label, points) in enumerate(curves.items()):
+            fpr, tpr = np.asarray(points, dtype=float).reshape(-1, 2).T
+            axes.plot(fpr, tpr, color=SERIES[i % 7], linestyle=DASHES[i // 7 % 4], label=label)
+        axes.set(
+            xlim=(-0.01, 1.01),
+            ylim=(-0.01, 1.01),
+            aspect="equal",
+            xlabel="inliers called outliers",
+            ylabel="outliers found",
+        )
+        percent_axis(axes, "x")
+        percent_axis(axes, "y")
+        grid(axes)
+        # Good curves share the upper left corner: labels at the lines would lie on one another.
+        if curves:
+            axes.legend(loc="lower right", frameon=False, labelcolor=INK, handlelength=1.6)
+        return figure
+
+
+def _rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a horizontal chart, the first one on top."""
+    grid(axes, "x")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
+
+
+def _beside(axes: Axes, row: int, text: str) -> None:
+    """Write `text` right of the axes at the height of a row."""
+    place = axes.get_yaxis_transform()
+    axes.annotate(text, (1.0, row), (6, 0), place, "offset points", va="center", fontsize=8.5)

@@ -1,0 +1,35 @@
+"""The figures of reports: plain data in, a matplotlib figure out. No pyplot, nothing global.
+
+Functions that take estimates take anything with `value`, `low`, `high` and `n`, all as fractions.
+"""
+
+from __future__ import annotations
+
+from assay.report.charts import (
+    confusion,
+    histograms,
+    interval_points,
+    reliability,
+    roc,
+    success_bars,
+)
+from assay.report.curves import Series, accuracy_against_eps, gradient_norms, learning_curves
+from assay.report.look import Picture, inline_svg
+from assay.report.tiles import before_after, maps
+
+__all__ = [
+    "Picture",
+    "Series",
+    "accuracy_against_eps",
+    "before_after",
+    "confusion",
+    "gradient_norms",
+    "histograms",
+    "inline_svg",
+    "interval_points",
+    "learning_curves",
+    "maps",
+    "reliability",
+    "roc",
+    "success_bars",
+]
