@@ -1,0 +1,217 @@
+"""Signs that a robustness figure must not be trusted, because the attack failed, not because the
+model is robust.
+
+After Carlini et al. 2019, "On evaluating adversarial robustness" (sections 4 and 5), Athalye et
+al. 2018 (obfuscated gradients) and the flags of AutoAttack (Croce & Hein 2020). A raised flag does
+not say that a model is weak: it says that this evaluation does not show that it is strong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.attacks.base import Attack
+from assay.attacks.losses import LOSSES, LossName, margin
+from assay.attacks.result import AttackResult
+from assay.attacks.runner import run
+from assay.core.classifier import Classifier
+from assay.core.oracle import Differentiable, Oracle, gradient, labels
+from assay.errors import AssayError
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One reliability check and what it found.
+
+    Attributes:
+        code: stable name, REL-001 to REL-007.
+        title: what was looked for.
+        raised: true if it was found: robustness figures of this attack are then not evidence.
+        detail: what was seen, with the numbers, and what to do about it.
+    """
+
+    code: str
+    title: str
+    raised: bool
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def vanishing_gradients(
+    oracle: Differentiable[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: LossName = "cross_entropy",
+    allowed: float = 0.05,
+) -> Flag:
+    """REL-001: images at which the attack's loss has no gradient to follow.
+
+    Counted are gradients that are zero or not finite, and those below 1e-6 of the gradient of the
+    margin (the largest other logit minus the label's), which does not saturate: there the loss
+    has drowned in float32 rounding. Raised if they are more than the share `allowed`.
+    """
+    flat, drowned = 0, 0
+    with _held(oracle):
+        for part, goal in zip(torch.split(x, 128), torch.split(y, 128), strict=True):
+            goal = goal.to(getattr(oracle, "device", x.device))
+            followed = _sizes(oracle, part, goal, loss)
+            unsaturated = gradient(oracle, part, goal, margin)[1].flatten(1).abs().amax(1)
+            none = ~followed.isfinite() | ((followed == 0) & ~(unsaturated > 0))
+            flat += int(none.sum())
+            drowned += int((~none & (followed <= 1e-6 * unsaturated)).sum())
+    share = (flat + drowned) / max(1, len(x))
+    detail = (
+        f"of {len(x)} images, {flat} have a zero or non-finite gradient whatever the loss, and on "
+        f"{drowned} the {loss.replace('_', ' ')} saturates"
+    )
+    if share > allowed:
+        detail += (
+            ": use the margin loss"
+            if drowned > flat
+            else ": the model hides its gradients; use an attack that needs none"
+        )
+    return Flag("REL-001", "Gradients vanish", share > allowed, detail)
+
+
+def _sizes(oracle: Differentiable[Tensor], x: Tensor, y: Tensor, loss: LossName) -> Tensor:
+    return gradient(oracle, x, y, LOSSES[loss])[1].flatten(1).abs().amax(1)
+
+
+def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.01) -> Flag:
+    """REL-002: one attack fools fewer of the same images with a larger eps.
+
+    The larger ball holds the smaller one, so a search that works cannot lose by it. `results` are
+    of one attack and one model on the same images, in any order; raised if a rise of eps lowers
+    the number of fooled images by more than the share `allowed`. A single step may overshoot:
+    for FGSM a raised flag says no more than that.
+
+    Raises:
+        AssayError: fewer than two results, or results on different numbers of images.
+    """
+    if len(results) < 2 or len({len(result) for result in results}) != 1:
+        raise AssayError("this check compares results of at least two budgets on the same images")
+    ordered = sorted(results, key=lambda result: result.threat.eps)
+    worst, detail = 0.0, "more budget never fooled fewer images"
+    for small, large in zip(ordered, ordered[1:], strict=False):
+        lost = int(small.success.sum()) - int(large.success.sum())
+        if lost / len(small) > worst:
+            worst = lost / len(small)
+            detail = (
+                f"eps {small.threat.eps:.4g} fooled {int(small.success.sum())} of {len(small)} "
+                f"images, eps {large.threat.eps:.4g} only {int(large.success.sum())}: "
+                "take more steps or another step size"
+            )
+    return Flag("REL-002", "A larger budget does worse", worst > allowed, detail)
+
+
+def iterated_worse(single: AttackResult, iterated: AttackResult, *, allowed: float = 0.01) -> Flag:
+    """REL-003: a single step fools more of the same images than many steps do.
+
+    Both results are on the same images with the same threat. Iterating follows the gradient more
+    closely; where that does worse, the gradients do not lead where the loss rises.
+
+    Raises:
+        AssayError: the two have different threats or different numbers of images.
+    """
+    if single.threat != iterated.threat or len(single) != len(iterated):
+        raise AssayError("this check compares two attacks with one threat on the same images")
+    one, many = int(single.success.sum()), int(iterated.success.sum())
+    detail = f"{single.attack.name} fooled {one} and {iterated.attack.name} {many} of {len(single)}"
+    raised = (one - many) / len(single) > allowed
+    if raised:
+        detail += ": the gradients mislead; use more restarts, or an attack that needs no gradients"
+    return Flag("REL-003", "Many steps do worse than one", raised, detail)
+
+
+def unbounded_fails(
+    attack: Attack, oracle: Oracle[Tensor], x: Tensor, y: Tensor, *, seed: int = 0
+) -> Flag:
+    """REL-004: with all of [0, 1] to move in, the attack does not fool every image.
+
+    The attack is run again with the radius that reaches every image (Linf 1, L2 √D, L1 D), its
+    step size, if it has one, scaled with it. Give it a few dozen images: more add little.
+    """
+    size = x[0].numel()
+    widest = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}
+    threat = attack.threat
+    if threat.norm not in widest:
+        raise AssayError(f"no unbounded form of the norm {threat.norm} is known")
+    eps = widest[threat.norm]
+    settings = {**attack.model_dump(), "eps": eps}
+    if settings.get("step_size") is not None and threat.eps > 0:
+        settings["step_size"] *= eps / threat.eps
+    found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed)
+    fooled, correct = int((found.success & found.correct).sum()), int(found.correct.sum())
+    detail = f"with eps {eps:.4g} {fooled} of {correct} correctly classified images were fooled"
+    if fooled < correct:
+        detail += ": the attack fails where it cannot but succeed; its other failures mean little"
+    return Flag("REL-004", "Unbounded, it still fails", fooled < correct, detail)
+
+
+def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Flag:
+    """REL-005: the model answers the same question differently.
+
+    Raised if a label changes, or the direction of a row of logits by more than 1e-4 of its length
+    (which leaves room for the order of sums on a GPU).
+    """
+    first = oracle.query(x)
+    changed, furthest = 0, 0.0
+    for _ in range(times - 1):
+        again = oracle.query(x)
+        changed = max(changed, int((labels(again) != labels(first)).sum()))
+        if first.ndim == 2:
+            length = first.float().norm(dim=1).clamp_min(1e-12)
+            apart = (again.float() - first.float()).norm(dim=1) / length
+            furthest = max(furthest, float(apart.nan_to_num(0.0).amax()))
+    raised = changed > 0 or furthest > 1e-4
+    detail = (
+        f"asked {times} times about {len(x)} images, {changed} labels changed, and logits moved by "
+        f"up to {furthest:.2g} of their length"
+    )
+    if raised:
+        detail += ": average gradients over several answers (Athalye et al. 2018)"
+    return Flag("REL-005", "The model is randomised", raised, detail)
+
+
+def outputs_were_probabilities(oracle: Oracle[Tensor]) -> Flag:
+    """REL-006: the model ends in a softmax, which hides gradients where it is confident."""
+    raised = getattr(oracle, "outputs", "logits") == "probabilities"
+    detail = (
+        "the model was declared to return probabilities; their logarithm serves as logits, but "
+        "where float32 rounds them to 0 or 1 there is no gradient: remove the softmax"
+        if raised
+        else "the model returns logits"
+    )
+    return Flag("REL-006", "Outputs were probabilities", raised, detail)
+
+
+def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
+    """REL-007: more than the share `allowed` of the successes is lost by rounding to 8 bits.
+
+    Such adversarial images exist as floats only; saved as a PNG they are harmless.
+    """
+    fooled = int((result.success & result.correct).sum())
+    rounded = result.after_rounding
+    survived = round(rounded.value * rounded.n) if rounded.n else 0
+    raised = fooled > 0 and (fooled - survived) / fooled > allowed
+    detail = f"{survived} of {fooled} successes survive rounding to 8 bits"
+    if raised:
+        detail += ': run every step (stop="never"), or make eps at least one grey level'
+    return Flag("REL-007", "8-bit rounding undoes success", raised, detail)
+
+
+def _held(oracle: Oracle[Tensor]) -> ExitStack:
+    """Hold a classifier's model in eval mode for a while; anything else needs no holding."""
+    stack = ExitStack()
+    if isinstance(oracle, Classifier):
+        stack.enter_context(oracle.borrowed())
+    return stack
