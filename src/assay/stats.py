@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize, special
+from scipy.stats import binom, binomtest, rankdata
+
+from assay.errors import AssayError
+
+Verdict = Literal["holds", "does not hold", "undecided"]
+CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,5 +39,322 @@ class Estimate:
     of: str
     level: float = 0.95
 
+    def __str__(self) -> str:
+        return self.plain()
+
+    def plain(self, digits: int = 3) -> str:
+        """Return "0.943 [0.921, 0.960], n = 1,000 images"."""
+        return self._text(1.0, digits, "")
+
+    def percent(self, digits: int = 1) -> str:
+        """Return "74.3 % [71.5, 76.9], n = 1,000 images" for a fraction of 0.743."""
+        return self._text(100.0, digits, " %")
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the fields; NaN and infinity become None, since JSON has neither."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+    def _text(self, scale: float, digits: int, unit: str) -> str:
+        value, low, high = (
+            f"{scale * x:.{digits}f}" if math.isfinite(x) else "∞" if x > 0 else "−∞"
+            for x in (self.value, self.low, self.high)
+        )
+        shown = "unknown" if math.isnan(self.value) else value + unit
+        return f"{shown} [{low}, {high}], n = {self.n:,} {self.of}"
+
+
+# -- shares of a count, means over seeds ---------------------------------------------------------
+
+
+def proportion(successes: int, n: int, of: str, level: float = 0.95) -> Estimate:
+    """Return `successes / n` with Wilson's score interval (Wilson 1927); [0, 1] where n is 0.
+
+    Raises:
+        AssayError: for `successes` outside 0 ... n.
+    """
+    if not 0 <= successes <= n:
+        raise AssayError(f"a proportion needs 0 <= successes <= n, got {successes} of {n} {of}")
+    if n == 0:
+        return Estimate(math.nan, 0.0, 1.0, 0, of, level)
+    interval = binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
+    return Estimate(successes / n, float(interval.low), float(interval.high), int(n), of, level)
+
+
+def binomial_variance(rate: float, images: int) -> float:
+    """Return the variance that an accuracy has merely because it was measured on `images` images.
+
+    This is the floor for `mean_interval`. Two successes and two failures are added (Agresti &
+    Coull 1998), so that it is not zero at a rate of 0 or 1.
+    """
+    smoothed = (rate * images + 2) / (images + 4)
+    return smoothed * (1 - smoothed) / images
+
+
+def mean_interval(
+    values: ArrayLike,
+    of: str = "seeds",
+    level: float = 0.95,
+    floor_variance: float | None = None,
+) -> Estimate:
+    """Return the mean over seeds with Student's t interval: what new seeds would give.
+
+    Args:
+        values: one number per seed, (n,); images are nested in seeds and are not resampled.
+        of: what the values are one of each.
+        level: confidence level.
+        floor_variance: least variance of one value to believe, for accuracies
+            `binomial_variance`: three runs that agree by chance do not make a certainty.
+
+    The interval is infinite for n = 1, and for equal values without a floor: neither says
+    anything of the spread.
+
+    Raises:
+        AssayError: for values that are not finite: runs that collapsed are counted, not averaged.
+    """
+    x = _vector(values, "values")
+    if not np.isfinite(x).all():
+        raise AssayError(
+            f"{int((~np.isfinite(x)).sum())} of {len(x)} values are not finite: "
+            "count the runs that collapsed, and leave them out of the mean"
+        )
+    value = float(x.mean()) if len(x) else math.nan
+    half = _half_width(_deviation(x, floor_variance), len(x), level)
+    low, high = (value - half, value + half) if math.isfinite(half) else (-math.inf, math.inf)
+    return Estimate(value, low, high, len(x), of, level)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    of: str = "seeds",
+    level: float = 0.95,
+    floor_variance: float | None = None,
+) -> Estimate:
+    """Return the mean of `a - b`, seed by seed, with its t interval: `mean_interval` of those.
+
+    Args:
+        a, b: one number per seed, (n,) each, in the same order of seeds.
+        floor_variance: least variance of one difference to believe: for accuracies the sum of
+            both `binomial_variance`s.
+
+    Raises:
+        AssayError: for lengths that differ, and as `mean_interval`.
+    """
+    x, y = _vector(a, "a"), _vector(b, "b")
+    if len(x) != len(y):
+        raise AssayError(f"pairs need equal lengths, got {len(x)} and {len(y)} {of}")
+    return mean_interval(x - y, of, level, floor_variance)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Two models on the same images.
+
+    Attributes:
+        p: exact two-sided p-value of "both are right equally often".
+        difference: accuracy of A minus accuracy of B.
+        only_a, only_b: images that only A, or only B, gets right.
+    """
+
+    p: float
+    difference: Estimate
+    only_a: int
+    only_b: int
+
+
+def mcnemar(
+    correct_a: ArrayLike, correct_b: ArrayLike, of: str = "images", level: float = 0.95
+) -> McNemar:
+    """Compare two models on the same images (McNemar 1947, exact), bool (N,) each.
+
+    The interval of the difference is Bonett & Price's (2012) adjusted Wald interval for paired
+    proportions. It says nothing of other seeds: a model is trained once here.
+
+    Raises:
+        AssayError: for lengths that differ.
+    """
+    a, b = np.asarray(correct_a, dtype=bool).ravel(), np.asarray(correct_b, dtype=bool).ravel()
+    if len(a) != len(b):
+        raise AssayError(f"pairs need equal lengths, got {len(a)} and {len(b)} {of}")
+    n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    if n == 0:
+        return McNemar(math.nan, Estimate(math.nan, -1.0, 1.0, 0, of, level), 0, 0)
+    discordant = only_a + only_b
+    p = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
+    centre = (only_a - only_b) / (n + 2)
+    spread = math.sqrt(((discordant + 2) / (n + 2) - centre**2) / (n + 2))
+    half = _z(level) * spread
+    low, high = max(-1.0, centre - half), min(1.0, centre + half)
+    difference = Estimate((only_a - only_b) / n, low, high, n, of, level)
+    return McNemar(p, difference, only_a, only_b)
+
+
+def _vector(values: ArrayLike, name: str) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise AssayError(f"{name} must have shape (n,), got {array.shape}")
+    return array
+
+
+def _deviation(x: Floats, floor_variance: float | None) -> float:
+    """Return the standard deviation to believe; infinite where nothing is known of it."""
+    variance = max(float(x.var(ddof=1)) if len(x) > 1 else math.inf, floor_variance or 0.0)
+    same = floor_variance is None and len(x) > 1 and float(np.ptp(x)) == 0.0
+    return math.inf if same else math.sqrt(variance)
+
+
+def _half_width(deviation: float, n: int, level: float) -> float:
+    if n < 2:
+        return math.inf
+    return float(special.stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n)
+
+
+def _z(level: float) -> float:
+    return float(special.ndtri((1 + level) / 2))
+
+
+# -- ranking outliers above inliers --------------------------------------------------------------
+
+
+def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> Estimate:
+    """Return the probability that an outlier scores higher than an inlier; ties count half."""
+    raise NotImplementedError
+
+
+def fpr_at_tpr(
+    scores_in: ArrayLike,
+    scores_out: ArrayLike,
+    tpr: float = 0.95,
+    *,
+    positive: Literal["in", "out"] = "in",
+    level: float = 0.95,
+) -> Estimate:
+    """Return FPR95."""
+    raise NotImplementedError
+
+
+def roc_curve(scores_in: ArrayLike, scores_out: ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """Return (fpr, tpr, thresholds) of "is an outlier if it scores at least the threshold"."""
+    raise NotImplementedError
+
+
+# -- confidence and confusion --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Confidence against accuracy (Guo et al. 2017).
+
+    Attributes:
+        ece: expected calibration error over equal-width bins.
+        ece_equal_mass: the same over bins of equally many images.
+        edges: of the equal-width bins, (bins + 1,).
+        count, correct: images, and correctly classified images, in each bin, (bins,).
+        confidence, accuracy: means in each bin, (bins,); NaN in empty ones.
+    """
+
+    ece: Estimate
+    ece_equal_mass: float
+    edges: Floats
+    count: Ints
+    correct: Ints
+    confidence: Floats
+    accuracy: Floats
+
+
+def calibration(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    bins: int = 15,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    resamples: int = 1000,
+) -> Calibration:
+    """Compare the confidence (largest probability) with the accuracy."""
+    raise NotImplementedError
+
+
+def confusion(labels: ArrayLike, predictions: ArrayLike, k: int) -> Ints:
+    """Return counts int64 (k, k): a row for each true class, a column for each predicted one."""
+    raise NotImplementedError
+
+
+# -- verdicts ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a claim rests on, before it is judged.
+
+    Attributes:
+        code: a stable id ("skip.degrades").
+        text: the claim in words.
+        delta: the smallest effect that matters, set before the data was seen.
+        values: the effect, one number per seed; runs that collapsed are left out.
+        floor_variance: as in `mean_interval`.
+        collapsed: how many runs collapsed, by what they were runs of; counted, not averaged in.
+        note: what else the reader must know.
+        of: what there is one value of each.
+    """
+
+    code: str
+    text: str
+    delta: float
+    values: Sequence[float]
+    floor_variance: float | None = None
+    collapsed: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+    of: str = "seeds"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim with its verdict.
+
+    Attributes:
+        code, text, delta, collapsed, note: as in `Effect`.
+        estimate: the effect; its level is corrected for the number of claims and of looks.
+        verdict: "holds" if the interval lies above delta, "does not hold" if below.
+        seeds_needed: how many more seeds would decide at the observed effect and spread, judged
+            at the next look; None when decided, or when no number up to 10,000 would.
+    """
+
+    code: str
+    text: str
+    delta: float
+    estimate: Estimate
+    verdict: Verdict
+    seeds_needed: int | None = None
+    collapsed: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"estimate": self.estimate.to_dict()}
+
+
+def judge(low: float, high: float, delta: float) -> Verdict:
+    """Return the verdict on "the effect exceeds delta" for an effect in [low, high]."""
+    if low > delta:
+        return "holds"
+    return "does not hold" if high < delta else "undecided"
+
+
+def judge_claims(
+    effects: Sequence[Effect], *, look: int = 1, alpha: float = 0.05
+) -> tuple[Claim, ...]:
+    """Judge all the claims of a study together."""
+    raise NotImplementedError
+
+
+def judge_check(
+    estimate: Estimate, threshold: float, direction: Literal["at least", "at most"] = "at least"
+) -> CheckVerdict:
+    """Return whether a value passes its threshold; "not run" where it rests on nothing (n = 0)."""
+    if estimate.n == 0 or math.isnan(estimate.value):
+        return "not run"
+    verdict = judge(estimate.low, estimate.high, threshold)
+    raise NotImplementedError(verdict)
