@@ -1,0 +1,75 @@
+"""Training batches in an order that depends on the stream and the epoch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from assay.core.random import Stream
+from assay.core.source import Source, TensorSource
+from assay.data.dataset import Dataset
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""ids int64 (B,), x uint8 or float32 in [0, 1] (B, C, H, W), y int64 (B,)."""
+
+BUFFER = 64
+"""Batches among which a source that is not in memory is shuffled."""
+
+
+def batches(source: Source, size: int, stream: Stream) -> Iterator[Batch]:
+    """Yield every row of `source` once, shuffled by `stream`, `size` rows at a time.
+
+    A source in memory is permuted as a whole, and its pixels stay as they are stored (uint8 or
+    float32). Any other is read in its order, and shuffled within a buffer of 64 batches. A last
+    batch of a single row joins the one before it: batch norm has no variance of one row.
+    """
+    held = in_memory(source)
+    if held is None:
+        yield from _shuffled(source, size, stream)
+        return
+    ids, x, y = held
+    order = torch.randperm(len(ids), generator=stream.torch())
+    for rows in _split(order, size):
+        yield ids[rows], x[rows], y[rows]
+
+
+def steps_per_epoch(source: Source, size: int, accumulate: int) -> int | None:
+    """Return how many optimizer steps an epoch takes; None where only a full pass would tell."""
+    if in_memory(source) is None or source.length is None:
+        return None
+    return -(-len(_split(torch.arange(source.length), size)) // accumulate)
+
+
+def in_memory(source: Source) -> Batch | None:
+    """Return a source's rows where they are tensors already, otherwise None."""
+    if isinstance(source, TensorSource) and source.y is not None:
+        return torch.arange(len(source.x)), source.x, source.y
+    if isinstance(source, Dataset):
+        return source.ids, source.images, source.labels
+    return None
+
+
+def grouped(source: Iterator[Batch], count: int) -> Iterator[list[Batch]]:
+    """Yield lists of `count` batches, the last one maybe shorter."""
+    while group := list(islice(source, count)):
+        yield group
+
+
+def _split(order: Tensor, size: int) -> list[Tensor]:
+    parts = list(torch.split(order, size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    return parts
+
+
+def _shuffled(source: Source, size: int, stream: Stream) -> Iterator[Batch]:
+    generator = stream.torch()
+    reader = source.batches(size)
+    while buffer := list(islice(reader, BUFFER)):
+        ids, x, y = (torch.cat(parts) for parts in zip(*buffer, strict=True))
+        for rows in _split(torch.randperm(len(ids), generator=generator), size):
+            yield ids[rows], x[rows], y[rows]

@@ -1,0 +1,387 @@
+"""The one training loop.
+
+Everything random is drawn from the stream that is passed, by epoch and by the rows' own ids, so an
+interrupted run resumes at its last epoch without any generator's state, and ends with the same
+bytes as an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.classifier import Classifier
+from assay.core.random import Rows, Stream
+from assay.core.source import Source
+from assay.errors import AssayError
+from assay.train.batches import Batch, batches, grouped, in_memory, steps_per_epoch
+from assay.train.checkpoint import read_checkpoint, write_checkpoint
+from assay.train.history import History
+from assay.train.recipe import SGD, Adam, Recipe
+
+FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+CHECK_EVERY = 20
+"""Steps between two looks at the loss: each look waits for the device."""
+
+Progress = Callable[[float, str], None]
+"""(share done in [0, 1], one line for people); an exception it raises ends the training."""
+
+Augment = Callable[[Tensor, Rows], Tensor]
+"""(x float32 (B, C, H, W) in [0, 1], one generator per row) → x of the same kind."""
+
+
+class Adversary(Protocol):
+    """What attacks the training images: an attack's `perturb`, its threat and loss filled in."""
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor: ...
+
+
+def fit(
+    classifier: Classifier,
+    train: Source,
+    validation: Source | None,
+    recipe: Recipe,
+    *,
+    stream: Stream,
+    checkpoint: Path | None = None,
+    progress: Progress | None = None,
+    augment: Augment | None = None,
+    adversary: Adversary | None = None,
+    gradient_norms: bool = False,
+    trackers: Sequence[Any] = (),
+) -> History:
+    """Train `classifier.model` in place, on the device it is on, and return what happened.
+
+    Images pass through `classifier.normalise`, so the network is trained on exactly what the
+    classifier will feed it. The order of a batch is: augment, adversary, normalise, forward.
+
+    Args:
+        classifier: the network and its preprocessing; left in eval mode.
+        train: labelled images; one that is in memory is permuted anew every epoch.
+        validation: what early stopping looks at; never test data. None: no validation curves.
+        recipe: without `auto` (see `assay.train.resolve`).
+        stream: where every random draw comes from.
+        checkpoint: a file to write after every epoch and to go on from where it exists.
+        progress: called every 20 steps and after every epoch.
+        augment: changes the images; drawn from `stream.child("augment", epoch)` by row id.
+        adversary: attacks the images with the network in eval mode, its parameters frozen; drawn
+            from `stream.child("adversary", epoch)` by row id.
+        gradient_norms: measure the gradient of every layer with a weight, before clipping.
+        trackers: names or objects of accelerate's trackers, told the curves after every epoch.
+
+    Raises:
+        AssayError: for an empty training set, labels the network has no output for, an unresolved
+            `auto`, or a checkpoint that is another training's or cannot be written.
+    """
+    for name in ("precision", "memory_format"):
+        if getattr(recipe, name) == "auto":
+            raise AssayError(f"recipe.{name} is 'auto'; call assay.train.resolve.resolve first")
+    if recipe.patience and validation is None:
+        raise AssayError(f"recipe.patience is {recipe.patience}, but there is no validation set")
+    with computing(recipe.threads):
+        check_labels(classifier, train, "training")
+        if validation is not None:
+            check_labels(classifier, validation, "validation")
+        run = _Run(classifier, recipe, stream, gradient_norms, trackers)
+        if checkpoint is not None and checkpoint.exists():
+            run.restore(read_checkpoint(checkpoint, recipe, stream))
+        try:
+            while run.wants_more():
+                epoch = run.history.epochs + 1
+                if not run.epoch(epoch, train, validation, augment, adversary, progress):
+                    break
+                if checkpoint is not None:
+                    write_checkpoint(checkpoint, run.state(), recipe, stream)
+                if progress is not None:
+                    progress(epoch / recipe.epochs, describe(run.history, recipe))
+            run.finish()
+        finally:
+            classifier.model.eval()
+            run.accelerator.end_training()
+    return run.history
+
+
+class _Run:
+    """A training under way: what a checkpoint holds, and how to go one epoch further."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        recipe: Recipe,
+        stream: Stream,
+        gradient_norms: bool,
+        trackers: Sequence[Any],
+    ) -> None:
+        self.classifier = classifier
+        self.recipe = recipe
+        self.stream = stream
+        self.device = classifier.device
+        self.layout = FORMATS[recipe.memory_format]
+        self.model = classifier.model.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        # Precision is torch's autocast, not accelerate's: its state is one per process, so a second
+        # training at another precision would be refused, and its wrapper would stay on the model.
+        self.accelerator = Accelerator(device_placement=False, log_with=list(trackers) or None)
+        self.optimizer = self.accelerator.prepare(optimizer(recipe, self.parameters))
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.weights: dict[str, nn.Parameter] = {}
+        if gradient_norms:
+            self.weights = layer_weights(self.model)
+            self.history.layers = list(self.weights)
+        if trackers:
+            self.accelerator.init_trackers("assay", config={"recipe": recipe.canonical()})
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history.to_dict(),
+            "best": self.best,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = History(**state["history"])
+        self.best = state["best"]
+
+    def wants_more(self) -> bool:
+        """Whether another epoch is due; notes in the history that patience ran out."""
+        done, patience = self.history.epochs, self.recipe.patience
+        self.history.stopped_early = (
+            bool(patience)
+            and done < self.recipe.epochs
+            and done - self.history.best_epoch >= patience
+        )
+        return done < self.recipe.epochs and not self.history.stopped_early
+
+    def finish(self) -> None:
+        """Put the best weights back where early stopping was asked for."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)
+            self.history.restored = True
+
+    def epoch(
+        self,
+        epoch: int,
+        train: Source,
+        validation: Source | None,
+        augment: Augment | None,
+        adversary: Adversary | None,
+        progress: Progress | None,
+    ) -> bool:
+        """Train and validate once; return False where the loss diverged."""
+        began = time.perf_counter()
+        recipe, history = self.recipe, self.history
+        steps = steps_per_epoch(train, recipe.batch_size, recipe.accumulate)
+        loss = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        norms = torch.zeros(len(self.weights), dtype=torch.float64, device=self.device)
+        rows = step = 0
+        lr = 0.0
+        self.model.train()
+        reader = batches(train, recipe.batch_size, self.stream.child("order", epoch))
+        with self.stream.child("dropout", epoch).seeding(self.device):
+            for group in grouped(reader, recipe.accumulate):
+                lr = self.set_lr(epoch, step, steps)
+                for batch in group:
+                    x, y = self.prepare(batch, epoch, augment, adversary)
+                    part, logits = self.backward(x, y, sum(len(b[0]) for b in group))
+                    loss += part
+                    correct += (logits.argmax(1) == y).sum()
+                    rows += len(y)
+                if self.weights:
+                    seen = self.gradient_lengths()
+                    if epoch == 1 and step == 0:
+                        history.gradient_norms.append(seen.tolist())
+                    norms += seen
+                self.step()
+                step += 1
+                if step % CHECK_EVERY == 0:
+                    if not math.isfinite(float(loss)):
+                        return self.diverged(f"training loss is {float(loss)}", epoch, step)
+                    if progress is not None:
+                        done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
+                        progress(done, describe(history, recipe, float(loss) / rows))
+        if not math.isfinite(float(loss)):
+            return self.diverged(f"training loss is {float(loss)}", epoch, step)
+        curves = {
+            "train_loss": float(loss) / rows,
+            "train_accuracy": int(correct) / rows,
+            "lr": lr,
+        }
+        if validation is not None:
+            curves["val_loss"], curves["val_accuracy"] = evaluate(self.classifier, validation)
+            if not math.isfinite(curves["val_loss"]):
+                return self.diverged(f"validation loss is {curves['val_loss']}", epoch, step)
+        for name, value in curves.items():
+            getattr(history, name).append(value)
+        if self.weights:
+            history.gradient_norms.append((norms / step).tolist())
+        if validation is not None:
+            self.note_best(epoch)
+        history.seconds.append(time.perf_counter() - began)
+        self.accelerator.log(curves, step=epoch)
+        return True
+
+    def prepare(
+        self, batch: Batch, epoch: int, augment: Augment | None, adversary: Adversary | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the images the network is trained on, float32 in [0, 1], and their labels."""
+        ids, x, y = batch
+        x, y = x.to(self.device), y.to(self.device)
+        scale = 255.0 if x.dtype == torch.uint8 else 1.0
+        x = x.to(torch.float32, memory_format=self.layout)
+        x = x.div_(scale) if scale != 1.0 else x
+        if augment is not None:
+            x = augment(x, self.stream.child("augment", epoch).rows(ids).to(self.device))
+        if adversary is not None:
+            rng = self.stream.child("adversary", epoch).rows(ids).to(self.device)
+            with self.classifier.borrowed():
+                x = adversary(self.classifier, x, y, rng=rng)
+        return x.detach().to(memory_format=self.layout), y
+
+    def backward(self, x: Tensor, y: Tensor, of: int) -> tuple[Tensor, Tensor]:
+        """Add a batch's share of the mean gradient over `of` rows; return summed loss, logits."""
+        with precise(self.recipe.precision, self.device):
+            output = self.model(self.classifier.normalise(x))
+            logits = self.classifier.as_logits(getattr(output, "logits", output))
+        smoothing = self.recipe.label_smoothing
+        loss = F.cross_entropy(logits, y, reduction="sum", label_smoothing=smoothing)
+        self.accelerator.backward(loss / of)
+        return loss.detach(), logits.detach()
+
+    def set_lr(self, epoch: int, step: int, steps: int | None) -> float:
+        """Set the learning rate of this step; of the epoch, where its steps are not known."""
+        now, total = epoch - 1, self.recipe.epochs
+        if steps is not None:
+            now, total = now * steps + step, total * steps
+        lr = self.recipe.optimizer.lr * self.recipe.schedule.factor(now, total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        return lr
+
+    def step(self) -> None:
+        if self.recipe.grad_clip:
+            self.accelerator.clip_grad_norm_(self.parameters, self.recipe.grad_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def gradient_lengths(self) -> Tensor:
+        """Return the L2 norm of the gradient of each layer's weight, float64 (layers,)."""
+        zero = torch.zeros((), device=self.device)
+        lengths = [zero if w.grad is None else w.grad.norm() for w in self.weights.values()]
+        return torch.stack(lengths).double()
+
+    def note_best(self, epoch: int) -> None:
+        losses = self.history.val_loss
+        if self.history.best_epoch and losses[-1] >= losses[self.history.best_epoch - 1]:
+            return
+        self.history.best_epoch = epoch
+        if self.recipe.patience:
+            state = self.model.state_dict()
+            self.best = {name: value.detach().clone() for name, value in state.items()}
+
+    def diverged(self, why: str, epoch: int, step: int) -> bool:
+        self.history.diverged = f"{why} in epoch {epoch} of {self.recipe.epochs}, by step {step}"
+        return False
+
+
+def check_labels(classifier: Classifier, source: Source, what: str) -> None:
+    """Refuse, before anything is trained, a source that is empty or does not fit the network."""
+    first = next(source.batches(2), None)
+    if first is None or not len(first[0]):
+        raise AssayError(f"there are no {what} images: the source is empty")
+    outputs = classifier.query(first[1]).shape[1]
+    held = in_memory(source)
+    labels = held[2] if held is not None else first[2]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= outputs:
+        raise AssayError(
+            f"the {what} labels go from {low} to {high}, but the network has {outputs} outputs, "
+            f"0 to {outputs - 1}"
+        )
+
+
+def optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Return torch's optimizer of the recipe, in its fused form: one call per step."""
+    chosen = recipe.optimizer
+    lr, decay = chosen.lr, chosen.weight_decay
+    if isinstance(chosen, SGD):
+        return torch.optim.SGD(
+            parameters,
+            lr=lr,
+            momentum=chosen.momentum,
+            nesterov=chosen.nesterov,
+            weight_decay=decay,
+            fused=True,
+        )
+    adam = torch.optim.Adam if isinstance(chosen, Adam) else torch.optim.AdamW
+    return adam(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weight of every module that multiplies (linear, convolution), by its name."""
+    return {
+        name.removesuffix(".weight"): parameter
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight") and parameter.ndim >= 2 and parameter.requires_grad
+    }
+
+
+def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
+    """Return mean cross-entropy and share correct over a labelled source, in one pass, float32."""
+    loss, correct, rows = 0.0, 0, 0
+    with classifier.borrowed(), torch.no_grad():
+        for _, x, y in source.batches(classifier.batch_size or 256):
+            output = classifier.model(classifier.normalise(x))
+            logits = classifier.as_logits(getattr(output, "logits", output))
+            y = y.to(logits.device)
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            correct += int((logits.argmax(1) == y).sum())
+            rows += len(y)
+    if not rows:
+        raise AssayError("there is nothing to evaluate on: the source is empty")
+    return loss / rows, correct / rows
+
+
+def describe(history: History, recipe: Recipe, loss: float | None = None) -> str:
+    """Return one line on how far training is."""
+    loss = loss if loss is not None else history.train_loss[-1]
+    parts = [f"epoch {min(history.epochs + 1, recipe.epochs)}/{recipe.epochs}", f"loss {loss:.3f}"]
+    if history.val_accuracy:
+        parts.append(f"validation {history.val_accuracy[-1]:.1%}")
+    return " · ".join(parts)
+
+
+def precise(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the autocast context of a recipe's precision."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def computing(threads: int) -> Iterator[None]:
+    """Compute with so many threads, and with cuDNN's repeatable kernels; put both back after."""
+    before = torch.get_num_threads()
+    cudnn = torch.backends.cudnn
+    repeatable, searching = cudnn.deterministic, cudnn.benchmark
+    torch.set_num_threads(threads)
+    cudnn.deterministic, cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        cudnn.deterministic, cudnn.benchmark = repeatable, searching

@@ -1,0 +1,152 @@
+"""How a network is trained, as a config. Never imports torch."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assay.config import Config, Number
+
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+
+
+class AdamW(Config):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    """The optimizer."""
+    lr: Positive = 1e-3
+    """Learning rate; the highest one where a schedule changes it."""
+    weight_decay: NotNegative = 1e-2
+    """Share of every weight taken off per step, times the learning rate."""
+
+
+class Adam(Config):
+    """Adam (Kingma & Ba 2015); its weight decay is an L2 penalty on the gradient."""
+
+    name: Literal["adam"] = "adam"
+    """The optimizer."""
+    lr: Positive = 1e-3
+    """Learning rate; the highest one where a schedule changes it."""
+    weight_decay: NotNegative = 0.0
+    """Factor of the weights added to the gradient."""
+
+
+class SGD(Config):
+    """Stochastic gradient descent with momentum; its weight decay is an L2 penalty."""
+
+    name: Literal["sgd"] = "sgd"
+    """The optimizer."""
+    lr: Positive = 0.1
+    """Learning rate; the highest one where a schedule changes it."""
+    momentum: Fraction = 0.9
+    """Share of the last step that is kept."""
+    nesterov: bool = False
+    """Look ahead along the momentum (Nesterov 1983); needs momentum above 0."""
+    weight_decay: NotNegative = 0.0
+    """Factor of the weights added to the gradient."""
+
+    @model_validator(mode="after")
+    def _looks_ahead_along_something(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov=true needs momentum above 0")
+        return self
+
+
+Optimizer = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
+
+
+class Constant(Config):
+    """The same learning rate throughout, after the warm-up."""
+
+    name: Literal["constant"] = "constant"
+    """The schedule."""
+    warmup: Fraction = 0.0
+    """Share of all steps in which the rate rises in a line to its highest."""
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the learning rate of `step` (0 .. total - 1) over the highest, in (0, 1]."""
+        return _ramp(self.warmup, step, total)[0]
+
+
+class Cosine(Config):
+    """Half a cosine from the highest learning rate towards the last (Loshchilov & Hutter 2017)."""
+
+    name: Literal["cosine"] = "cosine"
+    """The schedule."""
+    warmup: Fraction = 0.0
+    """Share of all steps in which the rate rises in a line to its highest."""
+    final: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """Where the rate ends, over the highest."""
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the learning rate of `step` (0 .. total - 1) over the highest, in (0, 1]."""
+        rising, warm = _ramp(self.warmup, step, total)
+        if step < warm:
+            return rising
+        return _cosine(1.0, self.final, (step - warm) / (total - warm))
+
+
+class OneCycle(Config):
+    """Up and down once, along cosines (Smith & Topin 2018); momentum stays."""
+
+    name: Literal["one_cycle"] = "one_cycle"
+    """The schedule."""
+    peak: Annotated[Number, Field(gt=0, lt=1)] = 0.3
+    """Share of all steps after which the rate is highest."""
+    start: Annotated[Number, Field(gt=0, le=1)] = 1 / 25
+    """Where the rate starts, over the highest."""
+    final: Annotated[Number, Field(ge=0, le=1)] = 4e-6
+    """Where the rate ends, over the highest."""
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the learning rate of `step` (0 .. total - 1) over the highest, in (0, 1]."""
+        top, last = self.peak * total - 1, total - 1
+        if step <= top:
+            return _cosine(self.start, 1.0, step / top if top > 0 else 1.0)
+        return _cosine(1.0, self.final, (step - max(top, 0.0)) / max(last - max(top, 0.0), 1e-9))
+
+
+Schedule = Annotated[Constant | Cosine | OneCycle, Field(discriminator="name")]
+
+
+def _ramp(warmup: float, step: int, total: int) -> tuple[float, int]:
+    """Return the factor of a linear warm-up at `step`, and how many steps it takes."""
+    warm = round(warmup * total)
+    return (min(1.0, (step + 1) / warm) if warm else 1.0), warm
+
+
+def _cosine(start: float, end: float, done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+
+
+class Recipe(Config):
+    """How a network is trained. `auto` is resolved by `assay.train.resolve` beforehand."""
+
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training data, at most."""
+    batch_size: int = Field(default=64, ge=1)
+    """Images per forward and backward pass."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients make one step."""
+    optimizer: Optimizer = AdamW()
+    """How a gradient becomes a step."""
+    schedule: Schedule = Cosine()
+    """How the learning rate changes from step to step."""
+    label_smoothing: Fraction = 0.0
+    """Share of each label that is spread over all classes (Szegedy et al. 2016)."""
+    grad_clip: NotNegative = 0.0
+    """Largest L2 norm of the gradient over all weights; 0: not clipped."""
+    patience: int = Field(default=0, ge=0)
+    """Epochs without a lower validation loss after which training stops, and the weights of the
+    best epoch are put back; 0: all epochs, and the last weights stay."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """What is computed in; bfloat16 is mixed precision, with float32 weights. auto: measured."""
+    memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
+    """How images lie in memory; the results agree to rounding. auto: measured."""
+    threads: int = Field(default=1, ge=1)
+    """Threads computed with; sums depend on it."""
