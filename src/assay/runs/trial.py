@@ -15,10 +15,7 @@ from assay.config import Config, digest
 
 
 class Trial(Config):
-    """One unit of work: a pure function of its address.
-
-    The address covers everything here but `label`, and the torch version.
-    """
+    """One unit of work: a pure function of its address, which covers everything but `label`."""
 
     task: str
     """The function that does it, as "module:function"."""
@@ -36,6 +33,8 @@ class Trial(Config):
     """Class of device: cpu, cuda or mps."""
     threads: int = 1
     """Threads it computes with; part of the address, since sums depend on it."""
+    torch: str = Field(default_factory=lambda: importlib.metadata.version("torch"))
+    """Version of torch; a trial read from the store keeps the one it was run with."""
     label: str = ""
     """What people call it; not part of the address."""
 
@@ -51,7 +50,7 @@ class Trial(Config):
             "versions": self.versions,
             "device": self.device,
             "threads": self.threads,
-            "torch": importlib.metadata.version("torch"),
+            "torch": self.torch,
         }
 
     @cached_property

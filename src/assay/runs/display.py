@@ -1,0 +1,202 @@
+"""What is said while trials run: a live display on a terminal, a few lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from assay.runs.entry import Failure
+from assay.runs.trial import Trial
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+LINE_EVERY = 10.0  # seconds between two plain lines, at least
+SHOWN = 8  # trials with a line of their own on a terminal
+
+
+class Display:
+    """Keeps count, estimates what is left, and says nothing."""
+
+    def __init__(self) -> None:
+        self.there = 0
+        self.to_do = 0
+        self.ended = 0
+        self.failed = 0
+        self.fractions: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def plan(self, *, there: int, to_do: int, failed: int) -> None:
+        """A plan was made: of its trials so many are there, are to do, and failed before."""
+        self.there += there
+        self.to_do += to_do
+        self.failed += failed
+
+    def begin(self, trial: Trial) -> None:
+        """A trial was given to a worker."""
+        self.fractions[trial.address] = 0.0
+
+    def update(self, trial: Trial, fraction: float, note: str) -> None:
+        """A trial says how far it is."""
+        del note
+        self.fractions[trial.address] = fraction
+
+    def held(self, trial: Trial) -> None:
+        """Another process works on a trial."""
+        self.fractions.pop(trial.address, None)
+
+    def end(self, trial: Trial, failure: Failure | None) -> None:
+        """A trial has ended."""
+        self.fractions.pop(trial.address, None)
+        self.ended += 1
+        self.failed += failure is not None
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+    @property
+    def work(self) -> float:
+        """How much is done of what was to do, in trials."""
+        return self.ended + sum(self.fractions.values())
+
+    def left(self) -> float | None:
+        """Return the seconds left at the pace so far, or None before there is one."""
+        elapsed = time.monotonic() - self.started
+        if self.work < 0.02 or elapsed < 1.0:
+            return None
+        return elapsed * (self.to_do - self.work) / self.work
+
+
+class Lines(Display):
+    """A few plain lines, for logs and pipes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = 0.0
+
+    def plan(self, *, there: int, to_do: int, failed: int) -> None:
+        super().plan(there=there, to_do=to_do, failed=failed)
+        if total := there + to_do + failed:
+            before = f", {failed} failed before" if failed else ""
+            say(f"{total} trials: {there} there already, {to_do} to do{before}")
+
+    def end(self, trial: Trial, failure: Failure | None) -> None:
+        super().end(trial, failure)
+        if failure is not None:
+            say(f"{name_of(trial)} failed: {failure.message}")
+        now = time.monotonic()
+        if now - self.said >= LINE_EVERY or self.ended == self.to_do:
+            self.said = now
+            say(f"{self.ended}/{self.to_do} {name_of(trial)}{until(self.left())}")
+
+
+class Live(Display):
+    """One live display: all trials together, and a line for each that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.progress: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", style="dim"),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+        )
+        self.all: TaskID = self.progress.add_task("trials", total=None, note="")
+        self.rows: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def begin(self, trial: Trial) -> None:
+        super().begin(trial)
+        if trial.address not in self.rows:
+            self.rows[trial.address] = self.progress.add_task(
+                f"  {name_of(trial)}", total=1.0, note="", visible=len(self.rows) < SHOWN
+            )
+
+    def update(self, trial: Trial, fraction: float, note: str) -> None:
+        super().update(trial, fraction, note)
+        self.progress.update(self.rows[trial.address], completed=fraction, note=note)
+
+    def held(self, trial: Trial) -> None:
+        super().held(trial)
+        self.progress.update(self.rows[trial.address], note="another process works on it")
+
+    def end(self, trial: Trial, failure: Failure | None) -> None:
+        super().end(trial, failure)
+        row = self.rows.pop(trial.address, None)
+        if row is not None:
+            self.progress.remove_task(row)
+        if failure is not None:
+            self.progress.console.print(
+                f"{name_of(trial)} failed: {failure.message}", style="red", markup=False
+            )
+
+    def tick(self) -> None:
+        note = f"{self.ended}/{self.to_do}{until(self.left())}"
+        note += f", {self.failed} failed" if self.failed else ""
+        self.progress.update(self.all, total=self.to_do, completed=self.work, note=note)
+        self.progress.refresh()
+
+
+def make_display(progress: bool) -> Display:
+    """Return the display for this terminal, or for none."""
+    if not progress:
+        return Display()
+    return Live() if sys.stderr.isatty() else Lines()
+
+
+def name_of(trial: Trial) -> str:
+    """Return what people call a trial, with its seed."""
+    return f"{trial.label or trial.task.partition(':')[2]} (seed {trial.seed})"
+
+
+def until(seconds: float | None) -> str:
+    """Return ", about 3 min left", or nothing where it is not known."""
+    return "" if seconds is None or seconds < 1 else f", about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as people say it.
+
+    >>> duration(8.2), duration(200), duration(9000), duration(200_000)
+    ('8 s', '3 min', '2.5 h', '2.3 days')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def say(line: str) -> None:
+    print(f"assay: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,311 @@
+"""One trial's folder: locked by who works on it, finished if and only if its record is there."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from assay.errors import AssayError
+from assay.runs.files import (
+    TEMPORARY,
+    Arrays,
+    from_json,
+    refusal,
+    to_json,
+    write_arrays,
+    write_atomic,
+)
+from assay.runs.trial import Outcome, Trial
+
+SCHEMA = 1
+"""Version of every JSON document in a store; a store with a greater one is left alone."""
+
+TRIAL, METRICS, ARRAYS, RECORD = "trial.json", "metrics.json", "arrays.npz", "record.json"
+FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT = (
+    "failure.json",
+    "progress.json",
+    "lock",
+    "log.txt",
+    "checkpoint",
+)
+UNRECORDED = {TRIAL, RECORD, FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished trial left.
+
+    Attributes:
+        trial: the trial.
+        folder: where its files are.
+        metrics: what its task returned as metrics.
+        record: how it was made: code and library versions, hardware, seconds, peak memory.
+    """
+
+    trial: Trial
+    folder: Path
+    metrics: dict[str, Any]
+    record: dict[str, Any]
+
+    @property
+    def address(self) -> str:
+        return self.trial.address
+
+    @cached_property
+    def arrays(self) -> Mapping[str, Any]:
+        """The arrays by name; each is read when it is asked for."""
+        return Arrays(self.folder / ARRAYS)
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file that the task wrote ("model.safetensors").
+
+        Raises:
+            AssayError: there is no such file; names those there are.
+        """
+        if name not in self.record["files"]:
+            raise AssayError(
+                f"trial {self.address[:12]} has no file {name!r}; "
+                f"it has {', '.join(sorted(self.record['files']))}"
+            )
+        return self.folder / name
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial has no result.
+
+    Attributes:
+        kind: "error": its task raised an AssayError; "exception": another exception; "died": its
+            process ended (killed, out of memory), which is tried again the next time; "needs": a
+            trial that it needs failed.
+        message: the reason in one line.
+        traceback: of an exception; the last lines of the log, of a process that died.
+        when: ISO 8601, UTC.
+        host: the machine.
+    """
+
+    kind: Literal["error", "exception", "died", "needs"]
+    message: str
+    traceback: str = ""
+    when: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The folder of a trial in a store, whatever state it is in."""
+
+    trial: Trial
+    folder: Path
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def result(self, *, verify: bool = False) -> Result | None:
+        """Return the result, or None where the trial is not finished, or what it left is damaged.
+
+        Args:
+            verify: also compare the digest of every file with the record's; without it only
+                those of metrics.json, and the sizes of the others.
+
+        Raises:
+            AssayError: a newer assay wrote it.
+        """
+        record = read_document(self.folder / RECORD)
+        if record is None or record.get("address") != self.trial.address:
+            return None
+        for name, (size, digest) in record["files"].items():
+            path = self.folder / name
+            if not path.is_file() or path.stat().st_size != size:
+                return None
+            if (verify or name == METRICS) and file_digest(path) != digest:
+                return None
+        metrics = read_document(self.folder / METRICS)
+        if metrics is None:
+            return None
+        return Result(self.trial, self.folder, metrics["metrics"], record)
+
+    def failure(self) -> Failure | None:
+        """Return why the trial failed when it was last run, or None."""
+        document = read_document(self.folder / FAILURE)
+        if document is None:
+            return None
+        return Failure(**{key: document[key] for key in Failure.__dataclass_fields__})
+
+    def progress(self) -> dict[str, Any]:
+        """Return {"resumed", "seconds", "fraction", "note"} of an unfinished trial, or {}."""
+        return read_document(self.folder / PROGRESS) or {}
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is something to go on from."""
+        folder = self.folder / CHECKPOINT
+        return folder.is_dir() and any(
+            not path.name.endswith(TEMPORARY) for path in folder.iterdir()
+        )
+
+    def locked(self) -> bool:
+        """Return whether a process works on this trial now."""
+        try:
+            with (self.folder / LOCK).open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def size(self) -> int:
+        """Return the bytes that the folder takes."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    # -- writing, by the process that holds the lock ---------------------------------------------
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Hold the trial, if no other process does: yields whether it is held.
+
+        The kernel lets go of it when the process ends, however it ends.
+        """
+        path = self.folder / LOCK
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab")
+        except OSError as error:
+            raise refusal(error, path) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            except OSError as error:
+                raise AssayError(
+                    f"cannot lock {path} ({error.strerror}); keep the store on a local disk"
+                ) from error
+            else:
+                yield True
+
+    def begin(self) -> None:
+        """Make the folder ready for a run: only a checkpoint of this very trial is kept."""
+        known = read_document(self.folder / TRIAL)
+        (self.folder / RECORD).unlink(missing_ok=True)
+        same = known is not None and known.get("address") == self.trial.address
+        self.clear(keep_checkpoint=same)
+        if not same:
+            document = {
+                "schema": SCHEMA,
+                "address": self.trial.address,
+                "trial": self.trial.model_dump(mode="json"),
+            }
+            write_atomic(self.folder / TRIAL, to_json(document, indent=2))
+
+    def clear(self, *, keep_checkpoint: bool = True) -> None:
+        """Remove what an unfinished run left."""
+        kept = {LOCK, LOG, TRIAL}
+        if keep_checkpoint:
+            kept |= {CHECKPOINT, PROGRESS}
+        for path in self.folder.iterdir():
+            if path.name in kept:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in (self.folder / CHECKPOINT).glob(f"*{TEMPORARY}"):
+            path.unlink(missing_ok=True)
+
+    def finish(self, outcome: Outcome, record: Mapping[str, Any]) -> None:
+        """Keep what the task returned and wrote. The record is written last, and ends the trial.
+
+        Raises:
+            TypeError: for metrics or arrays that cannot be stored.
+            DiskFull: there is no space left; the trial is not finished.
+        """
+        document = {"schema": SCHEMA, "metrics": outcome.metrics}
+        write_atomic(self.folder / METRICS, to_json(document))
+        if outcome.arrays:
+            write_arrays(self.folder / ARRAYS, outcome.arrays)
+        files = {}
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and name.split("/")[0] not in UNRECORDED:
+                sync_file(path)
+                files[name] = (path.stat().st_size, file_digest(path))
+        complete = {**record, "schema": SCHEMA, "address": self.trial.address, "files": files}
+        write_atomic(self.folder / RECORD, to_json(complete, indent=2))
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a finished trial needs no longer."""
+        shutil.rmtree(self.folder / CHECKPOINT, ignore_errors=True)
+        for name in (FAILURE, PROGRESS):
+            (self.folder / name).unlink(missing_ok=True)
+        log = self.folder / LOG
+        with contextlib.suppress(FileNotFoundError):
+            if log.stat().st_size == 0:
+                log.unlink()
+
+    def fail(self, failure: Failure) -> None:
+        """Keep why the trial failed; its checkpoint stays, everything else it made goes."""
+        self.clear()
+        write_atomic(
+            self.folder / FAILURE,
+            to_json({"schema": SCHEMA, "address": self.trial.address, **asdict(failure)}, indent=2),
+        )
+
+
+def read_entry(folder: Path) -> Entry | None:
+    """Return the entry of a trial's folder, or None where no trial can be read from it."""
+    document = read_document(folder / TRIAL)
+    if document is None:
+        return None
+    try:
+        return Entry(Trial.model_validate(document.get("trial")), folder)
+    except ValidationError:
+        return None
+
+
+def read_document(path: Path) -> dict[str, Any] | None:
+    """Return a JSON document of a store, or None where it is missing or not whole.
+
+    Raises:
+        AssayError: a newer assay wrote it, or it may not be read.
+    """
+    try:
+        document = from_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        raise AssayError(f"cannot read {path}: {error.strerror}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
+        return None
+    if document["schema"] > SCHEMA:
+        raise AssayError(
+            f"{path} was written by a newer assay (schema {document['schema']}, this one knows "
+            f"{SCHEMA}); upgrade assay, or choose another store"
+        )
+    return document
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Put a file that somebody else wrote on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

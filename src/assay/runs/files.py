@@ -1,0 +1,202 @@
+"""Files that are whole or not there, and the same bytes for the same content."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import secrets
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from assay.errors import AssayError
+
+Array = np.ndarray[Any, Any]
+
+TEMPORARY = ".tmp"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class DiskFull(AssayError):
+    """There is no space left where the store is; it stops a study, and is no fault of a trial."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears at `path`, whole and on the disk, when the block ends.
+
+    After an exception nothing is left: neither the file nor a part of it.
+
+    Raises:
+        DiskFull: there is no space left.
+        AssayError: the folder may not be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise refusal(error, path) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a power cut, meets the old content or the new one.
+
+    Raises:
+        DiskFull: there is no space left; the old content stays.
+        AssayError: the folder may not be written.
+    """
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk; a file's own fsync does not cover its name."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def refusal(error: OSError, path: Path) -> Exception:
+    """Return what to raise for an OSError while writing `path`: an AssayError where it is one."""
+    if disk_is_full(error):
+        return DiskFull(
+            f"no space left on the disk that holds {path.parent}; "
+            "free some and give the same command again: it goes on from here"
+        )
+    if error.errno in DENIED:
+        return AssayError(f"cannot write in {path.parent}: {error.strerror}; choose another store")
+    return error
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that caused it, says that the disk is full."""
+    while error is not None:
+        if isinstance(error, DiskFull) or "No space left on device" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+# -- JSON --------------------------------------------------------------------------------------
+
+
+def to_json(data: Any, *, indent: int | None = None) -> str:
+    """Return the one JSON text of `data`: keys sorted, floats exact, a newline at the end.
+
+    JSON has no NaN and no infinity: such a float is written as {"$float": "nan"}, which
+    `from_json` reads back. numpy scalars are written as the numbers they are.
+
+    Raises:
+        TypeError: for what JSON cannot hold (arrays belong in arrays.npz); names where it stands.
+    """
+    separators = (",", ":") if indent is None else None
+    plain = _plain(data, "")
+    text = json.dumps(plain, sort_keys=True, separators=separators, indent=indent, allow_nan=False)
+    return text + "\n"
+
+
+def from_json(text: str | bytes) -> Any:
+    """Return what `to_json` wrote.
+
+    Raises:
+        ValueError: for text that is not JSON.
+    """
+    return json.loads(text, object_hook=_revive)
+
+
+def _plain(value: Any, where: str) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str) or key == "$float":
+                raise TypeError(f"{where or 'top'}: key {key!r} cannot stand in JSON; use a str")
+        return {key: _plain(item, f"{where}.{key}".lstrip(".")) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    hint = "; put it in the arrays" if hasattr(value, "shape") else ""
+    raise TypeError(f"{where or 'top'}: {type(value).__name__} cannot stand in JSON{hint}")
+
+
+def _revive(item: dict[str, Any]) -> Any:
+    return float(item["$float"]) if item.keys() == {"$float"} else item
+
+
+# -- arrays ------------------------------------------------------------------------------------
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an .npz whose bytes depend on the arrays alone: sorted, little-endian, no dates.
+
+    Raises:
+        TypeError: for an array of Python objects.
+    """
+    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(arrays):
+            array = np.asarray(arrays[name], order="C")
+            if array.dtype.hasobject:
+                raise TypeError(f"array {name!r} holds Python objects; make it numeric or text")
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            entry = zipfile.ZipInfo(f"{name}.npy")  # dated 1980, whenever it is written
+            entry.create_system = 3  # the same on every system
+            with archive.open(entry, "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, version=(1, 0), allow_pickle=False)
+
+
+class Arrays(Mapping[str, Array]):
+    """The arrays of an .npz, each read when it is asked for; no file means no arrays."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: list[str] | None = None
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._list():
+            raise KeyError(f"no array {name!r} in {self._path}; there are {self._list()}")
+        with self._open() as archive, archive.open(f"{name}.npy") as member:
+            array: Array = np.lib.format.read_array(member, allow_pickle=False)
+        return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._list())
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    def _list(self) -> list[str]:
+        if self._names is None:
+            self._names = []
+            if self._path.is_file():
+                with self._open() as archive:
+                    self._names = [name.removesuffix(".npy") for name in archive.namelist()]
+        return self._names
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._path)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise AssayError(
+                f"{self._path} is damaged ({error}); run the study again to redo its trial"
+            ) from error

@@ -1,0 +1,160 @@
+"""Worker processes: started when there is work, kept while there may be more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from assay.errors import AssayError
+from assay.runs.record import cores
+from assay.runs.trial import Trial
+from assay.runs.worker import Message
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+@dataclass
+class Worker:
+    """One worker process, seen from the engine."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection[Any, Any]
+    threads: int
+    ready: bool = False
+    trial: Trial | None = None
+
+
+class Pool:
+    """The worker processes of one `execute`; a context manager that leaves none behind.
+
+    They are plain subprocesses rather than multiprocessing's: those import the script that the
+    user started once more, which breaks scripts without a `__main__` guard.
+
+    Args:
+        root: the store.
+        workers: how many trials may run at once; None: as many as the cores hold at the trials'
+            own number of threads, and one at a time on a GPU.
+    """
+
+    def __init__(self, root: Path, workers: int | None) -> None:
+        if workers is not None and workers < 1:
+            raise AssayError(f"workers must be at least 1, got {workers}")
+        self.root = root
+        self.workers = workers
+        self.hands: list[Worker] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for hand in self.hands:  # what is whole is on the disk; the rest is redone
+            hand.process.kill()
+        for hand in list(self.hands):
+            self.dismiss(hand)
+
+    @property
+    def busy(self) -> list[Worker]:
+        """The workers that run a trial now."""
+        return [hand for hand in self.hands if hand.trial is not None]
+
+    def give(self, trial: Trial, *, again: bool) -> bool:
+        """Start a trial on a worker, if there is room for it now; return whether there was."""
+        room = self.workers or cores()
+        used = sum(self._share(hand.trial) for hand in self.busy if hand.trial is not None)
+        if used and used + self._share(trial) > room:
+            return False
+        idle = [hand for hand in self.hands if hand.trial is None]
+        hand = next((hand for hand in idle if hand.threads == trial.threads), None)
+        if hand is None:
+            if idle and len(self.hands) >= room:
+                self.dismiss(idle[0])
+            hand = self._start(trial.threads)
+        try:
+            hand.connection.send((trial, again))
+        except OSError:  # it died while it was idle
+            self.dismiss(hand)
+            return False
+        hand.trial = trial
+        return True
+
+    def listen(self, seconds: float) -> list[tuple[Worker, Message | None]]:
+        """Wait for messages, at most so long; None instead of a message: the worker has died."""
+        heard: list[tuple[Worker, Message | None]] = []
+        open_ones: Sequence[Any] = [hand.connection for hand in self.hands]
+        speaking = wait(open_ones, seconds)
+        for hand in list(self.hands):
+            dead = hand.process.poll() is not None  # asked first: it may have spoken, then died
+            try:
+                if hand.connection in speaking or (dead and hand.connection.poll()):
+                    message = hand.connection.recv()
+                    hand.ready = True
+                    heard.append((hand, message))
+                elif dead:
+                    heard.append((hand, None))
+            except (EOFError, OSError):
+                heard.append((hand, None))
+        return heard
+
+    def dismiss(self, hand: Worker) -> str:
+        """End a worker and return how it ended, in words."""
+        hand.process.kill()
+        code = hand.process.wait()
+        hand.connection.close()
+        self.hands.remove(hand)
+        return ending(code)
+
+    def _share(self, trial: Trial) -> int:
+        """Return how much of the room a trial takes."""
+        if self.workers is not None:
+            return 1
+        return min(trial.threads, cores()) if trial.device == "cpu" else cores()
+
+    def _start(self, threads: int) -> Worker:
+        ours, theirs = socket.socketpair()
+        number = theirs.fileno()
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}; from assay.runs.worker import main; "
+            f"main({number}, {os.getpid()}, {str(self.root)!r})"
+        )
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        # What cuBLAS asks for to be deterministic; read when CUDA starts.
+        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(number,),
+        )
+        theirs.close()
+        hand = Worker(process, Connection(ours.detach()), threads)
+        self.hands.append(hand)
+        return hand
+
+
+def ending(code: int) -> str:
+    """Return what the exit code of a process means."""
+    if code == -signal.SIGKILL:
+        return "it was killed (signal 9: by somebody, or by the system when memory ran out)"
+    if code < 0:
+        return f"it ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"it ended with exit code {code}"

@@ -1,0 +1,204 @@
+"""The store: a folder of trials by address, and of the studies and audits that use them.
+
+    trials/<address[:12]>/   trial.json metrics.json arrays.npz model.safetensors… record.json
+                             while it is not finished: lock log.txt progress.json checkpoint/
+    studies/<id>/            the page of a study; run.json is written last
+    audits/<id>/             the report of an audit; run.json is written last
+
+Reading never writes: a store may be on a read-only disk, or another process may be writing it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from assay.errors import AssayError, nearest
+from assay.runs.entry import SCHEMA, Entry, Failure, Result, read_document, read_entry
+from assay.runs.files import DiskFull, refusal, to_json, write_atomic
+from assay.runs.trial import Trial
+
+__all__ = ["DiskFull", "Entry", "Failure", "Kind", "Result", "Run", "Store", "write_atomic"]
+
+Kind = Literal["study", "audit"]
+FOLDERS: Mapping[Kind, str] = {"study": "studies", "audit": "audits"}
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished study or audit.
+
+    Attributes:
+        kind: "study" or "audit".
+        id: the name of its folder.
+        folder: where its page and its files are.
+        document: its run.json, as `Store.save_run` was given it.
+    """
+
+    kind: Kind
+    id: str
+    folder: Path
+    document: dict[str, Any]
+
+
+class Store:
+    """A folder that keeps results.
+
+    Args:
+        root: the folder; it is made when something is first written.
+
+    Raises:
+        AssayError: `root` is a file.
+    """
+
+    def __init__(self, root: Path | str = "runs") -> None:
+        self.root = Path(root).expanduser().absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise AssayError(f"the store {root} is a file; give the path of a folder")
+
+    def prepare(self) -> None:
+        """Make the store's folders, and see that they may be written.
+
+        Raises:
+            AssayError: they may not.
+        """
+        probe = self.root / "trials" / ".writable"
+        try:
+            for name in ("trials", *FOLDERS.values()):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink(missing_ok=True)
+        except NotADirectoryError as error:
+            raise AssayError(f"the store {self.root} lies below a file; choose another") from error
+        except OSError as error:
+            raise refusal(error, probe) from error
+
+    # -- trials ----------------------------------------------------------------------------------
+
+    def entry(self, trial: Trial) -> Entry:
+        """Return the place of a trial, whether or not anything is there."""
+        return Entry(trial, self.root / "trials" / trial.address[:12])
+
+    def result(self, trial: Trial | str, *, verify: bool = False) -> Result | None:
+        """Return the result of a trial (or of an address), or None where there is none.
+
+        Args:
+            verify: read every file and compare its digest with the record's.
+        """
+        if isinstance(trial, Trial):
+            return self.entry(trial).result(verify=verify)
+        entry = read_entry(self.root / "trials" / trial[:12])
+        if entry is None or not entry.trial.address.startswith(trial):
+            return None
+        return entry.result(verify=verify)
+
+    def failure(self, trial: Trial) -> Failure | None:
+        """Return why a trial failed when it was last run, or None."""
+        return self.entry(trial).failure()
+
+    def trials(self) -> Iterator[Entry]:
+        """Yield every trial there is, in the order of the addresses, finished or not."""
+        folder = self.root / "trials"
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            entry = read_entry(path)
+            if entry is not None:
+                yield entry
+
+    # -- studies and audits ----------------------------------------------------------------------
+
+    def run_folder(self, kind: Kind, name: str, address: str) -> Path:
+        """Return the folder of a run, made if need be; its name is the run's id.
+
+        The same address gives the same folder, so a repeated run takes the place of the first.
+        """
+        slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or kind
+        folder = self.root / FOLDERS[kind] / f"{slug[:48]}-{address[:8]}"
+        self.prepare()
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise refusal(error, folder) from error
+        return folder
+
+    def save_run(self, kind: Kind, id: str, document: Mapping[str, Any]) -> Run:
+        """Write the run.json of a run, which makes it a finished one: the last thing to do.
+
+        Args:
+            document: name, address, config, trials (addresses), claims or checks, headline.
+                `schema`, `kind`, `id` and (unless given) `created` are written by the store.
+        """
+        folder = self.root / FOLDERS[kind] / id
+        complete = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **document,
+            "schema": SCHEMA,
+            "kind": kind,
+            "id": id,
+        }
+        write_atomic(folder / RUN, to_json(complete, indent=2))
+        return Run(kind, id, folder, complete)
+
+    def runs(self) -> list[Run]:
+        """Return the finished studies and audits, the newest last."""
+        found = []
+        for name in FOLDERS.values():
+            folder = self.root / name
+            for path in folder.iterdir() if folder.is_dir() else []:
+                run = read_run(path)
+                if run is not None:
+                    found.append(run)
+        return sorted(found, key=lambda run: (str(run.document.get("created", "")), run.id))
+
+    def find(self, text: str) -> Run | Entry:
+        """Return the run or the trial that a text means.
+
+        Args:
+            text: an id, an address, the beginning of either if nothing else begins so, or the
+                path of a folder (in this store or another one).
+
+        Raises:
+            AssayError: nothing answers to it, or several do; names the nearest, or all of them.
+        """
+        path = Path(text).expanduser()
+        if path.exists():
+            folder = path.absolute() if path.is_dir() else path.absolute().parent
+            there = read_run(folder) or read_entry(folder)
+            if there is not None:
+                return there
+        runs = {run.id: run for run in self.runs()}
+        if text in runs:
+            return runs[text]
+        known: dict[str, Run | Entry] = {**runs}
+        known |= {entry.trial.address: entry for entry in self.trials()}
+        matches = [name for name in known if text and name.startswith(text)]
+        if len(matches) == 1:
+            return known[matches[0]]
+        if matches:
+            shown = ", ".join(_short(name, known) for name in matches[:6])
+            rest = f" and {len(matches) - 6} more" if len(matches) > 6 else ""
+            raise AssayError(f"{text!r} could be {shown}{rest}; give more of the name")
+        guess = nearest(text, [_short(name, known) for name in known])
+        if guess:
+            hint = f"did you mean {guess!r}?"
+        elif known:
+            hint = "`assay list` shows what there is"
+        else:
+            hint = "the store is empty"
+        raise AssayError(f"no run or trial {text!r} in {self.root}: {hint}")
+
+
+def read_run(folder: Path) -> Run | None:
+    """Return the finished run in a folder, or None."""
+    document = read_document(folder / RUN)
+    if document is None or document.get("kind") not in FOLDERS:
+        return None
+    return Run(cast(Kind, document["kind"]), folder.name, folder, document)
+
+
+def _short(name: str, known: Mapping[str, Run | Entry]) -> str:
+    return name if isinstance(known[name], Run) else name[:12]
