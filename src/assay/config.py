@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterable
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Self
 
@@ -45,7 +47,17 @@ class Config(BaseModel):
     )
 
     VERSION: ClassVar[int] = 1
-    """Raised when the code behind the config changes what it computes; part of a trial's address."""
+    """Raised when the code behind the config computes something else; part of an address."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            name = type(self).__name__
+            raise AssayError(explain(error, type(self), name)) from error
+
+    # Nested configs are still made by pydantic itself, which knows their place in the whole.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
     @classmethod
     def parse(cls, data: Any, *, where: str = "config") -> Self:
@@ -98,33 +110,54 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     `where` names what was read ("skip.yaml", "command line").
     """
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    key = str(first["loc"][-1]) if first["loc"] else ""
+    context = first.get("ctx", {})
+    names, shown, below = _walk(model, first["loc"])
+    path = ".".join(shown)
     if first["type"] == "extra_forbidden":
-        names = _fields_at(model, first["loc"][:-1])
-        guess = nearest(key, names)
-        hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(sorted(names))}"
-        return f"{where}: unknown key {path!r}; {hint}"
+        return f"{where}: unknown key {path!r}; {_hint(shown[-1], names)}"
+    if first["type"] == "union_tag_invalid":
+        known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
+        return f"{where}: unknown {path}.name {context['tag']!r}; {_hint(context['tag'], known)}"
+    if first["type"] == "union_tag_not_found":
+        tags = ", ".join(str(_tag(choice)) for choice in below)
+        return f"{where}: {path} needs a name, one of: {tags}"
+    if first["type"] == "missing":
+        return f"{where}: {path} is required"
     seen = repr(first.get("input"))
     seen = seen if len(seen) <= 80 else seen[:77] + "..."
     message = first["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
-    return f"{where}: {path or 'value'}: {message}; seen {seen}{rest}"
+    return f"{where}: {f'{path}: ' if path else ''}{message}; seen {seen}{rest}"
 
 
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
-    """Return the field names of the model that sits at `path` inside `model`."""
+def _hint(seen: str, names: Iterable[str]) -> str:
+    guess = nearest(seen, names)
+    return f"did you mean {guess!r}?" if guess else f"known: {', '.join(sorted(names))}"
+
+
+def _walk(
+    model: type[BaseModel], path: tuple[int | str, ...]
+) -> tuple[set[str], list[str], list[type[BaseModel]]]:
+    """Follow an error's path into the models.
+
+    Returns the field names of the model that holds its end; the path as the user wrote it, since
+    pydantic's also names the member of each union on the way; and the models at its end.
+    """
     found: list[type[BaseModel]] = [model]
+    shown: list[str] = []
+    names: set[str] = set()
     for part in path:
-        inside: list[type[BaseModel]] = []
-        for candidate in found:
-            field = candidate.model_fields.get(str(part))
-            if field is not None:
-                inside += _models_in(field.annotation)
-        tagged = [m for m in found if _tag(m) == part]
-        found = inside or tagged or found
-    return {name for m in found for name in m.model_fields}
+        names = {name for candidate in found for name in candidate.model_fields}
+        tagged = [candidate for candidate in found if _tag(candidate) == part]
+        if len(found) > 1 and tagged:
+            found = tagged
+            continue
+        shown.append(str(part))
+        fields = [c.model_fields[str(part)] for c in found if str(part) in c.model_fields]
+        if fields:
+            found = [inside for field in fields for inside in _models_in(field.annotation)]
+    return names, shown, found
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
