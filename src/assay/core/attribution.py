@@ -16,7 +16,8 @@ class Attribution:
     Attributes:
         values: float32 (N, H, W), or (N, T) per token; each row scaled to [0, 1], empty rows 0.
         raw: the unscaled attribution, at the resolution the method works in.
-        empty: bool (N,), rows with nothing positive: such a map explains nothing.
+        empty: bool (N,), rows with nothing positive, or the same value everywhere: such a map
+            explains nothing.
         layer: the layer that was explained, by its name in the model.
         targets: int64 (N,), the class each row explains.
         spans: for text, the (start, end) characters of each token; None for images.

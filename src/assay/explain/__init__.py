@@ -1,0 +1,47 @@
+"""Explainers: where does the model look, and where once it is attacked?
+
+    maps = assay.explain.GradCAM()(clf, x, targets=y)
+
+Everything here is loaded when it is first asked for. An explainer from another package joins the
+union `AnyExplainer` by an entry point in the group `assay.explainers` that names its class.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from assay.explain.base import Explainer as Explainer
+    from assay.explain.family import AnyExplainer as AnyExplainer
+    from assay.explain.family import explainers as explainers
+    from assay.explain.gradcam import GradCAM as GradCAM
+    from assay.explain.shift import AttentionShift as AttentionShift
+    from assay.explain.shift import attention_shift as attention_shift
+
+_HOMES = {
+    "AnyExplainer": "family",
+    "AttentionShift": "shift",
+    "Explainer": "base",
+    "GradCAM": "gradcam",
+    "attention_shift": "shift",
+    "explainers": "family",
+}
+__all__ = [
+    "AnyExplainer",
+    "AttentionShift",
+    "Explainer",
+    "GradCAM",
+    "attention_shift",
+    "explainers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

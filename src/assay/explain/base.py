@@ -1,0 +1,137 @@
+"""What an explainer is: a frozen config whose author writes one method, `maps`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.config import Config
+from assay.core.attribution import Attribution
+from assay.core.classifier import Classifier, check_images
+from assay.errors import AssayError
+
+Targets = int | Tensor | None
+"""The class to explain: one for all images, one per image int64 (N,), or None: the predicted."""
+
+
+class Explainer(Config):
+    """A method that says which parts of an image speak for a class.
+
+    To add one: derive from this, tag it with `name: Literal["..."] = "..."` and write `maps`.
+    Checking the inputs, holding the model and scaling are done here.
+    """
+
+    name: str
+    """The method's name in configs."""
+    upsample: Literal["bilinear", "nearest"] = "bilinear"
+    """How a map is brought to the size of the image; nearest shows its own resolution."""
+
+    def __call__(self, clf: Classifier, x: Tensor, targets: Targets = None) -> Attribution:
+        """Explain every image.
+
+        `values` is the positive part of `raw`, brought to the size of the image and divided by its
+        largest value, so that 0 keeps its meaning: nothing here speaks for the class. A map that
+        is positive nowhere, or the same everywhere, explains nothing: it is flagged in `empty`,
+        and its values are 0.
+
+        Args:
+            clf: the classifier; its model comes back as it was, also after an exception.
+            x: float32 (N, C, H, W) in [0, 1].
+            targets: the class to explain: an int, int64 (N,), or None for the predicted class.
+
+        Returns:
+            values float32 (N, H, W) in [0, 1]; raw float32 (N, h, w), both where `x` is.
+
+        Raises:
+            AssayError: for images or targets that do not fit the classifier, or none at all.
+        """
+        x = check_images(x)
+        if not len(x):
+            raise AssayError("there is nothing to explain: x holds no images")
+        wanted = _one_per_row(targets, len(x))
+        # a caller's no_grad or inference_mode must not reach the maps, which are made by gradients
+        with clf.borrowed(), torch.inference_mode(False), torch.enable_grad():
+            raw, explained, layer = self.maps(clf, x, wanted)
+        raw = raw.to(x.device)
+        if not bool(raw.isfinite().all()):
+            bad = int((~raw.isfinite()).flatten(1).any(1).sum())
+            raise AssayError(
+                f"the gradients of the model are NaN or infinite for {bad} of {len(x)} images "
+                f"at layer {layer!r}; such a map would mean nothing"
+            )
+        height, width = x.shape[2:]
+        values, empty = scaled(raw, (height, width), self.upsample)
+        return Attribution(values, raw, empty, layer, explained.to(x.device))
+
+    def maps(
+        self, clf: Classifier, x: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor, str]:
+        """Return the unscaled maps, the classes they explain and the layer: an author's part.
+
+        It runs in eval mode, with frozen parameters and with gradients enabled. It splits `x` by
+        `clf.rows_per_batch(x)`, checks `targets` by `chosen`, and leaves no hook behind.
+
+        Args:
+            clf: the classifier.
+            x: float32 (N, C, H, W) in [0, 1], checked.
+            targets: int64 (N,), or None for the predicted class.
+
+        Returns:
+            float32 (N, h, w) at the resolution the method works in, signed where it is;
+            int64 (N,); the name of the layer ("" for the input itself).
+        """
+        raise NotImplementedError
+
+
+def _one_per_row(targets: Targets, rows: int) -> Tensor | None:
+    """Return the targets as int64 (N,), or None for the predicted classes."""
+    if targets is None:
+        return None
+    given = torch.as_tensor(targets)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise AssayError(f"targets are class numbers (int64), not {given.dtype}")
+    if given.ndim == 0:
+        return given.long().expand(rows)
+    if tuple(given.shape) != (rows,):
+        raise AssayError(
+            f"targets must be one class, or one per image ({rows},), got {tuple(given.shape)}"
+        )
+    return given.long()
+
+
+def chosen(logits: Tensor, targets: Tensor | None) -> Tensor:
+    """Return the class to explain for each row of `logits` (N, K): int64 (N,), on its device.
+
+    Raises:
+        AssayError: for a target that is not one of the K classes.
+    """
+    if targets is None:
+        return logits.detach().argmax(1)
+    low, high = int(targets.min()), int(targets.max())
+    if low < 0 or high >= logits.shape[1]:
+        raise AssayError(
+            f"targets go from {low} to {high}, but the model has {logits.shape[1]} classes, "
+            f"0 to {logits.shape[1] - 1}"
+        )
+    return targets.to(logits.device)
+
+
+def scaled(raw: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
+    """Return maps (N, H, W) in [0, 1] from signed ones (N, h, w), and which explain nothing (N,).
+
+    A map counts as the same everywhere if its values differ by less than 1e-5 of the largest,
+    which is what rounding leaves.
+    """
+    flat = raw.flatten(1)
+    high, low = flat.amax(1), flat.amin(1)
+    empty = (high <= 0) | (high - low <= 1e-5 * high)
+    if mode == "bilinear":
+        large = F.interpolate(raw.relu()[:, None], size, mode="bilinear", align_corners=False)
+    else:
+        large = F.interpolate(raw.relu()[:, None], size, mode=mode)
+    largest = large.flatten(1).amax(1).masked_fill(empty, 1.0)
+    values = large[:, 0] / largest.clamp_min(torch.finfo(raw.dtype).tiny)[:, None, None]
+    return values.masked_fill(empty[:, None, None], 0.0).clamp_(0, 1), empty

@@ -1,0 +1,22 @@
+"""The union of all explainers: what a config's `explainer:` may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assay.core.family import members, union
+from assay.explain.base import Explainer
+from assay.explain.gradcam import GradCAM
+
+BUILT_IN: tuple[type[Explainer], ...] = (GradCAM,)
+
+
+def explainers() -> dict[str, type[Explainer]]:
+    """Return every explainer by its name: ours, then those of the group `assay.explainers`."""
+    return members(Explainer, BUILT_IN, "assay.explainers")
+
+
+if TYPE_CHECKING:
+    AnyExplainer = GradCAM
+else:
+    AnyExplainer = union(explainers().values())

@@ -1,0 +1,272 @@
+"""What a detector is: a frozen config, and what it has learned as an object of its own."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from assay.config import Config
+from assay.core.embedding import Embedding
+from assay.errors import AssayError, unknown
+
+Need = Literal["logits", "features", "head", "layers", "gradient", "inputs"]
+"""What a detector reads: parts of an `Embedding`; `gradient` its oracle, `inputs` its source."""
+
+FORMAT = 1
+
+
+class Detector(Config):
+    """A method that scores how unlike the training data an input is.
+
+    To add one: derive from this, tag it with `name: Literal["..."] = "..."`, say what it `needs`,
+    and write `unlikeness`; also `learn`, if something is to be learned from the training data.
+    """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
+    """What it reads of an embedding; checked before it is asked."""
+
+    name: str
+    """The method's name in configs."""
+
+    def fit(
+        self,
+        e: Embedding,
+        y: Tensor | None = None,
+        *,
+        calibrate: Embedding | None = None,
+        tpr: float = 0.95,
+    ) -> FittedDetector:
+        """Learn what the training data looks like, and a threshold if `calibrate` is given.
+
+        Args:
+            e: the training data.
+            y: its labels int64 (N,); None takes those of `e`, if it has any.
+            calibrate: data of the same kind that was not trained on, to set the threshold by.
+            tpr: the fraction of such data that is to be let through.
+
+        Raises:
+            AssayError: for an embedding that lacks what the detector needs, labels that do not
+                fit it, or calibration on what was fitted on.
+        """
+        _require(self, e)
+        labels = e.y if y is None else y
+        if labels is not None and len(labels) != len(e):
+            raise AssayError(f"there are {len(labels)} labels for {len(e)} rows to fit on")
+        with torch.no_grad():
+            state = dict(self.learn(e, labels))
+        fitted = FittedDetector(self, state, classes=e.logits.shape[1])
+        if calibrate is None:
+            return fitted
+        if _same(e, calibrate):
+            raise AssayError(
+                "the threshold cannot be calibrated on the data that was fitted on: a model knows "
+                "that too well; give calibrate= other data of the same kind, a validation split"
+            )
+        return fitted.calibrated(calibrate, tpr)
+
+    def learn(self, e: Embedding, y: Tensor | None) -> Mapping[str, Tensor]:
+        """Return what is to be kept of the training data, by name; nothing unless overridden."""
+        del e, y
+        return {}
+
+    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        """Return a score per row, float64 (N,): higher is more unlike the training data.
+
+        `state` is what `learn` returned. The score of a row must not depend on the other rows.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class FittedDetector:
+    """A detector with what it has learned.
+
+    Attributes:
+        detector: its config.
+        state: what it has learned, by name; empty for one that reads nothing but the logits.
+        classes: number of the model's outputs.
+        cut: the calibrated threshold, or None.
+        tpr: the fraction of inliers that the threshold is meant to let through, or None.
+        calibrated_on: number of rows the threshold was set by.
+    """
+
+    detector: Detector
+    state: Mapping[str, Tensor]
+    classes: int
+    cut: float | None = None
+    tpr: float | None = None
+    calibrated_on: int = 0
+
+    def score(self, e: Embedding) -> Tensor:
+        """Return float64 (N,): higher is more unlike the training data.
+
+        Raises:
+            AssayError: for an embedding that lacks what the detector needs, that comes from a
+                model with other outputs, or that gives NaN.
+        """
+        _require(self.detector, e)
+        if e.logits.shape[1] != self.classes:
+            raise AssayError(
+                f"the detector was fitted on a model with {self.classes} outputs, "
+                f"and is asked about one with {e.logits.shape[1]}"
+            )
+        with torch.no_grad():
+            scores = self.detector.unlikeness(e, self.state)
+        bad = int(scores.isnan().sum())
+        if bad:
+            raise AssayError(f"{self.detector.name} scores {bad} of {len(e)} rows as NaN")
+        return scores
+
+    @property
+    def threshold(self) -> float:
+        """The score above which a row counts as an outlier.
+
+        Raises:
+            AssayError: if it was not calibrated.
+        """
+        if self.cut is None:
+            raise AssayError(
+                f"this {self.detector.name} has no threshold: fit it with calibrate=, data that "
+                "it was not fitted on"
+            )
+        return self.cut
+
+    def is_outlier(self, e: Embedding) -> Tensor:
+        """Return which rows score above the threshold: bool (N,)."""
+        return self.score(e) > self.threshold
+
+    def calibrated(self, e: Embedding, tpr: float = 0.95) -> FittedDetector:
+        """Return this detector with the threshold that lets a fraction `tpr` of inliers through.
+
+        It is the k-th smallest of the n scores, k = ceil(tpr · (n + 1)): then a fresh inlier is
+        let through with a probability of at least `tpr` over draws of both (split conformal
+        prediction, Vovk et al. 2005; Angelopoulos & Bates 2021). The plain quantile lets fewer
+        through than it says.
+
+        Raises:
+            AssayError: for fewer rows than such a threshold takes (19 at 0.95).
+        """
+        if not 0 < tpr < 1:
+            raise AssayError(f"tpr is a fraction between 0 and 1, got {tpr}")
+        place = math.ceil(round(tpr * (len(e) + 1), 9))
+        if place > len(e):
+            least = math.ceil(round(tpr / (1 - tpr), 9))
+            raise AssayError(
+                f"a threshold that lets {tpr:g} of the inliers through takes at least {least} rows "
+                f"to calibrate on, got {len(e)}"
+            )
+        cut = float(self.score(e).sort().values[place - 1])
+        return FittedDetector(self.detector, self.state, self.classes, cut, tpr, len(e))
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one safetensors file, its config and threshold as JSON in the header."""
+        from safetensors.torch import save_file
+
+        about = {
+            "format": FORMAT,
+            "detector": self.detector.model_dump(mode="json"),
+            "version": self.detector.VERSION,
+            "classes": self.classes,
+            "threshold": self.cut,
+            "tpr": self.tpr,
+            "calibrated_on": self.calibrated_on,
+        }
+        path = Path(path)
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
+        try:
+            save_file(tensors, part, metadata={"assay.detector": json.dumps(about)})
+            part.replace(path)
+        except OSError as error:
+            raise AssayError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what `save` wrote; no code in the file is run.
+
+        Raises:
+            AssayError: for a file that is missing, corrupt, or not a detector of ours.
+        """
+        from assay.ood.family import detectors
+
+        tensors, about = _read(Path(path))
+        if about.get("format") != FORMAT:
+            raise AssayError(f"{path} has format {about.get('format')}, known is {FORMAT}")
+        known = detectors()
+        config = about["detector"]
+        if config["name"] not in known:
+            raise unknown("detector", config["name"], known)
+        kind = known[config["name"]]
+        if about["version"] != kind.VERSION:
+            raise AssayError(
+                f"{path} was fitted by version {about['version']} of {config['name']}, and this is "
+                f"version {kind.VERSION}, which scores differently: fit it again"
+            )
+        return cls(
+            kind.parse(config, where=str(path)),
+            tensors,
+            about["classes"],
+            about["threshold"],
+            about["tpr"],
+            about["calibrated_on"],
+        )
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise AssayError(f"there is no detector at {path}") from error
+    except (SafetensorError, OSError) as error:
+        raise AssayError(f"{path} is not a readable safetensors file: {error}") from error
+    if "assay.detector" not in metadata:
+        raise AssayError(f"{path} holds tensors, but not a detector saved by assay")
+    return tensors, json.loads(metadata["assay.detector"])
+
+
+def _require(detector: Detector, e: Embedding) -> None:
+    """Refuse an embedding that lacks what the detector reads."""
+    held = {
+        "logits": True,
+        "features": e.features is not None,
+        "head": e.head is not None,
+        "layers": bool(e.layers),
+        "gradient": e.oracle is not None,
+        "inputs": e.source is not None,
+    }
+    missing = sorted(need for need in detector.needs if not held[need])
+    if missing:
+        raise AssayError(
+            f"{detector.name} needs {', '.join(missing)}, which this embedding lacks"
+            + (" (the model does not end in a linear layer)" if e.head is None else "")
+            + "; use a detector that reads the logits, such as max-logit"
+        )
+
+
+def _same(a: Embedding, b: Embedding) -> bool:
+    """Whether two embeddings are of the same rows: one object, one source, or equal logits."""
+    if a is b:
+        return True
+    if len(a) != len(b):
+        return False
+    if torch.equal(a.logits, b.logits):
+        return True
+    return (
+        a.source is not None
+        and b.source is not None
+        and (a.source is b.source or a.source.fingerprint == b.source.fingerprint)
+    )

@@ -1,0 +1,54 @@
+"""Detectors that read nothing but the logits: a model unsure of its answer may be out of its depth.
+
+They learn nothing from the training data, and so need no labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from torch import Tensor
+
+from assay.core.embedding import Embedding
+from assay.ood.base import Detector
+
+
+class MaxSoftmax(Detector):
+    """1 - the largest softmax probability (Hendrycks & Gimpel 2017, "A baseline for detecting
+    misclassified and out-of-distribution examples"); from 0 (certain) to 1 - 1/K."""
+
+    name: Literal["max-softmax"] = "max-softmax"
+    """The method's name in configs."""
+
+    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del state
+        # 1 - p = r / (1 + r), r = the others' odds: 1 - softmax would round many rows to one 0
+        logits = e.logits.double()
+        odds = (logits - logits.amax(1, keepdim=True)).exp()
+        rest = odds.scatter(1, logits.argmax(1, keepdim=True), 0.0).sum(1)
+        return rest / (1 + rest)
+
+
+class MaxLogit(Detector):
+    """The negative of the largest logit (Hendrycks et al. 2022, "Scaling out-of-distribution
+    detection for real-world settings")."""
+
+    name: Literal["max-logit"] = "max-logit"
+    """The method's name in configs."""
+
+    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del state
+        return -e.logits.double().amax(1)
+
+
+class Energy(Detector):
+    """The free energy -log Σ exp(logit) at temperature 1 (Liu et al. 2020, "Energy-based
+    out-of-distribution detection")."""
+
+    name: Literal["energy"] = "energy"
+    """The method's name in configs."""
+
+    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del state
+        return -e.logits.double().logsumexp(1)
