@@ -2,7 +2,8 @@
 
 A `Stream` is a seed and a path of names. What it draws for row `i` depends on the stream, on the
 row's own index and on nothing else: not on the batch the row sits in, nor on how many rows there
-are, nor on the device. Per-row numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast
+are, nor on the device (normal draws agree between devices to float32 rounding, all others to the
+bit). Per-row numbers come from SplitMix64 (Steele, Lea & Flood 2014, "Fast
 splittable pseudorandom number generators"), one generator per row, computed for all rows at once
 in int64 arithmetic, which wraps the same way on every device.
 """
@@ -10,7 +11,9 @@ in int64 arithmetic, which wraps the same way on every device.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +40,10 @@ class Stream:
 
     def integer(self) -> int:
         """Return this stream's 63-bit integer, for seeding a library's own generator."""
-        text = repr((self.seed, self.path)).encode()
-        return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+        # numpy's 3 must draw what Python's 3 draws, though their repr differ
+        names = [name if isinstance(name, str) else operator.index(name) for name in self.path]
+        text = json.dumps([operator.index(self.seed), *names])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
     @contextmanager
     def seeding(self, device: torch.device | str = "cpu") -> Iterator[None]:
@@ -104,7 +109,7 @@ class Rows:
         return _mix(position.mul_(_GAMMA).add_(self._state[:, None]))
 
     def uniform(self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Draw from [low, high): float32 (N, *shape)."""
+        """Draw from [low, high), to float32 rounding: float32 (N, *shape)."""
         bits = self._bits(math.prod(shape))
         unit = ((bits >> 40) & 0xFFFFFF).to(torch.float32).mul_(2.0**-24)
         return unit.mul_(high - low).add_(low).view(len(self), *shape)
@@ -120,7 +125,7 @@ class Rows:
         return both[:, :count].reshape(len(self), *shape)
 
     def integers(self, high: int, shape: Sequence[int] = ()) -> Tensor:
-        """Draw whole numbers from 0 to high - 1: int64 (N, *shape); `high` below 2**31."""
+        """Draw whole numbers from 0 to high - 1: int64 (N, *shape); 0 < `high` < 2**31."""
         bits = (self._bits(math.prod(shape)) >> 32) & 0xFFFFFFFF
         return ((bits * high) >> 32).view(len(self), *shape)
 
