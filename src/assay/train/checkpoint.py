@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ def write_checkpoint(path: Path, state: dict[str, Any], recipe: Recipe, stream: 
     """
     buffer = io.BytesIO()
     torch.save({"owner": _owner(recipe, stream), "state": state}, buffer)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.part")  # a killed process leaves one at most
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(buffer.getbuffer())

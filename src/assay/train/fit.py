@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +22,12 @@ from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.source import Source
 from assay.errors import AssayError
-from assay.train.batches import Batch, batches, grouped, in_memory, steps_per_epoch
+from assay.train.batches import Batch, batches, grouped, steps_per_epoch
 from assay.train.checkpoint import read_checkpoint, write_checkpoint
+from assay.train.evaluate import check_labels, evaluate
 from assay.train.history import History
+from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import SGD, Adam, Recipe
-
-FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: each look waits for the device."""
@@ -103,7 +102,9 @@ def fit(
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, run.state(), recipe, stream)
                 if progress is not None:
-                    progress(epoch / recipe.epochs, describe(run.history, recipe))
+                    loss = run.history.train_loss[-1]
+                    note = describe(run.history, epoch, recipe.epochs, loss)
+                    progress(epoch / recipe.epochs, note)
             run.finish()
         finally:
             classifier.model.eval()
@@ -213,7 +214,7 @@ class _Run:
                         return self.diverged(f"training loss is {float(loss)}", epoch, step)
                     if progress is not None:
                         done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
-                        progress(done, describe(history, recipe, float(loss) / rows))
+                        progress(done, describe(history, epoch, recipe.epochs, float(loss) / rows))
         if not math.isfinite(float(loss)):
             return self.diverged(f"training loss is {float(loss)}", epoch, step)
         curves = {
@@ -298,22 +299,6 @@ class _Run:
         return False
 
 
-def check_labels(classifier: Classifier, source: Source, what: str) -> None:
-    """Refuse, before anything is trained, a source that is empty or does not fit the network."""
-    first = next(source.batches(2), None)
-    if first is None or not len(first[0]):
-        raise AssayError(f"there are no {what} images: the source is empty")
-    outputs = classifier.query(first[1]).shape[1]
-    held = in_memory(source)
-    labels = held[2] if held is not None else first[2]
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= outputs:
-        raise AssayError(
-            f"the {what} labels go from {low} to {high}, but the network has {outputs} outputs, "
-            f"0 to {outputs - 1}"
-        )
-
-
 def optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Return torch's optimizer of the recipe, in its fused form: one call per step."""
     chosen = recipe.optimizer
@@ -340,48 +325,9 @@ def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
-    """Return mean cross-entropy and share correct over a labelled source, in one pass, float32."""
-    loss, correct, rows = 0.0, 0, 0
-    with classifier.borrowed(), torch.no_grad():
-        for _, x, y in source.batches(classifier.batch_size or 256):
-            output = classifier.model(classifier.normalise(x))
-            logits = classifier.as_logits(getattr(output, "logits", output))
-            y = y.to(logits.device)
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
-            correct += int((logits.argmax(1) == y).sum())
-            rows += len(y)
-    if not rows:
-        raise AssayError("there is nothing to evaluate on: the source is empty")
-    return loss / rows, correct / rows
-
-
-def describe(history: History, recipe: Recipe, loss: float | None = None) -> str:
+def describe(history: History, epoch: int, epochs: int, loss: float) -> str:
     """Return one line on how far training is."""
-    loss = loss if loss is not None else history.train_loss[-1]
-    parts = [f"epoch {min(history.epochs + 1, recipe.epochs)}/{recipe.epochs}", f"loss {loss:.3f}"]
+    parts = [f"epoch {epoch}/{epochs}", f"loss {loss:.3f}"]
     if history.val_accuracy:
         parts.append(f"validation {history.val_accuracy[-1]:.1%}")
     return " · ".join(parts)
-
-
-def precise(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """Return the autocast context of a recipe's precision."""
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
-
-
-@contextmanager
-def computing(threads: int) -> Iterator[None]:
-    """Compute with so many threads, and with cuDNN's repeatable kernels; put both back after."""
-    before = torch.get_num_threads()
-    cudnn = torch.backends.cudnn
-    repeatable, searching = cudnn.deterministic, cudnn.benchmark
-    torch.set_num_threads(threads)
-    cudnn.deterministic, cudnn.benchmark = True, False
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        cudnn.deterministic, cudnn.benchmark = repeatable, searching

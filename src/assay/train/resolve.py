@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.train.fit import FORMATS, computing, precise
+from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import Recipe
 
 MARGIN = 0.9

@@ -1,0 +1,260 @@
+"""Saved models, and models that somebody brings.
+
+A model is named by `path.safetensors`, which `save_model` wrote, or by `file.py:factory`, a
+function or class of the user's that makes the network, usually with `weights`. A user's Python
+file runs when it is named like this, and at no other time; a weights file never runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from assay.config import Config, canonical_json
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+from assay.errors import AssayError, nearest, unknown
+from assay.models.weights import load_weights, read_weights
+
+KEY = "assay"
+"""The one key of our metadata: a safetensors file keeps several in no fixed order."""
+
+
+class Saved(Config):
+    """What stands beside the weights in a file of ours."""
+
+    schema_version: Literal[1] = 1
+    """Version of this record."""
+    config: dict[str, Any]
+    """The network's config."""
+    in_shape: tuple[int, int, int]
+    """Channels, height and width of an input."""
+    classes: tuple[str, ...]
+    """Names of the outputs, in their order."""
+    mean: tuple[float, ...] | None = None
+    """Mean of each channel in [0, 1], taken off before the network; None: nothing is."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of each channel, divided by before the network; None: nothing is."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """Versions of assay and torch that wrote it."""
+
+
+def save_model(
+    path: Path | str,
+    module: nn.Module,
+    config: Config,
+    *,
+    in_shape: tuple[int, int, int],
+    classes: Sequence[str],
+    mean: Sequence[float] | Tensor | None = None,
+    std: Sequence[float] | Tensor | None = None,
+) -> None:
+    """Write weights and all that is needed to use them; equal contents give equal bytes.
+
+    The file appears whole or not at all.
+
+    Args:
+        path: where to write, by custom "….safetensors".
+        module: the network that `config` built.
+        config: its config, one of `assay.models.Network`.
+        in_shape: channels, height and width of an input.
+        classes: names of the outputs.
+        mean, std: the preprocessing, as a `Classifier` has it.
+
+    Raises:
+        AssayError: where it cannot be written.
+    """
+    path = Path(path)
+    about = Saved(
+        config=config.model_dump(mode="json"),
+        in_shape=in_shape,
+        classes=tuple(classes),
+        mean=None if mean is None else tuple(float(value) for value in mean),
+        std=None if std is None else tuple(float(value) for value in std),
+        versions={name: importlib.metadata.version(name) for name in ("assay", "torch")},
+    )
+    tensors = {
+        name: value.detach().cpu().contiguous().clone()
+        for name, value in module.state_dict().items()
+    }
+    content = save(tensors, metadata={KEY: about.canonical()})
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise AssayError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def saved(path: Path | str) -> Saved:
+    """Return what stands beside the weights in a file of ours; the weights are not read.
+
+    Raises:
+        AssayError: for a file that is missing, corrupt, or not ours.
+    """
+    path = _existing(Path(path))
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise AssayError(f"{path} is not a whole safetensors file: {error}") from error
+    if KEY not in metadata:
+        raise AssayError(
+            f"{path} was not made by assay, so the network it belongs to is not known: name the "
+            f"code that makes it, `file.py:factory --weights {path}`"
+        )
+    try:
+        return Saved.model_validate_json(metadata[KEY])
+    except ValidationError as error:
+        raise AssayError(
+            f"{path} was made by another version of assay, which this one cannot read"
+        ) from error
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: Path | str | None = None,
+    classes: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    outputs: Literal["logits", "probabilities"] = "logits",
+) -> Classifier:
+    """Return the model that `spec` names, as a classifier on the CPU, in eval mode.
+
+    Args:
+        spec: "path.safetensors" made by `save_model`, or "file.py:factory", which is run: a
+            function or class without required arguments that gives a `torch.nn.Module`.
+        weights: a state dict for the factory's network: .safetensors, or .pt / .pth, read without
+            running anything in it.
+        classes, mean, std, outputs: as for `Classifier`; what a file of ours says itself is used
+            where these are not given.
+
+    Raises:
+        AssayError: one line that says what is wrong with the file, the factory or the weights.
+    """
+    if ".py:" in spec:
+        module = _from_factory(spec)
+        if weights is not None:
+            path = _existing(Path(weights))
+            load_weights(module, read_weights(path), path)
+        return Classifier(module.eval(), mean=mean, std=std, classes=classes, outputs=outputs)
+    path = _existing(Path(spec))
+    if path.suffix == ".py":
+        raise AssayError(f"{spec}: name the function that makes the network, {spec}:factory")
+    if path.suffix != ".safetensors":
+        raise AssayError(
+            f"{spec} has weights, but not the network they belong to: name the code that makes "
+            f"it, `file.py:factory --weights {spec}`"
+        )
+    if weights is not None:
+        raise AssayError(f"{spec} has its own weights; --weights goes with file.py:factory")
+    found = saved(path)
+    module = _build(found, path)
+    load_weights(module, read_weights(path), path)
+    return Classifier(
+        module.eval(),
+        mean=found.mean if mean is None else mean,
+        std=found.std if std is None else std,
+        classes=found.classes if classes is None else classes,
+        outputs=outputs,
+    )
+
+
+def fingerprint(spec: str, *, weights: Path | str | None = None) -> str:
+    """Return a digest of the files that `spec` and `weights` name, as 64 hexadecimal digits.
+
+    Nothing is run or loaded. Modules that a user's file imports are not part of it.
+
+    Raises:
+        AssayError: for a file that is missing.
+    """
+    path, _, factory = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
+    files = [path] if weights is None else [path, weights]
+    parts = [hashlib.sha256(_existing(Path(file)).read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256(canonical_json([factory, parts]).encode()).hexdigest()
+
+
+def _existing(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise AssayError(f"{path} is a folder; name a file in it")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    guess = nearest(path.name, [other.name for other in beside if other.is_file()])
+    hint = f"; did you mean {path.parent / guess}?" if guess else ""
+    raise AssayError(f"there is no file {path}{hint}")
+
+
+def _build(found: Saved, path: Path) -> nn.Module:
+    """Return the network of a file of ours, its weights still random."""
+    from assay.models import Network
+
+    try:
+        config: Any = TypeAdapter(Network).validate_python(found.config)
+    except ValidationError as error:
+        raise AssayError(
+            f"{path} holds a network {found.config.get('name')!r} that is not known here, or whose "
+            "settings have changed; install the package or the version of assay that made it"
+        ) from error
+    built: nn.Module = config.build(found.in_shape, len(found.classes), Stream(0))
+    return built
+
+
+def _from_factory(spec: str) -> nn.Module:
+    """Run a user's file, call the factory in it, and return the network that it gives."""
+    file, _, name = spec.rpartition(":")
+    path = _existing(Path(file)).resolve()
+    folder = str(path.parent)
+    sys.path.insert(0, folder)  # so that the file finds its neighbours, as it does when run
+    try:
+        factory = _run(path, file, name)
+        try:
+            made = factory if isinstance(factory, nn.Module) else factory()
+        except (Exception, SystemExit) as error:
+            raise AssayError(f"{spec} raised {_one_line(error)}") from error
+    finally:
+        with suppress(ValueError):  # the file may have taken it off itself
+            sys.path.remove(folder)
+    if not isinstance(made, nn.Module):
+        raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
+    return made
+
+
+def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
+    """Run a Python file as a module of its own and return what is called `name` in it."""
+    inside = f"assay_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    loader = importlib.util.spec_from_file_location(inside, path)
+    assert loader is not None  # the name ends in .py
+    assert loader.loader is not None
+    module = importlib.util.module_from_spec(loader)
+    sys.modules[inside] = module  # dataclasses and pickles of the file look themselves up here
+    try:
+        loader.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise AssayError(f"{file} cannot be run: {_one_line(error)}") from error
+    known: Mapping[str, Any] = vars(module)
+    if name not in known:
+        own = [key for key, value in known.items() if callable(value) and not key.startswith("_")]
+        raise unknown(f"factory in {file}", name, own)
+    if not callable(known[name]):
+        raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")
+    factory: Callable[[], Any] = known[name]
+    return factory
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]

@@ -1,0 +1,43 @@
+"""How good a classifier is on a labelled source, and whether the two fit at all."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from assay.core.classifier import Classifier
+from assay.core.source import Source
+from assay.errors import AssayError
+from assay.train.batches import in_memory
+
+
+def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
+    """Return mean cross-entropy and share correct over a labelled source, in one pass, float32."""
+    loss, correct, rows = 0.0, 0, 0
+    with classifier.borrowed(), torch.no_grad():
+        for _, x, y in source.batches(classifier.batch_size or 256):
+            output = classifier.model(classifier.normalise(x))
+            logits = classifier.as_logits(getattr(output, "logits", output))
+            y = y.to(logits.device)
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            correct += int((logits.argmax(1) == y).sum())
+            rows += len(y)
+    if not rows:
+        raise AssayError("there is nothing to evaluate on: the source is empty")
+    return loss / rows, correct / rows
+
+
+def check_labels(classifier: Classifier, source: Source, what: str) -> None:
+    """Refuse, before anything is trained, a source that is empty or does not fit the network."""
+    first = next(source.batches(2), None)
+    if first is None or not len(first[0]):
+        raise AssayError(f"there are no {what} images: the source is empty")
+    outputs = classifier.query(first[1]).shape[1]
+    held = in_memory(source)
+    labels = held[2] if held is not None else first[2]
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= outputs:
+        raise AssayError(
+            f"the {what} labels go from {low} to {high}, but the network has {outputs} outputs, "
+            f"0 to {outputs - 1}"
+        )
