@@ -92,10 +92,13 @@ class Store:
         """
         if isinstance(trial, Trial):
             return self.entry(trial).result(verify=verify)
-        entry = read_entry(self.root / "trials" / trial[:12])
-        if entry is None or not entry.trial.address.startswith(trial):
-            return None
-        return entry.result(verify=verify)
+        entry = self.stored(trial)
+        return None if entry is None else entry.result(verify=verify)
+
+    def stored(self, address: str) -> Entry | None:
+        """Return what the store holds for an address (12 digits or more), finished or not."""
+        entry = read_entry(self.root / "trials" / address[:12])
+        return entry if entry and entry.trial.address.startswith(address) else None
 
     def failure(self, trial: Trial) -> Failure | None:
         """Return why a trial failed when it was last run, or None."""

@@ -37,6 +37,9 @@ class Trial(Config):
     """Version of torch; a trial read from the store keeps the one it was run with."""
     label: str = ""
     """What people call it; not part of the address."""
+    places: dict[str, str] = Field(default_factory=dict)
+    """Where each data set of the config is found here; not part of the address, since a name and
+    a folder may hold the same data (`data` has its fingerprint)."""
 
     @cached_property
     def material(self) -> dict[str, Any]:

@@ -1,0 +1,215 @@
+"""What `assay list`, `show`, `compare` and `why` say: they read the store, and run nothing.
+
+Each returns a `View`: plain data in `.data`, and itself when printed with rich.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from assay.errors import AssayError
+from assay.runs.display import duration, name_of
+from assay.runs.entry import Entry
+from assay.runs.store import Run, Store
+from assay.runs.view import MISSING, Grid, View, flatten, text_of
+from assay.runs.why import why
+
+__all__ = ["compare", "list_runs", "show", "why"]
+
+PAGES = ("report.html", "index.html")
+
+
+def list_runs(store: Store) -> View:
+    """Return the studies and audits of a store, the newest last, and how many trials it holds."""
+    runs = store.runs()
+    states = Counter(state_of(entry) for entry in store.trials())
+    keys = ("id", "kind", "created", "headline")
+    data = {
+        "store": str(store.root),
+        "runs": [{key: run.document.get(key) for key in keys} for run in runs],
+        "trials": dict(states),
+    }
+    rows = tuple(
+        (run.id, run.kind, _when(run.document), str(run.document.get("headline", "")))
+        for run in runs
+    )
+    counts = ", ".join(f"{count} {state}" for state, count in states.items())
+    lines = [f"{sum(states.values())} trials: {counts}"] if states else []
+    if not runs:
+        lines.append("no study and no audit has been finished here yet")
+    return View(
+        str(store.root), data, (Grid("", ("id", "kind", "made", "found"), rows),), (*lines,)
+    )
+
+
+def show(store: Store, text: str) -> View:
+    """Return all there is about one run or one trial.
+
+    Raises:
+        AssayError: nothing, or more than one thing, answers to `text`.
+    """
+    found = store.find(text)
+    return _show_run(found) if isinstance(found, Run) else _show_trial(found)
+
+
+def compare(store: Store, a: str, b: str) -> View:
+    """Return two runs, or two trials, side by side: claims, checks, metrics.
+
+    Raises:
+        AssayError: one of them is not there, or one is a run and the other a trial.
+    """
+    left, right = _both(store, a, b)
+    names = (_name(left), _name(right))
+    if isinstance(left, Run) and isinstance(right, Run):
+        rows = []
+        for kind in ("claims", "checks"):
+            first, second = _by_code(left, kind), _by_code(right, kind)
+            for code in sorted(first.keys() | second.keys()):
+                pair = (first.get(code), second.get(code))
+                either = pair[0] or pair[1] or {}
+                what = str(either.get("text") or either.get("title") or "")
+                rows.append((code, what, _judged(pair[0]), _judged(pair[1])))
+        shared = set(_addresses(left)) & set(_addresses(right))
+        data = {
+            "a": left.document,
+            "b": right.document,
+            "shared_trials": sorted(shared),
+        }
+        count = f"{len(shared)} trials are the same"
+        lines = tuple(f"{run.id}: {run.document.get('headline', '')}" for run in (left, right))
+        grid = Grid("", ("code", "what", *names), tuple(rows))
+        return View(" and ".join(names), data, (grid,), (*lines, count))
+    first, second = (flatten(_metrics(side)) for side in (left, right))
+    rows = []
+    for path in [*first, *(path for path in second if path not in first)]:
+        one, other = first.get(path), second.get(path)
+        rows.append((path, text_of(one), text_of(other), _change(one, other)))
+    data = {"a": _metrics(left), "b": _metrics(right)}
+    grid = Grid("", ("metric", *names, "difference"), tuple(rows))
+    return View(" and ".join(names), data, (grid,))
+
+
+def _show_run(run: Run) -> View:
+    document = run.document
+    lines = [f"{run.kind}, made {_when(document)}, in {run.folder}"]
+    if document.get("headline"):
+        lines.append(str(document["headline"]))
+    page = next((run.folder / name for name in PAGES if (run.folder / name).is_file()), None)
+    if page is not None:
+        lines.append(f"page: {page}")
+    grids = [
+        Grid("claims", ("code", "claim", "verdict", "estimate"), _judgements(run, "claims")),
+        Grid("checks", ("code", "check", "verdict", "value"), _judgements(run, "checks")),
+    ]
+    store = Store(run.folder.parent.parent)
+    rows = []
+    for address in _addresses(run):
+        result = store.result(address)
+        if result is None:
+            rows.append((address[:12], "", "gone", ""))
+        else:
+            time = duration(result.record["seconds"])
+            rows.append((address[:12], name_of(result.trial), "there", time))
+    grids.append(Grid("trials", ("address", "trial", "state", "time"), tuple(rows)))
+    grids.append(Grid("settings", ("setting", "value"), _table(document.get("config", {}))))
+    return View(run.id, document, tuple(grids), tuple(lines))
+
+
+def _show_trial(entry: Entry) -> View:
+    trial, result, failure = entry.trial, entry.result(), entry.failure()
+    data: dict[str, Any] = {
+        "address": trial.address,
+        "state": state_of(entry),
+        "trial": trial.model_dump(mode="json"),
+        "metrics": result.metrics if result else None,
+        "record": result.record if result else None,
+        "failure": failure.message if failure and not result else None,
+    }
+    lines = [f"{trial.address}", f"{data['state']}, in {entry.folder}"]
+    if data["failure"]:
+        lines.append(f"failed: {data['failure']}")
+    grids = [Grid("settings", ("setting", "value"), _table(trial.config))]
+    if result is not None:
+        record = {key: value for key, value in result.record.items() if key != "files"}
+        sizes = {name: f"{size / 1e6:.2f} MB" for name, (size, _) in result.record["files"].items()}
+        grids += [
+            Grid("metrics", ("metric", "value"), _table(result.metrics)),
+            Grid("files", ("file", "size"), tuple(sizes.items())),
+            Grid("how it was made", ("", ""), _table(record)),
+        ]
+    return View(name_of(trial), data, tuple(grids), tuple(lines))
+
+
+def state_of(entry: Entry) -> str:
+    """Return where a trial stands, in one or two words."""
+    if entry.result() is not None:
+        return "finished"
+    if entry.locked():
+        return "running"
+    if entry.failure() is not None:
+        return "failed"
+    return "partly done" if entry.has_checkpoint() else "not begun"
+
+
+def _both(store: Store, a: str, b: str) -> tuple[Run | Entry, Run | Entry]:
+    left, right = store.find(a), store.find(b)
+    if isinstance(left, Run) != isinstance(right, Run):
+        run, trial = (a, b) if isinstance(left, Run) else (b, a)
+        raise AssayError(f"{run!r} is a run and {trial!r} a trial; give two runs or two trials")
+    return left, right
+
+
+def _name(found: Run | Entry) -> str:
+    return found.id if isinstance(found, Run) else found.trial.address[:12]
+
+
+def _metrics(found: Run | Entry) -> dict[str, Any]:
+    result = found.result() if isinstance(found, Entry) else None
+    if result is None:
+        raise AssayError(f"trial {_name(found)} is not finished, so there is nothing to compare")
+    return result.metrics
+
+
+def _change(one: Any, other: Any) -> str:
+    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other))
+    if numbers:
+        return f"{other - one:+.4g}" if one != other else "0"
+    return "same" if one == other else ""
+
+
+def _when(document: Mapping[str, Any]) -> str:
+    return str(document.get("created", ""))[:16].replace("T", " ")
+
+
+def _addresses(run: Run) -> Sequence[str]:
+    return list(run.document.get("trials", []))
+
+
+def _by_code(run: Run, kind: str) -> dict[str, Mapping[str, Any]]:
+    return {str(item.get("code")): item for item in run.document.get(kind, [])}
+
+
+def _judgements(run: Run, kind: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(
+        (
+            code,
+            str(item.get("text") or item.get("title") or ""),
+            str(item.get("verdict", MISSING)),
+            _value(item),
+        )
+        for code, item in _by_code(run, kind).items()
+    )
+
+
+def _judged(item: Mapping[str, Any] | None) -> str:
+    return MISSING if item is None else f"{item.get('verdict', MISSING)}: {_value(item)}"
+
+
+def _value(item: Mapping[str, Any]) -> str:
+    return text_of(item.get("estimate", item.get("value")))
+
+
+def _table(values: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((path, text_of(value)) for path, value in flatten(values).items() if path)

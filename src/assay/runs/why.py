@@ -1,0 +1,139 @@
+"""Which part of an address differs: `assay why A B`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from assay.errors import AssayError
+from assay.runs.display import name_of
+from assay.runs.entry import Entry
+from assay.runs.store import Run, Store
+from assay.runs.trial import Trial
+from assay.runs.view import MISSING, Grid, View, flatten, text_of
+
+Difference = tuple[str, Any, Any]  # dotted path, the value in A, the value in B
+
+
+def why(store: Store, a: str, b: str) -> View:
+    """Return what makes two trials, or two runs, differ: settings, seed, data, versions, needs.
+
+    Raises:
+        AssayError: one of them is not there, or one is a run and the other a trial.
+    """
+    left, right = store.find(a), store.find(b)
+    if isinstance(left, Run) and isinstance(right, Run):
+        return _why_runs(left, right)
+    if isinstance(left, Entry) and isinstance(right, Entry):
+        found = differences(left.trial, right.trial)
+        names = (left.trial.address[:12], right.trial.address[:12])
+        data = {"same": not found, "differences": [_as_dict(item) for item in found]}
+        rows = tuple((path, _shown(one), _shown(two)) for path, one, two in found)
+        lines = () if found else ("the same address: nothing differs",)
+        return View(" and ".join(names), data, (Grid("", ("part", *names), rows),), lines)
+    raise AssayError(f"{a!r} and {b!r}: one is a run, the other a trial; give two of a kind")
+
+
+def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
+    """Return the parts of two addresses that differ, those of needed trials included."""
+    if a.address == b.address:
+        return []
+    one, two = (flatten({**t.material, "needs": None}) for t in (a, b))
+    found = _compared(one, two, prefix)
+    for index in range(max(len(a.needs), len(b.needs))):
+        path = f"{prefix}needs[{index}]"
+        if index < min(len(a.needs), len(b.needs)):
+            found += differences(a.needs[index], b.needs[index], f"{path}.")
+        elif index < len(a.needs):
+            found.append((path, _called(a.needs[index]), None))
+        else:
+            found.append((path, None, _called(b.needs[index])))
+    return found
+
+
+def _why_runs(a: Run, b: Run) -> View:
+    one, two = (flatten({"config": run.document.get("config", {})}) for run in (a, b))
+    settings = _compared(one, two)
+    ours, theirs = set(a.document.get("trials", [])), set(b.document.get("trials", []))
+    shared = len(ours & theirs)
+    parts = _aggregated(_trials(a, sorted(ours - theirs)), _trials(b, sorted(theirs - ours)))
+    same = a.document.get("address") == b.document.get("address")
+    data = {
+        "same": same,
+        "config": [_as_dict(item) for item in settings],
+        "trials": {"shared": shared, "a": len(ours - theirs), "b": len(theirs - ours)},
+        "parts": [{**_as_dict(item), "trials": count} for item, count in parts],
+    }
+    lines = [
+        f"{shared} trials are the same, {len(ours - theirs)} are only in {a.id}, "
+        f"{len(theirs - ours)} only in {b.id}"
+    ]
+    if same:
+        lines.insert(0, "the same address: nothing that was asked differs")
+    names = ("A", "B") if a.id == b.id else (a.id, b.id)
+    grids = (
+        Grid(
+            "what was asked",
+            ("setting", *names),
+            tuple((path, _shown(one), _shown(two)) for path, one, two in settings),
+        ),
+        Grid(
+            "in the trials that differ, each beside the most similar one",
+            ("part", *names, "trials"),
+            tuple(
+                (path, _shown(one), _shown(two), str(count)) for (path, one, two), count in parts
+            ),
+        ),
+    )
+    return View(f"{a.id} and {b.id}", data, grids, tuple(lines))
+
+
+def _aggregated(ours: Sequence[Trial], theirs: Sequence[Trial]) -> list[tuple[Difference, int]]:
+    """Pair each trial with the most similar one, and count the differences over the pairs."""
+    free = list(theirs)
+    counts: Counter[tuple[str, str, str]] = Counter()
+    kept: dict[tuple[str, str, str], Difference] = {}
+    for trial in ours:
+        if not free:
+            break
+        namesakes = [t for t in free if (t.label, t.seed) == (trial.label, trial.seed)]
+        found, other = min(
+            ((differences(trial, other), other) for other in namesakes or free),
+            key=lambda pair: len(pair[0]),
+        )
+        free.remove(other)
+        for item in found:
+            key = (item[0], repr(item[1]), repr(item[2]))
+            counts[key] += 1
+            kept[key] = item
+    return [(kept[key], count) for key, count in counts.most_common()]
+
+
+def _trials(run: Run, addresses: Sequence[str]) -> list[Trial]:
+    store = Store(run.folder.parent.parent)
+    found = map(store.stored, addresses)
+    return [entry.trial for entry in found if entry is not None]
+
+
+def _compared(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> list[Difference]:
+    paths = [*one, *(path for path in two if path not in one)]
+    return [
+        (prefix + path, one.get(path), two.get(path))
+        for path in paths
+        if one.get(path) != two.get(path) or (path in one) != (path in two)
+    ]
+
+
+def _called(trial: Trial) -> str:
+    return f"{name_of(trial)} {trial.address[:12]}"
+
+
+def _as_dict(item: Difference) -> dict[str, Any]:
+    return {"path": item[0], "a": item[1], "b": item[2]}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:  # a fingerprint
+        return value[:12]
+    return MISSING if value is None else text_of(value)
