@@ -1,0 +1,181 @@
+"""The pages: one self-contained HTML file from a report or a result. No network, no script of
+others: a content security policy in the page forbids what is not this page's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from assay.report import numerals
+from assay.report.numerals import Doubtful
+from assay.report.record import NotRun, Unit
+from assay.report.result import StudyResult
+from assay.report.schema import AuditReport, Calibration, Confusion, Ood, Robustness
+
+_COPY = """
+for (const button of document.querySelectorAll("button.copy")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.textContent = "copied";
+  });
+}
+"""
+
+_WORST = 15
+"""With more classes than this, those above it fold away."""
+
+
+def render_audit(report: AuditReport) -> str:
+    """Return the report as one HTML page."""
+    return _render("audit.html.j2", report=report, figures=_audit_figures(report))
+
+
+def render_study(result: StudyResult) -> str:
+    """Return the result of a study as one HTML page; its figures were drawn when it ended."""
+    return _render("study.html.j2", result=result)
+
+
+def _render(template: str, **given: Any) -> str:
+    return _environment().get_template(template).render(**given)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("assay.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    seal = base64.b64encode(hashlib.sha256(_COPY.encode()).digest()).decode()
+    environment.globals.update(
+        budget=numerals.budget,
+        copy_script=Markup(_COPY),
+        copy_seal=seal,
+        confusions=_confusions,
+        ood_groups=_ood_groups,
+        track=track,
+        worst=_WORST,
+    )
+    environment.filters.update(
+        bare=numerals.bare,
+        duration=numerals.duration,
+        figure=_figure,
+        interval=numerals.interval,
+        moment=_moment,
+        norm=numerals.norm_name,
+        slug=lambda text: text.replace(" ", "-"),
+        with_unit=numerals.with_unit,
+        yaml=_yaml,
+    )
+    environment.tests["not_run"] = lambda chapter: isinstance(chapter, NotRun)
+    return environment
+
+
+def _audit_figures(report: AuditReport) -> dict[str, Any]:
+    """Return the SVG of each figure by name; matplotlib is loaded only where one is drawn."""
+    from assay.report import figures as draw
+
+    drawn: dict[str, Any] = {}
+    if isinstance(report.robustness, Robustness) and report.robustness.curves:
+        figure = draw.accuracy_against_eps(report.robustness.curves, report.robustness.clean)
+        drawn["robustness"] = draw.inline_svg(figure, "accuracy against budget")
+    if isinstance(report.calibration, Calibration):
+        figure = draw.reliability(report.calibration.bins)
+        drawn["reliability"] = draw.inline_svg(figure, "reliability diagram")
+    if isinstance(report.confusion, Confusion):
+        figure = draw.confusion(report.confusion.matrix, report.confusion.classes)
+        drawn["confusion"] = draw.inline_svg(figure, "confusion matrix")
+    if isinstance(report.ood, Ood):
+        for outliers, results in _ood_groups(report.ood).items():
+            curves = {result.detector: result.roc for result in results if result.roc}
+            if curves:
+                drawn[f"roc {outliers}"] = draw.inline_svg(
+                    draw.roc(curves), f"ROC against {outliers}"
+                )
+            for result in results:
+                if result.histogram is not None:
+                    name = f"{result.detector} {outliers}"
+                    drawn[f"histogram {name}"] = draw.inline_svg(
+                        draw.histograms(
+                            result.histogram,
+                            threshold=result.threshold,
+                            x_label=f"{result.detector} score",
+                        ),
+                        f"scores of {name}",
+                    )
+    return drawn
+
+
+def track(
+    estimate: Doubtful | None,
+    unit: Unit = "fraction",
+    threshold: float | None = None,
+    direction: str = "",
+) -> dict[str, float] | None:
+    """Return where value, interval and threshold lie on a line from 0 to 100 (percent of it).
+
+    Fractions span 0 to 1; anything else spans what is shown, zero included. None where there is
+    nothing to show.
+    """
+    if estimate is None or estimate.value is None:
+        return None
+    low = estimate.value if estimate.low is None else estimate.low
+    high = estimate.value if estimate.high is None else estimate.high
+    shown = [0.0, low, high] + ([] if threshold is None else [threshold])
+    start, end = (0.0, 1.0) if unit == "fraction" else (min(shown), 1.15 * max(shown) or 1.0)
+    if unit != "fraction" and start < 0:
+        start *= 1.15
+
+    def place(value: float) -> float:
+        return round(100 * min(max((value - start) / (end - start), 0.0), 1.0), 2)
+
+    where = {"value": place(estimate.value), "low": place(low), "high": place(high)}
+    if threshold is not None:
+        where["threshold"] = place(threshold)
+        where["from"], where["to"] = (
+            (place(threshold), 100.0) if direction == "at least" else (0.0, place(threshold))
+        )
+    return where
+
+
+def _figure(svg: str) -> Markup:
+    """Put an SVG into the page. Inside HTML it needs no namespace, so the page has no address."""
+    return Markup(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
+
+
+def _yaml(data: Any) -> str:
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _moment(iso: str) -> str:
+    """Return an ISO time as people write it: 2026-03-01 12:04."""
+    return iso[:16].replace("T", " ")
+
+
+def _confusions(confusion: Confusion, most: int = 5) -> list[tuple[str, str, int, int]]:
+    """Return the commonest mistakes: (true class, predicted class, images, of how many)."""
+    found = [
+        (confusion.classes[r], confusion.classes[c], count, sum(row))
+        for r, row in enumerate(confusion.matrix)
+        for c, count in enumerate(row)
+        if r != c and count
+    ]
+    return sorted(found, key=lambda mistake: -mistake[2])[:most]
+
+
+def _ood_groups(ood: Ood) -> dict[str, list[Any]]:
+    """Return the results by kind of outlier, in the order they came."""
+    groups: dict[str, list[Any]] = {}
+    for result in ood.results:
+        groups.setdefault(result.outliers, []).append(result)
+    return groups
