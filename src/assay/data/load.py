@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
+from assay.data.cache import cache_folder
 from assay.data.dataset import Dataset
 from assay.data.digits import digits
+from assay.data.imageset import Asked, folder_set, hub_set
 from assay.data.shapes import shapes
 from assay.data.splits import SPLITS
-from assay.errors import unknown
+from assay.errors import AssayError, unknown
 
 BUNDLED = ("digits", "shapes")
 HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
@@ -44,4 +48,46 @@ def load_data(
         if split not in SPLITS:
             raise unknown(f"split of {name}", split, SPLITS)
         return digits(split) if name == "digits" else shapes(split, seed)
-    raise unknown("data set", str(name), [*BUNDLED, *HUB])
+    if size is not None and size < 1:
+        raise AssayError(f"size is a number of pixels, not {size}")
+    asked = Asked(image_column, label_column, size)
+    folder = _folder(name)
+    if folder is not None:
+        return folder_set(folder, split, asked, cache_folder(cache))
+    hub_id = HUB.get(str(name), str(name))
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        raise unknown("data set", str(name), [*BUNDLED, *HUB, *_local_names()])
+    return hub_set(hub_id, split, asked, cache_folder(cache))
+
+
+def _folder(name: str | Path) -> Path | None:
+    """Return the local folder that `name` means, or None.
+
+    Raises:
+        AssayError: for what can only be a path, and is not a folder.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
+        what = "is a file: give the folder it is in" if path.exists() else "does not exist"
+        raise AssayError(f"the data folder {path} {what}")
+    for place in _places():
+        if (place / path.name).is_dir():
+            return place / path.name
+    return None
+
+
+def _places() -> list[Path]:
+    given = os.environ.get("ASSAY_DATA", "").split(os.pathsep)
+    return [Path(place).expanduser() for place in given if place] + [Path("data")]
+
+
+def _local_names() -> list[str]:
+    return [
+        folder.name
+        for place in _places()
+        if place.is_dir()
+        for folder in place.iterdir()
+        if folder.is_dir()
+    ]

@@ -1,0 +1,209 @@
+"""Encoded images → arrays, in worker processes.
+
+The workers run this file as a script: it imports nothing of ours, so they start in a fraction of a
+second, and the user's own script is not imported again, as multiprocessing would. Threads do not
+help here: for small images most of the time is spent in Python, under its lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CHUNK = 128  # images handed to a worker at a time
+GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+
+Encoded = bytes | str  # the bytes of an image file, or the path of one
+
+
+class Unreadable(Exception):
+    """An image that cannot be used: its position in the chunk, and why."""
+
+
+def look(images: Sequence[Encoded]) -> list[tuple[int, int, int, int]]:
+    """Return (channels, height, width, key) of each image, from its header.
+
+    The key is a 63-bit digest of the file's bytes.
+    """
+    return [_each(index, image, _look) for index, image in enumerate(images)]
+
+
+def decode(images: Sequence[Encoded], channels: int, size: int | None) -> np.ndarray[Any, Any]:
+    """Return the pixels: uint8 (n, C, H, W), C = `channels` (1 or 3).
+
+    With a `size`, the middle square of each image, scaled to size × size; without, all images must
+    have the same height and width. Transparency is dropped.
+    """
+    pixels = [_each(index, image, _decode, channels, size) for index, image in enumerate(images)]
+    return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
+
+
+def _each(index: int, image: Encoded, function: Any, *args: Any) -> Any:
+    from PIL import UnidentifiedImageError
+
+    try:
+        data = image if isinstance(image, bytes) else Path(image).read_bytes()
+        return function(data, *args)
+    except UnidentifiedImageError as error:
+        raise Unreadable(index, "it is not an image in a known format") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises on damage
+        raise Unreadable(index, str(error)) from error
+
+
+def _look(data: bytes) -> tuple[int, int, int, int]:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode not in GREY + COLOUR:
+            raise ValueError(f"its pixels have mode {image.mode}; 8 bits per channel are needed")
+        width, height = image.size
+        if _turned(image) >= 5:  # lies on its side
+            width, height = height, width
+        key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
+        return 1 if image.mode in GREY else 3, height, width, key
+
+
+def _decode(data: bytes, channels: int, size: int | None) -> np.ndarray[Any, Any]:
+    from PIL import Image, ImageOps
+
+    with Image.open(io.BytesIO(data)) as opened:
+        image: Image.Image = opened
+        if _turned(opened) > 1:
+            image = ImageOps.exif_transpose(opened)
+        mode = "L" if channels == 1 else "RGB"
+        if image.mode != mode:
+            image = image.convert(mode)
+        if size is not None and image.size != (size, size):
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _turned(image: Image) -> int:
+    """Return the orientation that a camera wrote into the file, 1 to 8; 1 is upright."""
+    return int(image.getexif().get(0x0112, 1)) if "exif" in image.info else 1
+
+
+# -- the pool --------------------------------------------------------------------------------
+
+
+def in_order(name: str, chunks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+    """Yield the answer of `look` or `decode` (the `name`) to each chunk of arguments, in order.
+
+    One chunk is worked on here; more, by one process per core, with at most two chunks per process
+    held at a time.
+
+    Raises:
+        Unreadable: with the position counted over all chunks.
+    """
+    rest = iter(chunks)
+    first, second = next(rest, None), next(rest, None)
+    done = 0
+    try:
+        if first is None:
+            return
+        if second is None:
+            yield _FUNCTIONS[name](*first)
+            return
+        count = _cores()
+        with _Workers(count) as workers:
+            waiting: deque[tuple[int, Future[Any]]] = deque()
+            for chunk in itertools.chain((first, second), rest):
+                waiting.append((len(chunk[0]), workers.submit(name, *chunk)))
+                if len(waiting) >= 2 * count:
+                    size, answer = waiting.popleft()
+                    yield answer.result()
+                    done += size
+            for size, answer in waiting:
+                yield answer.result()
+                done += size
+    except Unreadable as error:
+        index, reason = error.args
+        raise Unreadable(done + index, reason) from error
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"look": look, "decode": decode}
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Workers:
+    """Processes that run this file, each driven by a thread that waits for its answers."""
+
+    def __init__(self, count: int) -> None:
+        self.threads = ThreadPoolExecutor(count)
+        self.processes = [
+            subprocess.Popen(
+                [sys.executable, "-P", __file__],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C ends them through us, without their tracebacks
+            )
+            for _ in range(count)
+        ]
+        self.idle = deque(self.processes)
+
+    def submit(self, *request: Any) -> Future[Any]:
+        return self.threads.submit(self._ask, request)
+
+    def _ask(self, request: tuple[Any, ...]) -> Any:
+        process = self.idle.popleft()  # there is one per thread
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump(request, process.stdin, protocol=5)
+            process.stdin.flush()
+            kind, answer = pickle.load(process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            raise OSError("a process that decodes images was ended from outside") from error
+        finally:
+            self.idle.append(process)
+        if kind == "unreadable":
+            raise Unreadable(*answer)
+        return answer
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.threads.shutdown(cancel_futures=True)
+        for process in self.processes:
+            process.communicate()  # closes its stdin, at which it ends
+
+
+def _serve() -> None:
+    """Answer requests on stdin until it is closed."""
+    while True:
+        try:
+            name, *arguments = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            answer = ("done", _FUNCTIONS[name](*arguments))
+        except Unreadable as error:
+            answer = ("unreadable", error.args)
+        pickle.dump(answer, sys.stdout.buffer, protocol=5)
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    _serve()
