@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from assay.core.oracle import Access, Encoded
-from assay.core.source import Source, TensorSource
+from assay.core.oracle import Access, Encoded, labels
+from assay.core.source import Source, TensorSource, as_bytes
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
     from assay.core.embedding import Embedding
 
 RANGE_TOLERANCE = 1e-6
+SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
+"""How near to 1 a row must sum to be taken for probabilities; 1e-2 in half precision."""
 
 
 class Classifier:
@@ -39,9 +44,13 @@ class Classifier:
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
     every module, `requires_grad`, gradients and hooks, also after an exception.
 
+    What the model answers is checked once, on the first rows it is asked about. Later NaN are
+    returned as they are, and `predict` says -1 there: a row without an answer is never right.
+
     Raises:
-        AssayError: for inputs outside [0, 1] (tolerance 1e-6), outputs that are NaN, that are
-            probabilities although logits were declared, or whose number is not that of `classes`.
+        AssayError: for inputs outside [0, 1] (tolerance 1e-6), a model that answers NaN to all of
+            its first batch, that gives probabilities although logits were declared, or whose
+            number of outputs is not that of `classes`.
     """
 
     def __init__(
@@ -70,6 +79,7 @@ class Classifier:
         self._classes = None if classes is None else tuple(str(name) for name in classes)
         self._queries = 0
         self._checked = False
+        self._alike = 0  # rows seen that could be probabilities; one alone may be by accident
 
     @property
     def access(self) -> Access:
@@ -88,21 +98,33 @@ class Classifier:
 
     @property
     def device(self) -> torch.device:
-        first = next(self.model.parameters(), None)
-        first = first if first is not None else next(self.model.buffers(), None)
+        first = next(chain(self.model.parameters(), self.model.buffers()), None)
         return first.device if first is not None else torch.device("cpu")
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in: the type of its first floating-point parameter."""
+        found = (p.dtype for p in self.model.parameters() if p.is_floating_point())
+        return next(found, torch.float32)
+
+    @property
     def fingerprint(self) -> str:
-        """A digest of the weights and the preprocessing, as 64 hexadecimal digits."""
-        sha = hashlib.sha256(repr((type(self.model).__qualname__, self.outputs)).encode())
+        """A digest of modules, weights and preprocessing, as 64 hexadecimal digits.
+
+        Of a module it sees the class, the settings that it prints, and its state; not the code of
+        its `forward`. Of `preprocess` it sees the source, or what the callable prints.
+        """
+        sha = hashlib.sha256(f"{self.outputs}{_described(self.preprocess)}".encode())
         for value in (self.mean, self.std):
             sha.update(repr(None if value is None else value.flatten().tolist()).encode())
+        for name, module in self.model.named_modules():
+            sha.update(_plain(f"{name}{type(module).__qualname__}{module.extra_repr()}").encode())
         for key, tensor in sorted(self.model.state_dict().items()):
+            if not isinstance(tensor, Tensor):  # a module's own extra state
+                sha.update(_plain(f"{key}{tensor!r}").encode())
+                continue
             sha.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            sha.update(
-                tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-            )
+            sha.update(as_bytes(tensor))
         return sha.hexdigest()
 
     def __repr__(self) -> str:
@@ -116,12 +138,12 @@ class Classifier:
         x = check_images(x)
         with self.borrowed(), torch.no_grad():
             rows = self.rows_per_batch(x)
-            parts = [self.logits(Encoded(part)) for part in x.split(rows)]
+            parts = [self.logits(Encoded(part)) for part in torch.split(x, rows)]
         return torch.cat(parts).to(x.device)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Return the predicted class of every row, int64 (N,)."""
-        return self.query(x).argmax(1)
+        """Return the predicted class of every row, int64 (N,); -1 where the model answers NaN."""
+        return labels(self.query(x))
 
     def encode(self, x: Tensor) -> Encoded:
         """Return the checked images: gradients are taken by pixels in [0, 1]."""
@@ -140,15 +162,19 @@ class Classifier:
         return self.as_logits(output)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Return what the model itself takes, from images in [0, 1]."""
-        x = x.to(self.device)
+        """Return what the model itself takes, from images in [0, 1].
+
+        It is a tensor of its own: a model that works in place does not write into `x`.
+        """
+        x = x.to(self.device, torch.float32, copy=True)
         if self.preprocess is not None:
             x = self.preprocess(x)
+        check_channels(x, self.mean, self.std)
         if self.mean is not None:
             x = x - self.mean.to(x.device).view(1, -1, 1, 1)
         if self.std is not None:
             x = x / self.std.to(x.device).view(1, -1, 1, 1)
-        return x
+        return x.to(self.dtype)
 
     def as_logits(self, output: Tensor) -> Tensor:
         """Return the model's output as float32 logits."""
@@ -199,24 +225,31 @@ class Classifier:
                 f"the model has {output.shape[1]} outputs, but {len(self._classes)} classes "
                 "are named; name one class per output"
             )
+        if rows == 0:
+            return
         values = output.detach().float()
-        bad = int((~values.isfinite()).any(1).sum())
-        if bad:
+        values = values[values.isfinite().all(1)]
+        if len(values) == 0:
             raise AssayError(
-                f"the model returns NaN or infinity for {bad} of {rows} images; "
+                f"the model returns NaN or infinity for all of the first {rows} images; "
                 "check its weights and its normalisation (mean, std)"
             )
         sums = values.sum(1)
-        normalised = bool((values >= 0).all() & ((sums - 1).abs() < 1e-3).all())
+        tolerance = SUM_TOLERANCE.get(output.dtype, 1e-2)
+        normalised = bool((values >= 0).all() & ((sums - 1).abs() < tolerance).all())
+        if self.outputs == "probabilities" and not normalised:
+            raise AssayError(
+                'outputs="probabilities" was declared, but outputs go down to '
+                f"{float(values.min()):.4g} and rows sum to {float(sums.min()):.4g} … "
+                f'{float(sums.max()):.4g}; declare outputs="logits"'
+            )
         if self.outputs == "logits" and normalised:
+            self._alike += len(values)
+            if self._alike == 1:
+                return
             raise AssayError(
                 "the model returns probabilities (rows are positive and sum to 1), not logits: "
                 'drop its softmax, or declare outputs="probabilities"'
-            )
-        if self.outputs == "probabilities" and not normalised:
-            raise AssayError(
-                'outputs="probabilities" was declared, but rows sum to '
-                f'{float(sums.min()):.4g} … {float(sums.max()):.4g}; declare outputs="logits"'
             )
         self._checked = True
 
@@ -261,6 +294,31 @@ def check_images(x: Tensor) -> Tensor:
             "pass raw pixels and give the normalisation to Classifier(mean=, std=)"
         )
     return x.clamp(0, 1) if low < 0 or high > 1 else x
+
+
+def check_channels(x: Tensor, *statistics: Tensor | None) -> None:
+    """Refuse a mean or std that broadcasting would fit to `x` (N, C, H, W) by adding channels."""
+    for values in statistics:
+        if values is not None and values.numel() not in (1, x.shape[1]):
+            raise AssayError(
+                f"mean and std have {values.numel()} values, but the images have "
+                f"{x.shape[1]} channels; give one value per channel"
+            )
+
+
+def _described(function: Callable[[Tensor], Tensor] | None) -> str:
+    """Return the source of a function, or what another callable prints."""
+    try:
+        return (
+            inspect.getsource(function) if inspect.isfunction(function) else _plain(f"{function}")
+        )
+    except OSError:  # typed at a prompt
+        return _plain(f"{function}")
+
+
+def _plain(text: str) -> str:
+    """Return `text` without addresses in memory, which differ from run to run."""
+    return re.sub(r"0x[0-9a-fA-F]+", "", text)
 
 
 def rows_that_fit(x: Tensor) -> int:

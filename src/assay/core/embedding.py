@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from assay.core.oracle import Encoded
+from assay.core.oracle import labels
 from assay.core.source import Source
 from assay.errors import AssayError, unknown
 
@@ -24,7 +24,7 @@ class Embedding:
     Attributes:
         logits: float32 (N, K).
         features: float32 (N, D), what the last linear layer reads; None without such a layer.
-        layers: further outputs by module name, float32 (N, D_l), averaged over space.
+        layers: further outputs by module name, float32 (N, D_l), averaged over space or tokens.
         head: the last linear layer itself; None without one.
         y: labels int64 (N,), or None where the source has none.
         source: where the rows came from, for detectors that need the inputs again.
@@ -49,8 +49,8 @@ class Embedding:
 
     @property
     def predictions(self) -> Tensor:
-        """The class with the largest logit: int64 (N,)."""
-        return self.logits.argmax(1)
+        """The class with the largest logit: int64 (N,); -1 where there is a NaN."""
+        return labels(self.logits)
 
 
 def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ()) -> Embedding:
@@ -64,17 +64,18 @@ def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ())
         if name not in modules:
             raise unknown("layer", name, [known for known in modules if known])
     seen: dict[str, Tensor] = {}
-    calls: list[tuple[nn.Linear, Tensor, Tensor]] = []
+    calls: dict[nn.Linear, tuple[Tensor, Tensor]] = {}  # what each read and gave, latest last
     hooks: list[Any] = []
 
     def keep(name: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            seen[name] = output.detach().float().flatten(2).mean(2) if output.ndim > 2 else output
+            seen[name] = _pooled(name, output).cpu()
 
         return hook
 
     def watch(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        calls.append((module, inputs[0].detach(), output.detach()))
+        calls.pop(module, None)
+        calls[module] = (inputs[0].detach(), output.detach())
 
     logits: list[Tensor] = []
     features: list[Tensor] = []
@@ -89,17 +90,18 @@ def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ())
                 for module in modules.values()
                 if isinstance(module, nn.Linear)
             ]
-            size = classifier.batch_size or 256
-            for _, x, y in source.batches(size):
-                calls.clear()
-                out = classifier.logits(Encoded(x))
-                head, read = _head(calls, out, classifier)
+            for x, y in _parts(classifier, source):
+                out = classifier.logits(classifier.encode(x))
+                if not logits:
+                    head = _head(calls, out, classifier)
                 logits.append(out.cpu())
-                ys.append(y)
-                if read is not None:
-                    features.append(read.float().flatten(1).cpu())
+                ys.append(y.cpu())
+                if head is not None:
+                    features.append(calls[head][0].float().cpu())
                 for name in layers:
-                    kept[name].append(seen[name].cpu())
+                    if name not in seen:
+                        raise AssayError(f"layer {name!r} is not used by the model's forward")
+                    kept[name].append(seen[name])
         finally:
             for hook in hooks:
                 hook.remove()
@@ -117,12 +119,32 @@ def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ())
     )
 
 
+def _parts(classifier: Classifier, source: Source) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images and labels of a source, as many at a time as the classifier takes."""
+    for _, x, y in source.batches(classifier.batch_size or 256):
+        rows = classifier.rows_per_batch(x)
+        yield from zip(torch.split(x, rows), torch.split(y, rows), strict=True)
+
+
+def _pooled(name: str, output: Any) -> Tensor:
+    """Return a layer's output as float32 (N, D): (N, D, H, W) averaged over space, (N, T, D) over
+    tokens."""
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        raise AssayError(f"layer {name!r} returns no tensor (N, ...): name another layer")
+    values: Tensor = output.detach().float()
+    if values.ndim == 2:
+        return values.clone()  # what follows may work in place
+    return values.mean(1) if values.ndim == 3 else values.flatten(2).mean(2)
+
+
 def _head(
-    calls: list[tuple[nn.Linear, Tensor, Tensor]], logits: Tensor, classifier: Classifier
-) -> tuple[nn.Linear | None, Tensor | None]:
-    """Return the linear layer whose output is the model's, and what it read."""
-    if calls:
-        module, read, output = calls[-1]
-        if output.shape == logits.shape and torch.equal(classifier.as_logits(output), logits):
-            return module, read
-    return None, None
+    calls: Mapping[nn.Linear, tuple[Tensor, Tensor]], logits: Tensor, classifier: Classifier
+) -> nn.Linear | None:
+    """Return the linear layer whose output is the model's."""
+    if not calls:
+        return None
+    module, (_, output) = list(calls.items())[-1]
+    if output.shape != logits.shape:
+        return None
+    same = torch.allclose(classifier.as_logits(output), logits, rtol=0, atol=0, equal_nan=True)
+    return module if same else None

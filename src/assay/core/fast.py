@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.classifier import Classifier, borrowed
+from assay.core.classifier import Classifier, borrowed, check_channels
 from assay.core.oracle import Access, Encoded, gradient
 
 Precision = Literal["float32", "bfloat16"]
@@ -44,7 +44,7 @@ class FastCopy:
         self.original = original
         self.model = model
         self.precision = precision
-        self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self._dtype = torch.bfloat16 if precision == "bfloat16" else original.dtype
         self._queries = 0
         device = original.device
         std = torch.ones(1) if original.std is None else original.std
@@ -69,7 +69,8 @@ class FastCopy:
         """Return logits float32 (N, K); these screen, and do not decide."""
         with torch.no_grad():
             rows = self.original.rows_per_batch(x)
-            return torch.cat([self.logits(Encoded(part)) for part in x.split(rows)])
+            parts = [self.logits(Encoded(part)) for part in torch.split(x, rows)]
+        return torch.cat(parts).to(x.device)
 
     def encode(self, x: Tensor) -> Encoded:
         return Encoded(x)
@@ -78,9 +79,10 @@ class FastCopy:
         self._queries += len(e.values)
         x = e.values.to(self._scale.device)
         if self.original.preprocess is not None:
-            x = self.original.preprocess(x)
-        if self._normalises:
-            x = torch.addcmul(self._shift, x, self._scale)
+            x = self.original.preprocess(x.clone())
+        check_channels(x, self._scale, self._shift)
+        # Either way the model gets a tensor of its own: it may work in place.
+        x = torch.addcmul(self._shift, x, self._scale) if self._normalises else x.clone()
         output = self.model(x.to(self._dtype, memory_format=torch.channels_last))
         return self.original.as_logits(getattr(output, "logits", output))
 
@@ -142,6 +144,8 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int]:
     folded = 0
     for node in list(traced.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        if not node.args:  # called by keyword
             continue
         source: Any = node.args[0]
         if source.op != "call_module" or not isinstance(modules[source.target], nn.Conv2d):

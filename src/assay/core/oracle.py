@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,7 +33,6 @@ class Encoded:
     spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
 
 
-@runtime_checkable
 class Oracle(Protocol[X]):
     """A model that can be asked, and no more. X: Tensor (N, C, H, W) in [0, 1], or list[str]."""
 
@@ -57,7 +56,6 @@ class Oracle(Protocol[X]):
         ...
 
 
-@runtime_checkable
 class Differentiable(Oracle[X], Protocol):
     """An oracle with gradients; a `Classifier` is one."""
 
@@ -71,8 +69,13 @@ class Differentiable(Oracle[X], Protocol):
 
 
 def labels(answer: Tensor) -> Tensor:
-    """Return the labels int64 (N,) in an oracle's answer, whatever its access."""
-    return answer if answer.ndim == 1 else answer.argmax(1)
+    """Return the labels int64 (N,) in an oracle's answer, whatever its access.
+
+    A row that holds a NaN has no answer: its label is -1, which equals no class.
+    """
+    if answer.ndim == 1:
+        return answer
+    return answer.argmax(1).masked_fill(answer.isnan().any(1), -1)
 
 
 def gradient(

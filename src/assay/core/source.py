@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from assay.errors import AssayError
 
-@runtime_checkable
+
 class Source(Protocol):
     """Examples in a fixed order. `ids` are stable: they key the random draws of each example."""
 
@@ -33,14 +34,26 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+def as_bytes(tensor: Tensor) -> memoryview:
+    """Return the bytes of a tensor, without copying those of one on the CPU."""
+    flat = tensor.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().data
+
+
+@dataclass(frozen=True, eq=False)
 class TensorSource:
     """A source held in memory: `x` float32 (N, C, H, W) in [0, 1], `y` int64 (N,) or None."""
 
     x: Tensor
     y: Tensor | None = None
     classes: tuple[str, ...] = ()
-    _cache: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.y is not None and self.y.shape != (len(self.x),):
+            raise AssayError(
+                f"one label per image: {len(self.x)} images, labels of shape {tuple(self.y.shape)}"
+            )
 
     @property
     def length(self) -> int:
@@ -52,7 +65,7 @@ class TensorSource:
             sha = hashlib.sha256(str((tuple(self.x.shape), self.x.dtype)).encode())
             for part in (self.x, self.y):
                 if part is not None:
-                    sha.update(part.detach().cpu().contiguous().numpy().tobytes())
+                    sha.update(as_bytes(part))
             self._cache["fingerprint"] = sha.hexdigest()
         return self._cache["fingerprint"]
 

@@ -68,7 +68,7 @@ class NormBall(Config):
         if self.norm == "linf":
             return flat.abs().amax(1)
         if self.norm == "l2":
-            return torch.linalg.vector_norm(flat.double(), dim=1).float()
+            return flat.double().pow(2).sum(1).sqrt().float()
         if self.norm == "l1":
             return flat.double().abs().sum(1).float()
         return (delta != 0).any(1).flatten(1).sum(1).float()
@@ -145,7 +145,7 @@ class NormBall(Config):
             # Vanishing gradients (1e-25 in deep plain nets) keep their direction: squares of
             # float32 below 1e-19 would be zero.
             flat = flat / flat.abs().amax(1, keepdim=True).clamp_min(TINY)
-            length = torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp_min(TINY)
+            length = flat.pow(2).sum(1, keepdim=True).sqrt().clamp_min(TINY)
             return (flat / length).view_as(gradient)
         if self.norm == "l1":
             best = flat.abs().argmax(1, keepdim=True)
