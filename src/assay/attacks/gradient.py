@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from pydantic import PositiveInt, field_validator
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class GradientAttack(Attack):
 class FGSM(GradientAttack):
     """The fast gradient sign method (Goodfellow et al. 2015): one step of length eps.
 
-    Linf: the sign of the gradient. L2: the gradient over its length. L1: its largest coordinate.
+    Linf: the sign of the gradient. L2: the gradient over its length. L1: see `step`.
     """
 
     name: Literal["fgsm"] = "fgsm"
@@ -52,7 +53,7 @@ class FGSM(GradientAttack):
         logits, slope = gradient(model, x, y, loss)
         keep = yield Iterate(x, logits)
         x, slope = only(keep, x, slope)
-        yield Iterate(threat.project(x, x + threat.eps * ascent(threat, x, slope)), spent=0)
+        yield Iterate(threat.project(x, x + step(threat, x, slope, threat.eps)), spent=0)
 
 
 class PGD(GradientAttack):
@@ -94,16 +95,24 @@ class PGD(GradientAttack):
             logits, slope = gradient(model, adv, y, loss)
             keep = yield Iterate(adv, logits)
             x, y, adv, slope = only(keep, x, y, adv, slope)
-            adv = threat.project(x, adv + size * ascent(threat, adv, slope))
+            adv = threat.project(x, adv + step(threat, adv, slope, size))
         yield Iterate(adv, spent=0)
 
 
-def ascent(threat: NormBall, x: Tensor, slope: Tensor) -> Tensor:
-    """Return the step of length 1 along which the loss rises most from `x`.
+def step(threat: NormBall, x: Tensor, slope: Tensor, length: float) -> Tensor:
+    """Return the step of `length` in the threat's norm along which the loss rises most from `x`.
 
-    L1 moves one coordinate alone, so one that already sits at its end of [0, 1] and would be
-    pushed further is passed over (Croce & Hein 2021, "Mind the box"); a step on it is lost.
+    In L1 the steepest direction is a single coordinate, which soon meets the end of [0, 1]. What
+    is left of the step then goes to the coordinate with the next largest gradient, and so on: the
+    exact maximum of a linear loss over the L1 ball and the box (cf. Croce & Hein 2021, "Mind the
+    box: l1-APGD").
     """
-    if threat.norm == "l1":
-        slope = slope.masked_fill(((x <= 0) & (slope < 0)) | ((x >= 1) & (slope > 0)), 0.0)
-    return threat.steepest(slope)
+    if threat.norm != "l1":
+        return threat.steepest(slope).mul_(length)
+    flat = slope.flatten(1)
+    room = torch.where(flat > 0, 1 - x.flatten(1), x.flatten(1)).masked_fill_(flat == 0, 0.0)
+    order = flat.abs().argsort(dim=1, descending=True)
+    room = room.gather(1, order)
+    taken = (length - (room.cumsum(1) - room)).clamp_min_(0).minimum(room)
+    moved = torch.zeros_like(flat).scatter_(1, order, taken).mul_(flat.sign())
+    return moved.view(slope.shape)

@@ -8,6 +8,7 @@ not say that a model is weak: it says that this evaluation does not show that it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -101,7 +102,7 @@ def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.0
         raise AssayError("this check compares results of at least two budgets on the same images")
     ordered = sorted(results, key=lambda result: result.threat.eps)
     worst, detail = 0.0, "more budget never fooled fewer images"
-    for small, large in zip(ordered, ordered[1:], strict=False):
+    for small, large in itertools.pairwise(ordered):
         lost = int(small.success.sum()) - int(large.success.sum())
         if lost / len(small) > worst:
             worst = lost / len(small)

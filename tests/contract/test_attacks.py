@@ -1,0 +1,187 @@
+"""What every attack of the union must do, ours and those of other packages."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from assay.attacks import AnyAttack, Attack, attacks
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+
+N = 40
+EPS = {"linf": 8 / 255, "l2": 1.0, "l1": 12.0, "l0": 5.0}
+CASES = [
+    (name, norm)
+    for name, kind in attacks().items()
+    for norm in ("linf", "l2", "l1", "l0")
+    if "norm" not in kind.model_fields or norm in str(kind.model_fields["norm"].annotation)
+]
+
+
+def make(name: str, norm: str = "linf", **settings: object) -> Attack:
+    kind = attacks()[name]
+    fields = kind.model_fields
+    if "norm" in fields:
+        settings |= {"norm": norm, "eps": EPS[norm]}
+    return kind.parse({key: value for key, value in settings.items() if key in fields})
+
+
+@pytest.fixture(scope="module")
+def net() -> nn.Module:
+    """An untrained network: its predictions vary over images and are easily changed."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Conv2d(16, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return Stream(1).rows(range(N)).uniform((3, 16, 16), 0.05, 0.95)
+
+
+@pytest.fixture
+def clf(net: nn.Module) -> Classifier:
+    return Classifier(net, mean=[0.5] * 3, std=[0.2] * 3)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_it_fools_far_more_than_noise_of_the_same_size(
+    clf: Classifier, x: Tensor, name: str, norm: str
+) -> None:
+    attack = make(name, norm)
+    result = attack(clf, x, seed=0)
+    noisy = attack.threat.random_start(x, Stream(5).rows(range(N)))
+    by_noise = float((clf.predict(noisy) != clf.predict(x)).float().mean())
+    assert result.success_rate.value >= by_noise + 0.3
+    assert torch.equal(clf.predict(result.adversarial) != result.labels, result.success)
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_the_budget_is_kept(clf: Classifier, x: Tensor, name: str, norm: str, stop: str) -> None:
+    result = make(name, norm)(clf, x, seed=0, stop=stop)
+    assert bool(result.threat.contains(x, result.adversarial).all())
+    assert result.refused == 0
+    assert torch.allclose(result.threat.distance(x, result.adversarial), result.distance)
+    assert float(result.distance[result.success].min()) > 0
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_it_goes_uphill(clf: Classifier, x: Tensor, name: str, norm: str, targeted: bool) -> None:
+    attack = make(name, norm)
+    y = clf.predict(x)
+    goal = (y + 1) % 10 if targeted else y
+    result = attack(clf, x, y, targets=goal if targeted else None, seed=0)
+    loss = attack.objective(targeted)
+    rise = loss(clf.query(result.adversarial), goal) - loss(clf.query(x), goal)
+    assert float((rise > 0).float().mean()) >= 0.9
+
+
+@pytest.mark.parametrize("name", attacks())
+def test_the_seed_decides(clf: Classifier, x: Tensor, name: str) -> None:
+    attack = make(name)
+    first, again, other = (attack(clf, x, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.adversarial, again.adversarial)
+    if "random_start" in type(attack).model_fields:
+        assert not torch.equal(first.adversarial, other.adversarial)
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize("name", attacks())
+def test_the_batch_size_does_not_matter(clf: Classifier, x: Tensor, name: str, stop: str) -> None:
+    attack = make(name, restarts=2)
+    small, large = (attack(clf, x, seed=0, stop=stop, batch_size=size) for size in (7, 64))
+    assert torch.equal(small.success, large.success)
+    assert torch.equal(small.queries, large.queries)
+    apart = (small.adversarial - large.adversarial).abs().flatten(1).amax(1)
+    # the sign of a gradient that is zero up to rounding may depend on the order of sums
+    assert float((apart < 1e-5).float().mean()) >= 0.95
+
+
+@pytest.mark.parametrize("name", attacks())
+@pytest.mark.parametrize("raises", [False, True])
+def test_the_model_comes_back_as_it_was(net: nn.Module, x: Tensor, name: str, raises: bool) -> None:
+    model = copy.deepcopy(net).train()
+    model[0].eval()
+    model[1].weight.requires_grad_(False)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    modes = [module.training for module in model.modules()]
+    wants = [parameter.requires_grad for parameter in model.parameters()]
+    clf = Classifier(model)
+    if raises:
+        calls = []
+
+        def fail(*_: object) -> None:
+            calls.append(1)
+            if len(calls) > 1:
+                raise RuntimeError("out of order")
+
+        handle = model[4].register_forward_hook(fail)
+        with pytest.raises(RuntimeError, match="out of order"):
+            make(name)(clf, x, seed=0)
+        handle.remove()
+    else:
+        make(name)(clf, x, seed=0)
+    assert modes == [module.training for module in model.modules()]
+    assert wants == [parameter.requires_grad for parameter in model.parameters()]
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert all(bool((p.grad == 1).all()) for p in model.parameters() if p.grad is not None)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize("name", attacks())
+def test_queries_are_those_the_model_saw(net: nn.Module, x: Tensor, name: str, stop: str) -> None:
+    seen = 0
+
+    def count(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal seen
+        seen += len(inputs[0])
+
+    model = copy.deepcopy(net)
+    model.register_forward_pre_hook(count)
+    model.uncopyable = (item for item in ())  # a generator: no fast copy, all calls are seen
+    result = make(name, restarts=2)(Classifier(model), x, seed=0, stop=stop)
+    checks = result.evaluations["check"]
+    if result.fast is not None:
+        assert not result.fast.used
+    assert int(result.queries.sum()) == seen - checks
+    assert sum(result.evaluations.values()) == seen
+
+
+@pytest.mark.parametrize("name", attacks())
+def test_training_gets_every_row_and_all_steps(clf: Classifier, x: Tensor, name: str) -> None:
+    attack = make(name)
+    y = clf.predict(x)
+    rng = Stream(0).child("attack", name, 0).rows(range(N))
+    with clf.borrowed():
+        adversarial = attack.perturb(
+            clf, x, y, threat=attack.threat, loss=attack.objective(False), rng=rng
+        )
+    assert not adversarial.requires_grad
+    ran = attack(clf, x, y, seed=0)
+    assert torch.allclose(adversarial, ran.adversarial, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_print_parse_equal(name: str, norm: str) -> None:
+    attack = make(name, norm, steps=3, step_size=0.01)
+    assert type(attack).from_yaml(attack.to_yaml()) == attack
+    assert TypeAdapter(AnyAttack).validate_python(attack.model_dump(mode="json")) == attack

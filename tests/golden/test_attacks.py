@@ -1,0 +1,108 @@
+"""On a linear model every attack can be worked out by hand.
+
+logits = (w·x + b, 0), label 0. The margin w·x + b falls by eps·‖w‖₁ in Linf, by eps·‖w‖₂ in L2 and
+by eps·max|w| in L1 (the dual norms), as long as no pixel meets the ends of [0, 1].
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import FGSM, PGD, Attack, attacks
+from assay.core.classifier import Classifier
+
+W = torch.tensor([3.0, -4.0, 0.0, 12.0])
+DUAL = {"linf": 19.0, "l2": 13.0, "l1": 12.0}
+X = torch.full((1, 1, 2, 2), 0.5)
+Y = torch.tensor([0])
+
+
+def linear(bias: float) -> Classifier:
+    """Margin at X: 5.5 + bias."""
+    layer = nn.Linear(4, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([W, torch.zeros(4)]))
+        layer.bias.copy_(torch.tensor([bias, 0.0]))
+    return Classifier(nn.Sequential(nn.Flatten(), layer))
+
+
+def margin(clf: Classifier, x: Tensor) -> float:
+    logits = clf.query(x)
+    return float(logits[0, 0] - logits[0, 1])
+
+
+@pytest.mark.parametrize("norm", DUAL)
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+@pytest.mark.parametrize(
+    ("method", "accuracy"),
+    [
+        ({"name": "fgsm"}, 1e-5),
+        ({"name": "pgd", "random_start": False}, 1e-5),
+        ({"name": "pgd", "random_start": True}, 1e-2),  # in L2 a start off the axis leaves a rest
+    ],
+)
+def test_the_margin_falls_by_the_dual_norm(
+    method: dict[str, object], accuracy: float, norm: str, loss: str
+) -> None:
+    clf = linear(bias=1.0)
+    attack = attacks()[str(method["name"])].parse(
+        {**method, "norm": norm, "eps": 0.25, "loss": loss}
+    )
+    fallen = margin(clf, X) - margin(clf, attack(clf, X, Y).adversarial)
+    assert fallen == pytest.approx(0.25 * DUAL[norm], rel=accuracy)
+
+
+@pytest.mark.parametrize("norm", DUAL)
+@pytest.mark.parametrize("kind", [FGSM, PGD])
+def test_it_succeeds_just_where_the_margin_is_used_up(kind: type[Attack], norm: str) -> None:
+    attack = kind.parse({"norm": norm, "eps": 0.25})
+    reach = 0.25 * DUAL[norm]
+    beaten, safe = linear(reach * 0.98 - 5.5), linear(reach * 1.02 - 5.5)
+    assert attack(beaten, X, Y).success_rate.value == 1.0
+    assert attack(safe, X, Y).success_rate.value == 0.0
+
+
+def test_fgsm_moves_every_pixel_by_eps_against_its_weight() -> None:
+    moved = FGSM(eps=0.1)(linear(1.0), X, Y).adversarial - X
+    assert torch.allclose(moved.flatten(), torch.tensor([-0.1, 0.1, 0.0, -0.1]))
+
+
+def test_fgsm_l2_moves_along_the_weights() -> None:
+    moved = FGSM(norm="l2", eps=0.26)(linear(1.0), X, Y).adversarial - X
+    assert torch.allclose(moved.flatten(), -0.26 * W / 13.0, atol=1e-6)
+
+
+def test_fgsm_l1_fills_the_largest_weight_then_the_next() -> None:
+    # pixel 3 has room for 0.5 only, the remaining 0.2 goes to pixel 1 (|w| = 4)
+    moved = FGSM(norm="l1", eps=0.7)(linear(1.0), X, Y).adversarial - X
+    assert torch.allclose(moved.flatten(), torch.tensor([0.0, 0.2, 0.0, -0.5]), atol=1e-6)
+
+
+def test_the_ends_of_the_range_hold() -> None:
+    edge = torch.tensor([0.05, 0.98, 0.5, 0.5]).view(1, 1, 2, 2)
+    moved = FGSM(eps=0.1)(linear(1.0), edge, Y).adversarial
+    assert torch.allclose(moved.flatten(), torch.tensor([0.0, 1.0, 0.5, 0.4]))
+
+
+def test_pgd_steps_are_madrys() -> None:
+    # eps 0.1, 5 steps: 2.5 · 0.1 / 5 = 0.05 each, so the ball's edge is met after two
+    clf = linear(1.0)
+    one = PGD(eps=0.1, steps=5, random_start=False)
+    seen = [
+        iterate.adversarial - X
+        for iterate in one.search(clf, X, Y, threat=one.threat, loss=one.objective(False), rng=None)
+    ]
+    assert [round(float(step.abs().max()), 6) for step in seen] == [0, 0.05, 0.1, 0.1, 0.1, 0.1]
+
+
+def test_a_targeted_attack_goes_to_its_target() -> None:
+    layer = nn.Linear(4, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([W, torch.zeros(4), -W / 4]))
+    clf = Classifier(nn.Sequential(nn.Flatten(), layer))
+    result = PGD(eps=0.5)(clf, X, Y, targets=2)
+    assert result.success.tolist() == [True]
+    assert result.adversarial_prediction.tolist() == [2]
+    assert PGD(eps=0.5)(clf, X, Y, targets=1).success.tolist() == [False]  # never the largest
