@@ -115,6 +115,8 @@ def _slope(score: Tensor, activation: Tensor, layer: str) -> Tensor:
 def find_layer(clf: Classifier, x: Tensor) -> str:
     """Return the name of the layer to explain in a CNN, found by running it on `x` once.
 
+    The model must be held in eval mode (`clf.borrowed()`).
+
     It is the last module to return, among those whose output has the height and width of the last
     convolution's: that convolution's block, after its normalisation, activation and skip
     connection, and before any pooling. A container counts as its last child does, and goes before

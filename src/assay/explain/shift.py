@@ -57,9 +57,13 @@ def attention_shift(
     a, b = (np.asarray(maps, dtype=np.float64) for maps in (before, after))
     if a.ndim != 3 or a.shape != b.shape:
         raise AssayError(f"two sets of maps (N, H, W) of one shape: got {a.shape} and {b.shape}")
-    empty = (a <= 0).all((1, 2)) | (b <= 0).all((1, 2))
-    parts = (overlap(a, b, top), rank_correlation(a, b), centre_distance(a, b))
-    return AttentionShift(*(np.where(empty, np.nan, part) for part in parts), empty=empty)
+    empty = np.asarray((a <= 0).all((1, 2)) | (b <= 0).all((1, 2)), dtype=np.bool_)
+    return AttentionShift(
+        overlap=np.where(empty, np.nan, overlap(a, b, top)),
+        correlation=np.where(empty, np.nan, rank_correlation(a, b)),
+        distance=np.where(empty, np.nan, centre_distance(a, b)),
+        empty=empty,
+    )
 
 
 def overlap(a: Array, b: Array, top: float = 0.2) -> Array:
@@ -71,15 +75,14 @@ def overlap(a: Array, b: Array, top: float = 0.2) -> Array:
     if not 0 < top <= 1:
         raise AssayError(f"top is a fraction of the pixels in (0, 1], got {top}")
     first, second = _brightest(a, top), _brightest(b, top)
-    with np.errstate(invalid="ignore"):
-        return np.divide((first & second).sum(1), (first | second).sum(1), dtype=np.float64)
+    return _ratio((first & second).sum(1), (first | second).sum(1))
 
 
 def _brightest(maps: Array, top: float) -> NDArray[np.bool_]:
     flat = maps.reshape(len(maps), -1)
     count = math.ceil(round(top * flat.shape[1], 9))
     least = np.partition(flat, -count, axis=1)[:, [-count]]
-    return (flat >= least) & (flat > 0)
+    return np.asarray((flat >= least) & (flat > 0), dtype=np.bool_)
 
 
 def rank_correlation(a: Array, b: Array) -> Array:
@@ -90,8 +93,7 @@ def rank_correlation(a: Array, b: Array) -> Array:
     ranks = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
     first, second = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     scale = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    with np.errstate(invalid="ignore"):
-        return np.divide((first * second).sum(1), scale, dtype=np.float64)
+    return _ratio((first * second).sum(1), scale)
 
 
 def centre_distance(a: Array, b: Array) -> Array:
@@ -103,5 +105,9 @@ def _centre(maps: Array) -> Array:
     """Return the centre of mass as (row, column): (N, 2)."""
     rows, columns = np.arange(maps.shape[1]), np.arange(maps.shape[2])
     mass = np.stack([maps.sum(2) @ rows, maps.sum(1) @ columns], axis=1)
-    with np.errstate(invalid="ignore"):
-        return np.divide(mass, maps.sum((1, 2))[:, None], dtype=np.float64)
+    return _ratio(mass, maps.sum((1, 2))[:, None])
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Array:
+    """Return part / whole, NaN where the whole is 0."""
+    return np.asarray(part / np.where(whole == 0, np.nan, whole), dtype=np.float64)

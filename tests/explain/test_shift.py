@@ -1,0 +1,116 @@
+"""How far attention moved: numbers worked out by hand, scipy beside them, and edges."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from assay.core.attribution import Attribution
+from assay.errors import AssayError
+from assay.explain import attention_shift
+from assay.explain.shift import centre_distance, overlap, rank_correlation
+
+
+def grid(*rows: list[float]) -> np.ndarray:
+    return np.array([rows], dtype=np.float64)
+
+
+def test_overlap_by_hand() -> None:
+    # Of ten pixels the top 20 % are two. a: pixels 0 and 1; b: pixels 1 and 2; one in three.
+    a = grid([1.0, 0.9, 0.1, 0, 0], [0, 0, 0, 0, 0.2])
+    b = grid([0.1, 0.9, 1.0, 0, 0], [0, 0, 0, 0, 0.2])
+    assert overlap(a, b).tolist() == [1 / 3]
+    assert overlap(a, a).tolist() == [1.0]
+    # The top 40 % are four, and all four that are positive are in both.
+    assert overlap(a, b, top=0.4).tolist() == [1.0]
+
+
+def test_overlap_with_few_positive_pixels_and_with_ties() -> None:
+    few, other = grid([1.0, 0, 0, 0, 0], [0] * 5), grid([0, 1.0, 0, 0, 0], [0] * 5)
+    assert overlap(few, other).tolist() == [0.0]  # no zeros are counted to fill up the 20 %
+    ties = grid([1.0, 0.5, 0.5, 0.5, 0], [0] * 5)
+    assert overlap(ties, grid([1.0, 0.5, 0, 0, 0], [0] * 5)).tolist() == [0.5]
+
+
+def test_rank_correlation_by_hand() -> None:
+    # Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 · 4 / (4 · 15) = 0.6
+    a, b = grid([0.1, 0.2], [0.3, 0.4]), grid([0.2, 0.1], [0.9, 0.8])
+    np.testing.assert_allclose(rank_correlation(a, b), [0.6])
+    np.testing.assert_allclose(rank_correlation(a, 1 - a), [-1.0])
+
+
+def test_centre_by_hand() -> None:
+    # Mass 1 at (0, 0) and 3 at (0, 4): the centre is (0, 3). The other sits at (4, 0): 5 pixels.
+    a, b = np.zeros((1, 5, 5)), np.zeros((1, 5, 5))
+    a[0, 0, 0], a[0, 0, 4], b[0, 4, 0] = 0.25, 0.75, 1.0
+    np.testing.assert_allclose(centre_distance(a, b), [5.0])
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_rank_correlation_is_scipys_with_ties(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = (np.maximum(rng.integers(-3, 5, (3, 4, 5)), 0) / 4 for _ in range(2))
+    expected = [spearmanr(p.ravel(), q.ravel()).statistic for p, q in zip(a, b, strict=True)]
+    np.testing.assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+
+
+def test_a_map_against_itself_has_not_moved() -> None:
+    maps = np.random.default_rng(0).random((4, 8, 8))
+    still = attention_shift(maps, maps)
+    np.testing.assert_allclose(still.overlap, 1)
+    np.testing.assert_allclose(still.correlation, 1)
+    np.testing.assert_allclose(still.distance, 0, atol=1e-12)
+
+
+def test_a_map_moved_by_pixels_is_moved_by_that_many() -> None:
+    before, after = np.zeros((1, 12, 12)), np.zeros((1, 12, 12))
+    before[0, 2:5, 2:5] = 1
+    after[0, 5:8, 6:9] = 1
+    moved = attention_shift(before, after)
+    np.testing.assert_allclose(moved.distance, [5.0])
+    assert moved.overlap.tolist() == [0.0]
+    assert moved.correlation[0] < 0
+
+
+def test_maps_that_explain_nothing_are_left_out_not_averaged_in() -> None:
+    some, none = np.random.default_rng(0).random((2, 6, 6)), np.zeros((2, 6, 6))
+    mixed = np.stack([some[0], none[1]])
+    shift = attention_shift(some, mixed)
+    assert shift.empty.tolist() == [False, True]
+    for part in (shift.overlap, shift.correlation, shift.distance):
+        assert np.isnan(part).tolist() == [False, True]
+    assert shift.to_dict() == {
+        "n": 1,
+        "empty": 1,
+        "overlap": 1.0,
+        "correlation": pytest.approx(1.0),
+        "distance": pytest.approx(0.0),
+    }
+    assert attention_shift(none, some).to_dict()["overlap"] is None
+
+
+def test_attributions_are_taken_as_they_are() -> None:
+    values = torch.rand(2, 5, 5, generator=torch.Generator().manual_seed(0))
+    flags = torch.zeros(2, dtype=torch.bool)
+    maps = Attribution(values, values, flags, "conv", torch.zeros(2, dtype=torch.int64))
+    turned = Attribution(values.flip(2), values, flags, "conv", maps.targets)
+    seen = attention_shift(maps, turned)
+    expected = attention_shift(values.numpy(), values.flip(2).numpy())
+    np.testing.assert_array_equal(seen.overlap, expected.overlap)
+    columns = np.arange(5)
+    centre = (values[0].double().sum(0).numpy() * columns).sum() / float(values[0].double().sum())
+    assert math.isclose(seen.distance[0], abs(4 - 2 * centre), rel_tol=1e-9)
+
+
+def test_maps_of_different_shape_and_a_silly_fraction_are_mistakes() -> None:
+    with pytest.raises(AssayError, match="one shape"):
+        attention_shift(np.ones((1, 4, 4)), np.ones((1, 5, 5)))
+    with pytest.raises(AssayError, match="fraction"):
+        overlap(np.ones((1, 4, 4)), np.ones((1, 4, 4)), top=20)
