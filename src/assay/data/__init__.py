@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from assay.data.augment import Augmentation, CropFlip, Heavy, NoAugmentation, Simple
 from assay.data.dataset import Dataset
 from assay.data.load import load_data
-from assay.data.outliers import noise
+from assay.data.outliers import noise, outliers
 
-__all__ = ["Dataset", "load_data", "noise"]
+__all__ = [
+    "Augmentation",
+    "CropFlip",
+    "Dataset",
+    "Heavy",
+    "NoAugmentation",
+    "Simple",
+    "load_data",
+    "noise",
+    "outliers",
+]
