@@ -1,21 +1,18 @@
-"""Intervals, paired comparisons, verdicts. numpy and scipy only."""
+"""A number with its doubt: shares of a count, means over seeds, two models on the same images."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
-from scipy.stats import binom, binomtest, rankdata
+from scipy import special
+from scipy.stats import binomtest
 
 from assay.errors import AssayError
 
-Verdict = Literal["holds", "does not hold", "undecided"]
-CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
@@ -66,9 +63,6 @@ class Estimate:
         return f"{shown} [{low}, {high}], n = {self.n:,} {self.of}"
 
 
-# -- shares of a count, means over seeds ---------------------------------------------------------
-
-
 def proportion(successes: int, n: int, of: str, level: float = 0.95) -> Estimate:
     """Return `successes / n` with Wilson's score interval (Wilson 1927); [0, 1] where n is 0.
 
@@ -114,7 +108,7 @@ def mean_interval(
     Raises:
         AssayError: for values that are not finite: runs that collapsed are counted, not averaged.
     """
-    x = _vector(values, "values")
+    x = vector(values, "values")
     if not np.isfinite(x).all():
         raise AssayError(
             f"{int((~np.isfinite(x)).sum())} of {len(x)} values are not finite: "
@@ -143,7 +137,7 @@ def paired_difference(
     Raises:
         AssayError: for lengths that differ, and as `mean_interval`.
     """
-    x, y = _vector(a, "a"), _vector(b, "b")
+    x, y = vector(a, "a"), vector(b, "b")
     if len(x) != len(y):
         raise AssayError(f"pairs need equal lengths, got {len(x)} and {len(y)} {of}")
     return mean_interval(x - y, of, level, floor_variance)
@@ -192,7 +186,7 @@ def mcnemar(
     return McNemar(p, difference, only_a, only_b)
 
 
-def _vector(values: ArrayLike, name: str) -> Floats:
+def vector(values: ArrayLike, name: str) -> Floats:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise AssayError(f"{name} must have shape (n,), got {array.shape}")
@@ -214,147 +208,3 @@ def _half_width(deviation: float, n: int, level: float) -> float:
 
 def _z(level: float) -> float:
     return float(special.ndtri((1 + level) / 2))
-
-
-# -- ranking outliers above inliers --------------------------------------------------------------
-
-
-def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> Estimate:
-    """Return the probability that an outlier scores higher than an inlier; ties count half."""
-    raise NotImplementedError
-
-
-def fpr_at_tpr(
-    scores_in: ArrayLike,
-    scores_out: ArrayLike,
-    tpr: float = 0.95,
-    *,
-    positive: Literal["in", "out"] = "in",
-    level: float = 0.95,
-) -> Estimate:
-    """Return FPR95."""
-    raise NotImplementedError
-
-
-def roc_curve(scores_in: ArrayLike, scores_out: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Return (fpr, tpr, thresholds) of "is an outlier if it scores at least the threshold"."""
-    raise NotImplementedError
-
-
-# -- confidence and confusion --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Confidence against accuracy (Guo et al. 2017).
-
-    Attributes:
-        ece: expected calibration error over equal-width bins.
-        ece_equal_mass: the same over bins of equally many images.
-        edges: of the equal-width bins, (bins + 1,).
-        count, correct: images, and correctly classified images, in each bin, (bins,).
-        confidence, accuracy: means in each bin, (bins,); NaN in empty ones.
-    """
-
-    ece: Estimate
-    ece_equal_mass: float
-    edges: Floats
-    count: Ints
-    correct: Ints
-    confidence: Floats
-    accuracy: Floats
-
-
-def calibration(
-    probabilities: ArrayLike,
-    labels: ArrayLike,
-    bins: int = 15,
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = 1000,
-) -> Calibration:
-    """Compare the confidence (largest probability) with the accuracy."""
-    raise NotImplementedError
-
-
-def confusion(labels: ArrayLike, predictions: ArrayLike, k: int) -> Ints:
-    """Return counts int64 (k, k): a row for each true class, a column for each predicted one."""
-    raise NotImplementedError
-
-
-# -- verdicts ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a claim rests on, before it is judged.
-
-    Attributes:
-        code: a stable id ("skip.degrades").
-        text: the claim in words.
-        delta: the smallest effect that matters, set before the data was seen.
-        values: the effect, one number per seed; runs that collapsed are left out.
-        floor_variance: as in `mean_interval`.
-        collapsed: how many runs collapsed, by what they were runs of; counted, not averaged in.
-        note: what else the reader must know.
-        of: what there is one value of each.
-    """
-
-    code: str
-    text: str
-    delta: float
-    values: Sequence[float]
-    floor_variance: float | None = None
-    collapsed: Mapping[str, int] = field(default_factory=dict)
-    note: str = ""
-    of: str = "seeds"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim with its verdict.
-
-    Attributes:
-        code, text, delta, collapsed, note: as in `Effect`.
-        estimate: the effect; its level is corrected for the number of claims and of looks.
-        verdict: "holds" if the interval lies above delta, "does not hold" if below.
-        seeds_needed: how many more seeds would decide at the observed effect and spread, judged
-            at the next look; None when decided, or when no number up to 10,000 would.
-    """
-
-    code: str
-    text: str
-    delta: float
-    estimate: Estimate
-    verdict: Verdict
-    seeds_needed: int | None = None
-    collapsed: Mapping[str, int] = field(default_factory=dict)
-    note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"estimate": self.estimate.to_dict()}
-
-
-def judge(low: float, high: float, delta: float) -> Verdict:
-    """Return the verdict on "the effect exceeds delta" for an effect in [low, high]."""
-    if low > delta:
-        return "holds"
-    return "does not hold" if high < delta else "undecided"
-
-
-def judge_claims(
-    effects: Sequence[Effect], *, look: int = 1, alpha: float = 0.05
-) -> tuple[Claim, ...]:
-    """Judge all the claims of a study together."""
-    raise NotImplementedError
-
-
-def judge_check(
-    estimate: Estimate, threshold: float, direction: Literal["at least", "at most"] = "at least"
-) -> CheckVerdict:
-    """Return whether a value passes its threshold; "not run" where it rests on nothing (n = 0)."""
-    if estimate.n == 0 or math.isnan(estimate.value):
-        return "not run"
-    verdict = judge(estimate.low, estimate.high, threshold)
-    raise NotImplementedError(verdict)

@@ -1,0 +1,49 @@
+"""Intervals, paired comparisons, verdicts. numpy and scipy only."""
+
+from assay.stats.confidence import Calibration, calibration, confusion
+from assay.stats.estimates import (
+    Estimate,
+    McNemar,
+    binomial_variance,
+    mcnemar,
+    mean_interval,
+    paired_difference,
+    proportion,
+)
+from assay.stats.ranking import auroc, fpr_at_tpr, roc_curve
+from assay.stats.verdicts import (
+    CheckVerdict,
+    Claim,
+    Effect,
+    Verdict,
+    judge,
+    judge_check,
+    judge_claims,
+    level_at,
+    more_seeds,
+)
+
+__all__ = [
+    "Calibration",
+    "CheckVerdict",
+    "Claim",
+    "Effect",
+    "Estimate",
+    "McNemar",
+    "Verdict",
+    "auroc",
+    "binomial_variance",
+    "calibration",
+    "confusion",
+    "fpr_at_tpr",
+    "judge",
+    "judge_check",
+    "judge_claims",
+    "level_at",
+    "mcnemar",
+    "mean_interval",
+    "more_seeds",
+    "paired_difference",
+    "proportion",
+    "roc_curve",
+]
