@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -34,7 +34,7 @@ ARRAYS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class AttackResult:
     """One attack on N images. Rows that were not attacked keep their image, without success.
 
@@ -73,7 +73,7 @@ class AttackResult:
     correct: Tensor
     labels: Tensor
     targets: Tensor | None
-    images: Tensor = field(repr=False)
+    images: Tensor
     attack: Attack
     threat: NormBall
     seed: int
@@ -82,7 +82,7 @@ class AttackResult:
     evaluations: dict[str, int]
     refused: int
     fast: FastReport | None
-    oracle: Oracle[Tensor] = field(repr=False)
+    oracle: Oracle[Tensor]
 
     def __len__(self) -> int:
         return len(self.success)
@@ -110,11 +110,10 @@ class AttackResult:
         for part in torch.split(rows, 256):
             answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
             said = labels(answer).to(self.labels.device)
-            sure = answer.isfinite().view(len(answer), -1).all(1).to(said.device)
             if self.targets is None:
-                survived += int(((said != self.labels[part]) & sure).sum())
+                survived += int(((said != self.labels[part]) & (said >= 0)).sum())
             else:
-                survived += int(((said == self.targets[part]) & sure).sum())
+                survived += int((said == self.targets[part]).sum())
         return stats.proportion(survived, int(self.correct.sum()), "correctly classified images")
 
     def to_dict(self) -> dict[str, Any]:
@@ -158,21 +157,41 @@ class AttackResult:
         part.replace(folder / "attack.json")
         return folder
 
-    def plot(self, columns: int = 8) -> Any:
-        """Return a matplotlib figure: images, attacked images and their (amplified) difference."""
-        from assay.report.figures import gallery
+    def describe(self) -> str:
+        """Return what came of it in one line."""
+        rate, robust = self.success_rate, self.robust_accuracy
+        aim = "led to their target" if self.targets is not None else "fooled"
+        return (
+            f"{self.attack.name.upper()}, {self.threat.norm} eps {self.threat.eps:.4g}: "
+            f"{rate.value:.1%} of {rate.n} {rate.of} {aim} "
+            f"(95 % interval {rate.low:.1%} to {rate.high:.1%}); "
+            f"robust accuracy {robust.value:.1%} of {robust.n}"
+        )
 
-        order = self.success.int().argsort(descending=True, stable=True)[:columns]
-        return gallery(self.images[order].cpu().numpy(), self.adversarial[order].cpu().numpy())
+    def __repr__(self) -> str:
+        return f"AttackResult({self.describe()})"
+
+    def plot(self, columns: int = 8) -> Any:
+        """Return a matplotlib figure: image, attacked image and amplified difference of a few.
+
+        Successes come first; a caption says what the model said before and after.
+        """
+        from assay.report.figures import before_after
+
+        rows = self.success.int().argsort(descending=True, stable=True)[:columns]
+        pairs = zip(self.clean_prediction[rows], self.adversarial_prediction[rows], strict=True)
+        return before_after(
+            self.images[rows].cpu().numpy(),
+            self.adversarial[rows].cpu().numpy(),
+            captions=[f"{self._class(before)} → {self._class(after)}" for before, after in pairs],
+            columns=columns,
+        )
+
+    def _class(self, index: Tensor) -> str:
+        return self.oracle.classes[int(index)] if index >= 0 else "no answer"
 
     def _repr_html_(self) -> str:
         from assay.report.figures import inline_svg
 
-        rate, robust = self.success_rate, self.robust_accuracy
-        said = (
-            f"{self.attack.name.upper()}, {self.threat.norm} eps {self.threat.eps:.4g}: "
-            f"{rate.value:.1%} of {rate.n} {rate.of} fooled "
-            f"(95 % interval {rate.low:.1%} to {rate.high:.1%}); "
-            f"robust accuracy {robust.value:.1%} of {robust.n}"
-        )
-        return f"<p>{escape(said)}</p>{inline_svg(self.plot())}"
+        said = self.describe()
+        return f"<p>{escape(said)}</p>{inline_svg(self.plot(), title=said)}"

@@ -20,8 +20,7 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastReport, Precision, fast_copy
-from assay.core.oracle import Access, Oracle
-from assay.core.oracle import labels as labels_in
+from assay.core.oracle import Access, Oracle, labels
 from assay.core.random import Rows, Stream
 from assay.errors import AssayError
 
@@ -69,7 +68,7 @@ def run(
     started = time.monotonic()
     if stop not in get_args(Stop):
         raise AssayError(f"stop is 'fooled' or 'never', not {stop!r}")
-    x = check_images(x)
+    x = check_images(x).float()
     if len(x) == 0:
         raise AssayError("there is nothing to attack: x has no images")
     _check_access(attack, oracle)
@@ -77,16 +76,16 @@ def run(
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
         answer = oracle.query(x)
-        clean = said(answer)
+        clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
-        labels = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
-        goal = labels if targets is None else _wanted(targets, labels, outputs)
+        truth = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
+        goal = truth if targets is None else _wanted(targets, truth, outputs)
         checked_from = oracle.queries
         model, report = _model_for(attack, oracle, x, precision)
         checks = oracle.queries - checked_from
         ledger = _Ledger(attack, oracle, x, clean, goal, targets is not None, query_budget)
         deadline = math.inf if time_limit is None else started + time_limit
-        rows = torch.arange(len(x)) if attack_wrong else (clean == labels).nonzero()[:, 0]
+        rows = torch.arange(len(x)) if attack_wrong else (clean == truth).nonzero()[:, 0]
         stream = Stream(seed).child("attack", attack.name)
         size = batch_size or _rows_in_play(oracle, x)
         for attempt in range(attack.tries):
@@ -106,8 +105,8 @@ def run(
         cut=(ledger.cut & ~ledger.success).to(x.device),
         clean_prediction=clean.to(x.device),
         adversarial_prediction=ledger.prediction.to(x.device),
-        correct=(clean == labels).to(x.device),
-        labels=labels.to(x.device),
+        correct=(clean == truth).to(x.device),
+        labels=truth.to(x.device),
         targets=None if targets is None else goal.to(x.device),
         images=x,
         attack=attack,
@@ -120,14 +119,6 @@ def run(
         fast=report,
         oracle=oracle,
     )
-
-
-def said(answer: Tensor) -> Tensor:
-    """Return the labels int64 (N,) in an oracle's answer, on the CPU; -1 where it holds a NaN."""
-    said = labels_in(answer).cpu()
-    if answer.ndim == 2:
-        said[~answer.isfinite().all(1).cpu()] = -1
-    return said
 
 
 class _Ledger:
@@ -184,11 +175,10 @@ class _Ledger:
         self.queries[rows] += each
         self.evaluations[self.kind] += asked
 
-    def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
-        """Return bool (n,): the answer is what the attacker wanted. A NaN never is."""
-        said_ = said(answer)
+    def wins(self, rows: Tensor, said: Tensor) -> Tensor:
+        """Return bool (n,): the labels `said` are what the attacker wanted; -1 (NaN) never is."""
         goal = self.goal[rows]
-        return (said_ == goal if self.targeted else said_ != goal) & (said_ >= 0)
+        return (said == goal if self.targeted else said != goal) & (said >= 0)
 
     def judge(self, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
         """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
@@ -207,7 +197,8 @@ class _Ledger:
         answer = self.oracle.query(adv)
         self.queries[rows] += 1
         self.evaluations["forward"] += len(rows)
-        wins = self.wins(rows, answer)
+        said = labels(answer).cpu()
+        wins = self.wins(rows, said)
         damage = torch.zeros(len(rows))
         if answer.ndim == 2:
             goal = self.goal[rows].to(answer.device)
@@ -217,7 +208,7 @@ class _Ledger:
         kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
         self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
         self.distance[kept] = self.threat.distance(x[source], adv[source]).cpu()
-        self.prediction[kept] = said(answer)[better]
+        self.prediction[kept] = said[better]
         self.success[kept] = wins[better]
         self.damage[kept] = damage[better]
         self.steps[kept] = step
@@ -255,7 +246,7 @@ def _search(
             last = iterate.adversarial.detach()
             leaves = torch.zeros(len(rows), dtype=torch.bool)
             if stop == "fooled" and iterate.logits is not None:
-                suspects = ledger.wins(rows, iterate.logits).nonzero()[:, 0]
+                suspects = ledger.wins(rows, labels(iterate.logits).cpu()).nonzero()[:, 0]
                 if len(suspects):
                     at = suspects.to(device)
                     leaves[suspects] = ledger.judge(rows[suspects], x[at], last[at], step)

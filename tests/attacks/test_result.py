@@ -1,0 +1,80 @@
+"""What a result says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from assay.attacks import PGD, AttackResult
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+
+
+@pytest.fixture(scope="module")
+def result() -> AttackResult:
+    x = Stream(1).rows(range(16)).uniform((3, 12, 12))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(800, 5))
+    clf = Classifier(model)
+    y = clf.predict(x)
+    y[:3] = (y[:3] + 1) % 5
+    return PGD(eps=0.004, steps=4)(clf, x, y, seed=7)
+
+
+def test_the_record_is_json_and_agrees_with_the_arrays(result: AttackResult) -> None:
+    said = json.loads(json.dumps(result.to_dict()))
+    assert said["attack"] == {**PGD(eps=0.004, steps=4).model_dump(mode="json")}
+    assert (said["n"], said["correct"], said["seed"]) == (16, 13, 7)
+    assert said["success"] == int(result.success.sum()) > 0
+    assert said["success_rate"]["n"] == 13
+    assert said["success_rate"]["value"] == pytest.approx(said["success"] / 13)
+    assert said["mean_queries"] == pytest.approx((3 + 13 * 6) / 16)
+    assert said["evaluations"] == {"gradient": 52, "forward": 29, "check": 32}
+
+
+def test_saved_arrays_are_the_results_and_bytes_repeat(
+    result: AttackResult, tmp_path: Path
+) -> None:
+    first, second = result.save(tmp_path / "a"), result.save(tmp_path / "b")
+    arrays = load_file(first / "arrays.safetensors")
+    assert torch.equal(arrays["adversarial"], result.adversarial)
+    assert torch.equal(arrays["success"], result.success)
+    assert "targets" not in arrays
+    assert json.loads((first / "attack.json").read_text()) == json.loads(
+        json.dumps(result.to_dict())
+    )
+    for name in ("arrays.safetensors", "attack.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert sorted(path.name for path in first.iterdir()) == ["arrays.safetensors", "attack.json"]
+
+
+def test_after_rounding_is_asked_of_the_model(result: AttackResult) -> None:
+    rounded = (result.adversarial * 255).round() / 255
+    said = result.oracle.query(rounded).argmax(1)
+    expected = ((said != result.labels) & result.success & result.correct).sum() / 13
+    assert result.after_rounding.value == pytest.approx(float(expected))
+
+
+def test_it_shows_itself(result: AttackResult) -> None:
+    page = result._repr_html_()
+    assert "PGD, linf eps 0.004" in page
+    assert "of 13 correctly classified images" in page
+    assert "<svg" in page or "<img" in page
+
+
+def test_printing_it_is_short(result: AttackResult) -> None:
+    assert len(repr(result)) < 200
+    assert "AttackResult(PGD, linf eps 0.004: 15.4% of 13" in repr(result)
+
+
+def test_adversarial_images_do_not_alias_the_input(result: AttackResult) -> None:
+    before = result.images.clone()
+    spoiled: Tensor = result.adversarial.clone()
+    result.adversarial.zero_()
+    assert torch.equal(result.images, before)
+    result.adversarial.copy_(spoiled)
