@@ -87,25 +87,26 @@ def reliability(bins: Sequence[Bin]) -> Picture:
     Dots on the diagonal: a confidence of 80 % is right 80 % of the time. Below it: overconfident.
     """
     with look():
-        figure = picture(4.4, 4.6)
+        figure = picture(4.4, 4.9)
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         filled = [b for b in bins if b.count and b.accuracy is not None]
         confidence = np.array([b.confidence for b in filled], dtype=float)
-        value, low, high = columns([b.accuracy for b in filled if b.accuracy is not None])
+        value, low, high = columns(b.accuracy for b in filled if b.accuracy is not None)
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)
         axes.annotate(
             "perfectly calibrated",
-            (0.3, 0.3),
-            (0, 5),
+            (0.02, 0.02),
+            (0, 4),
             textcoords="offset points",
             rotation=45,
             rotation_mode="anchor",
+            transform_rotates_text=True,
             fontsize=8,
             alpha=0.75,
         )
         axes.vlines(confidence, low, high, color=SERIES[0], linewidth=2.2, alpha=0.5)
         axes.plot(confidence, value, "o", color=SERIES[0], markersize=5.5)
-        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", aspect="equal")
+        axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
         below.bar(
             [b.low for b in bins],
             [b.count for b in bins],

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from scipy.optimize import isotonic_regression
 
 from assay.report.look import (
@@ -29,6 +31,15 @@ HEIGHT = 3.6
 """Inches, of every figure of lines."""
 LABEL_GAP = 0.06
 """Least distance of two labels at line ends, as a share of the height of the axes."""
+
+
+class End(NamedTuple):
+    """Where a line ends, and what it is called."""
+
+    x: float
+    y: float
+    label: str
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -79,13 +90,23 @@ def gradient_norms(
 ) -> Picture:
     """Return the gradient norm of each layer against its depth, on a logarithmic axis.
 
-    Zero gradients cannot stand on it: they are left out, as gaps.
+    `x` counts layers from the input. Zero gradients cannot stand on a logarithmic axis: they are
+    left out, as gaps.
     """
     with look():
         figure = picture(6.6, HEIGHT)
         axes = figure.add_subplot()
         axes.set_yscale("log")
-        _lines(axes, series)
+        # Gradients vanish towards the input: that is where the lines are apart, and are named.
+        axes.yaxis.tick_right()
+        axes.yaxis.set_label_position("right")
+        axes.spines["left"].set_visible(False)
+        axes.spines["right"].set_visible(True)
+        _lines(axes, series, "left")
+        low, high = axes.get_ylim()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         return figure
@@ -123,9 +144,9 @@ def accuracy_against_eps(
         return figure
 
 
-def _lines(axes: Axes, series: Sequence[Series]) -> None:
-    """Draw each series with its band, and its name at its right end."""
-    ends: list[tuple[float, str, str]] = []
+def _lines(axes: Axes, series: Sequence[Series], side: Literal["left", "right"] = "right") -> None:
+    """Draw each series with its band, and its name at one of its ends."""
+    ends: list[End] = []
     for i, line in enumerate(series):
         colour = SERIES[(i if line.colour is None else line.colour) % len(SERIES)]
         x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
@@ -136,40 +157,56 @@ def _lines(axes: Axes, series: Sequence[Series]) -> None:
             axes.fill_between(x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
         known = np.flatnonzero(np.isfinite(y))
         if len(known):
-            ends.append((float(y[known[-1]]), line.label, colour))
+            k = known[-1] if side == "right" else known[0]
+            ends.append(End(float(x[k]), float(y[k]), line.label, colour))
     axes.margins(x=0.01)
     grid(axes)
-    _name_ends(axes, ends)
+    _name_ends(axes, ends, side)
 
 
-def _name_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write labels right of the axes at the heights of (y, label, colour), none over another."""
+def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] = "right") -> None:
+    """Write labels beside the axes at the heights of the ends, none over another.
+
+    A label that is not where its line ends is joined to it by a thin line.
+    """
     if not ends:
         return
-    ordered = sorted(ends, key=lambda end: end[0])
-    scaled = axes.transScale.transform([(1.0, end[0]) for end in ordered])
-    height = axes.transLimits.transform(scaled)[:, 1]
+    ordered = sorted(ends, key=lambda end: end.y)
+    axes.get_ylim()  # the limits follow the data only when asked for
+    scaled = axes.transScale.transform([(end.x, end.y) for end in ordered])
+    across, height = axes.transLimits.transform(scaled).T
     steps = LABEL_GAP * np.arange(len(ordered))
     # Least squares under "each a gap above the last" is isotonic regression of what remains.
     place = isotonic_regression(height - steps).x
     place = np.clip(place, 0.0, max(1.0 - steps[-1], 0.0)) + steps
-    for (_, label, colour), y in zip(ordered, place, strict=True):
+    edge, sign = (1.0, 1) if side == "right" else (0.0, -1)
+    for end, x, y, at in zip(ordered, across, height, place, strict=True):
+        if abs(x - edge) > 0.03 or abs(y - at) > 0.02:
+            axes.plot(
+                [x, edge + sign * 0.008],
+                [y, at],
+                transform=axes.transAxes,
+                color=end.colour,
+                linewidth=0.6,
+                alpha=0.55,
+                clip_on=False,
+            )
         axes.annotate(
-            label,
-            (1.0, y),
-            (6, 0),
+            end.label,
+            (edge, at),
+            (sign * 7, 0),
             "axes fraction",
             "offset points",
-            color=colour,
+            color=end.colour,
+            ha="left" if side == "right" else "right",
             va="center",
             fontsize=8.5,
             weight="bold",
-            annotation_clip=False,
         )
 
 
 def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean: Doubtful) -> None:
-    ends: list[tuple[float, str, str]] = []
+    ends: list[End] = []
     ticks = {0.0}
     for i, curve in enumerate(curves):
         colour = SERIES[i % len(SERIES)]
@@ -179,7 +216,7 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
         axes.plot(eps, value, color=colour, marker=MARKERS[i % len(MARKERS)])
         axes.vlines(eps, low, high, color=colour, linewidth=2.4, alpha=0.4)
         ticks |= set(eps)
-        ends.append((float(value[-1]), curve.attack, colour))
+        ends.append(End(eps[-1], float(value[-1]), curve.attack, colour))
     shown = _far_apart(sorted(ticks))
     axes.set_xticks(shown, [budget(eps, norm) for eps in shown])
     axes.xaxis.set_minor_locator(NullLocator())
@@ -195,3 +232,11 @@ def _far_apart(ticks: Sequence[float]) -> list[float]:
         if not kept or kept[-1] - tick >= 0.09 * ticks[-1]:
             kept.append(tick)
     return kept[::-1]
+
+
+def _power_of_ten(value: float) -> str:
+    """Return 10⁻⁷ for a power of ten far from 1, otherwise the number as it is."""
+    exponent = round(math.log10(value))
+    if abs(exponent) < 3 or abs(value / 10.0**exponent - 1) > 1e-6:
+        return f"{value:g}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -33,6 +33,10 @@ _WORST = 15
 """With more classes than this, those above it fold away."""
 
 
+_ENDS = (0.1, 0.25, 0.5, 1.0)
+"""Where the line of a check on a fraction may end, so that small ones can be seen."""
+
+
 def render_audit(report: AuditReport) -> str:
     """Return the report as one HTML page."""
     return _render("audit.html.j2", report=report, figures=_audit_figures(report))
@@ -41,6 +45,11 @@ def render_audit(report: AuditReport) -> str:
 def render_study(result: StudyResult) -> str:
     """Return the result of a study as one HTML page; its figures were drawn when it ended."""
     return _render("study.html.j2", result=result)
+
+
+def notebook(report: AuditReport) -> str:
+    """Return what a notebook shows of an audit: summary, checks, raised flags."""
+    return _render("notebook.html.j2", report=report)
 
 
 def _render(template: str, **given: Any) -> str:
@@ -121,30 +130,34 @@ def track(
     unit: Unit = "fraction",
     threshold: float | None = None,
     direction: str = "",
-) -> dict[str, float] | None:
+) -> dict[str, Any] | None:
     """Return where value, interval and threshold lie on a line from 0 to 100 (percent of it).
 
-    Fractions span 0 to 1; anything else spans what is shown, zero included. None where there is
-    nothing to show.
+    `start` and `end` say what the ends of the line stand for. Without a threshold fractions span
+    0 to 1; otherwise the line spans what is shown, zero included. None where there is nothing.
     """
     if estimate is None or estimate.value is None:
         return None
     low = estimate.value if estimate.low is None else estimate.low
     high = estimate.value if estimate.high is None else estimate.high
     shown = [0.0, low, high] + ([] if threshold is None else [threshold])
-    start, end = (0.0, 1.0) if unit == "fraction" else (min(shown), 1.15 * max(shown) or 1.0)
-    if unit != "fraction" and start < 0:
-        start *= 1.15
+    if unit == "fraction":
+        needed = 1.15 * max(shown)
+        start = 0.0
+        end = 1.0 if threshold is None else min((e for e in _ENDS if e >= needed), default=1.0)
+    else:
+        start, end = 1.15 * min(shown), 1.15 * max(shown)
+        end = end if end > start else start + 1.0
 
     def place(value: float) -> float:
         return round(100 * min(max((value - start) / (end - start), 0.0), 1.0), 2)
 
-    where = {"value": place(estimate.value), "low": place(low), "high": place(high)}
+    where = {"start": start, "end": end, "value": place(estimate.value)}
+    where |= {"low": place(low), "high": place(high)}
     if threshold is not None:
-        where["threshold"] = place(threshold)
-        where["from"], where["to"] = (
-            (place(threshold), 100.0) if direction == "at least" else (0.0, place(threshold))
-        )
+        at = place(threshold)
+        where |= {"threshold": at, "from": at if direction == "at least" else 0.0}
+        where["to"] = 100.0 if direction == "at least" else at
     return where
 
 

@@ -310,6 +310,11 @@ class AuditReport(Record):
         verdicts: tuple[CheckVerdict, ...] = ("fail", "undecided", "not run", "pass")
         return {v: sum(check.verdict == v for check in self.checks) for v in verdicts}
 
+    def _repr_html_(self) -> str:
+        from assay.report.page import notebook
+
+        return notebook(self)
+
 
 if __name__ == "__main__":
     print(json.dumps(AuditReport.model_json_schema(), indent=2))

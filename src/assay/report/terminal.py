@@ -1,0 +1,85 @@
+"""What the terminal shows of a report, and of a study's result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from assay.report.numerals import MISSING, full, with_unit
+from assay.report.result import StudyResult
+from assay.report.schema import AuditReport
+
+_STYLES = {
+    "pass": "bold green",
+    "holds": "bold green",
+    "fail": "bold red",
+    "does not hold": "bold red",
+    "undecided": "bold yellow",
+    "not run": "dim",
+}
+
+
+def summary(report: AuditReport) -> RenderableType:
+    """Return what the terminal shows of an audit: summary, checks, raised flags."""
+    rows = [
+        (
+            check.code,
+            check.title,
+            MISSING if check.value is None else full(check.value, check.unit),
+            f"{check.direction} {with_unit(check.threshold, check.unit)}",
+            check.verdict,
+            check.reason if check.verdict != "pass" else "",
+        )
+        for check in report.checks
+    ]
+    parts: list[RenderableType] = [
+        Text(report.title, style="bold"),
+        Text(report.summary),
+        _verdicts(("", "check", "value", "threshold", "verdict"), rows),
+    ]
+    parts += [
+        Text(f"! {flag.code}: {flag.title}. {flag.detail}", style="yellow")
+        for flag in report.flags
+        if flag.raised
+    ]
+    return Group(*parts)
+
+
+def study_summary(result: StudyResult) -> RenderableType:
+    """Return what the terminal shows of a study: the question and the verdict on each claim."""
+    rows = [
+        (
+            claim.code,
+            claim.text,
+            MISSING if claim.estimate is None else full(claim.estimate, claim.unit),
+            with_unit(claim.delta, claim.unit),
+            claim.verdict,
+            f"about {claim.seeds_needed} more seeds would decide" if claim.seeds_needed else "",
+        )
+        for claim in result.claims
+    ]
+    parts: list[RenderableType] = [Text(result.question, style="bold")]
+    if result.summary:
+        parts.append(Text(result.summary))
+    parts.append(_verdicts(("", "claim", "effect", "matters from", "verdict"), rows))
+    failed = sum(trial.status == "failed" for trial in result.trials)
+    if failed:
+        parts.append(Text(f"! {failed} of {len(result.trials)} trials failed", style="yellow"))
+    return Group(*parts)
+
+
+def _verdicts(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
+    """Return a table whose last cell is a verdict, with a further line under it where needed."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head in heads:
+        table.add_column(head, no_wrap=head in ("", "verdict"))
+    for *cells, verdict, more in rows:
+        texts = [Text(cell) for cell in cells]
+        if more:
+            texts[1].append(f"\n{more}", style="dim")
+        table.add_row(*texts, Text(verdict, style=_STYLES[verdict]))
+    return table
