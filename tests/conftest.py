@@ -17,3 +17,11 @@ def shared_data() -> Path:
         if candidate and (Path(candidate) / "cifar10").is_dir():
             return Path(candidate)
     pytest.skip("no real data: set ASSAY_DATA to a folder that holds cifar10/ and mnist/")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
