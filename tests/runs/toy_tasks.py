@@ -1,23 +1,27 @@
 """Tasks without torch, for the tests of the engine."""
 
+# ruff: noqa: ARG001 (a task takes a trial and a workspace, whether or not it uses them)
+
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
 from assay.errors import AssayError
-from assay.runs.files import write_arrays, write_atomic
-from assay.runs.files import Arrays
+from assay.runs.files import Arrays, write_arrays, write_atomic
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 
 
 def walk(trial: Trial, work: Workspace) -> Outcome:
     """A random walk, checkpointed after every epoch; starts where the trials it needs ended."""
+    tally(trial)
     epochs, pause = trial.config["epochs"], trial.config.get("pause", 0.0)
     saved = work.checkpoint / "state.npz"
     if saved.exists():
@@ -39,9 +43,24 @@ def walk(trial: Trial, work: Workspace) -> Outcome:
     )
 
 
-def threads(trial: Trial, work: Workspace) -> Outcome:
+def tally(trial: Trial) -> None:
+    """Note in the file that the config names (if any) that the trial was begun, and by whom."""
+    if name := trial.config.get("tally"):
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.write(handle, f"{trial.seed} {os.getpid()}\n".encode())
+        os.close(handle)
+
+
+def given(trial: Trial, work: Workspace) -> Outcome:
     """What the process was given."""
-    return Outcome({"omp": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()})
+    print("hello from the task")
+    return Outcome({"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()})
+
+
+def sleep(trial: Trial, work: Workspace) -> Outcome:
+    tally(trial)
+    time.sleep(trial.config["seconds"])
+    return Outcome({})
 
 
 def refuse(trial: Trial, work: Workspace) -> Outcome:
@@ -50,8 +69,9 @@ def refuse(trial: Trial, work: Workspace) -> Outcome:
 
 
 def crash(trial: Trial, work: Workspace) -> Outcome:
-    """A mistake of ours, unless a file named in the config is there."""
-    if os.path.exists(trial.config.get("repaired", "")):
+    """A mistake of ours, unless the file that the config names is there."""
+    work.path("half.bin").write_bytes(b"half")
+    if Path(trial.config.get("repaired", "")).is_file():
         return Outcome({"ok": True})
     raise ValueError("loss is not finite\nat step 3")
 
@@ -61,3 +81,16 @@ def killed(trial: Trial, work: Workspace) -> Outcome:
     print("memory is running out", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
+
+
+def full(trial: Trial, work: Workspace) -> Outcome:
+    """Meets a full disk after half a file."""
+    work.path("half.bin").write_bytes(b"half")
+    try:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise RuntimeError("could not save") from error
+
+
+def unstorable(trial: Trial, work: Workspace) -> Outcome:
+    return Outcome({"curve": {"loss": [1.0, np.zeros(3)]}})

@@ -7,6 +7,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from assay.report.numerals import duration
 from assay.runs.entry import Failure
 from assay.runs.trial import Trial
 
@@ -181,21 +182,6 @@ def name_of(trial: Trial) -> str:
 def until(seconds: float | None) -> str:
     """Return ", about 3 min left", or nothing where it is not known."""
     return "" if seconds is None or seconds < 1 else f", about {duration(seconds)} left"
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as people say it.
-
-    >>> duration(8.2), duration(200), duration(9000), duration(200_000)
-    ('8 s', '3 min', '2.5 h', '2.3 days')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.1f} days"
 
 
 def say(line: str) -> None:

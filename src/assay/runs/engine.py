@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from assay.errors import AssayError
 from assay.runs.display import Display, make_display
 from assay.runs.entry import LOG, Entry, Failure
-from assay.runs.files import DiskFull
 from assay.runs.pool import Pool, Worker
 from assay.runs.results import Results
 from assay.runs.store import Store
@@ -50,7 +49,7 @@ def execute(
         The results, and the failures: a failed trial does not stop the others.
 
     Raises:
-        AssayError: the store cannot be written, or its disk is full (`DiskFull`).
+        AssayError: the store cannot be written, or its disk is full.
         KeyboardInterrupt: after the workers were stopped; the same call goes on from there.
     """
     store.prepare()
@@ -110,7 +109,7 @@ class _Execution:
         if result is not None:
             entry.tidy()
             self.results.keep(result)
-            return 1
+            return found + 1
         failure = entry.failure()
         if failure is not None and failure.kind != "died" and not self.again:
             self.results.failures[trial.address] = failure
@@ -156,8 +155,8 @@ class _Execution:
             self.display.update(trial, message.fraction, message.note)
             return
         hand.trial = None
-        if message.kind == "full":
-            raise DiskFull(message.note)
+        if message.kind == "stop":
+            raise AssayError(message.note)
         if message.kind == "busy":
             self.waiting[trial.address] = trial
             self.held[trial.address] = time.monotonic() + ASK_AGAIN

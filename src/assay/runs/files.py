@@ -175,8 +175,11 @@ class Arrays(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name not in self._list():
             raise KeyError(f"no array {name!r} in {self._path}; there are {self._list()}")
-        with self._open() as archive, archive.open(f"{name}.npy") as member:
-            array: Array = np.lib.format.read_array(member, allow_pickle=False)
+        try:
+            with self._open() as archive, archive.open(f"{name}.npy") as member:
+                array: Array = np.lib.format.read_array(member, allow_pickle=False)
+        except (EOFError, ValueError, zipfile.BadZipFile) as error:
+            raise self._damaged(error) from error
         return array
 
     def __iter__(self) -> Iterator[str]:
@@ -197,6 +200,9 @@ class Arrays(Mapping[str, Array]):
         try:
             return zipfile.ZipFile(self._path)
         except (OSError, zipfile.BadZipFile) as error:
-            raise AssayError(
-                f"{self._path} is damaged ({error}); run the study again to redo its trial"
-            ) from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> AssayError:
+        return AssayError(
+            f"{self._path} is damaged ({error}); run the study again to redo its trial"
+        )

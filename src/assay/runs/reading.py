@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from assay.errors import AssayError
-from assay.runs.display import duration, name_of
+from assay.report.numerals import duration
+from assay.runs.display import name_of
 from assay.runs.entry import Entry
 from assay.runs.store import Run, Store
 from assay.runs.view import MISSING, Grid, View, flatten, text_of

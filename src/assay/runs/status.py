@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Literal, Protocol
 
 from assay.config import digest
-from assay.runs.display import duration
+from assay.report.numerals import duration
 from assay.runs.entry import Entry, Result
 from assay.runs.record import cores
 from assay.runs.store import Store

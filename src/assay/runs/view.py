@@ -61,7 +61,11 @@ class View:
 
 
 def text_of(value: Any) -> str:
-    """Return a value in a few characters: numbers to 4 digits, an estimate with its interval."""
+    """Return a value in a few characters: numbers to 4 digits, an estimate with its interval.
+
+    >>> text_of({"value": 0.91234, "low": 0.9, "high": 0.92, "n": 100})
+    '0.9123 [0.9, 0.92] n=100'
+    """
     if value is None:
         return MISSING
     if isinstance(value, bool):
@@ -69,7 +73,8 @@ def text_of(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if is_estimate(value):
-        return f"{value['value']:.4g} [{value['low']:.4g}, {value['high']:.4g}] n={value['n']}"
+        number, low, high = (text_of(value[key]) for key in ("value", "low", "high"))
+        return f"{number} [{low}, {high}] n={value['n']}"
     if isinstance(value, list):
         if len(value) > 8:
             return f"{len(value)} values, last {text_of(value[-1])}"

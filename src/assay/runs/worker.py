@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from assay.errors import AssayError
 from assay.runs.entry import CHECKPOINT, LOG, PROGRESS, SCHEMA, Entry, Failure, Result
-from assay.runs.files import disk_is_full, to_json, write_atomic
+from assay.runs.files import DiskFull, disk_is_full, to_json, write_atomic
 from assay.runs.record import accelerator, forget_peak, peak_memory, surroundings
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
@@ -38,11 +38,11 @@ SHOW_EVERY, NOTE_EVERY = 0.2, 5.0  # seconds between two messages, and two write
 class Message:
     """What a worker tells the engine.
 
-    `busy`: another process holds the trial. `full`: the disk is full. `done` and `failed` are on
-    the disk already when they are said.
+    `done` and `failed` are on the disk already when they are said. `busy`: another process holds
+    the trial. `stop`: the store cannot be used (a full disk); `note` says why.
     """
 
-    kind: Literal["ready", "progress", "done", "failed", "busy", "full"]
+    kind: Literal["ready", "progress", "done", "failed", "busy", "stop"]
     fraction: float = 0.0
     note: str = ""
     failure: Failure | None = None
@@ -113,6 +113,10 @@ def work(store: Store, trial: Trial, tell: Callable[[Message], None], *, again: 
 
     Args:
         again: also run it if it failed before.
+
+    Raises:
+        AssayError: the store cannot be written; `DiskFull` where that is why. The trial has not
+            failed, and nothing half-written is left.
     """
     entry = store.entry(trial)
     with entry.lock() as held:
@@ -128,7 +132,7 @@ def work(store: Store, trial: Trial, tell: Callable[[Message], None], *, again: 
         except Exception as error:
             if disk_is_full(error):
                 entry.clear()
-                return Message("full", note=full_disk(store, error))
+                raise full_disk(store, error) from error
             failure = failure_of(error)
             entry.fail(failure)
             return Message("failed", failure=failure)
@@ -215,11 +219,11 @@ def failure_of(error: BaseException) -> Failure:
     )
 
 
-def full_disk(store: Store, error: BaseException) -> str:
+def full_disk(store: Store, error: BaseException) -> DiskFull:
     """Return what to tell the user about a full disk."""
-    if isinstance(error, AssayError):
-        return str(error)
-    return (
+    if isinstance(error, DiskFull):
+        return error
+    return DiskFull(
         f"no space left on the disk while a trial of {store.root} was running ({error}); "
         "free some and give the same command again: it goes on from here"
     )
@@ -266,4 +270,7 @@ def main(descriptor: int, parent: int, root: str) -> None:
             trial, again = connection.recv()
         except (EOFError, OSError):
             return
-        tell(work(store, trial, tell, again=again))
+        try:
+            tell(work(store, trial, tell, again=again))
+        except AssayError as error:
+            tell(Message("stop", note=str(error)))

@@ -1,0 +1,245 @@
+"""Every trial of a plan is run once, whatever happens to the others."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import pytest
+
+from assay.errors import AssayError
+from assay.runs import pool as pool_module
+from assay.runs.display import make_display
+from assay.runs.engine import execute
+from assay.runs.pool import Pool, ending
+from assay.runs.results import Results
+from assay.runs.store import Store
+from assay.runs.worker import load_task
+
+
+def run(plan, store, **settings):
+    return execute(plan, store, progress=False, **settings)
+
+
+def test_needs_run_first_and_once_and_are_read(store, toy, tmp_path):
+    tally = tmp_path / "tally"
+    first = toy("walk", epochs=2, label="first", tally=str(tally))
+    plan = [toy("walk", seed=seed, epochs=2, needs=[first], label="second") for seed in (1, 2)]
+    results = run(plan, store, workers=2)
+    assert list(results) == [first.address, *(trial.address for trial in plan)]
+    assert not results.failures
+    start = results[first].metrics["end"]
+    for trial in plan:
+        assert results[trial].arrays["path"][0] == start
+        assert results[trial.address].trial == trial
+    assert len(tally.read_text().splitlines()) == 1
+    again = run(plan, store)
+    assert list(again) == list(results)
+    assert len(tally.read_text().splitlines()) == 1
+
+
+def test_a_plan_is_asked_again_when_all_it_asked_for_has_ended(store, toy):
+    asked = []
+
+    def plan(done: Results):
+        asked.append(len(done))
+        trials = [toy("walk", seed=seed, epochs=1) for seed in range(2)]
+        if len(done) >= 2:  # a third seed because of what the first two found
+            assert all(trial in done for trial in trials)
+            trials.append(toy("walk", seed=int(done[trials[0]].metrics["epochs"]) + 10, epochs=1))
+        return trials
+
+    results = run(plan, store, workers=1)
+    assert asked == [0, 2, 3]
+    assert [trial.seed for trial in results.trials.values()] == [0, 1, 11]
+    assert len(results) == 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_failures_are_kept_with_their_reason_and_stop_no_other_trial(store, toy, workers):
+    broken = toy("crash", label="broken")
+    trials = {
+        "crash": broken,
+        "needs": toy("walk", epochs=1, needs=[broken]),
+        "killed": toy("killed"),
+        "refuse": toy("refuse"),
+        "missing": toy("walks"),
+        "walk": toy("walk", epochs=1),
+    }
+    results = run(list(trials.values()), store, workers=workers)
+    assert list(results) == [trials["walk"].address]
+    told = {name: results.failure(trial) for name, trial in trials.items()}
+    assert told["walk"] is None
+    assert (told["crash"].kind, told["crash"].message) == (
+        "exception",
+        "ValueError: loss is not finite at step 3",
+    )
+    assert "toy_tasks.py" in told["crash"].traceback
+    assert (told["refuse"].kind, told["refuse"].message) == (
+        "error",
+        "the labels do not fit; give 10 classes",
+    )
+    assert told["killed"].kind == "died"
+    assert "signal 9" in told["killed"].message
+    assert told["killed"].traceback == "memory is running out"
+    assert told["missing"].message == "task 'toy_tasks:walks': toy_tasks has no function 'walks'"
+    assert told["needs"].kind == "needs"
+    assert told["needs"].message.startswith("it needs broken, which failed: ValueError")
+    assert store.failure(broken) == told["crash"]
+    assert not (store.entry(broken).folder / "half.bin").exists()
+    with pytest.raises(AssayError, match="broken has no result: ValueError"):
+        results.need(broken)
+    assert results.need(trials["walk"]) is results[trials["walk"]]
+
+
+def test_a_failed_trial_is_run_again_only_on_request(store, toy, tmp_path):
+    repaired = tmp_path / "repaired"
+    trial = toy("crash", repaired=str(repaired))
+    assert trial.address in run([trial], store).failures
+    repaired.touch()
+    assert trial.address in run([trial], store).failures
+    assert run([trial], store, rerun_failed=True)[trial].metrics == {"ok": True}
+    assert store.failure(trial) is None
+    assert not (store.entry(trial).folder / "failure.json").exists()
+
+
+def test_a_trial_whose_process_died_is_run_again_in_any_case(store, toy):
+    trial = toy("killed")
+    assert run([trial], store).failures[trial.address].kind == "died"
+    entry = store.entry(trial)
+    mark = (entry.folder / "failure.json").stat().st_mtime_ns
+    run([trial], store)
+    assert (entry.folder / "failure.json").stat().st_mtime_ns > mark
+
+
+def test_a_full_disk_stops_everything_and_fails_no_trial(store, toy):
+    trials = [toy("full"), toy("sleep", seconds=30)]
+    start = time.monotonic()
+    with pytest.raises(AssayError, match=r"no space left .* goes on from here"):
+        run(trials, store, workers=2)
+    assert time.monotonic() - start < 10
+    for trial in trials:
+        assert store.failure(trial) is None
+        assert store.result(trial) is None
+    assert not (store.entry(trials[0]).folder / "half.bin").exists()
+
+
+def test_workers_are_kept_and_have_the_threads_of_their_trials(store, toy):
+    trials = [toy("given", seed=seed, threads=1 + seed % 2) for seed in range(4)]
+    results = run(trials, store, workers=1)
+    assert [results[trial].metrics["threads"] for trial in trials] == ["1", "2", "1", "2"]
+    results = run([toy("given", seed=seed) for seed in range(10, 13)], store, workers=1)
+    assert len({result.metrics["pid"] for result in results.values()}) == 1
+    assert os.getpid() not in {result.metrics["pid"] for result in results.values()}
+
+
+def test_what_a_task_prints_is_in_its_log(store, toy, capfd):
+    trial = toy("given")
+    run([trial], store)
+    assert (store.entry(trial).folder / "log.txt").read_text() == "hello from the task\n"
+    assert capfd.readouterr().out == ""
+
+
+def test_as_many_trials_at_a_time_as_the_cores_hold(store, toy, monkeypatch):
+    monkeypatch.setattr(pool_module, "cores", lambda: 4)
+    with Pool(store.root, None) as pool:
+        wide, narrow = toy("sleep", seconds=30, threads=3), toy("sleep", seconds=30)
+        wider = toy("sleep", seconds=30, threads=64)
+        assert pool.give(wide, again=False)
+        assert not pool.give(wide, again=False)
+        assert pool.give(narrow, again=False)
+        assert not pool.give(narrow, again=False)
+        gpu = narrow.model_copy(update={"device": "cuda"})
+        assert not pool.give(gpu, again=False)
+    assert all(hand.process.poll() is not None for hand in pool.hands)
+    with Pool(store.root, None) as pool:  # more threads than cores: alone, but not never
+        assert pool.give(wider, again=False)
+        assert not pool.give(narrow, again=False)
+
+
+def test_the_same_bytes_with_one_worker_and_two(tmp_path, toy):
+    first = toy("walk", epochs=3)
+    plan = [toy("walk", seed=seed, epochs=3, needs=[first]) for seed in range(4)]
+    contents = []
+    for workers in (1, 2):
+        store = Store(tmp_path / str(workers))
+        run(plan, store, workers=workers)
+        contents.append(contents_of(store))
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 5 * 3
+
+
+def contents_of(store: Store) -> dict[str, bytes]:
+    names = ("metrics.json", "arrays.npz", "model.bin")
+    return {
+        f"{path.parent.name}/{path.name}": path.read_bytes()
+        for path in (store.root / "trials").rglob("*")
+        if path.name in names
+    }
+
+
+def test_trials_of_another_torch_are_not_run_as_if_they_were_not(store, toy):
+    with pytest.raises(AssayError, match=r"of torch 1\.0, but .* is installed"):
+        run([toy("walk", epochs=1).model_copy(update={"torch": "1.0"})], store)
+
+
+def test_tasks_are_named_by_module_and_function():
+    for name, message in {
+        "walk": "named 'module:function'",
+        "__main__:walk": "named 'module:function'",
+        "toy_taskz:walk": "there is no module 'toy_taskz'",
+        "toy_tasks:wlak": "has no function 'wlak'",
+    }.items():
+        with pytest.raises(AssayError, match=message):
+            load_task(name)
+
+
+def test_wrong_numbers_of_workers_are_refused(store, toy):
+    with pytest.raises(AssayError, match="at least 1, got 0"):
+        run([toy("walk", epochs=1)], store, workers=0)
+
+
+def test_the_ending_of_a_process_in_words():
+    assert "memory ran out" in ending(-9)
+    assert ending(-11) == "it ended by signal 11 (SIGSEGV)"
+    assert ending(3) == "it ended with exit code 3"
+
+
+def test_a_few_plain_lines_where_there_is_no_terminal(store, toy, capsys):
+    trials = [toy("walk", seed=seed, epochs=1, label="walk") for seed in range(3)]
+    execute([*trials, toy("refuse", label="no")], store)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "assay: 4 trials: 0 there already, 4 to do"
+    assert "assay: no (seed 0) failed: the labels do not fit; give 10 classes" in lines
+    assert lines[-1].startswith("assay: 4/4 ")
+    assert len(lines) <= 4
+    execute(trials, store)
+    assert capsys.readouterr().err == "assay: 3 trials: 3 there already, 0 to do\n"
+
+
+def test_the_estimate_of_what_is_left(toy, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr("assay.runs.display.time.monotonic", lambda: now)
+    with make_display(False) as display:
+        display.plan(there=5, to_do=4, failed=0)
+        assert display.left() is None
+        one, two = toy("walk", seed=1), toy("walk", seed=2)
+        display.begin(one)
+        display.begin(two)
+        now = 130.0
+        display.end(one, None)
+        display.update(two, 0.5, "epoch 5")
+        assert display.left() == pytest.approx(50.0)  # 1.5 of 4 in 30 s
+
+
+def test_results_behave_as_a_mapping(store, toy):
+    trial = toy("walk", epochs=1)
+    results = run([trial], store)
+    assert trial in results
+    assert trial.address in results
+    assert toy("walk", epochs=2) not in results
+    assert results.get(toy("walk", epochs=2)) is None
+    assert [np.isfinite(result.metrics["end"]) for result in results.values()] == [True]
+    with pytest.raises(AssayError, match="has not been run"):
+        results.need(toy("walk", epochs=2))
