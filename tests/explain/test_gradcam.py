@@ -57,8 +57,8 @@ def test_by_hand_before_a_relu_that_is_half_closed(inplace: bool) -> None:
 
 
 def test_by_hand_brought_to_the_size_of_the_image() -> None:
-    # The layer halves the size: its map is 8 · 0 | 8 · 0.5, so 0 | 1 from left to right once scaled. Bilinear at twice the size
-    # samples it at -1/4, 1/4, 3/4, 5/4: 0, 1/4, 3/4, 1.
+    # The layer halves the size: its map is 8 · 0 | 8 · 0.5 from left to right, 0 | 1 once scaled.
+    # Bilinear at twice the size samples it at -1/4, 1/4, 3/4, 5/4: 0, 1/4, 3/4, 1.
     conv, head = nn.Conv2d(1, 1, 2, stride=2, bias=False), nn.Linear(4, 2, bias=False)
     with torch.no_grad():
         conv.weight.fill_(0.25)

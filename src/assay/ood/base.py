@@ -167,8 +167,12 @@ class FittedDetector:
         return FittedDetector(self.detector, self.state, self.classes, cut, tpr, len(e))
 
     def save(self, path: str | Path) -> None:
-        """Write it as one safetensors file, its config and threshold as JSON in the header."""
-        from safetensors.torch import save_file
+        """Write it as one safetensors file, its config and threshold as JSON in the header.
+
+        Raises:
+            AssayError: if the file cannot be written; nothing is left half-written.
+        """
+        from safetensors.torch import save
 
         about = {
             "format": FORMAT,
@@ -183,7 +187,7 @@ class FittedDetector:
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
         try:
-            save_file(tensors, part, metadata={"assay.detector": json.dumps(about)})
+            part.write_bytes(save(tensors, metadata={"assay.detector": json.dumps(about)}))
             part.replace(path)
         except OSError as error:
             raise AssayError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,214 @@
+"""What every detector promises. A new one joins by being in the union."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from assay.core.classifier import Classifier
+from assay.core.embedding import Embedding
+from assay.errors import AssayError
+from assay.ood import AnyDetector, Detector, FittedDetector, detectors
+from contract.untouched import untouched
+
+each = pytest.mark.parametrize("kind", detectors().values(), ids=detectors().keys())
+
+
+def inliers(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Stripes, columns and checks on 8x8 pixels, in noise: three classes."""
+    draw = torch.Generator().manual_seed(seed)
+    rows, columns = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
+    kinds = torch.stack([rows % 2, columns % 2, (rows + columns) % 2]).float()
+    y = torch.randint(0, 3, (n,), generator=draw)
+    noise = 0.15 * torch.randn(n, 1, 8, 8, generator=draw)
+    return (0.2 + 0.6 * kinds[y][:, None] + noise).clamp(0, 1), y
+
+
+def outliers(n: int, seed: int) -> Tensor:
+    """The same noise around nothing: grey."""
+    draw = torch.Generator().manual_seed(seed)
+    return (0.5 + 0.15 * torch.randn(n, 1, 8, 8, generator=draw)).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 3))
+    x, y = inliers(300, seed=1)
+    steps = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(150):
+        loss = nn.functional.cross_entropy(model(x - 0.5), y)
+        steps.zero_grad()
+        loss.backward()
+        steps.step()
+    return Classifier(model, mean=[0.5])
+
+
+@pytest.fixture(scope="module")
+def seen(classifier: Classifier) -> dict[str, Embedding]:
+    """What the trained network makes of four sets of images."""
+    train, validation, test = (inliers(n, seed) for n, seed in ((300, 1), (200, 2), (200, 3)))
+    return {
+        "train": classifier.embed(*train),
+        "validation": classifier.embed(*validation),
+        "test": classifier.embed(*test),
+        "outside": classifier.embed(outliers(200, seed=4)),
+    }
+
+
+def fitted(kind: type[Detector], seen: dict[str, Embedding]) -> FittedDetector:
+    return kind().fit(seen["train"], calibrate=seen["validation"])
+
+
+@each
+def test_outliers_score_higher_than_inliers(
+    kind: type[Detector], seen: dict[str, Embedding]
+) -> None:
+    detector = fitted(kind, seen)
+    inside, outside = detector.score(seen["test"]), detector.score(seen["outside"])
+    assert tuple(inside.shape) == (200,)
+    truth = torch.cat([torch.zeros(200), torch.ones(200)])
+    assert roc_auc_score(truth, torch.cat([inside, outside])) > 0.9
+
+
+@each
+def test_the_threshold_lets_through_what_it_says(
+    kind: type[Detector], seen: dict[str, Embedding]
+) -> None:
+    detector = fitted(kind, seen)
+    kept = (~detector.is_outlier(seen["validation"])).double().mean()
+    assert 0.95 <= float(kept) <= 0.97
+    # 200 fresh ones: within 4 standard deviations of two samples of that size
+    assert float((~detector.is_outlier(seen["test"])).double().mean()) > 0.95 - 4 * 0.022
+    assert float(detector.is_outlier(seen["outside"]).double().mean()) > 0.5
+    loose = kind().fit(seen["train"], calibrate=seen["validation"], tpr=0.5)
+    assert loose.threshold < detector.threshold
+
+
+@each
+def test_without_calibration_there_is_no_threshold(
+    kind: type[Detector], seen: dict[str, Embedding]
+) -> None:
+    detector = kind().fit(seen["train"])
+    with pytest.raises(AssayError, match="has no threshold"):
+        _ = detector.threshold
+    with pytest.raises(AssayError, match="has no threshold"):
+        detector.is_outlier(seen["test"])
+
+
+@each
+def test_calibration_on_the_fitted_data_is_refused(
+    kind: type[Detector], classifier: Classifier, seen: dict[str, Embedding]
+) -> None:
+    again = classifier.embed(*inliers(300, seed=1))
+    for same in (seen["train"], again, replace(again, source=None, y=None)):
+        with pytest.raises(AssayError, match="cannot be calibrated on the data"):
+            kind().fit(seen["train"], calibrate=same)
+
+
+@each
+def test_a_row_is_scored_by_itself(kind: type[Detector], seen: dict[str, Embedding]) -> None:
+    detector, e = fitted(kind, seen), seen["test"]
+    some = replace(
+        e,
+        logits=e.logits[5:9],
+        features=None if e.features is None else e.features[5:9],
+        layers={name: rows[5:9] for name, rows in e.layers.items()},
+    )
+    torch.testing.assert_close(detector.score(some), detector.score(e)[5:9])
+    assert torch.equal(detector.score(e), detector.score(e))
+    assert torch.equal(detector.score(e), fitted(kind, seen).score(e))
+
+
+@each
+def test_a_saved_detector_is_the_same(
+    kind: type[Detector], seen: dict[str, Embedding], tmp_path: Path
+) -> None:
+    for detector in (fitted(kind, seen), kind().fit(seen["train"])):
+        detector.save(tmp_path / "detector.safetensors")
+        loaded = FittedDetector.load(tmp_path / "detector.safetensors")
+        assert loaded.detector == detector.detector
+        assert loaded.cut == detector.cut
+        assert (loaded.tpr, loaded.calibrated_on) == (detector.tpr, detector.calibrated_on)
+        assert torch.equal(loaded.score(seen["outside"]), detector.score(seen["outside"]))
+        assert [path.name for path in tmp_path.iterdir()] == ["detector.safetensors"]
+
+
+@each
+def test_no_labels_are_needed_where_only_logits_are(
+    kind: type[Detector], seen: dict[str, Embedding]
+) -> None:
+    if kind.needs != {"logits"}:
+        pytest.skip("it reads more than the logits")
+    bare = Embedding(logits=seen["train"].logits, features=None)
+    expected = kind().fit(seen["train"], seen["train"].y).score(seen["test"])
+    assert torch.equal(kind().fit(bare).score(Embedding(seen["test"].logits, None)), expected)
+
+
+@each
+def test_nothing_is_changed(kind: type[Detector], seen: dict[str, Embedding]) -> None:
+    e = seen["train"]
+    before = e.logits.clone()
+    assert e.oracle is not None
+    state = torch.random.get_rng_state()
+    with untouched(e.oracle.model):
+        fitted(kind, seen).score(seen["outside"])
+    assert torch.equal(e.logits, before)
+    assert torch.equal(torch.random.get_rng_state(), state), "drew from the ambient generator"
+
+
+@each
+def test_the_model_comes_back_after_an_exception_in_the_middle(
+    kind: type[Detector], seen: dict[str, Embedding]
+) -> None:
+    """Only a detector that asks the model again can meet one."""
+
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1, 1)
+
+        def forward(self, _: Tensor) -> Tensor:
+            raise RuntimeError("broken in the middle")
+
+    model = Breaks().train()
+    detector, e = fitted(kind, seen), replace(seen["test"], oracle=Classifier(model))
+    with untouched(model), contextlib.suppress(RuntimeError):
+        detector.score(e)
+    with untouched(model), contextlib.suppress(RuntimeError):
+        kind().fit(e)
+
+
+@each
+def test_mistakes_are_refused(kind: type[Detector], seen: dict[str, Embedding]) -> None:
+    e = seen["train"]
+    with pytest.raises(AssayError, match="7 labels for 300 rows"):
+        kind().fit(e, torch.zeros(7).long())
+    with pytest.raises(AssayError, match="fraction between 0 and 1"):
+        kind().fit(e, calibrate=seen["validation"], tpr=95)
+    few = replace(seen["validation"], logits=seen["validation"].logits[:18])
+    with pytest.raises(AssayError, match="takes at least 19 rows to calibrate on, got 18"):
+        kind().fit(e, calibrate=few)
+    other = replace(seen["test"], logits=torch.zeros(200, 5))
+    with pytest.raises(AssayError, match="with 3 outputs, and is asked about one with 5"):
+        kind().fit(e).score(other)
+
+
+@each
+def test_a_config_is_read_back_as_it_was_printed(kind: type[Detector]) -> None:
+    config = kind()
+    assert kind.from_yaml(config.to_yaml()) == config
+    adapter = TypeAdapter(AnyDetector)
+    assert adapter.validate_python(config.model_dump(mode="json")) == config
+    for field in kind.model_fields.values():
+        assert field.description
+    with pytest.raises(AssayError, match="unknown key"):
+        kind.parse({"no_such_key": 1})

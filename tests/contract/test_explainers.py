@@ -1,0 +1,186 @@
+"""What every explainer promises. A new one joins by being in the union."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor, nn
+
+from assay.core.classifier import Classifier
+from assay.errors import AssayError
+from assay.explain import AnyExplainer, Explainer, explainers
+from contract.untouched import untouched
+
+SIZE = 16
+QUADRANTS = [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+each = pytest.mark.parametrize("kind", explainers().values(), ids=explainers().keys())
+
+
+class Colours(nn.Module):
+    """Says how much red, green and blue there is, and looks only where `window` is 1."""
+
+    def __init__(self, window: Tensor | None = None) -> None:
+        super().__init__()
+        self.window = torch.ones(SIZE, SIZE) if window is None else window
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(3, 3)
+        with torch.no_grad():
+            # red counts where green and blue are not, and so on: grey is no colour
+            opposed = 1.5 * torch.eye(3) - 0.5
+            self.conv.weight.copy_((opposed / 9).view(3, 3, 1, 1).expand(3, 3, 3, 3))
+            self.conv.bias.fill_(-0.05)
+            self.head.weight.copy_(20 * opposed)
+            self.head.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.relu(self.conv(x * self.window)).mean((2, 3)))
+        return out
+
+
+def quadrant(place: tuple[int, int]) -> tuple[slice, slice]:
+    half = SIZE // 2
+    row, column = place
+    return slice(row * half, row * half + half), slice(column * half, column * half + half)
+
+
+def window(place: tuple[int, int]) -> Tensor:
+    made = torch.zeros(SIZE, SIZE)
+    made[quadrant(place)] = 1
+    return made
+
+
+def planted() -> tuple[Tensor, list[tuple[tuple[int, int], ...]]]:
+    """Grey noise with a red, a green and a blue patch, each in a quadrant of its own."""
+    draw = torch.Generator().manual_seed(5)
+    x = 0.4 + 0.1 * torch.rand(12, 1, SIZE, SIZE, generator=draw).expand(12, 3, -1, -1)
+    x = x.clone()
+    places = []
+    for image in x:
+        order = torch.randperm(4, generator=draw).tolist()
+        places.append(tuple(QUADRANTS[i] for i in order[:3]))
+        for colour, place in enumerate(places[-1]):
+            rows, columns = quadrant(place)
+            patch = image[:, rows.start + 2 : rows.stop - 2, columns.start + 2 : columns.stop - 2]
+            patch[:] = torch.eye(3)[colour].view(3, 1, 1)
+    return x, places
+
+
+def share(values: Tensor, place: tuple[int, int]) -> float:
+    """The share of a map's mass that lies in a quadrant: a quarter for a map of noise."""
+    return float(values[quadrant(place)].sum() / values.sum())
+
+
+@each
+@pytest.mark.parametrize("colour", [0, 1, 2])
+def test_it_finds_what_speaks_for_the_class_it_is_asked_about(
+    kind: type[Explainer], colour: int
+) -> None:
+    x, places = planted()
+    maps = kind()(Classifier(Colours()), x, targets=colour)
+    assert not bool(maps.empty.any())
+    assert maps.targets.tolist() == [colour] * len(x)
+    for values, place in zip(maps.values, places, strict=True):
+        assert share(values, place[colour]) > 0.8
+
+
+@each
+def test_targets_are_taken_image_by_image(kind: type[Explainer]) -> None:
+    x, _ = planted()
+    clf, targets = Classifier(Colours()), torch.arange(12) % 3
+    mixed = kind()(clf, x, targets)
+    for colour in range(3):
+        alone = kind()(clf, x[targets == colour], colour)
+        torch.testing.assert_close(mixed.values[targets == colour], alone.values)
+
+
+@each
+@pytest.mark.parametrize("place", QUADRANTS)
+def test_a_model_that_sees_one_quadrant_is_explained_by_it(
+    kind: type[Explainer], place: tuple[int, int]
+) -> None:
+    draw = torch.Generator().manual_seed(3)
+    x = torch.rand(8, 3, 2, 2, generator=draw).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    maps = kind()(Classifier(Colours(window(place))), x)
+    found = maps.values[~maps.empty]
+    assert len(found) >= 4
+    for values in found:
+        assert share(values, place) > 0.8
+
+
+@each
+def test_the_same_question_has_the_same_answer(kind: type[Explainer]) -> None:
+    x, _ = planted()
+    clf = Classifier(Colours())
+    state = torch.random.get_rng_state()
+    first, second = (kind()(clf, x) for _ in range(2))
+    assert torch.equal(first.values, second.values)
+    assert torch.equal(first.raw, second.raw)
+    assert torch.equal(torch.random.get_rng_state(), state), "drew from the ambient generator"
+
+
+@each
+def test_maps_are_in_range_and_finite(kind: type[Explainer]) -> None:
+    x = torch.rand(20, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    x[0], x[1] = 0, 1
+    maps = kind()(Classifier(Colours()), x, torch.arange(20) % 3)
+    assert tuple(maps.values.shape) == (20, SIZE, SIZE)
+    assert maps.values.dtype == torch.float32
+    assert bool(maps.values.isfinite().all())
+    assert float(maps.values.min()) >= 0
+    assert float(maps.values.max()) <= 1
+    assert bool(maps.empty[0])  # black: nothing speaks for any colour
+    assert bool((maps.values[maps.empty] == 0).all())
+    assert bool((maps.values[~maps.empty].amax((1, 2)) > 0.999).all())
+
+
+@each
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_comes_back_as_it_was(kind: type[Explainer], training: bool) -> None:
+    model = Colours().train(training)
+    model(torch.rand(2, 3, SIZE, SIZE)).sum().backward()
+    model.conv.bias.requires_grad_(False)
+    with untouched(model):
+        kind()(Classifier(model), planted()[0])
+
+
+@each
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_the_model_comes_back_after_an_exception_in_the_middle(
+    kind: type[Explainer], calls: int
+) -> None:
+    class Breaks(Colours):
+        left = calls
+
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            if self.left == 0:
+                raise RuntimeError("broken in the middle")
+            self.left -= 1
+            return out
+
+    model = Breaks().train()
+    with untouched(model), pytest.raises(RuntimeError, match="broken in the middle"):
+        kind()(Classifier(model, batch_size=4), planted()[0])
+
+
+@each
+def test_mistakes_are_refused(kind: type[Explainer]) -> None:
+    clf, (x, _) = Classifier(Colours()), planted()
+    for images, targets in ((x * 2, None), (x[:0], None), (x, 3), (x, torch.zeros(5).long())):
+        with pytest.raises(AssayError):
+            kind()(clf, images, targets)
+
+
+@each
+def test_a_config_is_read_back_as_it_was_printed(kind: type[Explainer]) -> None:
+    config = kind()
+    assert kind.from_yaml(config.to_yaml()) == config
+    adapter = TypeAdapter(AnyExplainer)
+    assert adapter.validate_python(config.model_dump(mode="json")) == config
+    for field in kind.model_fields.values():
+        assert field.description
+    with pytest.raises(AssayError, match="unknown key"):
+        kind.parse({"no_such_key": 1})
