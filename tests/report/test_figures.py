@@ -1,0 +1,207 @@
+"""Figures show the numbers they were given; their SVG is stable, small and fits a page."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+
+from assay.report import figures
+from assay.report.curves import LABEL_GAP
+from assay.report.figures import Series
+from assay.report.look import SERIES
+from assay.report.schema import Bin, Histogram
+from assay.report.svg import only_drawing
+from assay.stats import Estimate
+
+
+def texts(figure) -> list[str]:
+    root = ElementTree.fromstring(figures.inline_svg(figure))
+    return ["".join(node.itertext()) for node in root.iter() if node.tag.endswith("}text")]
+
+
+def data_lines(axes) -> list:
+    return [line for line in axes.lines if line.get_transform() == axes.transData]
+
+
+def test_learning_curves_draw_lines_and_bands():
+    one = Series("plain", [1, 2, 3], [0.2, 0.5, 0.6], [0.1, 0.4, 0.5], [0.3, 0.6, 0.7])
+    two = Series("skip", [1, 2, 3], [0.3, 0.6, 0.9], dash=1)
+    figure = figures.learning_curves([one, two])
+    (axes,) = figure.axes
+    for line, series in zip(data_lines(axes), (one, two), strict=True):
+        np.testing.assert_array_equal(line.get_xdata(), series.x)
+        np.testing.assert_array_equal(line.get_ydata(), series.y)
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    for x, low, high in zip(one.x, one.low, one.high, strict=True):
+        at = corners[corners[:, 0] == x, 1]
+        assert at.min() == low
+        assert at.max() == high
+    assert {"plain", "skip"} <= set(texts(figure))
+
+
+def test_names_at_line_ends_keep_their_order_and_do_not_overlap():
+    ends = [0.500, 0.501, 0.502, 0.9, 0.503]
+    figure = figures.learning_curves([Series(f"s{e}", [1, 2], [0.1, e]) for e in ends])
+    (axes,) = figure.axes
+    placed = sorted((text.xy[1], text.get_text()) for text in axes.texts)
+    assert [name for _, name in placed] == [f"s{e}" for e in sorted(ends)]
+    heights = np.array([y for y, _ in placed])
+    assert (np.diff(heights) > LABEL_GAP - 1e-9).all()
+    assert heights.min() >= 0
+    assert heights.max() <= 1
+
+
+def test_zero_gradients_are_gaps_and_powers_are_readable():
+    figure = figures.gradient_norms([Series("plain [7,7]", [1, 2, 3], [0.0, 1e-9, 1.0])])
+    (axes,) = figure.axes
+    np.testing.assert_array_equal(data_lines(axes)[0].get_ydata(), [np.nan, 1e-9, 1.0])
+    shown = texts(figure)
+    assert "10⁻⁸" in shown
+    assert not any("$" in text for text in shown)
+
+
+def test_accuracy_against_eps_starts_at_clean_accuracy(report):
+    curves = report.robustness.curves
+    figure = figures.accuracy_against_eps(curves, report.robustness.clean)
+    (axes,) = figure.axes
+    for line, curve in zip(data_lines(axes), curves, strict=True):
+        np.testing.assert_allclose(line.get_xdata(), [0, 1 / 255, 2 / 255, 4 / 255, 8 / 255])
+        robust = [point.robust_accuracy.value for point in curve.points]
+        np.testing.assert_allclose(line.get_ydata(), [0.914, *robust])
+    bars = axes.collections[0].get_segments()
+    np.testing.assert_allclose(next(bar[:, 1] for bar in bars), [0.894, 0.934])
+    assert {"FGSM", "PGD, 20 steps", "8/255"} <= set(texts(figure))
+
+
+def test_norms_do_not_share_an_axis(report):
+    one, two = report.robustness.curves
+    other = two.model_copy(update={"norm": "l2"})
+    figure = figures.accuracy_against_eps([one, other], report.robustness.clean)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["budget eps (L∞)", "budget eps (L2)"]
+
+
+def test_reliability_leaves_empty_bins_out():
+    accuracy = Estimate(0.7, 0.6, 0.8, 30, "images")
+    bins = [Bin(low=0, high=0.5, count=0), Bin(low=0.5, high=1, count=30, confidence=0.9,
+                                               accuracy=accuracy)]  # fmt: skip
+    figure = figures.reliability(bins)
+    axes, below = figure.axes
+    diagonal, dots = axes.lines
+    np.testing.assert_array_equal(diagonal.get_xdata(), [0, 1])
+    np.testing.assert_array_equal([dots.get_xdata(), dots.get_ydata()], [[0.9], [0.7]])
+    assert [bar.get_height() for bar in below.patches] == [0, 30]
+
+
+def test_confusion_shows_counts_and_shares():
+    figure = figures.confusion([[9, 1], [0, 4]], ["cat", "dog"])
+    (axes,) = figure.axes
+    assert sorted(text.get_text() for text in axes.texts) == ["1", "4", "9"]
+    shown = np.asarray(axes.images[0].get_array())
+    np.testing.assert_allclose(shown[..., 3], [[0.08 + 0.84 * 0.9, 0.08 + 0.84 * 0.1], [0, 0.92]])
+    assert {"cat", "dog"} <= set(texts(figure))
+
+
+def test_histograms_are_shares_of_their_own_set():
+    histogram = Histogram(edges=(0, 1, 2), inliers=(3, 1), outliers=(10, 30))
+    figure = figures.histograms(histogram, threshold=1.5)
+    (axes,) = figure.axes
+    values = [patch.get_data().values.tolist() for patch in axes.patches]
+    assert values == [[0.75, 0.25], [0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]
+    assert list(axes.lines[0].get_xdata()) == [1.5, 1.5]
+
+
+def test_roc_draws_the_points_of_each_detector():
+    figure = figures.roc({"max-logit": [(0, 0), (0.1, 0.8), (1, 1)]})
+    (axes,) = figure.axes
+    np.testing.assert_array_equal(axes.lines[1].get_xydata(), [[0, 0], [0.1, 0.8], [1, 1]])
+    assert "max-logit" in texts(figure)
+
+
+@pytest.mark.parametrize("draw", [figures.success_bars, figures.interval_points])
+def test_rows_show_value_and_interval(draw):
+    rows = [Estimate(0.25, 0.2, 0.3, 40, "images"), Estimate(0.5, 0.4, 0.6, 40, "images")]
+    figure = draw(["fgsm", "pgd"], rows)
+    (axes,) = figure.axes
+    segments = axes.collections[0].get_segments()
+    np.testing.assert_allclose([s[:, 0] for s in segments], [[0.2, 0.3], [0.4, 0.6]])
+    assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first row stands on top"
+    shown = " ".join(texts(figure)).replace("\u00a0", " ")
+    assert "25.0 %" in shown
+    assert "50.0 %" in shown
+
+
+def test_before_after_says_its_amplification_and_maps_wrap():
+    clean = np.full((3, 3, 4, 4), 0.5)
+    figure = figures.before_after(clean, clean + 0.05, captions=["a", "b", "c"])
+    assert "difference × 10" in texts(figure)
+    assert len(figure.axes) == 9
+    difference = np.asarray(figure.axes[6].images[0].get_array())
+    assert (difference == 255).all()
+    shown = [axes for axes in figures.maps(np.zeros((5, 4, 4)), columns=3).axes if axes.images]
+    assert len(shown) == 5
+
+
+def every_figure(report):
+    yield figures.accuracy_against_eps(report.robustness.curves, report.robustness.clean)
+    yield figures.reliability(report.calibration.bins)
+    yield figures.confusion(report.confusion.matrix, report.confusion.classes)
+    yield figures.histograms(report.ood.results[0].histogram, threshold=-0.4)
+    yield figures.roc({"a": [(0, 0), (1, 1)]})
+    yield figures.maps(np.eye(4)[None])
+
+
+def test_svg_is_deterministic_and_only_draws(report):
+    for first, again in zip(every_figure(report), every_figure(report), strict=True):
+        svg = figures.inline_svg(first, "a <title>")
+        assert svg == figures.inline_svg(again, "a <title>")
+        assert only_drawing(svg) == svg
+        assert "<style" not in svg
+        assert not re.search(r"\d{4}-\d\d-\d\d", svg), "no dates"
+        assert 'aria-label="a &lt;title&gt;"' in svg
+
+
+def test_ids_are_unique_across_figures(report):
+    ids: list[str] = []
+    for figure in every_figure(report):
+        svg = figures.inline_svg(figure)
+        own = re.findall(r' id="([^"]+)"', svg)
+        assert len(own) == len(set(own))
+        assert set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg)) == set(own)
+        ids += own
+    assert len(ids) == len(set(ids))
+    assert ids, "some figure clips or repeats a marker"
+
+
+def test_svg_colours_follow_the_page(report):
+    for figure in every_figure(report):
+        svg = figures.inline_svg(figure)
+        assert "#1b1d21" not in svg, "ink must be a variable"
+        for colour in SERIES:
+            assert not re.search(rf"(?:fill|stroke): {colour}", svg)
+        assert not re.search(r"fill: #(?!ffffff)", svg), "only text on strong cells is fixed"
+    assert "var(--ink" in svg or "<image" in svg
+
+
+def test_text_stays_text_and_is_escaped():
+    figure = figures.learning_curves([Series("<script> $x$ & co", [1, 2], [0.1, 0.2])])
+    svg = figures.inline_svg(figure)
+    assert "&lt;script&gt; $x$ &amp; co" in svg
+    assert "<script>" not in svg
+    assert "DejaVu" not in svg
+
+
+def test_figures_leave_matplotlib_as_it_was():
+    before = dict(matplotlib.rcParams)
+    figures.inline_svg(figures.learning_curves([Series("a", [1, 2], [0.1, 0.2])]))
+    assert dict(matplotlib.rcParams) == before
+    assert "matplotlib.pyplot" not in str(figures.__dict__)
+
+
+def test_a_figure_shows_itself_in_a_notebook():
+    figure = figures.learning_curves([Series("a", [1, 2], [0.1, 0.2])])
+    assert figure._repr_html_().startswith("<svg")
