@@ -132,8 +132,9 @@ class _Run:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         # Precision is torch's autocast, not accelerate's: its state is one per process, so a second
         # training at another precision would be refused, and its wrapper would stay on the model.
+        # The optimizer is not wrapped either: the wrapper searches the import path at every step.
         self.accelerator = Accelerator(device_placement=False, log_with=list(trackers) or None)
-        self.optimizer = self.accelerator.prepare(optimizer(recipe, self.parameters))
+        self.optimizer = optimizer(recipe, self.parameters)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.weights: dict[str, nn.Parameter] = {}

@@ -67,3 +67,16 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Return every field, as JSON."""
         return asdict(self)
+
+    def plot(self) -> Any:
+        """Return a figure of the training and validation accuracy against the epoch."""
+        from assay.report.curves import Series, learning_curves
+
+        epochs = list(range(1, self.epochs + 1))
+        series = [Series("training", epochs, self.train_accuracy)]
+        if self.val_accuracy:
+            series.append(Series("validation", epochs, self.val_accuracy))
+        return learning_curves(series, y_label="accuracy")
+
+    def _repr_html_(self) -> str:
+        return str(self.plot()._repr_html_())

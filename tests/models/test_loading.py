@@ -1,0 +1,280 @@
+"""Saved models come back as they were, and everything else gets one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from assay.config import Config
+from assay.core.random import Stream
+from assay.errors import AssayError
+from assay.models import CNN, MLP
+from assay.models.loading import fingerprint, load_model, save_model, saved
+
+NAMES = ("cat", "dog", "owl")
+CONFIG = CNN(depths=(1, 1), widths=(4, 8), skip=True, norm="batch")
+
+
+def save(path: Path) -> nn.Module:
+    model = CONFIG.build((3, 8, 8), 3, Stream(5))
+    with torch.no_grad():
+        model.norm.running_mean.uniform_(0, 1)
+    model = model.to(memory_format=torch.channels_last)
+    save_model(
+        path, model, CONFIG, in_shape=(3, 8, 8), classes=NAMES, mean=(0.4, 0.5, 0.6), std=(0.2,) * 3
+    )
+    return model
+
+
+def refused(spec: object, **settings: object) -> str:
+    """Return the one line with which loading is refused."""
+    with pytest.raises(AssayError) as caught:
+        load_model(str(spec), **settings)
+    line = str(caught.value)
+    assert "\n" not in line
+    return line
+
+
+def test_a_saved_model_comes_back_with_its_preprocessing(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    model = save(path).eval()
+    classifier = load_model(str(path))
+    x = torch.rand(4, 3, 8, 8)
+    mean = torch.tensor([0.4, 0.5, 0.6]).view(1, 3, 1, 1)
+    expected = model((x - mean) / torch.full((1, 3, 1, 1), 0.2))
+    torch.testing.assert_close(classifier.query(x), expected, atol=1e-6, rtol=1e-6)
+    assert classifier.classes == NAMES
+    assert not classifier.model.training
+    about = saved(path)
+    assert CNN.parse(about.config) == CONFIG
+    assert about.in_shape == (3, 8, 8)
+    assert set(about.versions) == {"assay", "torch"}
+    given = load_model(str(path), classes=("a", "b", "c"), mean=(0, 0, 0), std=(1, 1, 1))
+    assert given.classes == ("a", "b", "c")
+    torch.testing.assert_close(given.query(x), model(x), atol=1e-6, rtol=1e-6)
+
+
+def test_equal_models_are_equal_bytes_in_every_process(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_loading; "
+        "from pathlib import Path; test_loading.torch.manual_seed(0); "
+        "test_loading.save(Path(sys.argv[1]))"
+    )
+    digests = set()
+    for seed in ("1", "2"):
+        path = tmp_path / f"{seed}.safetensors"
+        env = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=env)
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_a_full_disk_leaves_nothing_and_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save(path)
+    before = path.read_bytes()
+
+    def full(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(AssayError, match="No space left"):
+        save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model.safetensors"]
+    assert path.read_bytes() == before
+
+
+FACTORY = """
+import torch
+from torch import nn
+from neighbour import WIDTH
+
+class Net(nn.Module):
+    def __init__(self, width=WIDTH):
+        super().__init__()
+        self.first = nn.Linear(12, width)
+        self.last = nn.Linear(width, 3)
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x.flatten(1))))
+
+def make_net():
+    return Net()
+
+def broken():
+    raise RuntimeError("no such GPU\\nat all")
+
+def a_number():
+    return 3
+
+def needs(depth):
+    return Net()
+
+READY = Net()
+LIMIT = 7
+"""
+
+
+@pytest.fixture
+def user_file(tmp_path: Path) -> Path:
+    (tmp_path / "neighbour.py").write_text("WIDTH = 5\n")
+    path = tmp_path / "nets.py"
+    path.write_text(FACTORY)
+    return path
+
+
+def state_of(user_file: Path) -> dict[str, torch.Tensor]:
+    state = load_model(f"{user_file}:make_net").model.state_dict()
+    return {name: torch.full_like(value, 0.125) for name, value in state.items()}
+
+
+def test_a_factory_with_every_kind_of_weights(user_file: Path, tmp_path: Path) -> None:
+    state = state_of(user_file)
+    files = {name: tmp_path / name for name in ("a.safetensors", "b.pt", "c.pth", "d.pt", "e.pt")}
+    save_file(state, files["a.safetensors"])
+    torch.save(state, files["b.pt"])
+    torch.save(state, files["c.pth"], _use_new_zipfile_serialization=False)
+    torch.save({"epoch": 3, "state_dict": state}, files["d.pt"])
+    torch.save({f"module.{name}": value for name, value in state.items()}, files["e.pt"])
+    for factory in ("make_net", "Net", "READY"):
+        for weights in files.values():
+            classifier = load_model(f"{user_file}:{factory}", weights=weights, classes=NAMES)
+            assert all((value == 0.125).all() for value in classifier.model.state_dict().values())
+            assert classifier.query(torch.rand(2, 3, 2, 2)).shape == (2, 3)
+    assert str(tmp_path) not in sys.path
+
+
+def test_files_that_are_not_there_or_are_something_else(user_file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "model.safetensors")
+    assert refused(tmp_path / "modle.safetensors").endswith(
+        f"did you mean {tmp_path / 'model.safetensors'}?"
+    )
+    assert "is a folder" in refused(tmp_path)
+    assert f"{user_file}:factory" in refused(user_file)
+    torch.save({}, tmp_path / "w.pt")
+    assert "file.py:factory --weights" in refused(tmp_path / "w.pt")
+    assert "has its own weights" in refused(
+        tmp_path / "model.safetensors", weights=tmp_path / "w.pt"
+    )
+    assert "there is no file" in refused(f"{user_file}:make_net", weights=tmp_path / "x.pt")
+
+
+def test_corrupt_and_foreign_safetensors(user_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save(path)
+    whole = path.read_bytes()
+    for content in (whole[:-5], whole[:4], b"", b"something else altogether"):
+        path.write_bytes(content)
+        assert "not a whole safetensors file" in refused(path)
+        assert "not a whole safetensors file" in refused(f"{user_file}:make_net", weights=path)
+    save_file({"w": torch.ones(2)}, path)
+    line = refused(path)
+    assert "was not made by assay" in line
+    assert "file.py:factory --weights" in line
+    save_file({"w": torch.ones(2)}, path, metadata={"assay": '{"schema_version": 99}'})
+    assert "another version" in refused(path)
+
+
+class Foreign(Config):
+    name: str = "vit"
+
+
+def test_a_network_that_is_not_known_here(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    config = MLP(widths=(4,))
+    model = config.build((1, 2, 2), 2, Stream(0))
+    foreign = Foreign()
+    save_model(path, model, foreign, in_shape=(1, 2, 2), classes=("a", "b"))
+    assert "'vit'" in refused(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (os.mkdir, ("pwned",))
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(
+    user_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pt"
+    spec = f"{user_file}:make_net"
+    new, old = io.BytesIO(), io.BytesIO()
+    torch.save({"w": Evil()}, new)
+    torch.save({"w": Evil()}, old, _use_new_zipfile_serialization=False)
+    raw = [pickle.dumps({"w": Evil()}, protocol=protocol) for protocol in (0, 2, 4)]
+    for content in (new.getvalue(), old.getvalue(), *raw):
+        path.write_bytes(content)
+        line = refused(spec, weights=path)
+        assert line.startswith(f"refused: {path} is a pickle that would execute code")
+        assert "posix.mkdir" in line or "nt.mkdir" in line
+        assert "save a state dict or safetensors" in line
+    assert not (tmp_path / "pwned").exists()
+    torch.save(nn.Linear(2, 2), path)
+    assert "torch.nn.modules.linear.Linear" in refused(spec, weights=path)
+
+
+def test_corrupt_weights_are_not_called_malicious(user_file: Path, tmp_path: Path) -> None:
+    spec, path = f"{user_file}:make_net", tmp_path / "w.pt"
+    new, old = io.BytesIO(), io.BytesIO()
+    torch.save(state_of(user_file), new)
+    torch.save(state_of(user_file), old, _use_new_zipfile_serialization=False)
+    cut = [buffer.getvalue()[: len(buffer.getvalue()) // 2] for buffer in (new, old)]
+    for content in (*cut, b"", b"hello world", bytes(range(256))):
+        path.write_bytes(content)
+        assert "is corrupt" in refused(spec, weights=path)
+    torch.save({"epoch": 3, "loss": 0.1}, path)
+    assert "holds no state dict but the keys epoch, loss" in refused(spec, weights=path)
+    torch.save([1, 2], path)
+    assert "but a list" in refused(spec, weights=path)
+
+
+def test_weights_that_do_not_fit_name_the_nearest(user_file: Path, tmp_path: Path) -> None:
+    spec, path = f"{user_file}:make_net", tmp_path / "w.pt"
+    state = state_of(user_file)
+    renamed = {name.replace("first", "fisrt"): value for name, value in state.items()}
+    torch.save(renamed, path)
+    line = refused(spec, weights=path)
+    assert "lacks first.weight (nearest: fisrt.weight)" in line
+    assert "has fisrt.weight (nearest: first.weight)" in line
+    torch.save({**state, "last.weight": torch.ones(4, 5)}, path)
+    assert "last.weight has shape (4, 5), the network's (3, 5)" in refused(spec, weights=path)
+
+
+def test_factories_that_cannot_serve(user_file: Path) -> None:
+    assert "did you mean 'make_net'" in refused(f"{user_file}:make_nte")
+    assert "RuntimeError: no such GPU at all" in refused(f"{user_file}:broken")
+    assert "gave int, not a torch.nn.Module" in refused(f"{user_file}:a_number")
+    assert "is int, not a function or class" in refused(f"{user_file}:LIMIT")
+    assert "depth" in refused(f"{user_file}:needs")
+    user_file.write_text("import nothing_of_the_kind")
+    assert "cannot be run: ModuleNotFoundError" in refused(f"{user_file}:make_net")
+    user_file.write_text("import sys; sys.exit(3)")
+    assert "cannot be run: SystemExit" in refused(f"{user_file}:make_net")
+
+
+def test_a_fingerprint_follows_the_contents_and_runs_nothing(tmp_path: Path) -> None:
+    file, weights = tmp_path / "nets.py", tmp_path / "w.pt"
+    file.write_text("raise SystemExit")
+    weights.write_bytes(b"1")
+    first = fingerprint(f"{file}:make", weights=weights)
+    assert first == fingerprint(f"{file}:make", weights=weights)
+    assert first != fingerprint(f"{file}:other", weights=weights)
+    assert first != fingerprint(f"{file}:make")
+    weights.write_bytes(b"2")
+    assert first != fingerprint(f"{file}:make", weights=weights)
+    with pytest.raises(AssayError, match="there is no file"):
+        fingerprint(str(tmp_path / "none.safetensors"))
