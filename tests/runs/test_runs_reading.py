@@ -1,0 +1,317 @@
+"""What `assay list`, `show`, `compare`, `why` and `--dry-run` say."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from assay.errors import AssayError
+from assay.runs.entry import SCHEMA, Failure
+from assay.runs.files import to_json, write_atomic
+from assay.runs.reading import compare, list_runs, show, why
+from assay.runs.status import kin, plan_status
+from assay.runs.trial import Outcome, Trial
+from assay.runs.view import View, flatten, text_of
+from assay.stats import Estimate
+
+
+def text(view: View) -> str:
+    """What a wide terminal would show, with runs of spaces made one."""
+    console = Console(file=io.StringIO(), width=300)
+    console.print(view)
+    return "\n".join(" ".join(line.split()) for line in console.file.getvalue().splitlines())
+
+
+def made(store, trial: Trial, *, seconds: float = 1.0, **metrics) -> str:
+    """Put a finished trial in the store without running it; return its address."""
+    entry = store.entry(trial)
+    with entry.lock():
+        entry.begin()
+        entry.finish(Outcome(metrics), {"seconds": seconds, "peak_memory": 1})
+    return trial.address
+
+
+def network(depth: int, seed: int = 0, **changes) -> Trial:
+    fields = {
+        "task": "toy_tasks:walk",
+        "config": {"model": {"depth": depth, "widths": [16, 32]}, "lr": 0.1},
+        "seed": seed,
+        "data": {"cifar10/train": "a" * 64},
+        "versions": {"CNN": 1},
+        "label": f"plain {depth}",
+        "torch": "2.6",
+    }
+    return Trial(**{**fields, **changes})
+
+
+@pytest.fixture
+def studies(store):
+    """Two studies that share seed 0 of depth 2, and differ in the depth of the other cell."""
+    ids = []
+    for depth, low in ((5, 0.01), (7, -0.02)):
+        trials = [network(2), network(depth)]
+        for trial in trials:
+            made(store, trial, accuracy=0.5 + depth / 100)
+        address = trials[1].address
+        claims = [
+            {
+                "code": "SKIP-1",
+                "text": "skip connections help",
+                "verdict": "holds" if low > 0 else "undecided",
+                "estimate": Estimate(0.034, low, 0.08, 3, "seeds").to_dict(),
+            }
+        ]
+        folder = store.run_folder("study", f"skip-{depth}", address)
+        store.save_run(
+            "study",
+            folder.name,
+            {
+                "created": f"2025-01-0{depth}T10:00:00+00:00",
+                "name": "skip",
+                "address": address,
+                "config": {"depths": [2, depth], "seeds": 1, "model": {"width": 16}},
+                "trials": [trial.address for trial in trials],
+                "claims": claims,
+                "headline": f"depth {depth} was tried",
+            },
+        )
+        ids.append(folder.name)
+    return ids
+
+
+def test_list_shows_runs_the_newest_last_and_counts_trials(store, studies, toy):
+    entry = store.entry(toy("walk"))
+    with entry.lock():
+        entry.begin()
+    view = list_runs(store)
+    assert [run["id"] for run in view.data["runs"]] == studies
+    assert view.data["trials"] == {"finished": 3, "not begun": 1}
+    shown = text(view)
+    assert "4 trials: 3 finished, 1 not begun" in shown or "1 not begun, 3 finished" in shown
+    assert f"{studies[1]} study 2025-01-07 10:00 depth 7 was tried" in shown
+
+
+def test_list_of_an_empty_store_says_so(store):
+    assert "no study and no audit has been finished here yet" in text(list_runs(store))
+
+
+def test_show_a_study(store, studies):
+    folder = store.root / "studies" / studies[0]
+    (folder / "index.html").write_text("")
+    shown = text(show(store, "skip-5"))
+    assert "SKIP-1 skip connections help holds 0.034 [0.01, 0.08] n=3" in shown
+    assert f"page: {folder / 'index.html'}" in shown
+    assert f"{network(2).address[:12]} plain 2 (seed 0) there 1.0 s" in shown
+    assert "model.width 16" in shown
+    (store.entry(network(5)).folder / "record.json").unlink()
+    assert f"{network(5).address[:12]} gone" in text(show(store, "skip-5"))
+
+
+def test_show_an_audit_with_checks_that_did_not_run(store):
+    folder = store.run_folder("audit", "resnet", "12" * 32)
+    checks = [
+        {
+            "code": "ROB-001",
+            "title": "accuracy under PGD",
+            "verdict": "fail",
+            "value": {"value": 0.1, "low": 0.05, "high": 0.15, "n": 100},
+        },
+        {"code": "OOD-001", "title": "AUROC", "verdict": "not run", "value": None},
+    ]
+    document = {"name": "resnet", "address": "12" * 32, "config": {}, "checks": checks}
+    store.save_run("audit", folder.name, document)
+    shown = text(show(store, "resnet"))
+    assert "ROB-001 accuracy under PGD fail 0.1 [0.05, 0.15] n=100" in shown
+    assert "OOD-001 AUROC not run –" in shown
+
+
+def test_show_a_trial_finished_and_failed(store, toy):
+    address = made(store, network(2), accuracy=0.51234, curve=list(range(20)), bad=float("nan"))
+    view = show(store, address[:8])
+    assert view.data["metrics"]["accuracy"] == 0.51234
+    shown = text(view)
+    assert "accuracy 0.5123" in shown
+    assert "curve 20 values, last 19" in shown
+    assert "bad nan" in shown
+    assert "model.widths [16, 32]" in shown
+    entry = store.entry(toy("crash"))
+    with entry.lock():
+        entry.begin()
+        entry.fail(Failure("exception", "ValueError: no"))
+    view = show(store, entry.trial.address[:8])
+    assert view.data["state"] == "failed"
+    assert "failed: ValueError: no" in text(view)
+
+
+def test_compare_studies_puts_claims_side_by_side(store, studies):
+    view = compare(store, *studies)
+    assert view.data["shared_trials"] == [network(2).address]
+    shown = text(view)
+    assert (
+        "SKIP-1 skip connections help holds: 0.034 [0.01, 0.08] n=3 "
+        "undecided: 0.034 [-0.02, 0.08] n=3"
+    ) in shown
+    assert f"{studies[1]}: depth 7 was tried" in shown
+
+
+def test_compare_trials_puts_metrics_side_by_side(store):
+    a = made(store, network(2), accuracy=0.5, only_a=1, why="")
+    b = made(store, network(5), accuracy=0.75, only_b=2, why="")
+    shown = text(compare(store, a[:8], b[:8]))
+    assert "accuracy 0.5 0.75 +0.25" in shown
+    assert "only_a 1 –" in shown
+    assert "only_b – 2" in shown
+    assert shown.splitlines()[-1].startswith("only_b") or "same" in shown
+
+
+def test_compare_needs_two_of_a_kind(store, studies):
+    with pytest.raises(AssayError, match=r"is a run and .* a trial"):
+        compare(store, studies[0], network(2).address)
+    with pytest.raises(AssayError, match="one is a run, the other a trial"):
+        why(store, network(2).address, studies[0])
+
+
+CHANGES = {
+    "config.lr": {"config": {"model": {"depth": 2, "widths": [16, 32]}, "lr": 0.2}},
+    "config.model.widths": {"config": {"model": {"depth": 2, "widths": [16, 64]}, "lr": 0.1}},
+    "config.model.norm": {
+        "config": {"model": {"depth": 2, "widths": [16, 32], "norm": "batch"}, "lr": 0.1}
+    },
+    "seed": {"seed": 1},
+    "data.cifar10/train": {"data": {"cifar10/train": "b" * 64}},
+    "versions.CNN": {"versions": {"CNN": 2}},
+    "threads": {"threads": 2},
+    "device": {"device": "cuda"},
+    "torch": {"torch": "2.7"},
+    "task": {"task": "toy_tasks:given"},
+}
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_why_names_the_part_of_the_address_that_differs(store, path):
+    a = made(store, network(2))
+    b = made(store, network(2, **CHANGES[path]))
+    view = why(store, a, b)
+    assert [item["path"] for item in view.data["differences"]] == [path]
+    (field, value), *_ = CHANGES[path].items()
+    item = view.data["differences"][0]
+    assert item["a"] != item["b"]
+    if field != "config":
+        assert flatten({field: value})[path] == item["b"]
+
+
+def test_every_part_of_an_address_is_tried_above():
+    assert {path.split(".")[0] for path in CHANGES} | {"needs"} == network(2).material.keys()
+
+
+def test_why_looks_into_what_a_trial_needs(store):
+    def attack(**changes) -> Trial:
+        return Trial(task="toy_tasks:given", config={}, needs=(network(2, **changes),))
+
+    a, b = made(store, attack()), made(store, attack(versions={"CNN": 2}, seed=4))
+    view = why(store, a, b)
+    assert {item["path"]: (item["a"], item["b"]) for item in view.data["differences"]} == {
+        "needs[0].seed": (0, 4),
+        "needs[0].versions.CNN": (1, 2),
+    }
+    c = made(store, Trial(task="toy_tasks:given", config={}))
+    (only,) = why(store, a, c).data["differences"]
+    assert only["path"] == "needs[0]"
+    assert only["a"].startswith("plain 2 (seed 0)")
+    assert only["b"] is None
+
+
+def test_why_of_the_same_trial_says_so(store):
+    a = made(store, network(2))
+    assert why(store, a, a).data == {"same": True, "differences": []}
+    assert "the same address: nothing differs" in text(why(store, a, a))
+
+
+def test_why_of_studies_names_settings_and_counts_trials(store, studies):
+    view = why(store, *studies)
+    assert [item["path"] for item in view.data["config"]] == ["config.depths"]
+    assert view.data["trials"] == {"shared": 1, "a": 1, "b": 1}
+    assert view.data["parts"] == [{"path": "config.model.depth", "a": 5, "b": 7, "trials": 1}]
+    assert "config.model.depth 5 7 1" in text(view)
+
+
+def test_the_state_of_a_plan_and_what_it_costs(store):
+    there, like, partly, failed, locked, unknown = (
+        network(2, seed=0),
+        network(2, seed=2),
+        network(2, seed=3),
+        network(2, seed=4),
+        network(2, seed=5),
+        network(9),
+    )
+    made(store, there, seconds=30)
+    made(store, network(2, seed=1), seconds=50)
+    entry = store.entry(partly)
+    with entry.lock():
+        entry.begin()
+        (entry.folder / "checkpoint").mkdir()
+        (entry.folder / "checkpoint" / "state").touch()
+        state = {"schema": SCHEMA, "fraction": 0.75, "seconds": 9.0, "resumed": 0, "note": ""}
+        write_atomic(entry.folder / "progress.json", to_json(state))
+    with store.entry(failed).lock():
+        store.entry(failed).begin()
+        store.entry(failed).fail(Failure("exception", "no"))
+    before = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    with store.entry(locked).lock():
+        plan = plan_status([there, like, partly, failed, locked, unknown], store)
+        states = [status.state for status in plan.trials]
+    assert states == ["there", "to do", "partly", "failed", "locked", "to do"]
+    assert [status.seconds for status in plan.trials] == [0, 40, 10, 40, 40, None]
+    assert plan.seconds(workers=1) == 130
+    assert plan.seconds(workers=2) == 65
+    assert plan.seconds(workers=100) == 40
+    assert plan.unknown() == 1
+    assert plan.bytes() == 4 * store.result(there).record["files"]["metrics.json"][0]
+    shown = text(plan.view(workers=2))
+    assert "6 trials" in shown
+    assert "plain 2 5 1 there, 1 to do, 1 partly, 1 failed, 1 locked" in shown
+    assert "without 1 trials the like of which was never run" in shown
+    after = {path: path.read_bytes() for path in store.root.rglob("*") if path.is_file()}
+    assert {k: v for k, v in after.items() if k in before} == before
+
+
+def test_a_guess_serves_where_no_trial_of_the_kind_was_run(store):
+    class Guess:
+        seconds, bytes = 7200.0, 1_000_000
+
+    made(store, network(2), seconds=30)
+    plan = plan_status([network(2, seed=1), network(9)], store, lambda _: Guess())
+    assert [status.seconds for status in plan.trials] == [30, 7200]
+    assert "2 h" in text(plan.view(workers=1))
+
+
+def test_needs_are_part_of_the_plan_and_kin_ignores_seeds_all_the_way_down(store):
+    attacks = [
+        Trial(task="toy_tasks:given", config={}, needs=(network(2, seed=seed),)) for seed in (0, 1)
+    ]
+    assert kin(attacks[0]) == kin(attacks[1])
+    assert kin(attacks[0]) != kin(attacks[0].model_copy(update={"needs": ()}))
+    assert len(plan_status(attacks, store).trials) == 4
+
+
+def test_values_in_a_few_characters():
+    assert text_of(0.123456) == "0.1235"
+    assert text_of(True) == "yes"
+    assert text_of(None) == "–"
+    assert text_of({"value": None, "low": None, "high": None, "n": 0}) == "– [–, –] n=0"
+    assert flatten({"a": {"b": [1, 2], "c": [{"d": 1}]}, "e": {}}) == {
+        "a.b": [1, 2],
+        "a.c[0].d": 1,
+        "e": {},
+    }
+
+
+def test_reading_and_running_never_import_torch():
+    modules = ["engine", "reading", "status", "store", "trial", "worker"]
+    imports = "; ".join(f"import assay.runs.{name}" for name in modules)
+    code = f"import sys; {imports}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
