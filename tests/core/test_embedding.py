@@ -1,0 +1,193 @@
+"""Embeddings: one pass, rows in step, and no row lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.core.classifier import Classifier
+from assay.core.source import TensorSource
+from assay.errors import AssayError
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 5, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.squeeze = nn.Linear(5, 6)
+        self.fc = nn.Linear(6, 4)
+        self.unused = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.conv(x)).mean((2, 3))
+        return self.fc(self.relu(self.squeeze(x)))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(23, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def by_hand(net: Net, x: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        conv = net.conv(x)
+        squeeze = net.squeeze(conv.relu().mean((2, 3)))
+        features = squeeze.relu()
+        return {
+            "conv": conv.mean((2, 3)),
+            "squeeze": squeeze,
+            "features": features,
+            "logits": net.fc(features),
+        }
+
+
+@pytest.mark.parametrize("size", [None, 1, 5, 23])
+def test_features_logits_and_layers_by_hand(x: Tensor, size: int | None) -> None:
+    net = Net()
+    expected = by_hand(net, x)
+    y = torch.arange(23) % 4
+    made = Classifier(net, batch_size=size).embed(x, y, layers=["conv", "squeeze"])
+    assert torch.allclose(made.logits, expected["logits"], atol=1e-6)
+    assert made.features is not None
+    assert torch.allclose(made.features, expected["features"], atol=1e-6)
+    assert torch.allclose(made.layers["conv"], expected["conv"], atol=1e-6)
+    assert torch.allclose(made.layers["squeeze"], expected["squeeze"], atol=1e-6), "before ReLU"
+    assert made.y is not None
+    assert torch.equal(made.y, y)
+    assert made.head is net.fc
+    with torch.no_grad():
+        assert torch.allclose(made.head(made.features), made.logits, atol=1e-6)
+    assert torch.allclose(made.probabilities.sum(1), torch.ones(23))
+    assert torch.equal(made.predictions, expected["logits"].argmax(1))
+    assert len(made) == 23
+
+
+def test_every_row_is_asked_about_once(x: Tensor) -> None:
+    clf = Classifier(Net(), batch_size=4)
+    clf.embed(x)
+    assert clf.queries == 23
+
+
+def test_a_nan_in_a_later_batch_keeps_the_rows_in_step(x: Tensor) -> None:
+    class Sometimes(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            dark = (x.mean((1, 2, 3)) < 0.1).view(-1, 1)
+            return super().forward(x.masked_fill(dark.view(-1, 1, 1, 1), torch.nan))
+
+    x[13] *= 0.01
+    made = Classifier(Sometimes(), batch_size=5).embed(x)
+    assert made.features is not None
+    assert made.logits.isnan().any(1).nonzero().flatten().tolist() == [13]
+    assert made.features.isnan().any(1).nonzero().flatten().tolist() == [13]
+    assert made.predictions[13] == -1
+    alone = Classifier(Sometimes()).embed(x[14:]).features
+    assert alone is not None
+    assert torch.allclose(made.features[14:], alone, atol=1e-6)
+
+
+def test_unlabelled_sources_have_no_labels(x: Tensor) -> None:
+    assert Classifier(Net()).embed(x).y is None
+
+
+def test_a_model_that_does_not_end_in_a_linear_layer_has_no_features(x: Tensor) -> None:
+    for last in (nn.Softplus(), nn.Sequential(nn.Unflatten(1, (4, 1)), nn.Flatten(), nn.Tanh())):
+        made = Classifier(nn.Sequential(Net(), last)).embed(x)
+        assert made.features is None
+        assert made.head is None
+    made = Classifier(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten())).embed(x)
+    assert made.features is None
+
+
+def test_a_head_used_twice_gives_what_it_read_last(x: Tensor) -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.mix = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.mix(self.mix(x.mean((2, 3))).tanh())
+
+    net = Twice()
+    with torch.no_grad():
+        expected = net.mix(x.mean((2, 3))).tanh()
+    features = Classifier(net).embed(x).features
+    assert features is not None
+    assert torch.allclose(features, expected, atol=1e-6)
+
+
+def test_token_layers_are_averaged_over_tokens(x: Tensor) -> None:
+    class Patches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.fc = nn.LayerNorm(3), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(self.norm(x.flatten(2).transpose(1, 2))[:, 0])
+
+    net = Patches()
+    made = Classifier(net).embed(x, layers=["norm"])
+    with torch.no_grad():
+        expected = net.norm(x.flatten(2).transpose(1, 2)).mean(1)
+    assert torch.allclose(made.layers["norm"], expected, atol=1e-6)
+
+
+def test_what_cannot_be_embedded_is_said(x: Tensor) -> None:
+    clf = Classifier(Net())
+    with pytest.raises(AssayError, match="unknown layer 'cnov': did you mean 'conv'"):
+        clf.embed(x, layers=["cnov"])
+    with pytest.raises(AssayError, match="layer 'unused' is not used"):
+        clf.embed(x, layers=["unused"])
+    with pytest.raises(AssayError, match="the source is empty"):
+        clf.embed(x[:0])
+    with pytest.raises(AssayError, match=r"go from 0.*to 1.9"):
+        clf.embed(x * 2)
+
+
+def test_hooks_are_gone_after_an_exception(x: Tensor) -> None:
+    net = Net()
+    with pytest.raises(AssayError):
+        Classifier(net).embed(x * 2, layers=["conv"])
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+class Stream:
+    """A source whose length only a full pass would tell, in batches as they come."""
+
+    length = None
+    fingerprint = "0" * 64
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        del size  # shards come as they are
+        for start, end in ((0, 3), (3, 4), (4, len(self.x))):
+            yield torch.arange(start, end), self.x[start:end], torch.arange(start, end)
+
+
+def test_a_source_of_unknown_length_is_embedded_whole(x: Tensor) -> None:
+    clf = Classifier(Net(), batch_size=6)
+    made = clf.embed(Stream(x))
+    assert torch.allclose(made.logits, clf.query(x), atol=1e-6)
+    assert made.y is not None
+    assert made.y.tolist() == list(range(23))
+    assert isinstance(clf.embed(x).source, TensorSource)
+
+
+def test_no_more_rows_at_once_than_fit() -> None:
+    seen: list[int] = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return x.mean((2, 3)) * 9
+
+    Classifier(Watched()).embed(torch.rand(20, 3, 224, 224))
+    assert max(seen) == 8
+    assert sum(seen) == 20
