@@ -6,16 +6,14 @@ Several claims, and looks at growing numbers of seeds, share one probability of 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-import numpy as np
-from scipy import special
-
 from assay.errors import AssayError
-from assay.stats.estimates import Estimate, mean_interval
+from assay.stats.estimates import Estimate, half_width, mean_interval
 
 Verdict = Literal["holds", "does not hold", "undecided"]
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
@@ -152,11 +150,14 @@ def more_seeds(estimate: Estimate, delta: float, level: float | None = None) -> 
     half = (estimate.high - estimate.low) / 2
     if not (math.isfinite(half) and gap > 0):
         return None
-    deviation = half * math.sqrt(n) / float(special.stdtrit(n - 1, (1 + estimate.level) / 2))
-    total = n + np.arange(1, MOST_SEEDS + 1)
-    quantile = (1 + (estimate.level if level is None else level)) / 2
-    enough = special.stdtrit(total - 1, quantile) * deviation / np.sqrt(total) < gap
-    return int(np.argmax(enough)) + 1 if enough.any() else None
+    deviation = half / half_width(1.0, n, estimate.level)
+    level = estimate.level if level is None else level
+
+    def decides(more: int) -> bool:
+        return half_width(deviation, n + more, level) < gap
+
+    needed = bisect.bisect_left(range(1, MOST_SEEDS + 1), True, key=decides) + 1
+    return needed if needed <= MOST_SEEDS else None
 
 
 def judge_check(
