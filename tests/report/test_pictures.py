@@ -66,5 +66,6 @@ def test_an_overlay_leaves_what_was_not_looked_at_grey():
     shown = pictures.overlay(image, values).astype(int)
     away = shown[3, 3]
     assert away.max() - away.min() <= 2
+    assert away.min() > 100, "the mean of the channels, 127, hardly tinted"
     looked = shown[1, 2]
     assert looked[0] - looked[2] > 60  # the hot end of the map: red well above blue
