@@ -11,7 +11,7 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +19,15 @@ from assay.config import Config, Number
 from assay.core.random import Rows
 
 Share = Annotated[Number, Field(ge=0, le=1)]
-Span = tuple[Number, Number]
+
+
+def _ordered(span: tuple[float, float]) -> tuple[float, float]:
+    if not 0 < span[0] <= span[1]:
+        raise ValueError("a range is [least, greatest], both above 0")
+    return span
+
+
+Span = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 
 
 class NoAugmentation(Config):

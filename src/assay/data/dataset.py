@@ -167,7 +167,7 @@ def channel_moments(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...
         counts = torch.zeros(256, dtype=torch.int64)
         for start in range(0, len(images), 4096):
             counts += torch.bincount(images[start : start + 4096, channel].flatten(), minlength=256)
-        share = counts / counts.sum()
+        share = counts.double() / counts.sum()
         mean = float((share * levels).sum())
         means.append(mean)
         stds.append(float((share * (levels - mean) ** 2).sum()) ** 0.5)

@@ -89,7 +89,10 @@ def _decode(data: bytes, channels: int, size: int | None) -> np.ndarray[Any, Any
         if image.mode != mode:
             image = image.convert(mode)
         if size is not None and image.size != (size, size):
-            image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            image = image.resize((size, size), Image.Resampling.BICUBIC)
         pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 

@@ -32,9 +32,11 @@ LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "target")
 class Asked:
     """What of an image set is wanted, by the user's own words; None: found."""
 
-    image_column: str | None
-    label_column: str | None
-    size: int | None
+    image_column: str | None = None
+    label_column: str | None = None
+    size: int | None = None
+    labelled: bool = True
+    """Whether labels are needed; otherwise they are not read, and are -1."""
 
 
 def folder_set(folder: Path, split: str, asked: Asked, cache: Path) -> Dataset:
@@ -95,7 +97,7 @@ class Opened:
     where: str
     splits: dict[str, Any]
     image: str
-    label: str
+    label: str | None
     classes: tuple[str, ...]
     codes: dict[Any, int] | None
     origin: dict[str, str]
@@ -123,13 +125,17 @@ def _open(origin: dict[str, str], scratch: Path, asked: Asked) -> Opened:
     splits = {_STANDARD.get(str(split), str(split)): rows for split, rows in found.items()}
     features = next(iter(splits.values())).features or {}
     image = _column("image", asked.image_column, IMAGE_COLUMNS, features, _holds_images, where)
-    label = _column("label", asked.label_column, LABEL_COLUMNS, features, _holds_labels, where)
-    raw = datasets.Image(decode=False)
+    label = None
+    classes: tuple[str, ...] = ()
+    codes = None
+    if asked.labelled:
+        label = _column("label", asked.label_column, LABEL_COLUMNS, features, _holds_labels, where)
+        classes, codes = _classes(features[label], label, splits)
+    columns = [image] if label is None else [image, label]
     splits = {
-        split: rows.select_columns([image, label]).cast_column(image, raw)
+        split: rows.select_columns(columns).cast_column(image, datasets.Image(decode=False))
         for split, rows in splits.items()
     }
-    classes, codes = _classes(features[label], label, splits)
     return Opened(where, splits, image, label, classes, codes, origin)
 
 
@@ -219,12 +225,14 @@ def _column(
     for name in usual:
         if name in fitting:
             return name
-    own = [name for name in fitting if type(features[name]).__name__ in ("Image", "ClassLabel")]
-    if len(own) == 1:
-        return str(own[0])
+    if kind == "label":  # another whole number may be anything, a class label is one
+        fitting = [name for name in fitting if type(features[name]).__name__ == "ClassLabel"]
+    if len(fitting) == 1:
+        return str(fitting[0])
     raise AssayError(
         f"{where} has no column of {kind}s (columns: {', '.join(features)}; looked for "
-        f"{', '.join(usual)}); name it with {kind}_column="
+        f"{', '.join(usual)}); name it with {kind}_column=, or put image files in one folder per "
+        "class"
     )
 
 
@@ -318,13 +326,16 @@ def _make(source: Opened, split: str, size: int | None, making: Path, entry: Pat
 
 
 def _labels(source: Opened, rows: Any, seen: str) -> NDArray[np.int64]:
+    column = source.label or source.image
     values = [
         value
-        for batch in rows.select_columns([source.label]).iter(batch_size=10_000)
-        for value in batch[source.label]
+        for batch in rows.select_columns([column]).iter(batch_size=10_000)
+        for value in batch[column]
     ]
     if not values:
         raise AssayError(f"{seen} holds no images")
+    if source.label is None:
+        return np.full(len(values), -1)
     for row, value in enumerate(values):
         if value is None or (source.codes is None and not 0 <= value < len(source.classes)):
             raise AssayError(

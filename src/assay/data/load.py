@@ -50,7 +50,11 @@ def load_data(
         return digits(split) if name == "digits" else shapes(split, seed)
     if size is not None and size < 1:
         raise AssayError(f"size is a number of pixels, not {size}")
-    asked = Asked(image_column, label_column, size)
+    return image_set(name, split, Asked(image_column, label_column, size), cache)
+
+
+def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | None) -> Dataset:
+    """Return a split of an image set that is in a folder or on the hub; see `load_data`."""
     folder = _folder(name)
     if folder is not None:
         return folder_set(folder, split, asked, cache_folder(cache))

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from assay.core.random import Stream
 from assay.data.dataset import Dataset, in_memory, to_float
-from assay.data.load import load_data
+from assay.data.imageset import Asked
+from assay.data.load import BUNDLED, image_set, load_data
 from assay.errors import AssayError
 
 NoiseKind = Literal["uniform", "gaussian"]
@@ -45,6 +46,7 @@ def outliers(
     n: int = 1000,
     *,
     split: str = "test",
+    size: int | None = None,
     seed: int = 0,
     cache: str | Path | None = None,
 ) -> Dataset:
@@ -55,14 +57,18 @@ def outliers(
             are taken as `Dataset.take` does.
         shape: what the model under test reads. Images are scaled (bilinear, antialiased); grey is
             repeated over the channels, colour becomes its luma.
-        split, cache: for image sets, as for `load_data`.
+        split, size, cache: for image sets, as for `load_data`; they need no labels.
 
     Raises:
         AssayError: as `load_data` does.
     """
     if name in NOISE:
         return noise(NOISE[name], shape, n, seed=seed)
-    found = load_data(name, split=split, seed=seed, cache=cache).sample(n, seed)
+    if name in BUNDLED:
+        found = load_data(name, split=split, seed=seed)
+    else:
+        found = image_set(name, split, Asked(size=size, labelled=False), cache)
+    found = found.sample(n, seed)
     images = fitted(found.images, shape)
     return in_memory(found.name, split, (), images, torch.full((len(found),), -1))
 
