@@ -156,15 +156,15 @@ def _walk(
         shown.append(str(part))
         fields = [c.model_fields[str(part)] for c in found if str(part) in c.model_fields]
         if fields:
-            found = [inside for field in fields for inside in _models_in(field.annotation)]
+            found = [inside for field in fields for inside in models_in(field.annotation)]
     return names, shown, found
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     arguments = getattr(annotation, "__args__", ())
-    return [model for argument in arguments for model in _models_in(argument)]
+    return [model for argument in arguments for model in models_in(argument)]
 
 
 def _tag(model: type[BaseModel]) -> Any:

@@ -2,59 +2,190 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from cyclopts.argument import ArgumentCollection
+from cyclopts import Parameter
+from pydantic import BaseModel
 
-from assay.config import Config
+from assay.config import Config, models_in
 from assay.errors import AssayError
 
 C = TypeVar("C", bound=Config)
 
 
-class Overrides:
-    """Collects the flags that belong to a config, for `merge` to lay over what came before.
+@dataclass
+class Flag:
+    """One setting of a config, by its dotted name.
 
-    Given to a cyclopts App as its `config` hook: cyclopts makes the flags and their help, pydantic
-    alone judges the values, so a mistake reads the same in YAML and on the command line.
+    Attributes:
+        path: the keys that lead to it.
+        many: whether it takes several values.
+        switch: whether it is on or off.
+        texts: its description, by the members of a choice that have it ("" where there is none).
+        choices: what it may be, where that is a fixed set.
     """
 
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
+    path: tuple[str, ...]
+    many: bool
+    switch: bool
+    texts: dict[str, str]
+    choices: tuple[str, ...] = ()
 
-    def __call__(self, app: Any, commands: Any, arguments: ArgumentCollection) -> None:
-        del app, commands
-        for argument in arguments:
-            if argument.keys and argument.tokens:
-                _put(self.values, argument.keys, _value(argument))
-                argument.tokens.clear()
+    @property
+    def name(self) -> str:
+        return "--" + ".".join(self.path).replace("_", "-")
+
+    @property
+    def help(self) -> str:
+        """Its description; where it belongs to some of several choices, their names come first."""
+        same: dict[str, list[str]] = {}
+        for tag, text in self.texts.items():
+            same.setdefault(text, []).append(tag)
+        if self.path[-1] == "name" or self.texts.keys() == {""}:
+            about = next(iter(same))
+        else:
+            about = " ".join(f"{', '.join(tags)}: {text}" for text, tags in same.items())
+        return about + (f" [{', '.join(self.choices)}]" if self.choices else "")
+
+    def parameter(self, defaults: Mapping[str, Any]) -> inspect.Parameter:
+        """Return it as a parameter that cyclopts makes a flag of; pydantic judges the value."""
+        kind: Any = bool if self.switch else list[str] if self.many else str
+        shown = Parameter(
+            name=self.name,
+            negative=f"--no-{self.name[2:]}" if self.switch else "",
+            help=self.help,
+            show_default=_shown(defaults, self.path),
+            group="Settings",
+        )
+        return inspect.Parameter(
+            "__".join(self.path),
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[kind | None, shown],
+        )
 
 
-def _value(argument: Any) -> Any:
-    """Return what the tokens of one flag say: JSON where it is JSON, else text for pydantic."""
-    tokens = argument.tokens
-    if len(tokens) == 1 and not tokens[0].value:
-        return tokens[0].implicit_value
-    texts = [token.value for token in tokens]
-    many = argument.token_count()[1]
-    if len(texts) == 1 and texts[0][:1] in "[{":
-        try:
-            return json.loads(texts[0])
-        except json.JSONDecodeError as error:
-            raise AssayError(f"{argument.name}: {texts[0]!r} is not JSON ({error})") from error
-    if len(texts) == 1 and texts[0].lower() in ("none", "null"):
-        return None
-    return texts if many or len(texts) > 1 else texts[0]
+def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "") -> list[Flag]:
+    """Return a flag for every setting of a config, those of all members of a choice included."""
+    found: dict[tuple[str, ...], Flag] = {}
+    for key, field in model.model_fields.items():
+        here = (*path, key)
+        inside = models_in(field.annotation)
+        plain = not inside or get_origin(field.annotation) in (tuple, list)
+        text = " ".join((field.description or "").split())
+        if plain:
+            choices = _choices(field.annotation)
+            flag = Flag(
+                path=here,
+                many=get_origin(_bare(field.annotation)) in (tuple, list),
+                switch=_bare(field.annotation) is bool,
+                texts={only: text},
+                choices=choices,
+            )
+            _add(found, flag)
+            continue
+        for member in inside:
+            tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
+            for flag in flags_of(member, here, tag):
+                _add(found, flag)
+    return list(found.values())
+
+
+def _add(found: dict[tuple[str, ...], Flag], flag: Flag) -> None:
+    """Add a flag; where several members of a choice have it, it is one flag for all of them."""
+    same = found.setdefault(flag.path, flag)
+    if same is not flag:
+        same.texts.update(flag.texts)
+        same.choices = tuple(dict.fromkeys(same.choices + flag.choices))
+
+
+def _bare(annotation: Any) -> Any:
+    """Return a type without `| None`."""
+    members = [a for a in getattr(annotation, "__args__", ()) if a is not type(None)]
+    optional = get_origin(annotation) in (Union, UnionType) and len(members) == 1
+    return members[0] if optional else annotation
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    bare = _bare(annotation)
+    return tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else ()
+
+
+def _shown(defaults: Mapping[str, Any], path: tuple[str, ...]) -> Callable[[Any], str] | bool:
+    """Return what shows the default of a flag; False where the default choice does not have it."""
+    value: Any = defaults
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    if isinstance(value, float):
+        text = f"{value:.6g}"
+    elif isinstance(value, list):
+        nested = any(isinstance(item, dict) for item in value)
+        text = json.dumps(value) if nested else " ".join(map(_short, value))
+    else:
+        text = "none" if value is None else str(value)
+    return lambda _: text
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def with_settings(
+    command: Callable[..., int], model: type[BaseModel], defaults: Mapping[str, Any]
+) -> Callable[..., int]:
+    """Return `command` with a flag for every setting of `model`.
+
+    `command` takes the settings that were given as a nested mapping, by the keyword `settings`;
+    a setting that it has a parameter of its own for gets no flag.
+    """
+    own = inspect.signature(command, eval_str=True)
+    flags = [flag for flag in flags_of(model) if "__".join(flag.path) not in own.parameters]
+    names = {"__".join(flag.path): flag for flag in flags}
+
+    def wrapped(*positional: Any, **given: Any) -> int:
+        settings: dict[str, Any] = {}
+        for name, flag in names.items():
+            value = given.pop(name, None)
+            if value is not None:
+                _put(settings, flag.path, _value(flag, value))
+        return command(*positional, settings=settings, **given)
+
+    first = [p for name, p in own.parameters.items() if name != "settings"]
+    wrapped.__doc__ = command.__doc__
+    wrapped.__name__ = command.__name__
+    wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]
+        parameters=[*first, *(flag.parameter(defaults) for flag in flags)]
+    )
+    return wrapped
+
+
+def _value(flag: Flag, given: bool | str | list[str]) -> Any:
+    """Return what a flag says: JSON where it looks like JSON, else text for pydantic to judge."""
+    texts = given if isinstance(given, list) else [given]
+    if len(texts) == 1 and isinstance(texts[0], str):
+        if texts[0][:1] in ("[", "{"):
+            try:
+                return json.loads(texts[0])
+            except json.JSONDecodeError as error:
+                raise AssayError(f"{flag.name}: {texts[0]!r} is not JSON ({error})") from error
+        if texts[0].lower() in ("none", "null") and "none" not in flag.choices:
+            return None
+    return given
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for part in path[:-1]:
-        tree = tree.setdefault(part.replace("-", "_"), {})
-    tree[path[-1].replace("-", "_")] = value
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +201,9 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def resolve(model: type[C], preset: Mapping[str, Any], file: Path | None, flags: Overrides) -> C:
+def resolve(
+    model: type[C], preset: Mapping[str, Any], file: Path | None, settings: Mapping[str, Any]
+) -> C:
     """Return the config that a preset, a YAML file and flags make, in this order.
 
     Raises:
@@ -80,7 +213,7 @@ def resolve(model: type[C], preset: Mapping[str, Any], file: Path | None, flags:
     if file is not None:
         merged = merge(merged, read_yaml(file))
         model.parse(merged, where=str(file))
-    return model.parse(merge(merged, flags.values), where="command line")
+    return model.parse(merge(merged, settings), where="command line")
 
 
 def read_yaml(file: Path) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""`assay run STUDY`: plan its trials, run those that are missing, judge its claims, write its page."""
+"""`assay run STUDY`: run the trials that are missing, judge the claims, write the page."""
 
 from __future__ import annotations
 
-import inspect
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,10 +9,13 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from assay.cli import FLAGS
-from assay.commands.flags import Overrides, resolve
+from assay.commands.flags import resolve, with_settings
 from assay.errors import AssayError, unknown
 
+app = App(name="run", help_flags=(), version_flags=(), result_action="return_value")
 
+
+@app.default
 def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Run a study: its trials, the verdicts on its claims, its page.
 
@@ -30,17 +32,15 @@ def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)
     if name not in names():
         raise unknown("study", name, names())
     study = load(name)
-    app, flags = study_app(study)
-    return int(app(rest, exit_on_error=False, print_error=False) or 0)
+    return int(study_app(study)(rest, exit_on_error=False, print_error=False) or 0)
 
 
-def study_app(study: Any) -> tuple[App, Overrides]:
+def study_app(study: Any) -> App:
     """Return the App of one study; its flags are made from the fields of the study's config."""
-    flags = Overrides()
 
     def command(
         *,
-        settings: Annotated[Any, Parameter(name="*")] = None,
+        settings: dict[str, Any],
         preset: Annotated[str, Parameter(group="Study")] = "quick",
         config: Annotated[Path | None, Parameter(group="Study")] = None,
         store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
@@ -62,12 +62,11 @@ def study_app(study: Any) -> tuple[App, Overrides]:
             rerun_failed: run trials again that failed before.
             quiet: no progress display.
         """
-        del settings
         if preset not in study.PRESETS:
             raise unknown("preset", preset, study.PRESETS)
         if workers is not None and workers < 1:
             raise AssayError(f"--workers must be at least 1, got {workers}")
-        made = resolve(study, study.preset_values(preset), config, flags)
+        made = resolve(study, study.preset_values(preset), config, settings)
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
@@ -79,15 +78,16 @@ def study_app(study: Any) -> tuple[App, Overrides]:
             made, store, workers=workers, progress=not quiet, rerun_failed=rerun_failed
         )
 
-    command.__annotations__["settings"] = Annotated[study | None, Parameter(name="*")]
     command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)
-    command.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
     app = App(
         name=f"assay run {study.NAME}",
         default_parameter=FLAGS,
-        config=(flags,),
         result_action="return_value",
         version_flags=(),
     )
-    app.default(command)
-    return app, flags
+    app.default(
+        with_settings(
+            command, study, study.parse(study.preset_values("quick")).model_dump(mode="json")
+        )
+    )
+    return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from assay.errors import unknown
 
@@ -37,10 +37,8 @@ def load(name: str) -> type[Study]:
     """
     if name in BUILT_IN:
         module, attribute = BUILT_IN[name][0].split(":")
-        found: type[Study] = getattr(importlib.import_module(module), attribute)
-        return found
+        return cast("type[Study]", getattr(importlib.import_module(module), attribute))
     for point in entry_points(group=GROUP):
         if point.name == name:
-            found = point.load()
-            return found
+            return cast("type[Study]", point.load())
     raise unknown("study", name, names())

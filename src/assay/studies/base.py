@@ -10,21 +10,22 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from assay.config import Config
-from assay.report.schema import FigureModel, TableModel
+from assay.report.result import Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.trial import Trial
-from assay.stats import Claim
+from assay.stats import Effect
 
 
 @dataclass(frozen=True)
 class Findings:
     """What a study makes of its finished trials."""
 
-    claims: Sequence[Claim]
-    tables: Sequence[TableModel] = field(default_factory=tuple)
-    figures: Sequence[FigureModel] = field(default_factory=tuple)
-    headline: str = ""
-    """One sentence that `assay list` shows."""
+    effects: Sequence[Effect]
+    """What the claims rest on; all of a study's claims are judged together."""
+    tables: Sequence[Table] = field(default_factory=tuple)
+    figures: Sequence[Drawing] = field(default_factory=tuple)
+    summary: str = ""
+    """One sentence with the main figures; `assay list` shows it."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What a reader must know to read the page rightly, a sentence each."""
 

@@ -1,0 +1,313 @@
+"""A model in, a report out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay import stats
+from assay.attacks import reliability
+from assay.auditing import chapters, checks
+from assay.auditing.config import AuditConfig
+from assay.core.classifier import Classifier, check_images
+from assay.core.embedding import Embedding
+from assay.core.source import TensorSource
+from assay.errors import AssayError
+from assay.made import made_by
+from assay.report.numerals import budget, norm_name
+from assay.report.page import render_audit
+from assay.report.record import NotRun
+from assay.report.schema import AuditReport, Check, Flag, Ood
+from assay.runs.files import write_arrays, write_atomic
+
+Tick = Callable[[str], None]
+"""Told what is being done, in a few words."""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, and the arrays it rests on.
+
+    Attributes:
+        report: everything that report.json holds.
+        arrays: labels and logits of the test images; for each attack at the audit's eps the
+            adversarial images and which succeeded; the gallery's images and maps.
+    """
+
+    report: AuditReport
+    arrays: dict[str, NDArray[Any]] = field(repr=False)
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """The checks with their verdicts."""
+        return self.report.checks
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page to `path`, and report.json and arrays.npz beside it.
+
+        Args:
+            path: a file ending in .html, or a folder (then report.html in it).
+        """
+        page = Path(path)
+        if page.suffix.lower() not in (".html", ".htm"):
+            page = page / "report.html"
+        try:
+            page.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AssayError(f"cannot write to {page.parent}: {error.strerror}") from error
+        write_arrays(page.with_name("arrays.npz"), self.arrays)
+        write_atomic(page.with_suffix(".json"), self.report.to_json())
+        write_atomic(page, render_audit(self.report))
+        return page
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what report.json holds."""
+        return self.report.model_dump(mode="json")
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure: accuracy against the budget."""
+        from assay.report.figures import accuracy_against_eps
+
+        found = self.report.robustness
+        if isinstance(found, NotRun):
+            raise AssayError(f"there is no robustness chapter to plot: {found.not_run}")
+        return accuracy_against_eps(found.curves, found.clean)
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
+
+
+def audit(
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    *,
+    reference: tuple[Tensor, Tensor] | None = None,
+    config: AuditConfig | None = None,
+    title: str = "",
+    command: str = "",
+    data: dict[str, str] | None = None,
+    progress: Tick | None = None,
+) -> Audit:
+    """Put a classifier to the test and return what was found.
+
+    Args:
+        clf: the model; it comes back untouched.
+        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on.
+        y: their labels int64 (N,).
+        reference: images and labels that detectors are fitted on, as a rule training data. Half
+            of it fits, half calibrates. None: half of `x` serves, and only the rest is scored.
+        config: what is asked, and the thresholds.
+        title: what the report is called; default: the model's class.
+        command: what made it, for the report's last chapter.
+        data: fingerprints of the data sets by name; default: that of `x` and `y`.
+        progress: told what is being done.
+
+    Raises:
+        AssayError: for images out of range, labels that do not fit the model's outputs, outputs
+            that are NaN or undeclared probabilities.
+    """
+    started, clock = datetime.now().astimezone(), time.perf_counter()
+    config = config if config is not None else AuditConfig()
+    tick = progress if progress is not None else _silent
+    x, y = check_images(x).cpu(), torch.as_tensor(y).cpu()
+    _check_labels(x, y)
+
+    tick(f"asking the model about {len(x):,} images")
+    inside = clf.embed(x, y)
+    classes = clf.classes
+    if int(y.max()) >= len(classes):
+        raise AssayError(
+            f"the labels go up to {int(y.max())}, but the model has {len(classes)} outputs "
+            f"(0 to {len(classes) - 1}): these data do not fit this model"
+        )
+    if not bool(inside.logits.isfinite().all()):
+        bad = int((~inside.logits.isfinite()).any(1).sum())
+        raise AssayError(f"the model returns NaN or infinity for {bad} of {len(x)} images")
+    accuracy = chapters.accuracy(inside, y, classes)
+    tick("calibration")
+    calibration = chapters.calibration(inside, y, config.seed)
+
+    correct = inside.predictions == y
+    some = torch.arange(min(config.attacked, len(x)))
+    attacked, labels = x[some], y[some]
+    curves = chapters.attack_all(clf, attacked, labels, config, tick)
+    clean = stats.proportion(int(correct[some].sum()), len(some), "all images attacked")
+    tick("reliability of the attacks")
+    flags = _flags(clf, attacked, labels, curves, config)
+
+    tick("gallery and attention")
+    shown = chapters.show(clf, attacked, labels, correct[some], config)
+    tick("outliers")
+    fit, scored = _fitting(clf, inside, x, y, reference)
+    ood: Ood | NotRun
+    try:
+        ood = chapters.detection(clf, scored, x, config, fit)
+    except AssayError as error:
+        ood = NotRun(not_run=str(error))
+
+    worst = chapters.worst_case(curves, config.eps)
+    found = (
+        checks.accuracy(accuracy, config),
+        checks.calibration(calibration, config),
+        checks.robustness(worst, flags, config),
+        *checks.detection(ood, config),
+        checks.explanation(shown.before, shown.why_no_maps, config),
+    )
+    name = title or type(clf.model).__name__
+    report = AuditReport(
+        title=name,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        summary=_summary(name, found, accuracy.overall.value, worst.value, config),
+        checks=found,
+        accuracy=accuracy,
+        calibration=calibration,
+        confusion=chapters.confusion(inside, y, classes),
+        robustness=chapters.robustness(curves, config, clean),
+        gallery=chapters.gallery(shown, attacked, classes, config),
+        attention=chapters.attention(shown, config.explainer.name),
+        ood=ood,
+        flags=tuple(flags),
+        made=made_by(
+            command=command or "assay.audit(clf, x, y, ...), called from Python",
+            config=config.model_dump(mode="json"),
+            seeds=(config.seed,),
+            started=started,
+            seconds=time.perf_counter() - clock,
+            threads=torch.get_num_threads(),
+            data=data or {"x, y": TensorSource(x, y).fingerprint},
+            model=clf.fingerprint,
+        ),
+    )
+    return Audit(report, _arrays(inside, y, curves, shown, config))
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _check_labels(x: Tensor, y: Tensor) -> None:
+    if y.ndim != 1 or len(y) != len(x):
+        raise AssayError(f"y must hold one label per image ({len(x)},), got {tuple(y.shape)}")
+    if y.is_floating_point() or y.dtype == torch.bool:
+        raise AssayError(f"labels must be class numbers (int64), got {y.dtype}")
+    if len(x) < MIN_IMAGES:
+        raise AssayError(f"an audit needs at least {MIN_IMAGES} images, got {len(x)}")
+    if int(y.min()) < 0:
+        raise AssayError(f"labels must be 0 or more, got {int(y.min())}")
+
+
+MIN_IMAGES = 20
+
+
+def _fitting(
+    clf: Classifier,
+    inside: Embedding,
+    x: Tensor,
+    y: Tensor,
+    reference: tuple[Tensor, Tensor] | None,
+) -> tuple[chapters.Fitting, Embedding]:
+    """Return what detectors are fitted and calibrated on, and the images that are scored."""
+    if reference is not None:
+        images, labels = check_images(reference[0]).cpu(), reference[1].cpu()
+        half = len(images) // 2
+        if half < 1:
+            raise AssayError(f"reference needs at least 2 images, got {len(images)}")
+        fit = chapters.Fitting(
+            clf.embed(images[:half], labels[:half]),
+            labels[:half],
+            clf.embed(images[half:], labels[half:]),
+            f"{half:,} reference images",
+            f"{len(images) - half:,} other reference images",
+        )
+        return fit, inside
+    third = len(x) // 3
+    parts = [
+        clf.embed(x[a:b], y[a:b]) for a, b in ((0, third), (third, 2 * third), (2 * third, None))
+    ]
+    fit = chapters.Fitting(
+        parts[0],
+        y[:third],
+        parts[1],
+        f"{third:,} of the test images, for want of reference data; the others are scored",
+        f"{third:,} other test images",
+    )
+    return fit, parts[2]
+
+
+def _flags(
+    clf: Classifier, x: Tensor, y: Tensor, curves: chapters.Curves, config: AuditConfig
+) -> list[Flag]:
+    """Return the reasons not to trust the robustness figures, those that are up and the others."""
+    few = slice(0, 64)
+    strongest = curves[chapters.label(config.attacks[-1])]
+    at = dict(strongest)[config.eps]
+    found = [
+        reliability.vanishing_gradients(clf, x[few], y[few]),
+        reliability.larger_budget_worse([result for _, result in strongest]),
+        reliability.unbounded_fails(
+            chapters.at_budget(config.attacks[-1], config, config.eps),
+            clf,
+            x[few],
+            y[few],
+            seed=config.seed,
+        ),
+        reliability.randomised(clf, x[few]),
+        reliability.outputs_were_probabilities(clf),
+        reliability.rounding_undoes(at),
+    ]
+    if len(curves) > 1:
+        single = dict(next(iter(curves.values())))[config.eps]
+        found.insert(2, reliability.iterated_worse(single, at))
+    return [Flag(code=f.code, title=f.title, raised=f.raised, detail=f.detail) for f in found]
+
+
+def _summary(
+    name: str,
+    found: Sequence[Check],
+    accuracy: float | None,
+    worst: float,
+    config: AuditConfig,
+) -> str:
+    count = {v: sum(c.verdict == v for c in found) for v in ("pass", "fail", "undecided")}
+    failed = ", ".join(c.code for c in found if c.verdict == "fail") or "none"
+    return (
+        f"{name} is right on {accuracy or 0:.1%} of the images as they are, and on {worst:.1%} "
+        f"when each may be changed by at most {budget(config.eps, config.norm)} "
+        f"({norm_name(config.norm)}). Of {len(found)} checks, {count['pass']} passed, "
+        f"{count['fail']} failed ({failed}) and {count['undecided']} are undecided."
+    )
+
+
+def _arrays(
+    inside: Embedding,
+    y: Tensor,
+    curves: chapters.Curves,
+    shown: chapters.Shown,
+    config: AuditConfig,
+) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {
+        "labels": y.numpy(),
+        "logits": inside.logits.numpy(),
+        "gallery/ids": shown.ids.numpy(),
+        "gallery/adversarial": shown.result.adversarial.numpy(),
+    }
+    for when, maps in (("before", shown.before), ("after", shown.after)):
+        if maps is not None:
+            arrays[f"gallery/map_{when}"] = maps.values.numpy().astype(np.float32)
+    for name, points in curves.items():
+        slug = name.lower().replace(", ", "-").replace(" ", "-")
+        for eps, result in points:
+            if eps == config.eps:
+                arrays[f"{slug}/adversarial"] = result.adversarial.numpy()
+                arrays[f"{slug}/success"] = result.success.numpy()
+    return arrays

@@ -1,0 +1,67 @@
+"""What an audit asks, and what it holds the answers against."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from assay.attacks import FGSM, PGD, AnyAttack
+from assay.config import Config, Number
+from assay.core.threats import Norm
+from assay.explain import AnyExplainer, GradCAM
+from assay.ood import AnyDetector, MaxLogit, MaxSoftmax
+
+
+class Thresholds(Config):
+    """What each check asks for. Set them to what your use of the model needs."""
+
+    accuracy: Number = Field(default=0.9, ge=0, le=1)
+    """ACC-001: least clean accuracy."""
+    calibration: Number = Field(default=0.05, ge=0, le=1)
+    """CAL-001: greatest expected calibration error."""
+    robustness: Number = Field(default=0.5, ge=0, le=1)
+    """ROB-001: least accuracy under all attacks together, at the audit's eps."""
+    detection: Number = Field(default=0.9, ge=0, le=1)
+    """OOD-001, OOD-002: least AUROC of a detector against its hardest outliers."""
+    explanation: Number = Field(default=0.05, ge=0, le=1)
+    """EXP-001: greatest share of images whose attention map is empty."""
+
+
+class AuditConfig(Config):
+    """Settings of an audit; the defaults suit natural images of 8 bits."""
+
+    norm: Norm = "linf"
+    """Norm of every attack."""
+    eps: Number = Field(default=8 / 255, gt=0)
+    """Budget of the robustness check and of the gallery, pixel units of [0, 1]."""
+    budgets: tuple[Number, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
+    """Budgets of the curves; eps is added if it is not among them."""
+    attacks: tuple[AnyAttack, ...] = (FGSM(), PGD(steps=20))
+    """The attacks; their norm and eps are those above."""
+    attacked: int = Field(default=500, ge=1)
+    """How many images are attacked (the first ones given)."""
+    gallery: int = Field(default=8, ge=0)
+    """How many images the gallery shows."""
+    explainer: AnyExplainer = GradCAM()
+    """What shows where the model looks."""
+    detectors: tuple[AnyDetector, ...] = (MaxSoftmax(), MaxLogit())
+    """What scores how unlike the training data an input is."""
+    thresholds: Thresholds = Thresholds()
+    """What the checks ask for."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the screening copy; float32 on the original confirms every success."""
+    seed: int = 0
+    """Seed of all random draws."""
+
+    @field_validator("budgets")
+    @classmethod
+    def _some(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
+        if any(eps <= 0 for eps in budgets):
+            raise ValueError("budgets must be positive; eps = 0 is the clean accuracy")
+        return tuple(sorted(set(budgets)))
+
+    @property
+    def curve(self) -> tuple[float, ...]:
+        """The budgets of the curves, rising, `eps` among them."""
+        return tuple(sorted({*self.budgets, self.eps}))

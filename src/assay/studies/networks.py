@@ -1,0 +1,196 @@
+"""The trial that most studies need: a network trained on a data set, then tested once."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from assay.config import Config
+from assay.core.classifier import Classifier
+from assay.core.oracle import Encoded
+from assay.core.random import Stream
+from assay.data import load_data
+from assay.data.augment import Augmentation, NoAugmentation
+from assay.data.dataset import Dataset
+from assay.errors import AssayError
+from assay.models import CNN, Network
+from assay.models.loading import save_model
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Workspace
+from assay.train import Recipe
+from assay.train.fit import fit
+from assay.train.precision import computing
+from assay.train.resolve import resolve
+
+TASK = "assay.studies.networks:train"
+
+COLLAPSED = 1.25
+"""A network has collapsed when its training accuracy ends below this multiple of chance."""
+
+
+class TrainNetwork(Config):
+    """A network, the data it learns from, and how."""
+
+    VERSION = 1
+
+    data: str = "cifar10"
+    """Data set: a bundled name, a hub id or a folder."""
+    network: Network = CNN()
+    """The architecture."""
+    recipe: Recipe = Recipe()
+    """How it is trained."""
+    augmentation: Augmentation = NoAugmentation()
+    """What is done to training images."""
+    train_images: int | None = Field(default=None, ge=10)
+    """How many training images are used, a stable random subset; none: all."""
+    test_images: int | None = Field(default=None, ge=10)
+    """How many test images are used, likewise."""
+    gradient_norms: bool = False
+    """Measure the gradient norm of every layer."""
+
+    def trial(self, seed: int, device: str, label: str) -> Trial:
+        """Return the trial of this network with this seed.
+
+        Raises:
+            AssayError: for a data set that is not there.
+        """
+        short = Path(self.data).name
+        return Trial(
+            task=TASK,
+            config=self.model_copy(update={"data": short}).model_dump(mode="json"),
+            seed=seed,
+            data={f"{short}/{part}": split(self, part).fingerprint for part in SPLITS},
+            places={short: self.data},
+            versions={
+                kind.__name__: kind.VERSION
+                for kind in (type(self), type(self.network), Recipe, type(self.augmentation))
+            },
+            device=device,
+            threads=self.recipe.threads,
+            label=label,
+        )
+
+
+    def settled(self, device: str) -> Recipe:
+        """Return the recipe with every `auto` measured: an address holds what was decided.
+
+        Ask once for a whole study: two measurements may decide differently.
+        """
+        if "auto" not in (self.recipe.precision, self.recipe.memory_format):
+            return self.recipe
+        data = split(self, "train")
+        model = self.network.build(data.shape, len(data.classes), Stream(0).child("probe"))
+        rows = min(self.recipe.batch_size, len(data))
+        batch = (torch.rand(rows, *data.shape), torch.zeros(rows, dtype=torch.int64))
+        return resolve(self.recipe, model.to(device), batch)
+
+
+SPLITS = ("train", "validation", "test")
+
+
+def settings(trial: Trial) -> TrainNetwork:
+    """Return the config of a trial, with its data where it is found here."""
+    config = TrainNetwork.parse(trial.config, where="trial")
+    return config.model_copy(update={"data": trial.places.get(config.data, config.data)})
+
+
+def split(config: TrainNetwork, name: str) -> Dataset:
+    """Return the part of the data that the trial uses as `train`, `validation` or `test`."""
+    data = load_data(config.data, split=name)
+    wanted = {"train": config.train_images, "test": config.test_images}.get(name)
+    return data.sample(wanted) if wanted is not None else data
+
+
+def train(trial: Trial, work: Workspace) -> Outcome:
+    """Train, keep model.safetensors, and test once.
+
+    Metrics: the history of the training; test accuracy, loss and n; the loss and accuracy of the
+    final network on its training images in eval mode (degradation is about training error, He et
+    al. 2015); whether it collapsed. Arrays: curves, gradient norms, which test images are right.
+    """
+    config = settings(trial)
+    parts = {name: split(config, name) for name in SPLITS}
+    for name, part in parts.items():
+        expected = trial.data[f"{trial.config['data']}/{name}"]
+        if part.fingerprint != expected:
+            raise AssayError(f"{config.data} ({name}) has changed since the trial was planned")
+    data = parts["train"]
+    stream = Stream(trial.seed).child("network")
+    with computing(config.recipe.threads):
+        model = config.network.build(data.shape, len(data.classes), stream.child("init"))
+        classifier = Classifier(
+            model.to(trial.device), mean=data.mean, std=data.std, classes=data.classes
+        )
+        history = fit(
+            classifier,
+            data,
+            parts["validation"],
+            config.recipe,
+            stream=stream.child("train"),
+            checkpoint=work.checkpoint / "training.pt",
+            progress=work.progress,
+            augment=config.augmentation,
+            gradient_norms=config.gradient_norms,
+        )
+        metrics: dict[str, Any] = {"history": history.metrics(), "chance": 1 / len(data.classes)}
+        arrays = dict(history.arrays())
+        if history.diverged and not history.restored:
+            metrics |= {"collapsed": True, "why": f"diverged: {history.diverged}"}
+            return Outcome(metrics, arrays)
+        for name in ("train", "test"):
+            loss, right = evaluate(classifier, parts[name])
+            metrics[f"{name}_loss"] = loss
+            metrics[f"{name}_accuracy"] = float(right.mean())
+            metrics[f"n_{name}"] = len(right)
+        arrays["test_correct"] = right
+        metrics["collapsed"] = metrics["train_accuracy"] < COLLAPSED * metrics["chance"]
+        metrics["why"] = "training accuracy stayed at chance" if metrics["collapsed"] else ""
+        save_model(
+            work.path("model.safetensors"),
+            classifier.model,
+            config.network,
+            in_shape=data.shape,
+            classes=data.classes,
+            mean=data.mean,
+            std=data.std,
+        )
+    return Outcome(metrics, arrays)
+
+
+def evaluate(classifier: Classifier, data: Dataset) -> tuple[float, np.ndarray[Any, Any]]:
+    """Return the mean cross-entropy and which images are classified correctly, bool (N,)."""
+    total, right = 0.0, []
+    with classifier.borrowed(), torch.no_grad():
+        for _, x, y in data.batches(500):
+            logits = classifier.logits(Encoded(x)).cpu()
+            total += float(F.cross_entropy(logits, y, reduction="sum"))
+            right.append((logits.argmax(1) == y).numpy())
+    return total / max(1, len(data)), np.concatenate(right)
+
+
+def expected_seconds(config: TrainNetwork, probe_steps: int = 3) -> float:
+    """Return how long the trial will take here, from a few measured steps on random images.
+
+    What it leaves out (reading data, the tests after each epoch) is a few percent of a long trial.
+    """
+    data = split(config, "train")
+    recipe = config.recipe
+    with computing(recipe.threads):
+        model = config.network.build(data.shape, len(data.classes), Stream(0).child("probe"))
+        model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        rows = min(recipe.batch_size, len(data))
+        x = torch.rand(rows, *data.shape).to(memory_format=torch.channels_last)
+        y = torch.zeros(rows, dtype=torch.int64)
+        least = math.inf
+        for _ in range(probe_steps):
+            start = time.perf_counter()
+            F.cross_entropy(model(x), y).backward()
+            least = min(least, time.perf_counter() - start)
+    return least * math.ceil(len(data) / rows) * recipe.epochs * 1.1
