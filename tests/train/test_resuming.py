@@ -1,0 +1,184 @@
+"""Interrupted at any moment and started again, a training ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from assay.core.classifier import Classifier
+from assay.core.random import Rows, Stream
+from assay.core.source import TensorSource
+from assay.errors import AssayError
+from assay.models import CNN
+from assay.models.loading import save_model
+from assay.train import AdamW, Recipe
+from assay.train.fit import fit
+
+RECIPE = Recipe(epochs=4, batch_size=8, accumulate=2, optimizer=AdamW(lr=3e-3), patience=3)
+CONFIG = CNN(depths=(1, 1), widths=(4, 8), skip=True, norm="batch", dropout=0.2)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def data(seed: int, n: int) -> TensorSource:
+    generator = Stream(seed).torch()
+    x = torch.rand(n, 1, 6, 6, generator=generator)
+    return TensorSource(x, (x[:, 0, 0, 0] * 3).long())
+
+
+def noisy(x: Tensor, rng: Rows) -> Tensor:
+    return (x + 0.1 * rng.normal(tuple(x.shape[1:]))).clamp(0, 1)
+
+
+def harder(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
+    del model, y
+    return (x + rng.uniform(tuple(x.shape[1:]), -0.05, 0.05)).clamp(0, 1)
+
+
+def train(folder: Path, tick: Callable[[], None] = lambda: None, recipe: Recipe = RECIPE) -> bytes:
+    """Train with everything that draws at random; return all bytes that must be repeatable."""
+
+    def augment(x: Tensor, rng: Rows) -> Tensor:
+        tick()
+        return noisy(x, rng)
+
+    folder.mkdir(exist_ok=True)
+    classifier = Classifier(CONFIG.build((1, 6, 6), 3, Stream(7)), mean=(0.5,), std=(0.3,))
+    history = fit(
+        classifier,
+        data(1, 50),
+        data(2, 30),
+        recipe,
+        stream=Stream(7).child("fit"),
+        checkpoint=folder / "fit.pt",
+        progress=lambda *_: tick(),
+        augment=augment,
+        adversary=harder,
+        gradient_norms=True,
+    )
+    path = folder / "model.safetensors"
+    save_model(path, classifier.model, CONFIG, in_shape=(1, 6, 6), classes="abc")
+    arrays = b"".join(a.tobytes() for _, a in sorted(history.arrays().items()))
+    return path.read_bytes() + json.dumps(history.metrics()).encode() + arrays
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return train(tmp_path_factory.mktemp("undisturbed") / "run")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_interrupted_at_random_steps(seed: int, tmp_path: Path, undisturbed: bytes) -> None:
+    dice = random.Random(seed)
+    starts = 0
+    while True:
+        starts += 1
+        left = dice.randint(1, 12)
+
+        def tick() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                raise Interrupted
+
+        try:
+            found = train(tmp_path / "run", tick)
+            break
+        except Interrupted:
+            torch.manual_seed(dice.randrange(1000))  # ambient state must not matter
+    assert starts > 1
+    assert found == undisturbed
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        "fit.pt",
+        "model.safetensors",
+    ]
+
+
+def test_a_finished_training_is_only_read(tmp_path: Path, undisturbed: bytes) -> None:
+    train(tmp_path / "run")
+
+    def never() -> None:
+        raise AssertionError("nothing is left to train")
+
+    assert train(tmp_path / "run", never) == undisturbed
+
+
+def test_a_training_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    recipe = RECIPE.model_copy(update={"epochs": 40, "patience": 1, "optimizer": AdamW(lr=0.1)})
+    first = train(tmp_path / "run", recipe=recipe)
+    assert b'"stopped_early": true' in first
+    assert train(tmp_path / "run", recipe=recipe) == first
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); "
+        "import test_resuming, time; from pathlib import Path; "
+        "test_resuming.train(Path(sys.argv[1]), lambda: time.sleep(0.1))"
+    )
+    dice = random.Random(0)
+    folder = tmp_path / "run"
+    killed = 0
+    for _ in range(50):
+        child = subprocess.Popen([sys.executable, "-c", code, str(folder)])
+        checkpoint = folder / "fit.pt"
+        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        # once it is under way (each start reads the last checkpoint first), at any moment
+        deadline = time.monotonic() + 5 + dice.uniform(0, 4)
+        while time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.02)
+            now = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+            if now != seen and dice.random() < 0.05:
+                break
+        if child.poll() is not None:
+            assert child.returncode == 0
+            break
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        killed += 1
+    assert killed > 0
+    assert train(folder) == undisturbed
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
+    train(tmp_path / "run")
+    other = RECIPE.model_copy(update={"epochs": 5})
+    with pytest.raises(AssayError, match="another recipe or seed; delete it to start over"):
+        train(tmp_path / "run", recipe=other)
+    (tmp_path / "run" / "fit.pt").write_bytes(b"something else")
+    with pytest.raises(AssayError, match="not a checkpoint of ours; delete it to start over"):
+        train(tmp_path / "run")
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes
+) -> None:
+    write, writes = Path.write_bytes, 0
+
+    def full(self: Path, content: bytes) -> int:
+        nonlocal writes
+        writes += self.name == "fit.pt.part"
+        if writes == 3:
+            write(self, bytes(content)[:100])
+            raise OSError(28, "No space left on device")
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(AssayError, match="No space left on device"):
+        train(tmp_path / "run")
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["fit.pt"]
+    assert train(tmp_path / "run") == undisturbed
