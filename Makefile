@@ -1,0 +1,76 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the others.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The first Python on the path that is new enough; override with `make install PYTHON=...`.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$python && break; done)
+# Another package index for PyTorch alone, such as https://download.pytorch.org/whl/cpu.
+TORCH_INDEX ?=
+# Peers pin old or GPU-only packages, so they come without their dependencies, which follow.
+PEERS := torchattacks foolbox eagerpy adversarial-robustness-toolbox captum
+PEERS_NEED := six requests tqdm GitPython gitdb smmap
+
+.PHONY: help install demo test test-slow lint format bench bench-env clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+install: $(VENV)/.installed ## make .venv and install assay into it
+
+demo: install ## train a small CNN on handwritten digits, audit it, say where the report is
+	@echo "==> assay demo"
+	@$(BIN)/assay demo
+
+test: $(VENV)/.tests-installed ## run the tests, with coverage
+	@echo "==> tests (about 3 minutes on 2 cores)"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --cov --cov-report=term
+
+test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
+	@echo "==> slow tests"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet -m slow
+
+lint: $(VENV)/.tests-installed ## check style, types, and the versions of components
+	@echo "==> ruff"
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --quiet || { echo "run: make format"; exit 1; }
+	@echo "==> mypy"
+	@$(BIN)/mypy
+	@echo "==> versions of components"
+	@$(BIN)/python tools/versions.py --check
+
+format: $(VENV)/.tests-installed ## put the code into its one format
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+bench: bench-env ## run every benchmark, side by side with its peers (tens of minutes)
+	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
+
+bench-env: $(VENV)/.tests-installed ## the environment of the benchmarks: that of the tests
+
+clean: ## remove caches and builds; .venv and runs/ stay
+	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "assay needs Python 3.11 or newer, and none was found as python3.11 ... python3;" \
+			"install one, or say where it is: make install PYTHON=/path/to/python" >&2; exit 1; fi
+	@echo "==> making $(VENV) with $$($(PYTHON) --version) ($(PYTHON))"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "==> installing PyTorch: the largest part, a few minutes on a slow line"
+	@$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	@echo "==> installing assay and what else it needs"
+	@$(PIP) -e ".[data]"
+	@touch $@
+
+$(VENV)/.tests-installed: $(VENV)/.installed
+	@echo "==> installing the test tools, and the libraries that assay is compared with"
+	@$(PIP) -e ".[data,dev]"
+	@$(PIP) --no-deps $(PEERS) $(PEERS_NEED)
+	@touch $@
