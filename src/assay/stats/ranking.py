@@ -71,7 +71,7 @@ def fpr_at_tpr(
 
     The interval joins two doubts by MOVER (Zou & Donner 2008): Wilson's for the share at that
     threshold, and what the share is at the ends of the threshold's own interval (order statistics
-    of the positive kind). Fewer than 73 positives cannot bound the threshold at 95 %, so the
+    of the positive kind). Fewer than 72 positives cannot bound the threshold at 95 %, so the
     interval then reaches 1.
 
     Args:
