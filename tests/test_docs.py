@@ -1,0 +1,140 @@
+"""What the documents say works: every command parses, every Python block runs or at least reads.
+
+Fences: `console` (lines that start with `$ `), `bash` or `sh` (every line), `python`, which must be
+valid, and `python run`, which is run from top to bottom, all blocks of a page as one program.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
+    if page.exists()
+]
+FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """Yield (info string, content) of every fenced block."""
+    for found in FENCE.finditer(text):
+        yield found["info"].strip(), found["body"]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of every command line in a page; comments and variables in front go."""
+    for info, body in blocks(text):
+        language = info.split()[0] if info else ""
+        if language not in ("console", "bash", "sh"):
+            continue
+        for line in body.replace("\\\n", " ").splitlines():
+            if language == "console":
+                if not line.startswith("$ "):
+                    continue
+                line = line[2:]
+            for part in re.split(r"&&|\||;", line):
+                words = shlex.split(part, comments=True)
+                while words and re.fullmatch(r"\w+=.*", words[0]):
+                    words.pop(0)
+                if words:
+                    yield words
+
+
+def said_by(pages: list[Path], program: str) -> list[tuple[str, list[str]]]:
+    return [
+        (page.name, words[1:])
+        for page in pages
+        for words in commands(page.read_text())
+        if Path(words[0]).name == program
+    ]
+
+
+ASSAY = said_by(PAGES, "assay")
+MAKE = said_by(PAGES, "make")
+PYTHON = [
+    (page.name, info, body)
+    for page in PAGES
+    for info, body in blocks(page.read_text())
+    if info.split()[:1] == ["python"]
+]
+
+
+def test_the_reader_finds_what_a_page_says() -> None:
+    page = (
+        "text\n```console\n$ assay run skip --seeds 3  # three\nsome output\n$ make demo\n```\n"
+        "```bash\nOMP_NUM_THREADS=1 .venv/bin/assay audit net.py:make \\\n  --data 'a b'\n```\n"
+        "```python run\nx = 1\n```\n```\nassay not a command\n```\n"
+    )
+    assert list(commands(page)) == [
+        ["assay", "run", "skip", "--seeds", "3"],
+        ["make", "demo"],
+        [".venv/bin/assay", "audit", "net.py:make", "--data", "a b"],
+    ]
+    assert ("python run", "x = 1\n") in blocks(page)
+
+
+@pytest.mark.parametrize(("page", "words"), ASSAY, ids=[" ".join(w) for _, w in ASSAY])
+def test_the_commands_of_the_documents_parse(
+    page: str,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from assay.cli import app, call
+
+    monkeypatch.setenv("COLUMNS", "300")
+    flags = [word.split("=")[0] for word in words if word.startswith("--")]
+    named = words[: 2 if words[:1] == ["run"] else 1]
+    named = [word for word in named if not word.startswith("-")]
+    assert call(app, [*named, "--help"]) == 0, f"{page}: {capsys.readouterr().err}"
+    shown = capsys.readouterr().out
+    for flag in flags:
+        assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w.-])", shown), f"{page}: no {flag}"
+    if len(named) == 2 and "--config" not in flags and "--help" not in flags:
+        assert call(app, [*words, "--print-config"]) == 0, f"{page}: {capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize(("page", "words"), MAKE, ids=[" ".join(w) for _, w in MAKE])
+def test_the_targets_of_the_documents_exist(page: str, words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    asked = {word for word in words if not word.startswith("-") and "=" not in word}
+    assert asked <= targets, page
+
+
+@pytest.mark.parametrize(
+    ("page", "info", "body"), PYTHON, ids=[f"{page}-{i}" for i, (page, *_) in enumerate(PYTHON)]
+)
+def test_the_python_of_the_documents_is_valid(page: str, info: str, body: str) -> None:
+    del info
+    compile(body, page, "exec")
+
+
+@pytest.mark.parametrize(
+    "page", sorted({page for page, info, _ in PYTHON if info.split()[1:2] == ["run"]})
+)
+def test_the_python_of_the_documents_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "__main__"}
+    for where, info, body in PYTHON:
+        if where == page and info.split()[1:2] == ["run"]:
+            exec(compile(body, page, "exec"), names)
+
+
+def test_links_within_the_repository_lead_somewhere() -> None:
+    links = [
+        (page, target)
+        for page in PAGES
+        for text in [FENCE.sub("", page.read_text())]
+        for target in re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'src="([^"]+)"', text)
+        if not re.match(r"\w+:", target)
+    ]
+    assert [f"{p.name}: {link}" for p, link in links if not (p.parent / link).exists()] == []
