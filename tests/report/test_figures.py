@@ -113,6 +113,16 @@ def test_histograms_are_shares_of_their_own_set():
     values = [patch.get_data().values.tolist() for patch in axes.patches]
     assert values == [[0.75, 0.25], [0.75, 0.25], [0.25, 0.75], [0.25, 0.75]]
     assert list(axes.lines[0].get_xdata()) == [1.5, 1.5]
+    assert [(t.get_text(), t.get_ha()) for t in axes.texts] == [
+        ("test data", "left"),
+        ("outliers", "right"),
+    ]
+    swapped = Histogram(edges=(0, 1, 2), inliers=(1, 9), outliers=(9, 1))
+    (axes,) = figures.histograms(swapped).axes
+    assert [(t.get_text(), t.get_ha()) for t in axes.texts] == [
+        ("outliers", "left"),
+        ("test data", "right"),
+    ]
 
 
 def test_roc_draws_the_points_of_each_detector():

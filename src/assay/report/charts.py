@@ -180,16 +180,21 @@ def histograms(
         figure = picture(4.4, 2.5)
         axes = figure.add_subplot()
         edges = np.asarray(histogram.edges)
-        for counts, colour, label, side in (
-            (histogram.inliers, SERIES[0], "test data", "left"),
-            (histogram.outliers, SERIES[1], "outliers", "right"),
-        ):
-            share = np.asarray(counts) / max(sum(counts), 1)
+        middle = (edges[:-1] + edges[1:]) / 2
+        sets = [
+            (np.asarray(counts) / max(sum(counts), 1), colour, label)
+            for counts, colour, label in (
+                (histogram.inliers, SERIES[0], "test data"),
+                (histogram.outliers, SERIES[1], "outliers"),
+            )
+        ]
+        sets.sort(key=lambda one: float(one[0] @ middle))  # the name on the left lies on the left
+        for (share, colour, label), side in zip(sets, ("left", "right"), strict=True):
             axes.stairs(share, edges, fill=True, color=colour, alpha=0.35, linewidth=0)
             axes.stairs(share, edges, color=colour, linewidth=1.3)
             axes.annotate(
                 label,
-                (0 if side == "left" else 1, 1),
+                (float(side == "right"), 1),
                 (0, 3),
                 "axes fraction",
                 "offset points",
