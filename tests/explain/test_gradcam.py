@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -109,6 +111,19 @@ def test_at_most_rows_per_batch_are_run_at_once() -> None:
     model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     GradCAM(layer="3")(Classifier(model, batch_size=4), images(10))
     assert seen == [4, 4, 2]
+
+
+def test_activations_of_earlier_chunks_are_let_go() -> None:
+    model, alive = seeded(plain), []
+
+    def count(*_: object) -> None:
+        shapes = [tuple(held.shape) for held in gc.get_objects() if type(held) is Tensor]
+        alive.append(shapes.count((2, 8, 16, 16)))
+
+    model.register_forward_pre_hook(count)
+    GradCAM(layer="4")(Classifier(model, batch_size=2), images(12))
+    assert len(alive) == 6
+    assert alive[-1] == alive[1] > 0
 
 
 def test_nothing_before_the_layer_records_a_graph() -> None:
