@@ -1,0 +1,77 @@
+"""A package outside of assay: an attack, a detector and a study, as CONTRIBUTING.md says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from assay.attacks import Attack, Iterate
+from assay.config import Number
+from assay.core.embedding import Embedding
+from assay.core.oracle import Access, Loss
+from assay.core.random import Rows, Stream
+from assay.core.threats import NormBall
+from assay.ood import Detector
+from assay.runs.results import Results
+from assay.runs.trial import Outcome, Trial
+from assay.stats import Effect
+from assay.studies.base import Findings, Study
+
+
+class Noise(Attack):
+    """One random point of the Linf ball."""
+
+    needs: ClassVar[Access] = "labels"
+    name: Literal["noise"] = "noise"
+    norm: Literal["linf"] = "linf"
+    eps: Number = 8 / 255
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm=self.norm, eps=self.eps)
+
+    def search(
+        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+    ) -> Any:
+        del model, y, loss
+        yield Iterate(threat.random_start(x, rng), spent=0)
+
+
+class Entropy(Detector):
+    """The entropy of the softmax."""
+
+    name: Literal["entropy"] = "entropy"
+
+    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del state
+        logs = e.logits.double().log_softmax(1)
+        return -(logs.exp() * logs).sum(1)
+
+
+class Coin(Study):
+    """Tosses a coin."""
+
+    NAME: ClassVar[str] = "coin"
+    QUESTION: ClassVar[str] = "Is the coin fair?"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {"tosses": 1000}}
+    tosses: int = 1000
+    """How often."""
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        config = {"tosses": self.tosses}
+        return [Trial(task="coin:toss", config=config, seed=seed) for seed in range(self.seeds)]
+
+    def findings(self, done: Results) -> Findings:
+        shares = [done.need(trial).metrics["heads"] for trial in self.plan(done)]
+        text = "Heads come up more often than tails."
+        return Findings([Effect("coin.heads", text, 0.1, [share - 0.5 for share in shares])])
+
+
+def toss(trial: Trial, work: object) -> Outcome:
+    """The task of a trial: a function of it alone."""
+    del work
+    rng = Stream(trial.seed).child("coin").numpy()
+    return Outcome({"heads": float(rng.integers(0, 2, trial.config["tosses"]).mean())})

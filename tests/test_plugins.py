@@ -1,0 +1,61 @@
+"""What CONTRIBUTING.md promises to packages outside of assay, tried with the one in plugin/."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PLUGIN = Path(__file__).resolve().parent / "plugin"
+
+
+def python(*arguments: str, cwd: Path) -> str:
+    """Run Python where the plugin is installed; return what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(PLUGIN), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_attacks_and_detectors_join_their_unions(tmp_path: Path) -> None:
+    code = """
+import json, torch, assay
+from torch import nn
+from assay.auditing.config import AuditConfig
+
+config = AuditConfig.parse({
+    "attacks": [{"name": "noise", "eps": "16/255"}], "detectors": [{"name": "entropy"}],
+})
+x = torch.rand(5, 1, 8, 8)
+torch.manual_seed(0)
+clf = assay.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+result = config.attacks[0](clf, x, seed=0)
+far = result.adversarial - x
+flat = torch.stack([torch.zeros(3), torch.tensor([9.0, 0, 0])])
+from assay.core.embedding import Embedding
+detector = config.detectors[0]
+scores = detector.fit(Embedding(flat, None)).score(Embedding(flat, None))
+print(json.dumps([float(far.abs().max()), scores.tolist()]))
+"""
+    furthest, scores = json.loads(python("-c", code, cwd=tmp_path))
+    assert 12 / 255 < furthest <= 16 / 255 + 1e-6
+    assert scores[0] > 1.09 > 0.1 > scores[1] > 0
+
+
+def test_a_study_runs_like_ours(tmp_path: Path) -> None:
+    assert "Is the coin fair?" in python("-m", "assay.cli", "run", "--help", cwd=tmp_path)
+    python("-m", "assay.cli", "run", "coin", "--seeds", "4", "--quiet", cwd=tmp_path)
+    (saved,) = tmp_path.glob("runs/studies/coin-quick-*/result.json")
+    (claim,) = json.loads(saved.read_text())["claims"]
+    assert claim["code"] == "coin.heads"
+    assert claim["verdict"] == "does not hold"
+    assert "coin-quick-" in python("-m", "assay.cli", "list", cwd=tmp_path)
