@@ -20,7 +20,7 @@ from assay.core.oracle import Access, Encoded, gradient
 
 Precision = Literal["float32", "bfloat16"]
 
-CHECKED_ROWS = 16
+CHECKED_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def fast_copy(
 
     Args:
         classifier: the original; it is not changed.
-        x: images float32 (N, C, H, W) in [0, 1] to check on; the first 16 are used.
+        x: images float32 (N, C, H, W) in [0, 1] to check on; the first 8 are used.
         precision: "bfloat16" halves the traffic; worth it on processors that have it.
     """
     rows = x[:CHECKED_ROWS]
@@ -170,10 +170,8 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int]:
 def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[float, str]:
     """Return the relative difference of the logits, and what is wrong ("" when nothing is)."""
     loose = candidate.precision == "bfloat16"
-    y = classifier.query(x).argmax(1)
-    loss = _cross_entropy
-    expected, slope = gradient(classifier, x, y.to(classifier.device), loss)
-    seen, fast_slope = gradient(candidate, x, y.to(classifier.device), loss)
+    expected, slope = gradient(classifier, x, x, lambda logits, _: _lead(logits, logits.argmax(1)))
+    seen, fast_slope = gradient(candidate, x, expected.argmax(1), _lead)
     spread = float(expected.std().clamp_min(1e-6))
     difference = float((expected - seen).abs().max()) / spread
     allowed = 0.25 if loose else 1e-3
@@ -186,5 +184,7 @@ def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[fl
     return difference, ""
 
 
-def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
-    return F.cross_entropy(logits, y, reduction="none")
+def _lead(logits: Tensor, y: Tensor) -> Tensor:
+    """Return by how much the logit of `y` leads the mean of its row: a loss that, unlike the cross
+    entropy, keeps its gradient where the model is confident."""
+    return logits.gather(1, y[:, None])[:, 0] - logits.mean(1)
