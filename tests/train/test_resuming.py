@@ -123,6 +123,10 @@ def test_a_training_that_stopped_early_stays_stopped(tmp_path: Path) -> None:
     assert train(tmp_path / "run", recipe=recipe) == first
 
 
+def written(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
     code = (
@@ -133,17 +137,12 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
     dice = random.Random(0)
     folder = tmp_path / "run"
     killed = 0
-    for _ in range(50):
+    while True:
+        before = written(folder / "fit.pt")
         child = subprocess.Popen([sys.executable, "-c", code, str(folder)])
-        checkpoint = folder / "fit.pt"
-        seen = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-        # once it is under way (each start reads the last checkpoint first), at any moment
-        deadline = time.monotonic() + 5 + dice.uniform(0, 4)
-        while time.monotonic() < deadline and child.poll() is None:
-            time.sleep(0.02)
-            now = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
-            if now != seen and dice.random() < 0.05:
-                break
+        while child.poll() is None and written(folder / "fit.pt") == before:
+            time.sleep(0.01)
+        time.sleep(dice.uniform(0, 1))  # an epoch takes about as long
         if child.poll() is not None:
             assert child.returncode == 0
             break
