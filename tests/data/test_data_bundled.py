@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -38,24 +40,27 @@ def test_digits_are_balanced(split: str, each: int) -> None:
     assert data.classes == tuple("0123456789")
 
 
-def test_digits_are_rows_of_mnist(shared_data: Path) -> None:
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_digits_are_rows_of_mnist(split: str, shared_data: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     image = pytest.importorskip("PIL.Image")
-    import io
-    from importlib.resources import files
-
-    with (
-        files("assay.data").joinpath("bundled/digits.npz").open("rb") as file,
-        np.load(file) as arrays,
-    ):
-        rows, pixels, labels = (arrays[f"test_{part}"] for part in ("rows", "images", "labels"))
-    table = parquet.read_table(shared_data / "mnist" / "test-00000-of-00001.parquet")
+    packed = files("assay.data").joinpath("bundled/digits.npz")
+    with packed.open("rb") as file, np.load(file) as arrays:
+        rows, pixels, labels = (arrays[f"{split}_{part}"] for part in ("rows", "images", "labels"))
+    table = parquet.read_table(shared_data / "mnist" / f"{split}-00000-of-00001.parquet")
     assert (table["label"].to_numpy()[rows] == labels).all()
-    for index in (0, 123, 999):
+    for index in (0, 123, len(rows) - 1):
         data = table["image"][int(rows[index])]["bytes"].as_py()
         assert (np.asarray(image.open(io.BytesIO(data))) == pixels[index]).all()
-    shown = load_data("digits", split="test").images[:, 0].numpy()
-    assert (shown == pixels).all()
+    # and the set shows them, all and in that order but for those held out
+    shown = load_data("digits", split=split)
+    given = {(pixel.tobytes(), int(label)) for pixel, label in zip(pixels, labels, strict=True)}
+    seen = [
+        (pixel.numpy().tobytes(), int(label))
+        for pixel, label in zip(shown.images, shown.labels, strict=True)
+    ]
+    assert set(seen) <= given
+    assert len(set(seen)) == len(shown)
 
 
 def test_digits_validation_shares_no_image_with_train() -> None:
@@ -102,6 +107,16 @@ def test_outlines_have_the_areas_of_their_kinds(kind: str, area: float) -> None:
     u, v = np.meshgrid(axis * 1.2, axis * 1.2)
     measured = OUTLINES[kind](u, v).mean() * 2.4**2
     assert measured == pytest.approx(area, rel=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "area"), [("circle", np.pi * 0.9), ("cross", 2.4 - 0.36)])
+def test_masks_have_the_areas_of_the_objects(kind: str, area: float) -> None:
+    data = load_data("shapes", split="train")
+    assert data.masks is not None
+    masks = data.masks[data.labels == data.classes.index(kind)]
+    # the radius is uniform from 5 to 11 pixels, so that its square is 67 in the mean, give or take
+    # 28 for each of 500 images
+    assert masks.float().sum((1, 2)).mean() == pytest.approx(67 * area, rel=0.05)
 
 
 def test_shapes_seeds_and_splits_differ() -> None:

@@ -439,6 +439,9 @@ def test_unknown_names_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(load_data("flowers", split="train")) == 18
     with pytest.raises(AssayError, match="unknown data set 'flower': did you mean 'flowers'"):
         load_data("flower")
+    monkeypatch.delenv("ASSAY_DATA")
+    monkeypatch.chdir(tmp_path)  # ./data is always looked in
+    assert len(load_data("some-one/flowers", split="validation")) == 2
     with pytest.raises(AssayError, match=r"flowers/rose/000.png is a file: give the folder"):
         load_data(tmp_path / "data" / "flowers" / "rose" / "000.png")
 
