@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -239,3 +241,15 @@ def test_a_dataset_says_what_it_is() -> None:
     assert repr(data) == "Dataset('shapes', 'test', 1600 images of 3×32×32, 8 classes)"
     assert data.to_dict()["n"] == 1600
     assert isinstance(data, Dataset)
+
+
+def test_a_dataset_shows_itself_in_a_notebook() -> None:
+    image = pytest.importorskip("PIL.Image")
+    data = load_data("shapes")
+    html = data._repr_html_()
+    x, y = data.take(8)
+    sources = re.findall(r'src="data:image/png;base64,([^"]+)" alt="(\w+)"', html)
+    assert [name for _, name in sources] == [data.classes[label] for label in y]
+    shown = np.asarray(image.open(io.BytesIO(base64.b64decode(sources[3][0]))))
+    assert (shown == (x[3] * 255).round().permute(1, 2, 0).numpy()).all()
+    assert 'alt=""' in noise("uniform", (1, 8, 8), 3)._repr_html_()

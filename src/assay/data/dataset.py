@@ -127,6 +127,23 @@ class Dataset:
             f"{channels}×{height}×{width}, {len(self.classes)} classes)"
         )
 
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        from assay.report.pictures import pixels, png
+
+        tiles = []
+        if len(self):
+            shown = self.sample(8)
+            for image, label in zip(to_float(shown.images), shown.labels.tolist(), strict=True):
+                name = escape(self.classes[label]) if label >= 0 else ""
+                tiles.append(
+                    f'<figure style="display:inline-block;margin:4px;text-align:center">'
+                    f'<img src="{png(pixels(image))}" alt="{name}" height="64" '
+                    f'style="image-rendering:pixelated"><figcaption>{name}</figcaption></figure>'
+                )
+        return f"<p>{escape(repr(self))}</p>{''.join(tiles)}"
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a record keeps of it: everything but the arrays."""
         return {
