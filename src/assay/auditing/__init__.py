@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from assay.auditing.audit import Audit, audit
+from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig, Thresholds
 
 __all__ = ["Audit", "AuditConfig", "Thresholds", "audit"]

@@ -164,13 +164,17 @@ class Shown:
     why_no_maps: str = ""
 
 
-def show(clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig) -> Shown:
+def show(
+    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
+) -> Shown | NotRun:
     """Attack and explain images that are classified correctly, both for the true class.
 
     Every step is taken (stop="never"): images that leave at the first success all lie at the
     decision boundary, which is not what an attacker would send.
     """
     ids = correct.nonzero()[:, 0][: max(config.gallery, MAPPED)]
+    if len(ids) == 0:
+        return NotRun(not_run="no image is classified correctly, so there is nothing to attack")
     attack = at_budget(config.attacks[-1], config, config.eps)
     result = attack(clf, x[ids], y[ids], seed=config.seed, stop="never", precision=config.precision)
     try:
@@ -185,8 +189,12 @@ MAPPED = 64
 """Pairs of attention maps that the measures of shift rest on."""
 
 
-def gallery(shown: Shown, x: Tensor, classes: Sequence[str], config: AuditConfig) -> Gallery:
+def gallery(
+    shown: Shown | NotRun, x: Tensor, classes: Sequence[str], config: AuditConfig
+) -> Gallery | NotRun:
     """Images, attacked images, their difference, and where the model looked."""
+    if isinstance(shown, NotRun):
+        return shown
     found, count = shown.result, min(config.gallery, len(shown.ids))
     originals, moved = x[shown.ids[:count]], found.adversarial[:count]
     clean = found.oracle.query(originals).softmax(1)
@@ -225,8 +233,10 @@ def gallery(shown: Shown, x: Tensor, classes: Sequence[str], config: AuditConfig
     )
 
 
-def attention(shown: Shown, method: str) -> Attention | NotRun:
+def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
     """How far the model's attention moved, as numbers, over maps that are not empty."""
+    if isinstance(shown, NotRun):
+        return shown
     if shown.before is None or shown.after is None:
         return NotRun(not_run=shown.why_no_maps)
     shift = attention_shift(shown.before, shown.after)

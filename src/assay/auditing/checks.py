@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from assay import stats
+from assay.auditing.chapters import Shown
 from assay.auditing.config import AuditConfig
-from assay.core.attribution import Attribution
 from assay.report.numerals import budget, norm_name
 from assay.report.record import EstimateModel, NotRun
 from assay.report.schema import Accuracy, Calibration, Check, Flag, Ood
@@ -96,10 +96,12 @@ def detection(found: Ood | NotRun, config: AuditConfig) -> list[Check]:
     return checks
 
 
-def explanation(maps: Attribution | None, why: str, config: AuditConfig) -> Check:
+def explanation(shown: Shown | NotRun, config: AuditConfig) -> Check:
     title = "attention maps that explain nothing"
     question = "Are its attention maps for the true class seldom empty?"
     threshold = config.thresholds.explanation
+    maps = None if isinstance(shown, NotRun) else shown.before
+    why = shown.not_run if isinstance(shown, NotRun) else shown.why_no_maps
     if maps is None:
         return not_run("EXP-001", title, question, threshold, "at most", why)
     return _judged(

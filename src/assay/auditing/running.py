@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from assay.auditing.audit import Audit, Tick, audit
+from assay.auditing.conduct import Audit, Tick, audit
 from assay.auditing.config import AuditConfig
 from assay.config import digest
 from assay.core.classifier import Classifier

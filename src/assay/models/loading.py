@@ -125,7 +125,7 @@ def saved(path: Path | str) -> Saved:
 
 
 def load_model(
-    spec: str,
+    spec: str | Path,
     *,
     weights: Path | str | None = None,
     classes: Sequence[str] | None = None,
@@ -146,6 +146,7 @@ def load_model(
     Raises:
         AssayError: one line that says what is wrong with the file, the factory or the weights.
     """
+    spec = str(spec)
     if ".py:" in spec:
         module = _from_factory(spec)
         if weights is not None:

@@ -191,6 +191,6 @@ def expected_seconds(config: TrainNetwork, probe_steps: int = 3) -> float:
         least = math.inf
         for _ in range(probe_steps):
             start = time.perf_counter()
-            F.cross_entropy(model(x), y).backward()
+            torch.autograd.backward(F.cross_entropy(model(x), y))
             least = min(least, time.perf_counter() - start)
     return least * math.ceil(len(data) / rows) * recipe.epochs * 1.1

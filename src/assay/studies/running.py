@@ -8,13 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as RichTable
 
 from assay import stats
 from assay.config import digest
 from assay.made import made_by
 from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
+from assay.report.terminal import study_summary
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
@@ -37,6 +37,7 @@ def run(
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     study = study.resolved()
+    study.plan(Results())  # a mistake in the settings shows before anything is written
     home = Store(store)
     done = execute(study.plan, home, workers=workers, progress=progress, rerun_failed=rerun_failed)
     seconds = time.perf_counter() - clock
@@ -96,8 +97,6 @@ def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[
 
 
 def _claim(claim: stats.Claim) -> Claim:
-    collapsed = ", ".join(f"{count} of {of}" for of, count in claim.collapsed.items())
-    notes = [claim.note, f"collapsed and left out: {collapsed}" if collapsed else ""]
     return Claim(
         code=claim.code,
         text=claim.text,
@@ -105,7 +104,7 @@ def _claim(claim: stats.Claim) -> Claim:
         estimate=claim.estimate,
         verdict=claim.verdict if claim.estimate.n else "not run",
         seeds_needed=claim.seeds_needed,
-        note="; ".join(note for note in notes if note),
+        note=claim.note,
     )
 
 
@@ -143,29 +142,13 @@ def save(study: Study, done: Results, result: StudyResult, store: Store) -> Path
 
 
 def tell(result: StudyResult, page: Path) -> None:
-    """Print the verdicts and where the page is."""
+    """Print the verdicts, what failed, and where the page is."""
     console = Console(highlight=False)
-    table = RichTable(title=result.question, title_justify="left", box=None, pad_edge=False)
-    for column in ("claim", "effect (points)", "verdict"):
-        table.add_column(column)
-    for claim in result.claims:
-        more = f", {claim.seeds_needed} more seeds would decide" if claim.seeds_needed else ""
-        effect = _points(claim)
-        table.add_row(claim.text, effect, claim.verdict + more)
-    console.print(table)
-    failed = [line for line in result.trials if line.status == "failed"]
-    for line in failed:
-        console.print(f"failed: {line.label}: {line.reason}", markup=False)
-    console.print(f"\n{result.summary}\n{page}", soft_wrap=True, markup=False)
-
-
-def _points(claim: Claim) -> str:
-    e = claim.estimate
-    if e is None or e.value is None:
-        return "-"
-    if e.low is None or e.high is None:
-        return f"{100 * e.value:+.1f} (one seed: no interval)"
-    return f"{100 * e.value:+.1f} [{100 * e.low:+.1f}, {100 * e.high:+.1f}], n = {e.n}"
+    console.print(study_summary(result))
+    for line in result.trials:
+        if line.status == "failed":
+            console.print(f"failed: {line.label}: {line.reason}", markup=False, soft_wrap=True)
+    print(page)
 
 
 def dry_run(study: Study, store: Path, *, workers: int | None = None) -> int:

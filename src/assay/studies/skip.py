@@ -49,12 +49,17 @@ class Skip(Study):
         "smoke": {
             "data": "shapes",
             "seeds": 2,
-            "depths": (1, 2, 3),
-            "widths": (8, 16),
+            "depths": (1, 2),
+            "widths": (16, 32),
             "stem_stride": 4,
-            "train_images": 400,
+            "train_images": 1200,
             "test_images": 200,
-            "recipe": {"epochs": 2, "batch_size": 50, "schedule": {"name": "one_cycle"}},
+            "recipe": {
+                "epochs": 4,
+                "batch_size": 50,
+                "optimizer": {"name": "adamw", "lr": 1e-2},
+                "schedule": {"name": "one_cycle"},
+            },
         },
         "quick": {},
         "paper": {

@@ -83,7 +83,8 @@ class Audit:
         return accuracy_against_eps(found.curves, found.clean)
 
     def _repr_html_(self) -> str:
-        return self.report._repr_html_()
+        html: str = self.report._repr_html_()
+        return html
 
 
 def audit(
@@ -161,7 +162,7 @@ def audit(
         checks.calibration(calibration, config),
         checks.robustness(worst, flags, config),
         *checks.detection(ood, config),
-        checks.explanation(shown.before, shown.why_no_maps, config),
+        checks.explanation(shown, config),
     )
     name = title or type(clf.model).__name__
     report = AuditReport(
@@ -292,18 +293,16 @@ def _arrays(
     inside: Embedding,
     y: Tensor,
     curves: chapters.Curves,
-    shown: chapters.Shown,
+    shown: chapters.Shown | NotRun,
     config: AuditConfig,
 ) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {
-        "labels": y.numpy(),
-        "logits": inside.logits.numpy(),
-        "gallery/ids": shown.ids.numpy(),
-        "gallery/adversarial": shown.result.adversarial.numpy(),
-    }
-    for when, maps in (("before", shown.before), ("after", shown.after)):
-        if maps is not None:
-            arrays[f"gallery/map_{when}"] = maps.values.numpy().astype(np.float32)
+    arrays: dict[str, NDArray[Any]] = {"labels": y.numpy(), "logits": inside.logits.numpy()}
+    if not isinstance(shown, NotRun):
+        arrays["gallery/ids"] = shown.ids.numpy()
+        arrays["gallery/adversarial"] = shown.result.adversarial.numpy()
+        for when, maps in (("before", shown.before), ("after", shown.after)):
+            if maps is not None:
+                arrays[f"gallery/map_{when}"] = maps.values.numpy().astype(np.float32)
     for name, points in curves.items():
         slug = name.lower().replace(", ", "-").replace(" ", "-")
         for eps, result in points:

@@ -1,0 +1,237 @@
+"""The audit: what it measures is what a reader could measure by hand, and it passes nothing it
+could not see."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import assay
+from assay.auditing import AuditConfig, Thresholds
+from assay.errors import AssayError
+from assay.report.schema import AuditReport, NotRun
+
+FEW = AuditConfig(eps=0.1, budgets=(0.02, 0.1), attacked=60, gallery=3)
+
+
+class Small(nn.Module):
+    """A CNN that learns digits in a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 12, 5, stride=2), nn.ReLU(), nn.Conv2d(12, 24, 3, stride=2), nn.ReLU()
+        )
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean((2, 3)) * 4)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """A digits network with its test images."""
+    x, y = assay.load_data("digits", split="train").take(3000)
+    torch.manual_seed(0)
+    model = Small()
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    for epoch in range(6):
+        for rows in torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(
+            64
+        ):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+    test = assay.load_data("digits").take(300)
+    return model.eval(), *test
+
+
+@pytest.fixture(scope="module")
+def found(trained: tuple[nn.Module, Tensor, Tensor]) -> assay.Audit:
+    model, x, y = trained
+    reference = assay.load_data("digits", split="train").take(200)
+    return assay.audit(assay.Classifier(model), x, y, reference=reference, config=FEW)
+
+
+def check(audit: assay.Audit, code: str) -> Any:
+    return next(c for c in audit.checks if c.code == code)
+
+
+def test_accuracy_and_confusion_are_the_models_own(
+    found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    model, x, y = trained
+    with torch.no_grad():
+        said = model(x).argmax(1)
+    report = found.report
+    assert report.accuracy.overall.value == pytest.approx(float((said == y).float().mean()))
+    assert report.accuracy.overall.value > 0.8, "the subject must be worth attacking"
+    matrix = np.array(report.confusion.matrix)
+    assert matrix.sum() == 300
+    assert matrix[3, 5] == int(((y == 3) & (said == 5)).sum())
+    assert np.trace(matrix) == int((said == y).sum())
+
+
+def test_attacks_work_and_the_check_fails_on_a_natural_network(found: assay.Audit) -> None:
+    fgsm, pgd = found.report.robustness.curves
+    clean = found.report.robustness.clean.value
+    assert [point.eps for point in pgd.points] == [0.02, 0.1]
+    assert pgd.points[1].robust_accuracy.value < 0.5 * clean
+    assert pgd.points[1].robust_accuracy.value <= fgsm.points[1].robust_accuracy.value
+    assert pgd.points[0].robust_accuracy.value > pgd.points[1].robust_accuracy.value
+    robust = check(found, "ROB-001")
+    assert robust.value.value <= pgd.points[1].robust_accuracy.value, "all attacks together"
+    assert (robust.value.n, robust.verdict) == (60, "fail")
+
+
+def test_a_check_does_not_pass_while_the_attack_may_have_failed(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    """Rounding makes gradients vanish: nothing is fooled, and still nothing passes."""
+    model, x, y = trained
+
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner((x * 8).round() / 8)
+
+    audit = assay.audit(assay.Classifier(Masked()), x, y, config=FEW)
+    robust = check(audit, "ROB-001")
+    assert robust.value.low > 0.5, "the attacks must have been misled for this to test anything"
+    assert robust.verdict == "undecided"
+    assert "REL-001" in robust.flags
+    assert {f.code for f in audit.report.flags if f.raised} >= {"REL-001"}
+
+
+def test_thresholds_decide(trained: tuple[nn.Module, Tensor, Tensor], found: assay.Audit) -> None:
+    model, x, y = trained
+    easy = Thresholds(accuracy=0.5, calibration=0.9, robustness=0.0, detection=0.0)
+    config = FEW.model_copy(update={"thresholds": easy})
+    lenient = assay.audit(assay.Classifier(model), x, y, config=config)
+    assert check(lenient, "ACC-001").verdict == "pass"
+    assert check(lenient, "ACC-001").threshold == 0.5
+    assert check(found, "ACC-001").verdict != check(lenient, "ACC-001").verdict or (
+        found.report.accuracy.overall.low > 0.9
+    )
+
+
+def test_gallery_shows_right_images_after_every_step(found: assay.Audit) -> None:
+    gallery = found.report.gallery
+    assert len(gallery.items) == 3
+    for item in gallery.items:
+        assert item.label == item.prediction
+        assert item.distance == pytest.approx(0.1, abs=1e-5), "PGD ends on the ball's surface"
+        assert item.map_before is not None
+    shown = found.arrays["gallery/adversarial"]
+    ids = found.arrays["gallery/ids"]
+    assert shown.shape[0] == len(ids)
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+
+
+def test_detectors_are_fitted_on_the_reference_only(
+    found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    assert found.report.ood.fitted_on == "100 reference images"
+    assert {r.outliers for r in found.report.ood.results} == {"uniform noise", "gaussian noise"}
+    assert all(r.n_in == 300 for r in found.report.ood.results)
+    model, x, y = trained
+    alone = assay.audit(assay.Classifier(model), x, y, config=FEW)
+    assert all(r.n_in == 100 for r in alone.report.ood.results), "the rest was fitted on"
+
+
+def test_saved_files_say_the_same(found: assay.Audit, tmp_path: Path) -> None:
+    page = found.save(tmp_path / "mine.html")
+    assert AuditReport.read(tmp_path / "mine.json") == found.report
+    assert json.loads((tmp_path / "mine.json").read_text()) == found.to_dict()
+    arrays = np.load(tmp_path / "arrays.npz")
+    assert arrays["labels"].shape == (300,)
+    html = page.read_text()
+    for c in found.checks:
+        assert c.code in html
+        assert c.verdict in html
+    assert found.save(tmp_path / "folder") == tmp_path / "folder" / "report.html"
+
+
+def test_the_same_audit_again_says_the_same(
+    found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    model, x, y = trained
+    reference = assay.load_data("digits", split="train").take(200)
+    again = assay.audit(assay.Classifier(model), x, y, reference=reference, config=FEW)
+    for chapter in ("accuracy", "calibration", "confusion", "gallery", "attention", "ood", "flags"):
+        assert getattr(again.report, chapter) == getattr(found.report, chapter)
+    assert again.checks == found.checks
+
+
+def test_a_model_without_a_convolution_gets_a_report_that_says_so() -> None:
+    x, y = assay.load_data("digits").take(60)
+    torch.manual_seed(0)
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    audit = assay.audit(assay.Classifier(flat), x, y, config=FEW)
+    assert check(audit, "EXP-001").verdict == "not run"
+    assert isinstance(audit.report.attention, NotRun)
+    assert "spatial" in check(audit, "EXP-001").reason
+
+
+def test_a_model_that_is_never_right_is_audited_all_the_same() -> None:
+    x, y = assay.load_data("digits").take(60)
+
+    class Wrong(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            bias = torch.full((len(x), 11), 0.0)
+            bias[:, 10] = 50
+            seen = self.conv(x).mean((2, 3)).sum(1, keepdim=True)
+            return bias + seen * torch.linspace(0, 1, 11)
+
+    audit = assay.audit(assay.Classifier(Wrong()), x, y, config=FEW)
+    assert audit.report.accuracy.overall.value == 0
+    assert check(audit, "ACC-001").verdict == "fail"
+    assert "no image is classified correctly" in audit.report.gallery.not_run
+    assert check(audit, "EXP-001").verdict == "not run"
+    assert check(audit, "ROB-001").verdict == "fail"
+
+
+class TestMistakes:
+    def subject(self, k: int = 10) -> assay.Classifier:
+        torch.manual_seed(0)
+        return assay.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, k)))
+
+    def test_labels_that_do_not_fit(self) -> None:
+        x, y = torch.rand(30, 1, 4, 4), torch.arange(30)
+        with pytest.raises(AssayError, match=r"labels go up to 29, but the model has 10 outputs"):
+            assay.audit(self.subject(), x, y)
+
+    def test_as_many_labels_as_images(self) -> None:
+        with pytest.raises(AssayError, match=r"one label per image \(30,\), got \(29,\)"):
+            assay.audit(self.subject(), torch.rand(30, 1, 4, 4), torch.zeros(29).long())
+
+    def test_out_of_range(self) -> None:
+        x = torch.rand(30, 1, 4, 4)
+        x[0, 0, 0, 0] = 2
+        with pytest.raises(AssayError, match=r"from .* to 2"):
+            assay.audit(self.subject(), x, torch.zeros(30).long())
+
+    def test_nan(self) -> None:
+        model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        nn.init.constant_(model[1].bias, float("nan"))
+        with pytest.raises(AssayError, match="NaN"):
+            assay.audit(assay.Classifier(model), torch.rand(30, 1, 4, 4), torch.zeros(30).long())
+
+    def test_too_few(self) -> None:
+        with pytest.raises(AssayError, match="at least 20 images, got 5"):
+            assay.audit(self.subject(), torch.rand(5, 1, 4, 4), torch.zeros(5).long())

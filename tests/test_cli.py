@@ -1,0 +1,204 @@
+"""The command as a user meets it: help, flags over YAML over presets, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from assay.auditing.config import AuditConfig
+from assay.cli import app, call
+from assay.commands.flags import flags_of, merge
+from assay.data.augment import CropFlip
+from assay.studies.skip import Skip
+from assay.train import AdamW
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def assay(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Run the command in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ASSAY_DATA", raising=False)
+
+    def run(*tokens: str) -> tuple[int, str, str]:
+        code = call(app, tokens)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def refused(answer: tuple[int, str, str], *words: str) -> None:
+    """A mistake is one line on stderr that says the words, exit code 2, and nothing left behind."""
+    code, out, err = answer
+    assert code == 2
+    assert out == ""
+    assert err.startswith("assay: ")
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert word in err
+    assert not Path("runs").exists(), "a refused command left a store behind"
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = "import sys; sys.argv = ['assay', '--help']\nfrom assay.cli import app\n"
+    code += "app(['--help'])\nassert 'torch' not in sys.modules; assert 'numpy' not in sys.modules"
+    least = 9.0
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        least = min(least, taken)
+    assert b"audit" in done.stdout
+    assert least < 0.4, "seconds of processor time: a busy machine does not lengthen them"
+
+
+@pytest.mark.parametrize("command", ["audit", "run", "list", "show", "compare", "why", "demo"])
+def test_every_command_has_help(assay: Command, command: str) -> None:
+    code, out, err = assay(command, "--help")
+    assert code == 0, err
+    assert "Usage" in out
+
+
+class TestMistakes:
+    def test_unknown_command(self, assay: Command) -> None:
+        refused(assay("lst"), "lst", "list")
+
+    def test_unknown_study(self, assay: Command) -> None:
+        refused(assay("run", "skp"), "skp", "'skip'")
+
+    def test_unknown_preset(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--preset", "quik"), "quik", "'quick'")
+
+    def test_unknown_flag(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--sedes", "3"), "--sedes", "--seeds")
+
+    def test_unknown_data(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--data", "shaps"), "shaps", "'shapes'")
+
+    def test_value_of_the_wrong_kind(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--seeds", "many"), "seeds", "many", "integer")
+
+    def test_value_out_of_range(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--seeds", "0"), "seeds", "greater than or equal to 1")
+
+    def test_unknown_key_in_yaml(self, assay: Command) -> None:
+        Path("mine.yaml").write_text("recipe:\n  epohcs: 3\n")
+        refused(assay("run", "skip", "--config", "mine.yaml"), "mine.yaml", "epohcs", "'epochs'")
+
+    def test_yaml_that_is_none(self, assay: Command) -> None:
+        Path("mine.yaml").write_text("a: [1\n")
+        refused(assay("run", "skip", "--config", "mine.yaml"), "mine.yaml", "YAML")
+
+    def test_missing_yaml(self, assay: Command) -> None:
+        refused(assay("run", "skip", "--config", "mine.yaml"), "mine.yaml", "No such file")
+
+    def test_unknown_choice(self, assay: Command) -> None:
+        answer = assay("run", "skip", "--recipe.optimizer.name", "adm")
+        refused(answer, "optimizer", "adm", "adam")
+
+    def test_missing_model(self, assay: Command) -> None:
+        refused(assay("audit", "no.safetensors", "--data", "digits"), "no.safetensors")
+
+    def test_audit_without_data(self, assay: Command) -> None:
+        refused(assay("audit", "no.safetensors"), "--data")
+
+    def test_unknown_run(self, assay: Command) -> None:
+        refused(assay("show", "skip-quick"), "skip-quick", "the store is empty")
+
+    def test_folder_without_images(self, assay: Command) -> None:
+        Path("empty").mkdir()
+        refused(assay("run", "skip", "--data", "./empty"), "empty", "no image")
+
+    def test_epsilon_in_grey_levels(self, assay: Command) -> None:
+        answer = assay("audit", "m.safetensors", "--data", "digits", "--attacks", "[{")
+        refused(answer, "--attacks", "not JSON")
+
+
+class TestSettings:
+    def test_flags_over_yaml_over_preset(self, assay: Command) -> None:
+        Path("mine.yaml").write_text("seeds: 7\nrecipe: {epochs: 9}\n")
+        flags = ["--preset", "smoke", "--config", "mine.yaml", "--recipe.epochs", "11"]
+        code, out, err = assay("run", "skip", *flags, "--print-config")
+        assert code == 0, err
+        made = Skip.from_yaml(out)
+        assert made.recipe.epochs == 11, "a flag is stronger than YAML"
+        assert made.seeds == 7, "YAML is stronger than the preset"
+        assert made.data == "shapes", "the preset is stronger than the defaults"
+        assert made.recipe.batch_size == 50, "what is not named stays"
+
+    def test_another_choice_drops_the_settings_of_the_last(self, assay: Command) -> None:
+        flags = ["--recipe.optimizer.name", "adamw", "--recipe.optimizer.lr", "1/100"]
+        code, out, _ = assay("run", "skip", *flags, "--print-config")
+        assert code == 0
+        assert Skip.from_yaml(out).recipe.optimizer == AdamW(lr=0.01)
+
+    def test_lists_switches_and_none(self, assay: Command) -> None:
+        flags = ["--depths", "1", "4", "--no-recipe.optimizer.nesterov", "--train-images", "100"]
+        flags += ["--augmentation.name", "crop-flip", "--augmentation.flip", "0.25"]
+        _, out, err = assay("run", "skip", *flags, "--test-images", "none", "--print-config")
+        made = Skip.from_yaml(out)
+        assert not err
+        assert made.depths == (1, 4)
+        assert made.recipe.optimizer.model_dump()["nesterov"] is False
+        assert (made.train_images, made.test_images) == (100, None)
+        assert made.augmentation == CropFlip(flip=0.25)
+
+    @pytest.mark.parametrize("preset", sorted(Skip.PRESETS))
+    def test_what_is_printed_is_what_runs(self, assay: Command, preset: str) -> None:
+        _, printed, _ = assay("run", "skip", "--preset", preset, "--print-config")
+        Path("again.yaml").write_text(printed)
+        _, again, _ = assay("run", "skip", "--config", "again.yaml", "--print-config")
+        one, other = yaml.safe_load(printed), yaml.safe_load(again)
+        assert {**one, "preset": ""} == {**other, "preset": ""}
+
+    @pytest.mark.parametrize("config", [Skip, AuditConfig])
+    def test_every_leaf_of_the_defaults_has_a_flag_with_a_description(self, config: type) -> None:
+        flags = {".".join(flag.path): flag for flag in flags_of(config)}
+        for path in leaves(config().model_dump(mode="json")):
+            assert path in flags
+        undescribed = [path for path, flag in flags.items() if not any(flag.texts.values())]
+        assert [p for p in undescribed if not p.endswith("name")] == []
+
+    def test_audit_settings(self, assay: Command) -> None:
+        flags = ["--eps", "4/255", "--budgets", "1/255", "2/255", "--thresholds.robustness", "0.3"]
+        code, out, err = assay("audit", "m", "--data", "digits", *flags, "--print-config")
+        assert code == 0, err
+        made = AuditConfig.from_yaml(out)
+        assert made.eps == 4 / 255
+        assert made.curve == (1 / 255, 2 / 255, 4 / 255)
+        assert made.thresholds.robustness == 0.3
+        assert made.thresholds.accuracy == 0.9
+
+
+def leaves(data: dict[str, object], path: str = "") -> list[str]:
+    found = []
+    for key, value in data.items():
+        here = f"{path}.{key}" if path else key
+        found += leaves(value, here) if isinstance(value, dict) else [here]
+    return found
+
+
+def test_merge_keeps_what_is_below_unless_the_choice_changes() -> None:
+    base = {"a": {"name": "x", "eps": 1}, "b": {"c": 1, "d": 2}}
+    assert merge(base, {"a": {"eps": 2}}) == {"a": {"name": "x", "eps": 2}, "b": base["b"]}
+    assert merge(base, {"a": {"name": "y"}})["a"] == {"name": "y"}
+    assert merge(base, {"b": {"d": None}})["b"] == {"c": 1, "d": None}
+
+
+def test_reading_an_empty_store(assay: Command) -> None:
+    code, out, _ = assay("list", "--json")
+    assert code == 0
+    assert json.loads(out)["runs"] == []
+    assert not Path("runs").exists(), "reading made a store"
