@@ -135,7 +135,7 @@ class TestSettings:
         made = Skip.from_yaml(out)
         assert made.recipe.epochs == 11, "a flag is stronger than YAML"
         assert made.seeds == 7, "YAML is stronger than the preset"
-        assert made.data == "shapes", "the preset is stronger than the defaults"
+        assert made.data == "digits", "the preset is stronger than the defaults"
         assert made.recipe.batch_size == 50, "what is not named stays"
 
     def test_another_choice_drops_the_settings_of_the_last(self, assay: Command) -> None:

@@ -228,6 +228,17 @@ def test_equal_seeds_are_no_certainty() -> None:
     assert wins.verdict == "undecided"
 
 
+def test_each_further_number_of_seeds_is_a_look_that_costs(store: Store) -> None:
+    assert running.look_at(TINY, store) == 1, "the same number of seeds again is the same look"
+    assert running.look_at(TINY.model_copy(update={"seeds": 5}), store) == 2
+    assert running.look_at(TINY.model_copy(update={"seeds": 5, "delta": 0.5}), store) == 1
+    values = PLAIN_DEGRADES
+    first, second = (
+        stats.judge_claims(Skip()._effects(values), look=look)[0].estimate for look in (1, 2)
+    )
+    assert second.high - second.low > first.high - first.low
+
+
 def test_presets_are_what_they_say() -> None:
     paper = Skip.parse(Skip.preset_values("paper"))
     cell = paper.cell(7, skip=True).network

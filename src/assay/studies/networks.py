@@ -77,7 +77,6 @@ class TrainNetwork(Config):
             label=label,
         )
 
-
     def settled(self, device: str) -> Recipe:
         """Return the recipe with every `auto` measured: an address holds what was decided.
 

@@ -41,16 +41,39 @@ def run(
     home = Store(store)
     done = execute(study.plan, home, workers=workers, progress=progress, rerun_failed=rerun_failed)
     seconds = time.perf_counter() - clock
-    result = judge(study, done, started=started, seconds=seconds)
-    page = save(study, done, result, home)
+    look = look_at(study, home)
+    result = judge(study, done, look=look, started=started, seconds=seconds)
+    page = save(study, done, result, home, look)
     tell(result, page)
     return 1 if done.failures else 0
 
 
-def judge(study: Study, done: Results, *, started: datetime, seconds: float) -> StudyResult:
+def look_at(study: Study, store: Store) -> int:
+    """Return which look at these claims this is: each further number of seeds is one more.
+
+    Looks at growing numbers of seeds share one α, or looking long enough would prove anything.
+    """
+    looks = {
+        run.document.get("seeds"): run.document.get("look")
+        for run in store.runs()
+        if run.document.get("family") == family(study)
+    }
+    return int(looks.get(study.seeds) or len(looks) + 1)
+
+
+def family(study: Study) -> str:
+    """Return what studies have in common that differ in nothing but the number of seeds."""
+    settings = study.model_dump(mode="json")
+    del settings["seeds"]
+    return digest({"study": study.NAME, "config": settings})
+
+
+def judge(
+    study: Study, done: Results, *, look: int, started: datetime, seconds: float
+) -> StudyResult:
     """Return the result of a study: all its claims judged together."""
     found = study.findings(done)
-    claims = stats.judge_claims(found.effects)
+    claims = stats.judge_claims(found.effects, look=look)
     trials = study.plan(done)
     return StudyResult(
         study=study.NAME,
@@ -61,7 +84,7 @@ def judge(study: Study, done: Results, *, started: datetime, seconds: float) -> 
         claims=tuple(_claim(claim) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
-        notes=tuple(found.notes),
+        notes=(*found.notes, _about_looks(look)),
         trials=tuple(_line(trial, done) for trial in trials),
         made=made_by(
             command=command(study),
@@ -72,6 +95,14 @@ def judge(study: Study, done: Results, *, started: datetime, seconds: float) -> 
             threads=study.threads,
             data={name: mark for trial in trials for name, mark in trial.data.items()},
         ),
+    )
+
+
+def _about_looks(look: int) -> str:
+    which = "for the first time" if look == 1 else f"for the {look}th time, on more seeds each time"
+    return (
+        f"These claims are judged {which}. Their intervals are wider than 95 %: the claims share "
+        "an error rate of 5 % with one another, and with any later look at more seeds."
     )
 
 
@@ -119,7 +150,7 @@ def _line(trial: Trial, done: Results) -> TrialLine:
     )
 
 
-def save(study: Study, done: Results, result: StudyResult, store: Store) -> Path:
+def save(study: Study, done: Results, result: StudyResult, store: Store, look: int) -> Path:
     """Write the study's folder, run.json last; return its page."""
     address = digest({"study": study.NAME, "config": study.model_dump(mode="json")})
     folder = store.run_folder("study", f"{study.NAME}-{study.preset}", address)
@@ -132,6 +163,9 @@ def save(study: Study, done: Results, result: StudyResult, store: Store) -> Path
         {
             "name": study.NAME,
             "address": address,
+            "family": family(study),
+            "seeds": study.seeds,
+            "look": look,
             "config": study.model_dump(mode="json"),
             "trials": [trial.address for trial in study.plan(done)],
             "claims": [claim.model_dump(mode="json") for claim in result.claims],

@@ -47,15 +47,14 @@ class Skip(Study):
     QUESTION: ClassVar[str] = "Do skip connections undo the degradation of deep plain CNNs?"
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "smoke": {
-            "data": "shapes",
+            "data": "digits",
             "seeds": 2,
-            "depths": (1, 2),
-            "widths": (16, 32),
-            "stem_stride": 4,
+            "depths": (1, 2, 3),
+            "widths": (8, 16),
             "train_images": 1200,
-            "test_images": 200,
+            "test_images": 300,
             "recipe": {
-                "epochs": 4,
+                "epochs": 3,
                 "batch_size": 50,
                 "optimizer": {"name": "adamw", "lr": 1e-2},
                 "schedule": {"name": "one_cycle"},
