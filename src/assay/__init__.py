@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from assay import attacks, data, explain, models, ood, report, runs, stats, studies, train
     from assay.auditing import Audit, audit
     from assay.core.classifier import Classifier
+    from assay.core.random import Stream
     from assay.core.threats import NormBall
     from assay.data import load_data
     from assay.errors import AssayError
@@ -24,6 +25,7 @@ _HOME = {
     "AssayError": "assay.errors",
     "Classifier": "assay.core.classifier",
     "NormBall": "assay.core.threats",
+    "Stream": "assay.core.random",
     "audit": "assay.auditing",
     "load_data": "assay.data",
     "load_model": "assay.models.loading",
@@ -46,6 +48,7 @@ __all__ = [
     "Audit",
     "Classifier",
     "NormBall",
+    "Stream",
     "attacks",
     "audit",
     "data",
