@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -215,8 +216,10 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(
     new, old = io.BytesIO(), io.BytesIO()
     torch.save({"w": Evil()}, new)
     torch.save({"w": Evil()}, old, _use_new_zipfile_serialization=False)
+    newer = io.BytesIO()
+    torch.save({"w": Evil()}, newer, pickle_protocol=4)
     raw = [pickle.dumps({"w": Evil()}, protocol=protocol) for protocol in (0, 2, 4)]
-    for content in (new.getvalue(), old.getvalue(), *raw):
+    for content in (new.getvalue(), old.getvalue(), newer.getvalue(), *raw):
         path.write_bytes(content)
         line = refused(spec, weights=path)
         assert line.startswith(f"refused: {path} is a pickle that would execute code")
@@ -233,7 +236,12 @@ def test_corrupt_weights_are_not_called_malicious(user_file: Path, tmp_path: Pat
     torch.save(state_of(user_file), new)
     torch.save(state_of(user_file), old, _use_new_zipfile_serialization=False)
     cut = [buffer.getvalue()[: len(buffer.getvalue()) // 2] for buffer in (new, old)]
-    for content in (*cut, b"", b"hello world", bytes(range(256))):
+    holed = io.BytesIO()
+    with zipfile.ZipFile(new) as whole, zipfile.ZipFile(holed, "w") as archive:
+        for name in whole.namelist():
+            if not name.endswith("data/0"):
+                archive.writestr(name, whole.read(name))
+    for content in (*cut, holed.getvalue(), b"", b"hello world", bytes(range(256))):
         path.write_bytes(content)
         assert "is corrupt" in refused(spec, weights=path)
     torch.save({"epoch": 3, "loss": 0.1}, path)
