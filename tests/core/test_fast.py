@@ -229,6 +229,9 @@ def test_the_copy_equals_the_original(kind: Any, normalised: bool, x: Tensor) ->
     with clf.borrowed():
         logits, slope = gradient(clf, x, y, cross_entropy)
     fast_logits, fast_slope = gradient(fast, x, y, cross_entropy)
+    as_the_runner_asks = x.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(gradient(fast, as_the_runner_asks, y, cross_entropy)[1], fast_slope)
+    assert torch.equal(as_the_runner_asks, before), "the model worked in place on the images"
     assert torch.allclose(fast_logits, logits, atol=1e-4, rtol=1e-4)
     assert torch.allclose(fast_slope, slope, atol=1e-3 * float(slope.abs().max()))
     assert float(slope.abs().max()) > 0

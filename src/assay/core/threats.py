@@ -84,7 +84,7 @@ class NormBall(Config):
         added = {"linf": 0.0, "l2": math.sqrt(size), "l1": size, "l0": 0.0}[self.norm]
         slack = TOLERANCE * max(1.0, self.eps) + HALF_ULP * added
         inside = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
-        return inside & (self.distance(x, adv) <= self.eps + slack) & flat.isfinite().all(1)
+        return inside & (self.distance(x, adv) <= self.eps + slack)  # a NaN is never inside
 
     def project(self, x: Tensor, adv: Tensor) -> Tensor:
         """Return the point of the ball around `x`, and of [0, 1], for each row of `adv`.
