@@ -65,8 +65,8 @@ def gone(pids: list[int], within: float) -> bool:
 def begun(tally: Path, process) -> list[int]:
     """Wait until a trial was begun, or nothing is left to do; return the ids of the workers."""
     while process.poll() is None:
-        if tally.exists():
-            return [int(line.split()[1]) for line in tally.read_text().splitlines()]
+        if tally.exists() and (lines := tally.read_text().splitlines()):
+            return [int(line.split()[1]) for line in lines]
         time.sleep(0.01)
     return []
 
