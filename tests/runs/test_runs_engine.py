@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
 import numpy as np
@@ -198,6 +199,30 @@ def test_tasks_are_named_by_module_and_function():
 def test_wrong_numbers_of_workers_are_refused(store, toy):
     with pytest.raises(AssayError, match="at least 1, got 0"):
         run([toy("walk", epochs=1)], store, workers=0)
+
+
+def test_workers_that_cannot_start_are_one_line(store, toy, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(AssayError, match="could not start: it ended with exit code 1"):
+        run([toy("walk", epochs=1)], store)
+
+
+def test_a_worker_killed_while_it_starts_costs_its_trial_alone(store, toy, monkeypatch):
+    starting = Pool._start
+    kills = iter([True])
+
+    def start(self, threads):
+        hand = starting(self, threads)
+        if next(kills, False):
+            hand.process.kill()
+        return hand
+
+    monkeypatch.setattr(Pool, "_start", start)
+    first, second = toy("walk", epochs=1), toy("walk", epochs=2)
+    results = run([first, second], store, workers=1)
+    assert second in results
+    assert first in results or results.failure(first).kind == "died"  # as early as it was killed
+    assert len(run([first, second], store, workers=1)) == 2
 
 
 def test_the_ending_of_a_process_in_words():

@@ -17,6 +17,8 @@ from test_runs_engine import contents_of, run
 from assay.runs.store import Store
 
 PLAN = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 from assay.runs.engine import execute
 from assay.runs.store import Store
 from assay.runs.trial import Trial

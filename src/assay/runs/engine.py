@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from assay.errors import AssayError
 from assay.runs.display import Display, make_display
 from assay.runs.entry import LOG, Entry, Failure
-from assay.runs.pool import Pool, Worker
+from assay.runs.pool import Pool, Worker, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
@@ -176,9 +176,10 @@ class _Execution:
 
     def _lost(self, hand: Worker) -> None:
         """Go on without a worker that died; its trial has failed, unless its record is there."""
-        trial, ready = hand.trial, hand.ready
-        how = self.pool.dismiss(hand)
-        if not ready:
+        trial = hand.trial
+        code = self.pool.dismiss(hand, patience=1.0)
+        how = ending(code)
+        if not hand.ready and code > 0:
             raise AssayError(f"a worker process could not start: {how}; its message is above")
         if trial is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -115,13 +116,14 @@ class Pool:
                 heard.append((hand, None))
         return heard
 
-    def dismiss(self, hand: Worker) -> str:
-        """End a worker and return how it ended, in words."""
+    def dismiss(self, hand: Worker, *, patience: float = 0.0) -> int:
+        """End a worker, if it does not end by itself in so many seconds; return its exit code."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            hand.process.wait(patience)
         hand.process.kill()
-        code = hand.process.wait()
         hand.connection.close()
         self.hands.remove(hand)
-        return ending(code)
+        return hand.process.wait()
 
     def _share(self, trial: Trial) -> int:
         """Return how much of the room a trial takes."""
@@ -137,6 +139,7 @@ class Pool:
             f"main({number}, {os.getpid()}, {str(self.root)!r})"
         )
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        environment["PYTHONHASHSEED"] = "0"  # sets of str have one order, in every worker
         # What cuBLAS asks for to be deterministic; read when CUDA starts.
         environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         process = subprocess.Popen(
