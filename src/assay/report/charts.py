@@ -233,8 +233,15 @@ def roc(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
         percent_axis(axes, "y")
         grid(axes)
         # Good curves share the upper left corner: labels at the lines would lie on one another.
+        # Curves of detectors that take outliers for inliers share the lower right one.
+        good = sum(y - x for points in curves.values() for x, y in points) >= 0
         if curves:
-            axes.legend(loc="lower right", frameon=False, labelcolor=INK, handlelength=1.6)
+            axes.legend(
+                loc="lower right" if good else "upper left",
+                frameon=False,
+                labelcolor=INK,
+                handlelength=1.6,
+            )
         return figure
 
 
