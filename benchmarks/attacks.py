@@ -163,7 +163,7 @@ def bare(clf: assay.Classifier, x: Tensor, precision: Any) -> tuple[float, float
     fast, _ = fast_copy(clf, x, precision)
     gradients, forwards = 0.0, 0.0
     with clf.borrowed():
-        for size in (32, 64, 128, 256):
+        for size in (32, 64, 128):
             part = x[:size].contiguous(memory_format=torch.channels_last)
             y = torch.zeros(len(part), dtype=torch.long)
             for _ in range(5):

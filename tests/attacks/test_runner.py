@@ -342,6 +342,29 @@ def test_bfloat16_screens_and_float32_decides(clf: Classifier, x: Tensor, y: Ten
         assert torch.equal(clf.predict(result.adversarial) != y, result.success | ~result.correct)
 
 
+class Viewing(nn.Module):
+    """Flattens by `view`, which channels_last tensors do not allow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(400, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(len(x), -1))
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+def test_a_model_that_cannot_work_in_channels_last_is_attacked_as_it_is(
+    x: Tensor, stop: Any
+) -> None:
+    torch.manual_seed(0)
+    result = PGD(steps=3)(Classifier(Viewing()), x, stop=stop)
+    assert result.fast is not None
+    assert not result.fast.used
+    assert "view" in result.fast.why
+    assert bool(result.success.any())
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2", "l1"]),

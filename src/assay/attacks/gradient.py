@@ -11,9 +11,14 @@ from torch import Tensor
 from assay.attacks.base import Attack, Iterate, Search, only
 from assay.attacks.losses import LOSSES, LossName, towards
 from assay.config import Number
+from assay.core.classifier import rows_that_fit
 from assay.core.oracle import Loss, gradient
 from assay.core.random import Rows
 from assay.core.threats import NormBall
+
+AT_A_TIME = 32
+"""Rows per gradient and thread on a CPU: the activations of 32 CIFAR images in a ResNet-20 stay in
+its cache. Alone on a machine 128 are as fast; beside others they are a fifth slower."""
 
 
 class GradientAttack(Attack):
@@ -50,7 +55,7 @@ class FGSM(GradientAttack):
         self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
     ) -> Search:
         del rng  # nothing is drawn
-        logits, slope = gradient(model, x, y, loss)
+        logits, slope = uphill(model, x, y, loss)
         keep = yield Iterate(x, logits)
         x, slope = only(keep, x, slope)
         yield Iterate(threat.project(x, x + step(threat, x, slope, threat.eps)), spent=0)
@@ -92,11 +97,23 @@ class PGD(GradientAttack):
         size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
         adv = threat.random_start(x, rng) if self.random_start else x
         for _ in range(self.steps):
-            logits, slope = gradient(model, adv, y, loss)
+            logits, slope = uphill(model, adv, y, loss)
             keep = yield Iterate(adv, logits)
             x, y, adv, slope = only(keep, x, y, adv, slope)
             adv = threat.project(x, adv + step(threat, adv, slope, size))
         yield Iterate(adv, spent=0)
+
+
+def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """Return (logits (n, K), d loss / d x), on a CPU a few rows at a time, to stay in its cache."""
+    rows = min(AT_A_TIME * torch.get_num_threads(), rows_that_fit(x))
+    if x.device.type != "cpu":
+        rows = len(x)
+    if len(x) <= rows:
+        return gradient(model, x, y, loss)
+    pairs = zip(torch.split(x, rows), torch.split(y, rows), strict=True)
+    logits, slopes = zip(*(gradient(model, a, b, loss) for a, b in pairs), strict=True)
+    return torch.cat(logits), torch.cat(slopes)
 
 
 def step(threat: NormBall, x: Tensor, slope: Tensor, length: float) -> Tensor:
