@@ -16,7 +16,7 @@ from assay.runs.engine import execute
 from assay.runs.pool import Pool, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.runs.worker import load_task
+from assay.runs.worker import load_task, work
 
 
 def run(plan, store, **settings):
@@ -94,12 +94,18 @@ def test_failures_are_kept_with_their_reason_and_stop_no_other_trial(store, toy,
     assert results.need(trials["walk"]) is results[trials["walk"]]
 
 
-def test_a_failed_trial_is_run_again_only_on_request(store, toy, tmp_path):
+def test_a_failed_trial_is_run_again_only_on_request(store, toy, tmp_path, monkeypatch):
     repaired = tmp_path / "repaired"
     trial = toy("crash", repaired=str(repaired))
     assert trial.address in run([trial], store).failures
     repaired.touch()
-    assert trial.address in run([trial], store).failures
+    with monkeypatch.context() as patch:
+        patch.setattr(Pool, "_start", lambda *_: pytest.fail("a worker was started for nothing"))
+        assert trial.address in run([trial], store).failures
+    message = work(
+        store, trial, print, again=False
+    )  # a worker that waited for the lock sees it too
+    assert message.failure == store.failure(trial)
     assert run([trial], store, rerun_failed=True)[trial].metrics == {"ok": True}
     assert store.failure(trial) is None
     assert not (store.entry(trial).folder / "failure.json").exists()
@@ -223,6 +229,32 @@ def test_a_worker_killed_while_it_starts_costs_its_trial_alone(store, toy, monke
     assert second in results
     assert first in results or results.failure(first).kind == "died"  # as early as it was killed
     assert len(run([first, second], store, workers=1)) == 2
+
+
+def test_a_worker_that_dies_after_the_record_was_written_has_finished(store, toy, monkeypatch):
+    listening = Pool.listen
+
+    def listen(self, seconds):
+        return [
+            (hand, None if message and message.kind == "done" else message)
+            for hand, message in listening(self, seconds)
+        ]
+
+    monkeypatch.setattr(Pool, "listen", listen)
+    trial = toy("walk", epochs=1)
+    assert trial in run([trial], store)
+
+
+def test_a_worker_that_nobody_listens_to_ends_and_fails_no_trial(store, toy):
+    trial = toy("walk", epochs=1000, pause=0.01)
+    with Pool(store.root, 1) as pool:
+        assert pool.give(trial, again=False)
+        (hand,) = pool.hands
+        while hand.connection.recv().kind != "progress":
+            pass
+        hand.connection.close()
+        assert hand.process.wait(timeout=10) == 1
+    assert store.failure(trial) is None
 
 
 def test_the_ending_of_a_process_in_words():

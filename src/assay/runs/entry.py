@@ -220,8 +220,6 @@ class Entry:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-        for path in (self.folder / CHECKPOINT).glob(f"*{TEMPORARY}"):
-            path.unlink(missing_ok=True)
 
     def finish(self, outcome: Outcome, record: Mapping[str, Any]) -> None:
         """Keep what the task returned and wrote. The record is written last, and ends the trial.

@@ -68,9 +68,7 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for hand in self.hands:  # what is whole is on the disk; the rest is redone
-            hand.process.kill()
-        for hand in list(self.hands):
+        for hand in list(self.hands):  # what is whole is on the disk; the rest is redone
             self.dismiss(hand)
 
     @property
@@ -82,7 +80,7 @@ class Pool:
         """Start a trial on a worker, if there is room for it now; return whether there was."""
         room = self.workers or cores()
         used = sum(self._share(hand.trial) for hand in self.busy if hand.trial is not None)
-        if used and used + self._share(trial) > room:
+        if used + self._share(trial) > room:
             return False
         idle = [hand for hand in self.hands if hand.trial is None]
         hand = next((hand for hand in idle if hand.threads == trial.threads), None)
@@ -126,7 +124,7 @@ class Pool:
         return hand.process.wait()
 
     def _share(self, trial: Trial) -> int:
-        """Return how much of the room a trial takes."""
+        """Return how much of the room a trial takes; never more than there is."""
         if self.workers is not None:
             return 1
         return min(trial.threads, cores()) if trial.device == "cpu" else cores()
