@@ -105,6 +105,7 @@ def test_a_failed_trial_is_run_again_only_on_request(store, toy, tmp_path, monke
     message = work(
         store, trial, print, again=False
     )  # a worker that waited for the lock sees it too
+    assert message.kind == "failed"
     assert message.failure == store.failure(trial)
     assert run([trial], store, rerun_failed=True)[trial].metrics == {"ok": True}
     assert store.failure(trial) is None

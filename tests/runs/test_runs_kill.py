@@ -33,16 +33,28 @@ print(len(results), sorted(f.message for f in results.failures.values()))
 """
 
 
-def start(python, root: Path, *, workers=2, epochs=6, pause=0.05, tally=""):
+@pytest.fixture
+def start(python):
+    """Starts processes that run the plan; none of them outlives the test."""
     *command, head = python
-    words = map(str, (root, workers, epochs, pause, tally))
-    return subprocess.Popen(
-        [*command, head + PLAN, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    started = []
+
+    def start(root: Path, *, workers=2, epochs=6, pause=0.05, tally=""):
+        words = map(str, (root, workers, epochs, pause, tally))
+        process = subprocess.Popen(
+            [*command, head + PLAN, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 def ended(process) -> str:
@@ -85,17 +97,17 @@ def checkpointed(root: Path, process) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_kill_9_at_random_moments_gives_the_bytes_of_an_undisturbed_run(
-    tmp_path: Path, python, workers
+    tmp_path: Path, start, workers
 ):
     settings = {"workers": workers, "epochs": 8, "pause": 0.04}
     calm, rough = tmp_path / "calm", tmp_path / "rough"
     tally = tmp_path / "tally"
-    assert ended(start(python, calm, tally=tally, **settings)) == "4 []"
+    assert ended(start(calm, tally=tally, **settings)) == "4 []"
     tally.unlink()
     rng = random.Random(workers)
     for victim in ("engine", "engine", "worker"):
         tally.unlink(missing_ok=True)
-        process = start(python, rough, tally=tally, **settings)
+        process = start(rough, tally=tally, **settings)
         pids = begun(tally, process)
         checkpointed(rough, process)
         time.sleep(rng.uniform(0, 0.2))
@@ -107,7 +119,7 @@ def test_kill_9_at_random_moments_gives_the_bytes_of_an_undisturbed_run(
             with contextlib.suppress(ProcessLookupError, IndexError):
                 os.kill(pids[-1], signal.SIGKILL)
         process.communicate(timeout=60)
-    assert ended(start(python, rough, tally=tally, **settings)) == "4 []"
+    assert ended(start(rough, tally=tally, **settings)) == "4 []"
     assert contents_of(Store(rough)) == contents_of(Store(calm))
     records = [entry.result(verify=True).record for entry in Store(rough).trials()]
     assert len(records) == 4
@@ -178,17 +190,17 @@ def test_killed_before_every_single_change_of_the_disk(tmp_path: Path, python):
     assert int(done.stdout) > 20
 
 
-def test_two_processes_share_a_store_and_no_trial_runs_twice(tmp_path: Path, python):
+def test_two_processes_share_a_store_and_no_trial_runs_twice(tmp_path: Path, start):
     tally = tmp_path / "tally"
     settings = {"workers": 2, "epochs": 4, "pause": 0.05, "tally": tally}
-    both = [start(python, tmp_path / "runs", **settings) for _ in range(2)]
+    both = [start(tmp_path / "runs", **settings) for _ in range(2)]
     assert [ended(process) for process in both] == ["4 []", "4 []"]
     assert sorted(line.split()[0] for line in tally.read_text().splitlines()) == list("0123")
 
 
-def test_workers_end_with_a_killed_engine_and_leave_the_lock(tmp_path: Path, python):
+def test_workers_end_with_a_killed_engine_and_leave_the_lock(tmp_path: Path, start):
     tally = tmp_path / "tally"
-    process = start(python, tmp_path / "runs", epochs=1000, pause=0.05, tally=tally)
+    process = start(tmp_path / "runs", epochs=1000, pause=0.05, tally=tally)
     pids = begun(tally, process)
     (entry,) = Store(tmp_path / "runs").trials()
     assert entry.locked()
@@ -217,24 +229,26 @@ def test_a_worker_ends_with_its_engine_where_the_kernel_does_not_see_to_it():
     assert gone([int(done.stdout)], within=3)
 
 
-def test_ctrl_c_stops_the_workers_and_leaves_a_store_that_goes_on(tmp_path: Path, python):
+def test_ctrl_c_stops_the_workers_and_leaves_a_store_that_goes_on(tmp_path: Path, start):
     tally = tmp_path / "tally"
-    process = start(python, tmp_path / "runs", epochs=6, pause=0.05, tally=tally)
+    process = start(tmp_path / "runs", epochs=6, pause=0.05, tally=tally)
     pids = begun(tally, process)
     checkpointed(tmp_path / "runs", process)
+    os.kill(pids[0], signal.SIGINT)
+    assert not gone(pids, within=0.1), "Ctrl-C stops the engine, and the engine its workers"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, err = process.communicate(timeout=10)
     assert err.splitlines()[-1] == "KeyboardInterrupt"
     assert err.count("Traceback") == 1
     assert gone(pids, within=2)
-    assert ended(start(python, tmp_path / "runs", epochs=6, pause=0.05, tally=tally)) == "4 []"
+    assert ended(start(tmp_path / "runs", epochs=6, pause=0.05, tally=tally)) == "4 []"
     resumed = [entry.result().record["resumed"] for entry in Store(tmp_path / "runs").trials()]
     assert max(resumed) == 1
 
 
-def test_a_trial_that_another_process_holds_is_waited_for_and_used(store, toy, tmp_path, python):
+def test_a_trial_that_another_process_holds_is_waited_for_and_used(store, toy, tmp_path, start):
     tally = tmp_path / "tally"
-    process = start(python, store.root, workers=1, epochs=20, pause=0.03, tally=tally)
+    process = start(store.root, workers=1, epochs=20, pause=0.03, tally=tally)
     begun(tally, process)
     config = {"epochs": 20, "pause": 0.03, "tally": str(tally)}
     held, other = toy("walk", **config), toy("walk", epochs=1)
