@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from assay.errors import AssayError
 from assay.runs import pool as pool_module
-from assay.runs.display import make_display
+from assay.runs.display import Live, make_display
 from assay.runs.engine import execute
+from assay.runs.entry import Failure
 from assay.runs.pool import Pool, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
@@ -289,6 +292,29 @@ def test_the_estimate_of_what_is_left(toy, monkeypatch):
         display.end(one, None)
         display.update(two, 0.5, "epoch 5")
         assert display.left() == pytest.approx(50.0)  # 1.5 of 4 in 30 s
+
+
+def test_the_live_display_shows_what_runs_as_it_is_called(toy):
+    display = Live()
+    trial, other = toy("walk", label="skip [b]"), toy("walk", seed=1)
+
+    def shown() -> str:
+        display.tick()
+        console = Console(file=io.StringIO(), width=100)
+        console.print(display.progress.get_renderable())
+        return console.file.getvalue()
+
+    display.plan(there=0, to_do=2, failed=0)
+    display.begin(trial)
+    display.begin(other)
+    display.update(trial, 0.5, "epoch [3]")
+    display.held(other)
+    assert "skip [b] (seed 0)" in shown()
+    assert "epoch [3]" in shown()
+    assert "another process works on it" in shown()
+    display.end(trial, Failure("died", "it was killed"))
+    assert "skip" not in shown()
+    assert "1/2, 1 failed" in shown()
 
 
 def test_results_behave_as_a_mapping(store, toy):

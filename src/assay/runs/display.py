@@ -113,9 +113,9 @@ class Live(Display):
         from rich.progress import BarColumn, Progress, TextColumn
 
         self.progress: Progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a label may hold brackets
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=Console(stderr=True),
             auto_refresh=False,
             transient=True,
