@@ -32,7 +32,7 @@ def summary(report: AuditReport) -> RenderableType:
             MISSING if check.value is None else full(check.value, check.unit),
             f"{check.direction} {with_unit(check.threshold, check.unit)}",
             check.verdict,
-            check.reason if check.verdict != "pass" else "",
+            check.reason if check.verdict in ("undecided", "not run") else "",
         )
         for check in report.checks
     ]
@@ -72,14 +72,15 @@ def study_summary(result: StudyResult) -> RenderableType:
     return Group(*parts)
 
 
-def _verdicts(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> Table:
-    """Return a table whose last cell is a verdict, with a further line under it where needed."""
+def _verdicts(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> RenderableType:
+    """Return a table whose last cell is a verdict, and below it what more is to be said of a row."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    notes = Text()
     for head in heads:
         table.add_column(head, no_wrap=head in ("", "verdict"))
     for *cells, verdict, more in rows:
-        texts = [Text(cell) for cell in cells]
+        table.add_row(*map(Text, cells), Text(verdict, style=_STYLES[verdict]))
         if more:
-            texts[1].append(f"\n{more}", style="dim")
-        table.add_row(*texts, Text(verdict, style=_STYLES[verdict]))
-    return table
+            notes.append(f"{cells[0]}  {more}\n", style="dim")
+    notes.rstrip()
+    return Group(table, notes) if notes else table
