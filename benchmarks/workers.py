@@ -93,9 +93,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10.0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        probes = [execute(plan(1, n), Store(folder), progress=False) for n in (10, 50)]
-        short, long = (next(iter(p.values())).record["seconds"] for p in probes)
-        steps = math.ceil(arguments.seconds / max(1e-4, (long - short) / 40))
+        probes = execute([*plan(1, 10), *plan(1, 100)], Store(folder), workers=1, progress=False)
+        _, warm = (result.record["seconds"] for result in probes.values())  # torch is loaded
+        steps = math.ceil(arguments.seconds / (warm / 100))
         trials = plan(arguments.trials, steps)
         one, two = (measured(trials, Path(folder) / str(n), n) for n in (1, 2))
         same = contents(Path(folder) / "1") == contents(Path(folder) / "2")
