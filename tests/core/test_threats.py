@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.core.random import Stream
 from assay.core.threats import NormBall
@@ -245,6 +248,38 @@ def test_no_step_of_length_one_rises_more(norm: str, scale: float) -> None:
     unit = (slope / scale).flatten(1)
     rise = (unit * step.flatten(1)).sum(1)
     assert torch.allclose(rise, torch.linalg.vector_norm(unit, dual, dim=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_one_pixel_is_the_one_whose_signs_rise_most(scale: float) -> None:
+    slope = torch.zeros(1, 3, 1, 3)
+    slope[0, :, 0, 1] = torch.tensor([1.0, 0.0, 0.0])  # longer in L2, but rises by 1
+    slope[0, :, 0, 2] = torch.tensor([0.5, -0.5, 0.5])  # rises by 1.5
+    step = NormBall(norm="l0", eps=1).steepest(slope * scale)
+    assert step[0, :, 0, :2].abs().sum() == 0
+    assert step[0, :, 0, 2].tolist() == [1, -1, 1]
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what MPS refuses: a float64 tensor on the device."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and made.device.type == "mps":
+            assert made.dtype != torch.float64, f"{func} makes float64 on MPS"
+        return made
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_mps_is_never_given_float64(norm: str) -> None:
+    ball = NormBall(norm=norm, eps=1)
+    with FakeTensorMode(), NoFloat64():
+        x = torch.rand(2, 3, 4, 4, device="mps")
+        near = ball.project(x, x + 0.5)
+        made = near, ball.contains(x, near), ball.distance(x, near), ball.steepest(near)
+        assert {tensor.device.type for tensor in made} == {"mps"}
 
 
 @pytest.mark.parametrize("norm", NORMS)

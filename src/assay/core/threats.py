@@ -68,9 +68,9 @@ class NormBall(Config):
         if self.norm == "linf":
             return flat.abs().amax(1)
         if self.norm == "l2":
-            return flat.double().pow(2).sum(1).sqrt().float()
+            return _wide(flat).pow(2).sum(1).sqrt().to(flat)
         if self.norm == "l1":
-            return flat.double().abs().sum(1).float()
+            return _wide(flat).abs().sum(1).to(flat)
         return (delta != 0).any(1).flatten(1).sum(1).float()
 
     def contains(self, x: Tensor, adv: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class NormBall(Config):
         elif self.norm == "l1":
             delta = _project_l1(delta, self.eps)
         else:
-            delta = _keep_pixels(delta, int(self.eps))
+            delta = _keep_pixels(delta, delta.pow(2).sum(1), int(self.eps))
         return (x + delta).clamp_(0, 1)
 
     def random_start(self, x: Tensor, rng: Rows) -> Tensor:
@@ -136,7 +136,8 @@ class NormBall(Config):
         """Return the step of length 1 in the norm along which a linear loss rises most.
 
         Linf: the sign. L2: the gradient over its length. L1: the largest coordinate alone.
-        L0: the one pixel with the largest gradient, moved by the sign. Zero gradients give zero.
+        L0: the one pixel with the largest sum of gradients over channels, in absolute value, moved
+        by their signs. Zero gradients give zero.
         """
         if self.norm == "linf":
             return gradient.sign()
@@ -151,7 +152,7 @@ class NormBall(Config):
             best = flat.abs().argmax(1, keepdim=True)
             step = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign())
             return step.view_as(gradient)
-        return _keep_pixels(gradient, 1).sign()
+        return _keep_pixels(gradient, gradient.abs().sum(1), 1).sign()
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
@@ -165,18 +166,23 @@ def _project_l1(delta: Tensor, eps: float) -> Tensor:
     size = flat.abs()
     if eps == 0:
         return torch.zeros_like(delta)
-    ordered = size.sort(dim=1, descending=True).values
-    excess = ordered.double().cumsum(1) - eps
-    count = torch.arange(1, flat.shape[1] + 1, device=flat.device)
+    ordered = _wide(size.sort(dim=1, descending=True).values)
+    excess = ordered.cumsum(1) - eps
+    count = torch.arange(1, flat.shape[1] + 1, device=ordered.device)
     active = (ordered * count > excess).sum(1).clamp_min(1)
     theta = excess.gather(1, active[:, None] - 1) / active[:, None]
-    shrunk = flat.sign() * (size - theta.clamp_min(0).to(size.dtype)).clamp_min(0)
+    shrunk = flat.sign() * (size - theta.clamp_min(0).to(size)).clamp_min(0)
     return shrunk.view_as(delta)
 
 
-def _keep_pixels(delta: Tensor, count: int) -> Tensor:
-    """Zero all but the `count` pixels (of (N, C, H, W)) with the largest L2 over channels."""
-    size = delta.pow(2).sum(1).flatten(1)
+def _wide(values: Tensor) -> Tensor:
+    """Return float64, on the CPU where the device is MPS, which has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
+
+
+def _keep_pixels(delta: Tensor, size: Tensor, count: int) -> Tensor:
+    """Zero all pixels of (N, C, H, W) but the `count` with the largest `size` (N, H, W)."""
+    size = size.flatten(1)
     keep = torch.zeros_like(size, dtype=torch.bool)
     keep.scatter_(1, size.topk(min(count, size.shape[1]), dim=1).indices, True)
     return delta * keep.view(len(delta), 1, *delta.shape[2:])
