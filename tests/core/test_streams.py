@@ -276,3 +276,16 @@ def test_cuda_draws_the_same() -> None:
     assert torch.equal(here.integers(77, (20,)), there.integers(77, (20,)).cpu())
     assert torch.allclose(here.normal((21,)), there.normal((21,)).cpu(), atol=1e-5)
     assert torch.equal(here.repeat(3)._bits(2), there.repeat(3)._bits(2).cpu())
+
+
+def test_seeding_on_mps_seeds_its_generator_and_puts_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {"state": torch.tensor([5])}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: held["state"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: held.update(state=state))
+    monkeypatch.setattr(torch.mps, "manual_seed", lambda n: held.update(state=torch.tensor([n])))
+    stream = Stream(3).child("dropout", 1)
+    with stream.seeding("mps"):
+        assert int(held["state"]) == stream.integer()
+    assert int(held["state"]) == 5

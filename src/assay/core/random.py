@@ -53,12 +53,19 @@ class Stream:
         """
         device = torch.device(device)
         forked = [device] if device.type == "cuda" else []
+        mps = torch.mps.get_rng_state() if device.type == "mps" else None
         with torch.random.fork_rng(devices=forked):
             torch.default_generator.manual_seed(self.integer())
             for one in forked:
                 with torch.cuda.device(one):
                     torch.cuda.manual_seed(self.integer())
-            yield
+            if mps is not None:
+                torch.mps.manual_seed(self.integer())
+            try:
+                yield
+            finally:
+                if mps is not None:
+                    torch.mps.set_rng_state(mps)
 
     def numpy(self) -> np.random.Generator:
         """Return a fresh numpy generator; calling it again starts over."""
