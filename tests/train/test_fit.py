@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
@@ -18,9 +20,9 @@ from assay.data import load_data
 from assay.errors import AssayError
 from assay.models import CNN, MLP
 from assay.train import SGD, Adam, AdamW, Constant, OneCycle, Recipe
-from assay.train.batches import batches
+from assay.train.batches import BUFFER, batches
 from assay.train.evaluate import evaluate
-from assay.train.fit import fit, layer_weights
+from assay.train.fit import _Run, fit, layer_weights
 
 STREAM = Stream(11)
 
@@ -440,3 +442,67 @@ def test_a_history_shows_itself() -> None:
     assert "validation" in page
     assert "seconds" not in history.metrics()
     assert isinstance(layer_weights(nn.Linear(2, 2)), dict)
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A source that is read from front to back, as one that does not fit in memory is."""
+
+    held: TensorSource
+
+    @property
+    def length(self) -> int:
+        return self.held.length
+
+    @property
+    def fingerprint(self) -> str:
+        return self.held.fingerprint
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        return self.held.batches(size)
+
+
+@pytest.mark.parametrize("n", [BUFFER * 2 + 1, BUFFER * 2 + 2, BUFFER * 4 + 1, BUFFER * 4])
+def test_a_stream_gives_every_row_once_and_never_one_alone(n: int) -> None:
+    seen = [ids for ids, _, _ in batches(Shards(blobs(n)), 2, STREAM)]
+    assert torch.cat(seen).sort().values.tolist() == list(range(n))
+    assert min(map(len, seen)) > 1
+
+
+@pytest.mark.parametrize("where", ["training", "validation"])
+def test_a_foreign_label_deep_in_a_stream_is_named(where: str) -> None:
+    good, bad = blobs(32), blobs(32)
+    assert bad.y is not None
+    bad.y[30] = 3
+    sources = {"training": Shards(good), "validation": Shards(good), where: Shards(bad)}
+    with pytest.raises(AssayError, match=rf"{where} labels go .* 3, but .* 3 outputs"):
+        fit(wrapped(), sources["training"], sources["validation"], PLAIN, stream=STREAM)
+
+
+def test_gradient_norms_need_no_float64_of_mps() -> None:
+    run = _Run(wrapped(), PLAIN, STREAM, True, ())
+    run.device = torch.device("mps")
+    with FakeTensorMode():
+        assert run.gradient_lengths().dtype == run.norms().dtype == torch.float32
+
+
+def test_augmentation_and_adversary_draw_anew_every_epoch() -> None:
+    drawn: dict[str, list[list[float]]] = {"augment": [], "adversary": []}
+
+    def note(kind: str, rng: Rows) -> None:
+        drawn[kind].append(rng.uniform().tolist())
+
+    def augment(x: Tensor, rng: Rows) -> Tensor:
+        note("augment", rng)
+        return x
+
+    def adversary(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
+        del model, y
+        note("adversary", rng)
+        return x
+
+    recipe = PLAIN.model_copy(update={"batch_size": 64})
+    fit(wrapped(), blobs(64), None, recipe, stream=STREAM, augment=augment, adversary=adversary)
+    sets = [set(one) for kind in ("augment", "adversary") for one in drawn[kind]]
+    assert len(sets) == 4
+    assert len(set.union(*sets)) > 250  # of 256 draws of 24 bits, nearly all are different

@@ -69,7 +69,13 @@ def _split(order: Tensor, size: int) -> list[Tensor]:
 def _shuffled(source: Source, size: int, stream: Stream) -> Iterator[Batch]:
     generator = stream.torch()
     reader = source.batches(size)
-    while buffer := list(islice(reader, BUFFER)):
+    ahead = list(islice(reader, 1))
+    while ahead:
+        buffer = ahead + list(islice(reader, BUFFER - 1))
+        ahead = list(islice(reader, 1))
+        if ahead and len(ahead[0][0]) == 1:  # the very last row
+            buffer, ahead = buffer + ahead, []
         ids, x, y = (torch.cat(parts) for parts in zip(*buffer, strict=True))
+        del buffer  # otherwise every image of it is held twice
         for rows in _split(torch.randperm(len(ids), generator=generator), size):
             yield ids[rows], x[rows], y[rows]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
@@ -18,6 +19,7 @@ def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
         for _, x, y in source.batches(classifier.batch_size or 256):
             output = classifier.model(classifier.normalise(x))
             logits = classifier.as_logits(getattr(output, "logits", output))
+            check_range(y, logits.shape[1], "validation")
             y = y.to(logits.device)
             loss += float(F.cross_entropy(logits, y, reduction="sum"))
             correct += int((logits.argmax(1) == y).sum())
@@ -34,7 +36,11 @@ def check_labels(classifier: Classifier, source: Source, what: str) -> None:
         raise AssayError(f"there are no {what} images: the source is empty")
     outputs = classifier.query(first[1]).shape[1]
     held = in_memory(source)
-    labels = held[2] if held is not None else first[2]
+    check_range(held[2] if held is not None else first[2], outputs, what)
+
+
+def check_range(labels: Tensor, outputs: int, what: str) -> None:
+    """Refuse labels that the network has no output for: on a GPU they would end the process."""
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= outputs:
         raise AssayError(

@@ -24,7 +24,7 @@ from assay.core.source import Source
 from assay.errors import AssayError
 from assay.train.batches import Batch, batches, grouped, steps_per_epoch
 from assay.train.checkpoint import read_checkpoint, write_checkpoint
-from assay.train.evaluate import check_labels, evaluate
+from assay.train.evaluate import check_labels, check_range, evaluate
 from assay.train.history import History
 from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import SGD, Adam, Recipe
@@ -189,7 +189,7 @@ class _Run:
         steps = steps_per_epoch(train, recipe.batch_size, recipe.accumulate)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        norms = torch.zeros(len(self.weights), dtype=torch.float64, device=self.device)
+        norms = self.norms()
         rows = step = 0
         lr = 0.0
         self.model.train()
@@ -242,6 +242,7 @@ class _Run:
     ) -> tuple[Tensor, Tensor]:
         """Return the images the network is trained on, float32 in [0, 1], and their labels."""
         ids, x, y = batch
+        check_range(y, len(self.classifier.classes), "training")
         x, y = x.to(self.device), y.to(self.device)
         scale = 255.0 if x.dtype == torch.uint8 else 1.0
         x = x.to(torch.float32, memory_format=self.layout)
@@ -280,11 +281,16 @@ class _Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    def norms(self) -> Tensor:
+        """Return zeros (layers,) to add gradient norms to: float64, float32 on MPS."""
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        return torch.zeros(len(self.weights), dtype=wide, device=self.device)
+
     def gradient_lengths(self) -> Tensor:
-        """Return the L2 norm of the gradient of each layer's weight, float64 (layers,)."""
+        """Return the L2 norm of the gradient of each layer's weight, (layers,), as `norms`."""
         zero = torch.zeros((), device=self.device)
         lengths = [zero if w.grad is None else w.grad.norm() for w in self.weights.values()]
-        return torch.stack(lengths).double()
+        return self.norms() + torch.stack(lengths)
 
     def note_best(self, epoch: int) -> None:
         losses = self.history.val_loss

@@ -22,7 +22,8 @@ class AdamW(Config):
     lr: Positive = 1e-3
     """Learning rate; the highest one where a schedule changes it."""
     weight_decay: NotNegative = 1e-2
-    """Share of every weight taken off per step, times the learning rate."""
+    """Share of every parameter, biases and norms included, taken off per step, times the learning
+    rate."""
 
 
 class Adam(Config):
@@ -33,7 +34,7 @@ class Adam(Config):
     lr: Positive = 1e-3
     """Learning rate; the highest one where a schedule changes it."""
     weight_decay: NotNegative = 0.0
-    """Factor of the weights added to the gradient."""
+    """Factor of the parameters, biases and norms included, added to the gradient."""
 
 
 class SGD(Config):
@@ -48,7 +49,7 @@ class SGD(Config):
     nesterov: bool = False
     """Look ahead along the momentum (Nesterov 1983); needs momentum above 0."""
     weight_decay: NotNegative = 0.0
-    """Factor of the weights added to the gradient."""
+    """Factor of the parameters, biases and norms included, added to the gradient."""
 
     @model_validator(mode="after")
     def _looks_ahead_along_something(self) -> Self:
@@ -145,7 +146,8 @@ class Recipe(Config):
     """Epochs without a lower validation loss after which training stops, and the weights of the
     best epoch are put back; 0: all epochs, and the last weights stay."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """What is computed in; bfloat16 is mixed precision, with float32 weights. auto: measured."""
+    """What is computed in; bfloat16 is mixed precision, with float32 weights. auto: measured.
+    On CUDA the convolutions of float32 are in TF32, as PyTorch's switches have it by default."""
     memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
     """How images lie in memory; the results agree to rounding. auto: measured."""
     threads: int = Field(default=1, ge=1)
