@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -464,3 +465,15 @@ def test_nothing_measured_says_nothing() -> None:
             True, 0, 1, 0
         )  # fmt: skip
     assert math.isnan(mcnemar([], []).p)
+
+
+@pytest.mark.parametrize("positive", ["in", "out"])
+def test_too_few_positives_bound_no_threshold(positive: Literal["in", "out"]) -> None:
+    """0.95 ** 72 < 0.025 <= 0.95 ** 71: from 72 on, the greatest bounds the 95 % threshold."""
+    for count, bounded in ((71, False), (72, True)):
+        few, many = np.arange(float(count)), np.arange(1e5, 1e5 + 1000)
+        pair = (few, many) if positive == "in" else (-many, -few)
+        estimate = fpr_at_tpr(*pair, positive=positive)
+        assert estimate.value == 0
+        assert (estimate.high < 0.01) == bounded
+        assert bounded or estimate.high == 1

@@ -200,6 +200,10 @@ def test_initialisations_have_the_spread_they_are_named_after() -> None:
         (2 / (64 * 9)) ** 0.5, rel=0.02
     )
     assert not he.stem.bias.any()
+    widening = CNN(depths=(1, 1), widths=(16, 128), init="he").build((3, 8, 8), 10, STREAM)
+    assert float(widening.stages[1][0].conv1.weight.detach().std()) == pytest.approx(
+        (2 / (128 * 9)) ** 0.5, rel=0.05
+    )  # fan out: of the 128 channels it gives, not of the 16 it reads
 
 
 def test_widths_can_be_said_as_depth_times_width() -> None:
