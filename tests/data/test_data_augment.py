@@ -169,6 +169,10 @@ def test_erased_areas_are_those_asked_for() -> None:
     assert 0.015 < share[hit].min() < 0.03
     assert 0.14 < share[hit].max() < 0.16
     assert share[hit].mean() == pytest.approx(0.085, abs=0.006)
+    tall = (out == 0).any(3).sum(2)[hit, 0] / (out == 0).any(2).sum(2)[hit, 0]
+    assert 0.25 < tall.min() < 0.36  # height over width is 0.3 to 3.3, up to whole pixels
+    assert 2.8 < tall.max() < 3.9
+    assert tall.log().mean() == pytest.approx(0, abs=0.1)
 
 
 def test_affine_draws_stay_in_their_ranges_and_fill_them() -> None:
