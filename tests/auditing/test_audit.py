@@ -150,6 +150,21 @@ def test_detectors_are_fitted_on_the_reference_only(
     assert all(r.n_in == 100 for r in alone.report.ood.results), "the rest was fitted on"
 
 
+def test_thresholds_are_calibrated_on_what_was_held_out(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = trained
+    clf = assay.Classifier(model)
+    reference = assay.load_data("digits", split="train").take(100)
+    held = assay.load_data("digits", split="validation").take(80)
+    audit = assay.audit(clf, x, y, reference=reference, calibration=held, config=FEW)
+    kept = assay.ood.MaxLogit().fit(clf.embed(*reference), calibrate=clf.embed(*held))
+    logit = next(r for r in audit.report.ood.results if r.detector == "max-logit")
+    assert logit.threshold == pytest.approx(kept.threshold)
+    assert logit.calibrated_on == "80 held-out images"
+    assert audit.report.ood.fitted_on == "100 reference images"
+
+
 def test_saved_files_say_the_same(found: assay.Audit, tmp_path: Path) -> None:
     page = found.save(tmp_path / "mine.html")
     assert AuditReport.read(tmp_path / "mine.json") == found.report

@@ -185,7 +185,7 @@ def show(
     return Shown(ids, result, before, after)
 
 
-MAPPED = 64
+MAPPED = 128
 """Pairs of attention maps that the measures of shift rest on."""
 
 

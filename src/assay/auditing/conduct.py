@@ -93,6 +93,7 @@ def audit(
     y: Tensor,
     *,
     reference: tuple[Tensor, Tensor] | None = None,
+    calibration: tuple[Tensor, Tensor] | None = None,
     config: AuditConfig | None = None,
     title: str = "",
     command: str = "",
@@ -105,8 +106,10 @@ def audit(
         clf: the model; it comes back untouched.
         x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on.
         y: their labels int64 (N,).
-        reference: images and labels that detectors are fitted on, as a rule training data. Half
-            of it fits, half calibrates. None: half of `x` serves, and only the rest is scored.
+        reference: images and labels that detectors are fitted on, as a rule training data. None:
+            a third of `x` fits, a third calibrates, and only the rest is scored.
+        calibration: images and labels that the model was not trained on, for the detectors'
+            thresholds. None: half of `reference` fits and the other half calibrates.
         config: what is asked, and the thresholds.
         title: what the report is called; default: the model's class.
         command: what made it, for the report's last chapter.
@@ -136,7 +139,7 @@ def audit(
         raise AssayError(f"the model returns NaN or infinity for {bad} of {len(x)} images")
     accuracy = chapters.accuracy(inside, y, classes)
     tick("calibration")
-    calibration = chapters.calibration(inside, y, config.seed)
+    reliable = chapters.calibration(inside, y, config.seed)
 
     correct = inside.predictions == y
     some = torch.arange(min(config.attacked, len(x)))
@@ -149,7 +152,7 @@ def audit(
     tick("gallery and attention")
     shown = chapters.show(clf, attacked, labels, correct[some], config)
     tick("outliers")
-    fit, scored = _fitting(clf, inside, x, y, reference)
+    fit, scored = _fitting(clf, inside, x, y, reference, calibration)
     ood: Ood | NotRun
     try:
         ood = chapters.detection(clf, scored, x, config, fit)
@@ -159,7 +162,7 @@ def audit(
     worst = chapters.worst_case(curves, config.eps)
     found = (
         checks.accuracy(accuracy, config),
-        checks.calibration(calibration, config),
+        checks.calibration(reliable, config),
         checks.robustness(worst, flags, config),
         *checks.detection(ood, config),
         checks.explanation(shown, config),
@@ -171,7 +174,7 @@ def audit(
         summary=_summary(name, found, accuracy.overall.value, worst.value, config),
         checks=found,
         accuracy=accuracy,
-        calibration=calibration,
+        calibration=reliable,
         confusion=chapters.confusion(inside, y, classes),
         robustness=chapters.robustness(curves, config, clean),
         gallery=chapters.gallery(shown, attacked, classes, config),
@@ -216,21 +219,25 @@ def _fitting(
     x: Tensor,
     y: Tensor,
     reference: tuple[Tensor, Tensor] | None,
+    calibration: tuple[Tensor, Tensor] | None,
 ) -> tuple[chapters.Fitting, Embedding]:
     """Return what detectors are fitted and calibrated on, and the images that are scored."""
     if reference is not None:
         images, labels = check_images(reference[0]).cpu(), reference[1].cpu()
-        half = len(images) // 2
-        if half < 1:
+        cut = len(images) if calibration is not None else len(images) // 2
+        if cut < 1:
             raise AssayError(f"reference needs at least 2 images, got {len(images)}")
+        held = (images[cut:], labels[cut:]) if calibration is None else calibration
         fit = chapters.Fitting(
-            clf.embed(images[:half], labels[:half]),
-            labels[:half],
-            clf.embed(images[half:], labels[half:]),
-            f"{half:,} reference images",
-            f"{len(images) - half:,} other reference images",
+            clf.embed(images[:cut], labels[:cut]),
+            labels[:cut],
+            clf.embed(check_images(held[0]).cpu(), held[1].cpu()),
+            f"{cut:,} reference images",
+            f"{len(held[0]):,} {'other reference' if calibration is None else 'held-out'} images",
         )
         return fit, inside
+    if calibration is not None:
+        raise AssayError("calibration= goes with reference=: what detectors are fitted on")
     third = len(x) // 3
     parts = [
         clf.embed(x[a:b], y[a:b]) for a, b in ((0, third), (third, 2 * third), (2 * third, None))

@@ -21,7 +21,7 @@ from assay.runs.store import Store
 FailOn = Literal["never", "fail", "undecided"]
 
 REFERENCE_IMAGES = 2000
-"""How many images detectors are fitted and calibrated on."""
+"""How many images detectors are fitted on, and how many calibrated on, at most."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Subject:
         outputs: what a factory's model returns.
         data, split, images: the data set, its part, and how many of its images.
         reference: the part that detectors are fitted on, or None.
+        title: what the report is called; "" names model and data.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Subject:
     split: str = "test"
     images: int = 1000
     reference: str | None = "train"
+    title: str = ""
 
 
 def run(
@@ -103,18 +105,24 @@ def examine(
 ) -> Audit:
     """Audit the classifier on the images that `subject` asks for."""
     x, y = data.take(subject.images)
-    reference, marks = None, {f"{data.name}/{subject.split}": data.fingerprint}
+    reference, calibration = None, None
+    marks = {f"{data.name}/{subject.split}": data.fingerprint}
     if subject.reference is not None:
         known = load_data(subject.data, split=subject.reference)
         reference = known.take(REFERENCE_IMAGES)
         marks[f"{data.name}/{subject.reference}"] = known.fingerprint
+    if subject.reference == "train" and subject.split != "validation":
+        held = load_data(subject.data, split="validation")  # the model was not trained on it
+        calibration = held.take(REFERENCE_IMAGES)
+        marks[f"{data.name}/validation"] = held.fingerprint
     return audit(
         clf,
         x,
         y,
         reference=reference,
+        calibration=calibration,
         config=config,
-        title=f"{Path(subject.model).name} on {data.name}",
+        title=subject.title or f"{Path(subject.model).name} on {data.name}",
         command=command,
         data=marks,
         progress=progress,
@@ -134,7 +142,7 @@ def keep(
         "torch": torch.__version__,
     }
     address = digest(identity)
-    folder = store.run_folder("audit", Path(subject.model).stem, address)
+    folder = store.run_folder("audit", subject.title or Path(subject.model).stem, address)
     page = found.save((out or folder) / "report.html")
     store.save_run(
         "audit",

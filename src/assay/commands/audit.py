@@ -40,6 +40,7 @@ def audit_app() -> App:
         images: Annotated[int, Parameter(group="Data")] = 1000,
         reference_split: Annotated[str, Parameter(group="Data")] = "train",
         config: Annotated[Path | None, Parameter(group="Running")] = None,
+        title: Annotated[str, Parameter(group="Running")] = "",
         out: Annotated[Path | None, Parameter(group="Running")] = None,
         store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
         fail_on: Annotated[
@@ -60,8 +61,10 @@ def audit_app() -> App:
             outputs: what the model returns.
             split: the part of the data that is audited on.
             images: how many of its images are used, a stable random subset.
-            reference_split: the part that detectors are fitted on; "none" for no reference.
+            reference_split: the part that detectors are fitted on; "none" for no reference. With
+                "train", thresholds are calibrated on the validation split.
             config: a YAML file of settings; flags are laid over it.
+            title: what the report is called; default: the names of model and data.
             out: the folder for report.html, report.json and arrays.npz; default: in the store.
             store: the folder that keeps trials, studies and audits.
             fail_on: exit with code 1 if a check has this verdict, or a worse one.
@@ -87,6 +90,7 @@ def audit_app() -> App:
                 split=split,
                 images=images,
                 reference=None if reference_split == "none" else reference_split,
+                title=title,
             ),
             made,
             store=store,

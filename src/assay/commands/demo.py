@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+TITLE = "A small CNN on handwritten digits"
+
 
 def demo(*, store: Path = Path("runs"), out: Path | None = None) -> int:
     """Train a small CNN on handwritten digits, audit it, and say where the report is.
@@ -45,13 +47,14 @@ def demo(*, store: Path = Path("runs"), out: Path | None = None) -> int:
         flush=True,
     )
     model = result.path("model.safetensors")
-    command = ["assay", "audit", str(model), "--data", "digits", "--eps", "0.1", "--budgets"]
+    command = ["assay", "audit", str(model), "--data", "digits", "--title", TITLE]
+    command += ["--eps", str(config.eps), "--budgets", *map(str, config.budgets)]
     return running.run(
-        running.Subject(model=str(model), data="digits"),
+        running.Subject(model=str(model), data="digits", title=TITLE),
         config,
         store=store,
         out=out,
         fail_on="never",
         quiet=False,
-        command=shlex.join([*command, *map(str, config.budgets)]),
+        command=shlex.join(command),
     )

@@ -73,7 +73,7 @@ def study_summary(result: StudyResult) -> RenderableType:
 
 
 def _verdicts(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> RenderableType:
-    """Return a table whose last cell is a verdict, and below it what more is to be said of a row."""
+    """Return a table whose last cell is a verdict, and below it what more is to be said."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     notes = Text()
     for head in heads:
