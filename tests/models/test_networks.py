@@ -261,3 +261,13 @@ def test_networks_of_other_packages_join_the_union(monkeypatch: pytest.MonkeyPat
     finally:
         networks.cache_clear()
         vars(assay.models).pop("Network", None)
+
+
+@pytest.mark.parametrize(("norm", "kind"), [("batch", nn.BatchNorm1d), ("layer", nn.LayerNorm)])
+def test_every_hidden_layer_of_an_mlp_is_normalised_and_dropped_out(
+    norm: Literal["batch", "layer"], kind: type[nn.Module]
+) -> None:
+    net = MLP(widths=(8, 6, 4), norm=norm, dropout=0.5).build((1, 2, 2), 3, STREAM)
+    order = [type(module) for module in net.modules() if not isinstance(module, nn.Sequential)]
+    hidden = [nn.Linear, nn.ReLU, kind, nn.Dropout]
+    assert order == [nn.Flatten, *hidden * 3, nn.Linear]
