@@ -224,23 +224,29 @@ def speed(clf: assay.Classifier, x: Tensor, y: Tensor, rounds: int, batch: int) 
     return {"contenders": table, "bare": bare_rates}
 
 
-def peak(epochs: int, images: int) -> None:
+def peak(epochs: int, images: int, stop: Any) -> None:
     """Attack `images` images and print this process's peak memory in MB (run in a subprocess)."""
     clf = trained(epochs)
     x, y = assay.load_data("cifar10", split="test").take(images)
-    PGD(eps=EPS, steps=2)(clf, x, y, stop="never")
+    PGD(eps=EPS, steps=2)(clf, x, y, stop=stop)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def memory(epochs: int) -> dict[str, float]:
-    """Return the peak memory of attacking 1,000 and 10,000 images, each in a process of its own."""
-    found: dict[str, float] = {}
-    for images in (1000, 10_000):
-        command = [sys.executable, __file__, "--peak", str(images), "--epochs", str(epochs)]
-        command += ["--threads", str(torch.get_num_threads())]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[str(images)] = float(done.stdout.split()[-1])
-    found["ratio"] = found["10000"] / found["1000"]
+def memory(epochs: int) -> dict[str, dict[str, float]]:
+    """Return the peak memory in MB of attacking 1,000 and 10,000 images, and their ratio.
+
+    Each is measured in a process of its own. The images and the result alone are 245 MB for
+    10,000, and importing torch takes about 300 MB.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for stop in ("fooled", "never"):
+        found[stop] = {}
+        for images in (1000, 10_000):
+            command = [sys.executable, __file__, "--peak", str(images), "--stop", stop]
+            command += ["--epochs", str(epochs), "--threads", str(torch.get_num_threads())]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            found[stop][str(images)] = float(done.stdout.split()[-1])
+        found[stop]["ratio"] = found[stop]["10000"] / found[stop]["1000"]
     return found
 
 
@@ -272,8 +278,9 @@ def judged(report: dict[str, Any]) -> dict[str, bool]:
                 entry["success"] >= strongest
             )
     if "memory" in report:
-        ratio = report["memory"]["ratio"]
-        verdicts[f"10,000 images ≤ 1.5 × the memory of 1,000: {ratio:.2f}"] = ratio <= 1.5
+        for stop, found in report["memory"].items():
+            title = f"{stop}, 10,000 images ≤ 1.5 × the memory of 1,000"
+            verdicts[f"{title}: {found['ratio']:.2f}"] = found["ratio"] <= 1.5
     return verdicts
 
 
@@ -286,10 +293,11 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3, help="training, done once and kept")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--stop", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.peak:
-        peak(options.epochs, options.peak)
+        peak(options.epochs, options.peak, options.stop)
         return
     clf = trained(options.epochs)
     x, y = assay.load_data("cifar10", split="test").take(3 * options.images)
@@ -328,8 +336,9 @@ def show(report: dict[str, Any]) -> None:
         rate, times = entry["images_per_second"], entry["times_best_peer"]
         print(f"{name:28s}{rate:10.1f}{times:13.2f}{entry['success']:9.3f}{share}")
     if "memory" in report:
-        few, many = report["memory"]["1000"], report["memory"]["10000"]
-        print(f"peak memory: {few:.0f} MB for 1,000 images, {many:.0f} MB for 10,000")
+        for stop, found in report["memory"].items():
+            few, many = found["1000"], found["10000"]
+            print(f"peak memory, {stop}: {few:.0f} MB for 1,000 images, {many:.0f} MB for 10,000")
     for target, met in report["targets"].items():
         print(f"{'met   ' if met else 'MISSED'}  {target}")
 
