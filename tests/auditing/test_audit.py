@@ -3,6 +3,8 @@ could not see."""
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import assay
+from assay.attacks import FGSM, PGD
 from assay.auditing import AuditConfig, Thresholds
 from assay.errors import AssayError
 from assay.report.schema import AuditReport, NotRun
@@ -250,3 +253,42 @@ class TestMistakes:
     def test_too_few(self) -> None:
         with pytest.raises(AssayError, match="at least 20 images, got 5"):
             assay.audit(self.subject(), torch.rand(5, 1, 4, 4), torch.zeros(5).long())
+
+
+def test_two_forms_of_one_attack_keep_their_own_curves_and_arrays(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = trained
+    config = FEW.model_copy(
+        update={"attacks": (PGD(steps=1, random_start=False), PGD(steps=1, loss="margin"))}
+    )
+    audit = assay.audit(assay.Classifier(model), x[:60], y[:60], config=config)
+    assert not isinstance(audit.report.robustness, NotRun)
+    assert [len(curve.points) for curve in audit.report.robustness.curves] == [2, 2]
+    assert sum(name.endswith("/success") for name in audit.arrays) == 2
+
+
+def test_one_budget_is_enough(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+    config = FEW.model_copy(update={"budgets": (0.1,), "attacks": (FGSM(),)})
+    audit = assay.audit(assay.Classifier(model), x[:30], y[:30], config=config)
+    codes = [flag.code for flag in audit.report.flags]
+    assert "REL-002" not in codes, "there is no larger budget to compare"
+    assert codes == sorted(codes)
+
+
+def test_a_report_is_written_whole_or_not_at_all(
+    found: assay.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    found.save(tmp_path / "old")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "old").iterdir()}
+    monkeypatch.setattr("assay.auditing.conduct.render_audit", full)
+    other = dataclasses.replace(found, arrays={"labels": np.zeros(3)})
+    for name in ("old", "new"):
+        with pytest.raises(OSError, match="No space"):
+            other.save(tmp_path / name)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "old").iterdir()} == before
+    assert list((tmp_path / "new").iterdir()) == []

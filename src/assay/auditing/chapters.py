@@ -84,11 +84,20 @@ def confusion(e: Embedding, y: Tensor, classes: Sequence[str]) -> Confusion:
 
 
 def label(attack: Attack) -> str:
-    """Return an attack's name with what matters of its settings."""
+    """Return an attack's name with its settings that are not the usual ones.
+
+    No two attacks of an audit have the same: curves and arrays go by it.
+    """
     steps = getattr(attack, "steps", None)
     restarts = getattr(attack, "restarts", 1)
-    more = f", {restarts} restarts" if restarts > 1 else ""
-    return attack.name.upper() + (f", {steps} steps{more}" if steps else "")
+    words = [attack.name.upper()]
+    words += [f"{steps} steps"] if steps else []
+    words += [f"{restarts} restarts"] if restarts > 1 else []
+    for key, field in type(attack).model_fields.items():
+        value = getattr(attack, key)
+        if key not in ("name", "norm", "eps", "steps", "restarts") and value != field.default:
+            words.append(f"{key} {value}".replace("_", " "))
+    return ", ".join(words)
 
 
 Curves = dict[str, list[tuple[float, AttackResult]]]

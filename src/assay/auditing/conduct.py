@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Audit:
         return self.report.checks
 
     def save(self, path: str | Path) -> Path:
-        """Write the page to `path`, and report.json and arrays.npz beside it.
+        """Write the page to `path`, and report.json and arrays.npz beside it: all or none.
 
         Args:
             path: a file ending in .html, or a folder (then report.html in it).
@@ -62,11 +63,16 @@ class Audit:
             page = page / "report.html"
         try:
             page.parent.mkdir(parents=True, exist_ok=True)
+            beside = TemporaryDirectory(prefix=".report-", dir=page.parent)
         except OSError as error:
             raise AssayError(f"cannot write to {page.parent}: {error.strerror}") from error
-        write_arrays(page.with_name("arrays.npz"), self.arrays)
-        write_atomic(page.with_suffix(".json"), self.report.to_json())
-        write_atomic(page, render_audit(self.report))
+        with beside as name:
+            part = Path(name)
+            write_arrays(part / "arrays.npz", self.arrays)
+            write_atomic(part / page.with_suffix(".json").name, self.report.to_json())
+            write_atomic(part / page.name, render_audit(self.report))
+            for file in sorted(part.iterdir()):
+                file.replace(page.with_name(file.name))
         return page
 
     def to_dict(self) -> dict[str, Any]:
@@ -117,8 +123,8 @@ def audit(
         progress: told what is being done.
 
     Raises:
-        AssayError: for images out of range, labels that do not fit the model's outputs, outputs
-            that are NaN or undeclared probabilities.
+        AssayError: for images out of range or that the model cannot take, labels that do not fit
+            its outputs, outputs that are NaN or undeclared probabilities, or without a gradient.
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()
@@ -127,7 +133,7 @@ def audit(
     _check_labels(x, y)
 
     tick(f"asking the model about {len(x):,} images")
-    inside = clf.embed(x, y)
+    inside = _ask(clf, x, y)
     classes = clf.classes
     if int(y.max()) >= len(classes):
         raise AssayError(
@@ -137,6 +143,7 @@ def audit(
     if not bool(inside.logits.isfinite().all()):
         bad = int((~inside.logits.isfinite()).any(1).sum())
         raise AssayError(f"the model returns NaN or infinity for {bad} of {len(x)} images")
+    _check_gradient(clf, x)
     accuracy = chapters.accuracy(inside, y, classes)
     tick("calibration")
     reliable = chapters.calibration(inside, y, config.seed)
@@ -197,6 +204,30 @@ def audit(
 
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+def _ask(clf: Classifier, x: Tensor, y: Tensor) -> Embedding:
+    """Ask about every image; a model that cannot take them is a mistake in what was asked."""
+    try:
+        return clf.embed(x, y)
+    except AssayError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's module may raise
+        seen = " ".join(str(error).split())[:200]
+        raise AssayError(
+            f"the model fails on these images, {tuple(x.shape[1:])} each: "
+            f"{type(error).__name__}: {seen}"
+        ) from error
+
+
+def _check_gradient(clf: Classifier, x: Tensor) -> None:
+    with clf.borrowed(), torch.enable_grad():
+        logits = clf.logits(clf.encode(x[:2].detach().clone().requires_grad_(True)))
+    if not logits.requires_grad:
+        raise AssayError(
+            "the model's outputs have no gradient with respect to its images, which the attacks "
+            "follow: take detach(), no_grad() or numpy out of its forward"
+        )
 
 
 def _check_labels(x: Tensor, y: Tensor) -> None:
@@ -261,7 +292,6 @@ def _flags(
     at = dict(strongest)[config.eps]
     found = [
         reliability.vanishing_gradients(clf, x[few], y[few]),
-        reliability.larger_budget_worse([result for _, result in strongest]),
         reliability.unbounded_fails(
             chapters.at_budget(config.attacks[-1], config, config.eps),
             clf,
@@ -273,9 +303,12 @@ def _flags(
         reliability.outputs_were_probabilities(clf),
         reliability.rounding_undoes(at),
     ]
+    if len(strongest) > 1:
+        found.insert(1, reliability.larger_budget_worse([result for _, result in strongest]))
     if len(curves) > 1:
         single = dict(next(iter(curves.values())))[config.eps]
-        found.insert(2, reliability.iterated_worse(single, at))
+        found.append(reliability.iterated_worse(single, at))
+    found.sort(key=lambda flag: flag.code)
     return [Flag(code=f.code, title=f.title, raised=f.raised, detail=f.detail) for f in found]
 
 

@@ -37,7 +37,7 @@ class AuditConfig(Config):
     """Budget of the robustness check and of the gallery, pixel units of [0, 1]."""
     budgets: tuple[Number, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
     """Budgets of the curves; eps is added if it is not among them."""
-    attacks: tuple[AnyAttack, ...] = (FGSM(), PGD(steps=20))
+    attacks: tuple[AnyAttack, ...] = Field(default=(FGSM(), PGD(steps=20)), min_length=1)
     """The attacks; their norm and eps are those above."""
     attacked: int = Field(default=500, ge=1)
     """How many images are attacked (the first ones given)."""
@@ -60,6 +60,21 @@ class AuditConfig(Config):
         if any(eps <= 0 for eps in budgets):
             raise ValueError("budgets must be positive; eps = 0 is the clean accuracy")
         return tuple(sorted(set(budgets)))
+
+    @field_validator("attacks")
+    @classmethod
+    def _different(cls, attacks: tuple[AnyAttack, ...]) -> tuple[AnyAttack, ...]:
+        settings = [attack.model_dump(mode="json", exclude={"norm", "eps"}) for attack in attacks]
+        if any(one in settings[:i] for i, one in enumerate(settings)):
+            raise ValueError("an attack is there twice; all get the audit's norm and eps")
+        return attacks
+
+    @field_validator("detectors")
+    @classmethod
+    def _one_of_each(cls, detectors: tuple[AnyDetector, ...]) -> tuple[AnyDetector, ...]:
+        if len({detector.name for detector in detectors}) < len(detectors):
+            raise ValueError("a detector is there twice; its check has one code")
+        return detectors
 
     @property
     def curve(self) -> tuple[float, ...]:

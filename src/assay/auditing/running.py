@@ -14,6 +14,7 @@ from assay.auditing.config import AuditConfig
 from assay.config import digest
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
+from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.report.terminal import summary
 from assay.runs.store import Store
@@ -82,16 +83,21 @@ def run(
 
 def load(subject: Subject, data: Dataset) -> Classifier:
     """Return the model of `subject`; the classes of a factory's model are those of the data."""
-    if subject.model.endswith(".safetensors"):
-        return load_model(subject.model)
-    return load_model(
+    ours = subject.model.endswith(".safetensors")
+    clf = load_model(
         subject.model,
         weights=subject.weights,
-        classes=data.classes,
+        classes=None if ours else data.classes,
         mean=subject.mean,
         std=subject.std,
         outputs=subject.outputs,
     )
+    if ours and clf.classes != data.classes and sorted(clf.classes) == sorted(data.classes):
+        raise AssayError(
+            f"{subject.model} and {data.name} have the same classes in different orders, so the "
+            f"labels do not fit its outputs, which are {', '.join(clf.classes)[:120]}"
+        )
+    return clf
 
 
 def examine(

@@ -77,6 +77,11 @@ def audit_app() -> App:
             return 0
         if images < 1:
             raise AssayError(f"--images must be at least 1, got {images}")
+        if reference_split == split:
+            raise AssayError(
+                f"--reference-split {split} is the part that is audited; detectors are never "
+                'fitted on what they score: name another part, or "none"'
+            )
         from assay.auditing import running
 
         return running.run(
