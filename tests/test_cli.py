@@ -10,12 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from assay.auditing.config import AuditConfig
 from assay.cli import app, call
 from assay.commands.flags import flags_of, merge
+from assay.core.random import Stream
 from assay.data.augment import CropFlip
+from assay.models import MLP
+from assay.models.loading import save_model
 from assay.studies.skip import Skip
 from assay.train import AdamW
 
@@ -114,6 +118,58 @@ class TestMistakes:
     def test_audit_without_data(self, assay: Command) -> None:
         refused(assay("audit", "no.safetensors"), "--data")
 
+    def test_preset_in_yaml_that_is_not_there(self, assay: Command) -> None:
+        Path("mine.yaml").write_text("preset: smke\n")
+        refused(assay("run", "skip", "--config", "mine.yaml", "--data", "digits"), "'smoke'")
+
+    def test_device_that_is_not_here(self, assay: Command) -> None:
+        absent = "cuda" if not torch.cuda.is_available() else "mps"
+        answer = assay("run", "skip", "--preset", "smoke", "--device", absent)
+        refused(answer, absent, "--device", "cpu")
+
+    def test_depth_that_stands_twice(self, assay: Command) -> None:
+        answer = assay("run", "skip", "--preset", "smoke", "--depths", "2", "2", "--dry-run")
+        refused(answer, "depths", "once")
+
+    def test_difference_that_everything_exceeds(self, assay: Command) -> None:
+        answer = assay("run", "skip", "--preset", "smoke", "--delta", "-1", "--dry-run")
+        refused(answer, "delta")
+
+    @pytest.mark.parametrize(
+        ("factory", "words"),
+        [
+            ("colour", ("(1, 28, 28)", "RuntimeError", "3 channels")),
+            ("leaves", ("SystemExit",)),
+            ("detached", ("no gradient",)),
+        ],
+    )
+    def test_model_that_cannot_be_audited(
+        self, assay: Command, factory: str, words: tuple[str, ...]
+    ) -> None:
+        Path("mine.py").write_text(HOSTILE)
+        refused(
+            assay("audit", f"mine.py:{factory}", "--data", "digits", "--images", "20", "--quiet"),
+            *words,
+        )
+
+    def test_reference_that_is_scored(self, assay: Command) -> None:
+        answer = assay("audit", "m.safetensors", "--data", "digits", "--reference-split", "test")
+        refused(answer, "--reference-split")
+
+    def test_weights_beside_weights(self, assay: Command) -> None:
+        save(Path("m.safetensors"), [str(k) for k in range(10)])
+        flags = ["--data", "digits", "--weights", "other.pt"]
+        refused(assay("audit", "m.safetensors", *flags), "--weights", "factory")
+
+    def test_classes_in_another_order(self, assay: Command) -> None:
+        save(Path("m.safetensors"), [str(9 - k) for k in range(10)])
+        refused(assay("audit", "m.safetensors", "--data", "digits"), "order", "9, 8, 7")
+
+    def test_attack_that_stands_twice(self, assay: Command) -> None:
+        twice = '[{"name": "fgsm"}, {"name": "fgsm", "eps": 0.5}]'
+        for attacks, word in ((twice, "twice"), ("[]", "at least 1")):
+            refused(assay("audit", "m", "--data", "digits", "--attacks", attacks), "attacks", word)
+
     def test_unknown_run(self, assay: Command) -> None:
         refused(assay("show", "skip-quick"), "skip-quick", "the store is empty")
 
@@ -180,6 +236,34 @@ class TestSettings:
         assert made.curve == (1 / 255, 2 / 255, 4 / 255)
         assert made.thresholds.robustness == 0.3
         assert made.thresholds.accuracy == 0.9
+
+
+HOSTILE = """
+import torch
+from torch import nn
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(784, 10)
+
+class leaves(Linear):
+    def forward(self, x):
+        raise SystemExit(0)
+
+class detached(Linear):
+    def forward(self, x):
+        return self.linear(x.flatten(1)).detach()
+
+def colour():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(2704, 10))
+"""
+
+
+def save(path: Path, classes: list[str]) -> None:
+    config = MLP()
+    shape = (1, 28, 28)
+    save_model(path, config.build(shape, 10, Stream(0)), config, in_shape=shape, classes=classes)
 
 
 def leaves(data: dict[str, object], path: str = "") -> list[str]:

@@ -50,7 +50,7 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         print(f"assay: {one_line(error)}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("assay: interrupted; the same command goes on from here", file=sys.stderr)
+        print("assay: interrupted; what was finished is kept", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `assay list | head`
         sys.stderr.close()

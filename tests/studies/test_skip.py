@@ -190,6 +190,13 @@ PLAIN_DEGRADES = {
 }
 
 
+def test_the_command_says_switches_as_the_command_line_takes_them() -> None:
+    quick = Skip.preset_values("quick")
+    made = Skip.parse({**quick, "recipe": {"optimizer": {"name": "sgd", "nesterov": False}}})
+    assert "--no-recipe.optimizer.nesterov" in running.command(made).split()
+    assert "nesterov" not in running.command(Skip.parse(quick))
+
+
 def test_claims_take_the_right_difference_with_the_right_sign() -> None:
     degrades, gains, wins = cells(PLAIN_DEGRADES)
     assert degrades.estimate.value == pytest.approx(0.149, abs=1e-6), "training accuracy, 5 − 7"

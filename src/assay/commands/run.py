@@ -67,6 +67,8 @@ def study_app(study: Any) -> App:
         if workers is not None and workers < 1:
             raise AssayError(f"--workers must be at least 1, got {workers}")
         made = resolve(study, study.preset_values(preset), config, settings)
+        if made.preset not in study.PRESETS:  # from the YAML
+            raise unknown("preset", made.preset, study.PRESETS)
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0

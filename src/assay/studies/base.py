@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from assay.config import Config
+from assay.errors import AssayError
 from assay.report.result import Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.trial import Trial
@@ -55,16 +56,20 @@ class Study(Config):
         return {**cls.PRESETS[preset], "preset": preset}
 
     def resolved(self) -> Self:
-        """Return these settings with the device that will be used written in."""
-        if self.device != "auto":
-            return self
+        """Return these settings with the device that will be used written in.
+
+        Raises:
+            AssayError: for a device that this machine does not have.
+        """
         import torch
 
-        device = "cpu"
-        if torch.cuda.is_available():
-            device = "cuda"
-        elif torch.backends.mps.is_available():
-            device = "mps"
+        here = ["cuda"] if torch.cuda.is_available() else []
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        if self.device not in ("auto", "cpu", *here):
+            raise AssayError(
+                f"there is no {self.device} device here; use --device {' or '.join([*here, 'cpu'])}"
+            )
+        device = [*here, "cpu"][0] if self.device == "auto" else self.device
         return self.model_copy(update={"device": device})
 
     @abstractmethod

@@ -111,6 +111,9 @@ def command(study: Study) -> str:
     words = ["assay", "run", study.NAME, "--preset", study.preset]
     base = type(study).parse(study.preset_values(study.preset)).model_dump(mode="json")
     for path, value in _differences(base, study.model_dump(mode="json")):
+        if isinstance(value, bool):
+            words.append(f"--{path}" if value else f"--no-{path}")
+            continue
         words += [f"--{path}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return shlex.join(words)
 

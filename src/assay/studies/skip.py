@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay import stats
 from assay.config import Number
@@ -105,8 +105,15 @@ class Skip(Study):
     """How many training images are used; none: all."""
     test_images: int | None = None
     """How many test images are used; none: all."""
-    delta: Number = 0.02
+    delta: Number = Field(default=0.02, ge=0)
     """Smallest difference of accuracy that matters, as a fraction."""
+
+    @field_validator("depths")
+    @classmethod
+    def _distinct(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(depths)) < len(depths):
+            raise ValueError("every depth must be there once")
+        return depths
 
     def cell(self, depth: int, skip: bool) -> TrainNetwork:
         """Return the training of one cell of the table."""
