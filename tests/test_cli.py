@@ -182,6 +182,20 @@ class TestMistakes:
         refused(answer, "--attacks", "not JSON")
 
 
+@pytest.mark.parametrize("tokens", [("audit", "m", "--data", "digits"), ("list",)])
+def test_an_interruption_is_one_line(
+    assay: Command, monkeypatch: pytest.MonkeyPatch, tokens: tuple[str, ...]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("assay.auditing.running.run", interrupted)
+    monkeypatch.setattr("assay.runs.reading.list_runs", interrupted)
+    code, out, err = assay(*tokens)
+    assert (code, out) == (130, "")
+    assert err == "assay: interrupted; what was finished is kept\n"
+
+
 class TestSettings:
     def test_flags_over_yaml_over_preset(self, assay: Command) -> None:
         Path("mine.yaml").write_text("seeds: 7\nrecipe: {epochs: 9}\n")

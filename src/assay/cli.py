@@ -27,6 +27,7 @@ app = App(
     version=version,
     default_parameter=FLAGS,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `call` says it in one line
 )
 app.command("assay.commands.audit:app", name="audit", help="Audit a model on a data set.")
 app.command("assay.commands.run:app", name="run", help="Run a study: assay run STUDY --help.")

@@ -13,7 +13,13 @@ from assay.cli import FLAGS
 from assay.commands.flags import resolve, with_settings
 from assay.errors import AssayError
 
-app = App(name="audit", help_flags=(), version_flags=(), result_action="return_value")
+app = App(
+    name="audit",
+    help_flags=(),
+    version_flags=(),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
 
 
 @app.default
@@ -110,6 +116,7 @@ def audit_app() -> App:
         default_parameter=FLAGS,
         result_action="return_value",
         version_flags=(),
+        suppress_keyboard_interrupt=False,
     )
     app.default(with_settings(command, AuditConfig, AuditConfig().model_dump(mode="json")))
     return app

@@ -12,7 +12,13 @@ from assay.cli import FLAGS
 from assay.commands.flags import resolve, with_settings
 from assay.errors import AssayError, unknown
 
-app = App(name="run", help_flags=(), version_flags=(), result_action="return_value")
+app = App(
+    name="run",
+    help_flags=(),
+    version_flags=(),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
 
 
 @app.default
@@ -86,6 +92,7 @@ def study_app(study: Any) -> App:
         default_parameter=FLAGS,
         result_action="return_value",
         version_flags=(),
+        suppress_keyboard_interrupt=False,
     )
     app.default(
         with_settings(
