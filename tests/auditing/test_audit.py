@@ -268,6 +268,12 @@ def test_two_forms_of_one_attack_keep_their_own_curves_and_arrays(
     assert sum(name.endswith("/success") for name in audit.arrays) == 2
 
 
+def test_a_model_that_is_not_wrapped(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+    with pytest.raises(AssayError, match=r"assay.Classifier\(model, ...\), not Small"):
+        assay.audit(model, x, y)  # type: ignore[arg-type]
+
+
 def test_one_budget_is_enough(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
     config = FEW.model_copy(update={"budgets": (0.1,), "attacks": (FGSM(),)})

@@ -127,6 +127,8 @@ def audit(
             its outputs, outputs that are NaN or undeclared probabilities, or without a gradient.
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
+    if not isinstance(clf, Classifier):
+        raise AssayError(f"audit takes an assay.Classifier(model, ...), not {type(clf).__name__}")
     config = config if config is not None else AuditConfig()
     tick = progress if progress is not None else _silent
     x, y = check_images(x).cpu(), torch.as_tensor(y).cpu()
