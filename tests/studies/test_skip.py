@@ -22,7 +22,7 @@ from assay.report.result import StudyResult
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import running
-from assay.studies.skip import Skip
+from assay.studies.skip import Skip, _mean
 from assay.train import SGD, AdamW, OneCycle, Recipe
 
 TINY = Skip(
@@ -219,6 +219,11 @@ def test_collapsed_runs_are_counted_and_left_out() -> None:
     assert wins.estimate.value == pytest.approx(0.2205, abs=1e-6)
     assert "1 of plain [7,7]" in wins.note
     assert "1 of plain [7,7]" in degrades.note
+
+
+def test_no_accuracy_is_said_to_be_above_one_or_below_nought() -> None:
+    apart = [fake(0.55, 0.5), fake(0.95, 0.5)]
+    assert (_mean(apart, "test_accuracy").low, _mean(apart, "test_accuracy").high) == (0.0, 1.0)
 
 
 def test_one_seed_decides_nothing() -> None:

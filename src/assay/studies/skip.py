@@ -9,6 +9,7 @@ batch norm and He initialisation; `paper` repeats the course.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -363,7 +364,10 @@ def _mean(results: Sequence[Result | None], metric: str) -> stats.Estimate:
     floor = None
     if kept and metric.endswith("_accuracy"):
         floor = _variance(kept, metric)
-    return stats.mean_interval([r.metrics[metric] for r in kept], "seeds", floor_variance=floor)
+    found = stats.mean_interval([r.metrics[metric] for r in kept], "seeds", floor_variance=floor)
+    if not metric.endswith("_accuracy"):
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def _variance(results: Sequence[Result], metric: str) -> float:
