@@ -115,6 +115,11 @@ class TestMistakes:
     def test_missing_model(self, assay: Command) -> None:
         refused(assay("audit", "no.safetensors", "--data", "digits"), "no.safetensors")
 
+    def test_report_below_a_file_is_refused_before_the_audit(self, assay: Command) -> None:
+        Path("file").touch()
+        answer = assay("audit", "no.safetensors", "--data", "digits", "--out", "file/report")
+        refused(answer, "file/report", "below a file")
+
     def test_audit_without_data(self, assay: Command) -> None:
         refused(assay("audit", "no.safetensors"), "--data")
 

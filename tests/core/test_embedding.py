@@ -192,3 +192,9 @@ def test_no_more_rows_at_once_than_fit() -> None:
     Classifier(Watched()).embed(torch.rand(20, 3, 224, 224))
     assert max(seen) == 8
     assert sum(seen) == 20
+
+
+def test_it_says_what_it_holds(x: Tensor) -> None:
+    made = Classifier(Net()).embed(x, layers=["conv"])
+    assert made.to_dict() == {"n": 23, "classes": 4, "features": 6, "layers": {"conv": 5}}
+    assert "23 rows: 4 logits, 6 features" in made._repr_html_()

@@ -143,7 +143,7 @@ def _judged(
     reasons = {
         "pass": f"the whole interval is {direction} the threshold",
         "fail": "the whole interval lies on the wrong side of the threshold",
-        "undecided": "the interval spans the threshold; more images would narrow it",
+        "undecided": "the interval spans the threshold",
         "not run": "it rests on no images",
     }
     return Check.model_validate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -63,6 +64,7 @@ def run(
 ) -> int:
     """Audit, write the report, record it in the store; return the exit code of the policy."""
     home = Store(store)
+    writable(out)
     data = load_data(subject.data, split=subject.split)
     clf = load(subject, data)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -79,6 +81,21 @@ def run(
         Console(highlight=False).print(summary(found.report))
     print(page)
     return policy(found, fail_on)
+
+
+def writable(out: Path | None) -> None:
+    """See that the report can be kept, before an audit that takes minutes.
+
+    Raises:
+        AssayError: it cannot.
+    """
+    if out is None:
+        return
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
+    if not os.access(there, os.W_OK):
+        raise AssayError(f"--out {out}: no permission to write in {there}")
 
 
 def load(subject: Subject, data: Dataset) -> Classifier:

@@ -69,8 +69,8 @@ class Classifier:
         if outputs not in ("logits", "probabilities"):
             raise AssayError(f"outputs is 'logits' or 'probabilities', not {outputs!r}")
         self.model = model
-        self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32)
-        self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32)
+        self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32).cpu()
+        self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32).cpu()
         if self.std is not None and bool((self.std <= 0).any()):
             raise AssayError(f"std must be positive, got {self.std.tolist()}")
         self.outputs = outputs

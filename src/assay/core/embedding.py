@@ -42,6 +42,20 @@ class Embedding:
     def __len__(self) -> int:
         return len(self.logits)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a record keeps of it: everything but the arrays."""
+        return {
+            "n": len(self),
+            "classes": self.logits.shape[1],
+            "features": None if self.features is None else self.features.shape[1],
+            "layers": {name: values.shape[1] for name, values in self.layers.items()},
+        }
+
+    def _repr_html_(self) -> str:
+        about = self.to_dict()
+        read = "no linear head" if self.features is None else f"{about['features']} features"
+        return f"<p>Embedding of {about['n']:,} rows: {about['classes']} logits, {read}</p>"
+
     @property
     def probabilities(self) -> Tensor:
         """The softmax of the logits: float32 (N, K)."""

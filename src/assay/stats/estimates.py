@@ -47,6 +47,9 @@ class Estimate:
         """Return "74.3 % [71.5, 76.9], n = 1,000 images" for a fraction of 0.743."""
         return self._text(100.0, digits, " %")
 
+    def _repr_html_(self) -> str:
+        return f"<span>{self.plain()}</span>"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields; NaN and infinity become None, since JSON has neither."""
         return {

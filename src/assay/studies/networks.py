@@ -174,7 +174,7 @@ def evaluate(classifier: Classifier, data: Dataset) -> tuple[float, np.ndarray[A
     return total / max(1, len(data)), np.concatenate(right)
 
 
-def expected_seconds(config: TrainNetwork, probe_steps: int = 3) -> float:
+def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) -> float:
     """Return how long the trial will take here, from a few measured steps on random images.
 
     What it leaves out (reading data, the tests after each epoch) is a few percent of a long trial.
@@ -183,13 +183,15 @@ def expected_seconds(config: TrainNetwork, probe_steps: int = 3) -> float:
     recipe = config.recipe
     with computing(recipe.threads):
         model = config.network.build(data.shape, len(data.classes), Stream(0).child("probe"))
-        model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         rows = min(recipe.batch_size, len(data))
-        x = torch.rand(rows, *data.shape).to(memory_format=torch.channels_last)
-        y = torch.zeros(rows, dtype=torch.int64)
+        x = torch.rand(rows, *data.shape).to(device, memory_format=torch.channels_last)
+        y = torch.zeros(rows, dtype=torch.int64, device=device)
         least = math.inf
         for _ in range(probe_steps):
             start = time.perf_counter()
-            torch.autograd.backward(F.cross_entropy(model(x), y))
+            loss = F.cross_entropy(model(x), y)
+            torch.autograd.backward(loss)
+            loss.item()  # waits for the device
             least = min(least, time.perf_counter() - start)
     return least * math.ceil(len(data) / rows) * recipe.epochs * 1.1

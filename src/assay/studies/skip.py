@@ -156,7 +156,7 @@ class Skip(Study):
         ]
 
     def cost(self, trial: Trial) -> Cost:
-        return Cost(expected_seconds(settings(trial)), 2_000_000)
+        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
 
     def findings(self, done: Results) -> Findings:
         cells = {
