@@ -324,7 +324,8 @@ def _summary(
     count = {v: sum(c.verdict == v for c in found) for v in ("pass", "fail", "undecided")}
     failed = ", ".join(c.code for c in found if c.verdict == "fail") or "none"
     return (
-        f"{name} is right on {accuracy or 0:.1%} of the images as they are, and on {worst:.1%} "
+        f"{name} is right on {100 * (accuracy or 0):.1f} % of the images as they are, and on "
+        f"{100 * worst:.1f} % "
         f"when each may be changed by at most {budget(config.eps, config.norm)} "
         f"({norm_name(config.norm)}). Of {len(found)} checks, {count['pass']} passed, "
         f"{count['fail']} failed ({failed}) and {count['undecided']} are undecided."

@@ -42,7 +42,7 @@ def demo(*, store: Path = Path("runs"), out: Path | None = None) -> int:
     trial = training.trial(seed=0, device="cpu", label="demo: small CNN on digits")
     result = execute([trial], home).need(trial)
     print(
-        f"       {result.metrics['test_accuracy']:.1%} of {result.metrics['n_test']:,} "
+        f"       {100 * result.metrics['test_accuracy']:.1f} % of {result.metrics['n_test']:,} "
         "test digits right\n2 of 2: auditing it",
         flush=True,
     )
