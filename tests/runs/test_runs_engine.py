@@ -140,6 +140,8 @@ def test_workers_are_kept_and_have_the_threads_of_their_trials(store, toy):
     trials = [toy("given", seed=seed, threads=1 + seed % 2) for seed in range(4)]
     results = run(trials, store, workers=1)
     assert [results[trial].metrics["threads"] for trial in trials] == ["1", "2", "1", "2"]
+    kept = {results[trial].metrics["trim"] for trial in trials}
+    assert kept == {os.environ.get("MALLOC_TRIM_THRESHOLD_", str(2**32))}, "memory stays mapped"
     results = run([toy("given", seed=seed) for seed in range(10, 13)], store, workers=1)
     assert len({result.metrics["pid"] for result in results.values()}) == 1
     assert os.getpid() not in {result.metrics["pid"] for result in results.values()}

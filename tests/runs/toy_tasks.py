@@ -54,7 +54,13 @@ def tally(trial: Trial) -> None:
 def given(trial: Trial, work: Workspace) -> Outcome:
     """What the process was given."""
     print("hello from the task")
-    return Outcome({"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()})
+    return Outcome(
+        {
+            "threads": os.environ["OMP_NUM_THREADS"],
+            "trim": os.environ["MALLOC_TRIM_THRESHOLD_"],
+            "pid": os.getpid(),
+        }
+    )
 
 
 def sleep(trial: Trial, work: Workspace) -> Outcome:

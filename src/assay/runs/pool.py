@@ -28,6 +28,10 @@ THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+"""glibc gives a freed tensor back to the kernel and asks for the next one page by page: two workers
+then spend a quarter of their time in page faults (docs/log.md). A worker keeps what it has."""
+
 
 @dataclass
 class Worker:
@@ -137,6 +141,7 @@ class Pool:
             f"main({number}, {os.getpid()}, {str(self.root)!r})"
         )
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        environment = {**KEEP_MEMORY, **environment}
         environment["PYTHONHASHSEED"] = "0"  # sets of str have one order, in every worker
         # What cuBLAS asks for to be deterministic; read when CUDA starts.
         environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
