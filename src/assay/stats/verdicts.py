@@ -31,9 +31,11 @@ class Effect:
         delta: the smallest effect that matters, set before the data was seen.
         values: the effect, one number per seed; runs that collapsed are left out.
         floor_variance: as in `mean_interval`.
-        collapsed: how many runs collapsed, by what they were runs of; counted, not averaged in.
+        collapsed: how many runs collapsed, by what they were runs of (the label of their trials);
+            counted, not averaged in.
         note: what else the reader must know.
         of: what there is one value of each.
+        failed: how many runs failed (raised, or their process died), as `collapsed`.
     """
 
     code: str
@@ -44,6 +46,7 @@ class Effect:
     collapsed: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
     of: str = "seeds"
+    failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,12 @@ class Claim:
     """A claim with its verdict.
 
     Attributes:
-        code, text, delta, collapsed: as in `Effect`.
+        code, text, delta, collapsed, failed: as in `Effect`.
         estimate: the effect; its level is corrected for the number of claims and of looks.
         verdict: "holds" if the interval lies above delta, "does not hold" if below.
         seeds_needed: how many more seeds would decide at the observed effect and spread, judged
             at the next look; None when decided, or when not even 10,000 would.
-        note: as in `Effect`, and which runs collapsed.
+        note: as in `Effect`, and which runs collapsed or failed.
     """
 
     code: str
@@ -67,6 +70,7 @@ class Claim:
     seeds_needed: int | None = None
     collapsed: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
+    failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"estimate": self.estimate.to_dict()}
@@ -115,8 +119,11 @@ def judge_claims(
         needed = None
         if verdict == "undecided":
             needed = more_seeds(estimate, effect.delta, level_at(len(effects), look + 1, alpha))
-        lost = ", ".join(f"{n} of {what}" for what, n in effect.collapsed.items() if n)
-        note = f"Runs that collapsed, counted but not averaged in: {lost}." if lost else ""
+        notes = [effect.note]
+        for what, lost in (("collapsed", effect.collapsed), ("failed", effect.failed)):
+            if any(lost.values()):
+                counts = ", ".join(f"{n} of {name}" for name, n in lost.items() if n)
+                notes.append(f"Runs that {what}, counted but not averaged in: {counts}.")
         claims.append(
             Claim(
                 code=effect.code,
@@ -126,7 +133,8 @@ def judge_claims(
                 verdict=verdict,
                 seeds_needed=needed,
                 collapsed=dict(effect.collapsed),
-                note=" ".join(part for part in (effect.note, note) if part),
+                failed=dict(effect.failed),
+                note=" ".join(filter(None, notes)),
             )
         )
     return tuple(claims)
