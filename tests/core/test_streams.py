@@ -71,7 +71,8 @@ def test_bits_are_those_of_splitmix64() -> None:
     reference = [6457827717110365317, 3203168211198807973, 9817491932198370423]
     assert splitmix64(1234567, 3) == reference
     for state in (1234567, 0, (1 << 63) - 1):
-        drawn = Rows(torch.tensor([state]), torch.zeros(1, dtype=torch.int64))
+        none = torch.zeros(1, dtype=torch.int64)
+        drawn = Rows(torch.tensor([state]), none, none)
         seen = [value % (1 << 64) for value in drawn._bits(3)[0].tolist()]
         assert seen == splitmix64(state, 3)
 
@@ -142,6 +143,13 @@ def test_repeats_are_grouped_by_row_and_independent_of_their_number() -> None:
     first, second = drawn.repeat(2).uniform(), drawn.repeat(2).uniform()
     everything = torch.cat([first, second, drawn.uniform(), rows(6).uniform()])
     assert len(everything.unique()) == len(everything)
+
+
+def test_rows_know_which_of_their_data_set_they_are() -> None:
+    rows = Stream(0).rows([7, 3, 9])
+    kept = rows[torch.tensor([True, False, True])]
+    assert (rows.ids.tolist(), kept.ids.tolist()) == ([7, 3, 9], [7, 9])
+    assert kept.repeat(2).to("cpu").ids.tolist() == [7, 7, 9, 9]
 
 
 def test_numpys_integers_draw_what_pythons_do() -> None:

@@ -79,15 +79,20 @@ class Stream:
         """Return one generator per row; `ids` are the rows' indices in their data set, (N,)."""
         index = torch.as_tensor(ids, dtype=torch.int64)
         start = _mix(index * _GAMMA + self.integer())
-        return Rows(start, torch.zeros_like(start))
+        return Rows(start, torch.zeros_like(start), index)
 
 
 class Rows:
-    """One random generator per row of a batch. Indexing keeps the rows' own states."""
+    """One random generator per row of a batch. Indexing keeps the rows' own states.
 
-    def __init__(self, state: Tensor, drawn: Tensor) -> None:
+    Attributes:
+        ids: int64 (N,), the rows' indices in their data set.
+    """
+
+    def __init__(self, state: Tensor, drawn: Tensor, ids: Tensor) -> None:
         self._state = state
         self._drawn = drawn  # how many numbers each row has used
+        self.ids = ids
 
     def __len__(self) -> int:
         return len(self._state)
@@ -95,18 +100,18 @@ class Rows:
     def __getitem__(self, keep: Tensor) -> Rows:
         """Return the generators of the rows that `keep` (a mask or indices) selects."""
         keep = keep.to(self._state.device)
-        return Rows(self._state[keep], self._drawn[keep])
+        return Rows(self._state[keep], self._drawn[keep], self.ids[keep])
 
     def to(self, device: torch.device | str) -> Rows:
         """Return the same generators on `device`: they draw the same numbers there."""
-        return Rows(self._state.to(device), self._drawn.to(device))
+        return Rows(self._state.to(device), self._drawn.to(device), self.ids.to(device))
 
     def repeat(self, times: int) -> Rows:
         """Return `times` independent generators per row, grouped by row: (N * times,)."""
         children = torch.arange(1, times + 1, device=self._state.device, dtype=torch.int64)
         state = _mix(_mix(self._state + self._drawn)[:, None] ^ (children * _MIX_1)).flatten()
         self._drawn = self._drawn + 1
-        return Rows(state, torch.zeros_like(state))
+        return Rows(state, torch.zeros_like(state), self.ids.repeat_interleave(times))
 
     def _bits(self, count: int) -> Tensor:
         """Return the next `count` 64-bit numbers of every row, (N, count) int64."""
