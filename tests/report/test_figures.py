@@ -11,8 +11,9 @@ import pytest
 
 from assay.report import figures
 from assay.report.curves import LABEL_GAP
-from assay.report.figures import Series
-from assay.report.look import SERIES
+from assay.report.figures import Panel, Series
+from assay.report.look import SERIES, _shorter
+from assay.report.record import EstimateModel
 from assay.report.schema import Bin, Histogram
 from assay.report.svg import only_drawing
 from assay.stats import Estimate
@@ -132,17 +133,101 @@ def test_roc_draws_the_points_of_each_detector():
     assert "max-logit" in texts(figure)
 
 
-@pytest.mark.parametrize("draw", [figures.success_bars, figures.interval_points])
+def by_intervals(labels, rows):
+    return figures.intervals([(label, row, 1) for label, row in zip(labels, rows, strict=True)], "")
+
+
+@pytest.mark.parametrize("draw", [figures.success_bars, by_intervals])
 def test_rows_show_value_and_interval(draw):
     rows = [Estimate(0.25, 0.2, 0.3, 40, "images"), Estimate(0.5, 0.4, 0.6, 40, "images")]
     figure = draw(["fgsm", "pgd"], rows)
     (axes,) = figure.axes
-    segments = axes.collections[0].get_segments()
+    segments = [s for drawn in axes.collections for s in drawn.get_segments()]
     np.testing.assert_allclose([s[:, 0] for s in segments], [[0.2, 0.3], [0.4, 0.6]])
     assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first row stands on top"
     shown = " ".join(texts(figure)).replace("\u00a0", " ")
     assert "25.0 %" in shown
     assert "50.0 %" in shown
+
+
+def test_intervals_without_an_end_reach_the_edge_and_zero_is_marked():
+    rows = [
+        ("none", Estimate(0.01, 0.0, 0.02, 10, "seeds"), 0),
+        ("dropout", Estimate(-0.03, -np.inf, np.inf, 1, "seeds"), 1),
+        ("mixup", EstimateModel(value=None, low=None, high=None, n=0, of="seeds"), 2),
+    ]
+    figure = figures.intervals(rows, "gain", 0.0, unit="points")
+    (axes,) = figure.axes
+    first, second = (drawn.get_segments()[0][:, 0] for drawn in axes.collections)
+    np.testing.assert_allclose(first, [0.0, 0.02])
+    np.testing.assert_allclose(second, axes.get_xlim())
+    reference, *dots = axes.lines
+    assert list(reference.get_xdata()) == [0.0, 0.0]
+    assert [dot.get_color() for dot in dots] == [SERIES[0], SERIES[1]], "nothing is no dot"
+    shown = texts(figure)
+    assert {"gain, points", "+1", "−3", "0", "–"} <= set(shown)
+    assert {"none", "dropout", "mixup"} <= set(shown)
+
+
+def test_panels_share_scales_and_one_legend():
+    fast = Series("batch norm", [0, 1, 2], [2.0, 0.1, 0.001])
+    slow = Series("none", [0, 1, 2], [2.0, 1.0, 0.0])
+    rows = [[Panel("tanh", [slow, fast]), Panel("ReLU", [fast])], [Panel("GELU", [])]]
+    figure = figures.panels(rows, x_label="step", y_label="training loss", log_y=True)
+    tanh, relu, gelu, empty = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["tanh", "ReLU", "GELU", ""]
+    assert not empty.get_visible()
+    np.testing.assert_array_equal(tanh.lines[0].get_ydata(), [2.0, 1.0, np.nan])
+    assert relu.lines[0].get_color() == tanh.lines[1].get_color(), "one label, one look"
+    assert relu.get_ylim() == tanh.get_ylim() == gelu.get_ylim()
+    assert relu.get_yscale() == "log"
+    shown = texts(figure)
+    for once in ("none", "batch norm", "step", "training loss", "no result"):
+        assert shown.count(once) == 1, once
+
+
+def test_panels_name_the_axis_of_a_single_line_without_a_legend():
+    figure = figures.panels(
+        [[Panel("a", [Series("only", [1, 2], [0.25, 0.5])])]],
+        x_label="epoch",
+        y_label="accuracy",
+        fraction=True,
+    )
+    shown = texts(figure)
+    assert "epoch" in shown
+    assert "only" not in shown
+    assert "40 %" in shown
+
+
+def test_many_lines_are_told_apart():
+    many = [Series(f"s{i}", [1, 2], [0.1, i / 20]) for i in range(16)]
+    (axes,) = figures.learning_curves(many).axes
+    looks = {(line.get_color(), str(line._unscaled_dash_pattern)) for line in data_lines(axes)}
+    assert len(looks) == 16
+
+
+def test_a_long_line_is_thinned_and_keeps_its_ends_and_peaks():
+    y = np.sin(np.linspace(0, 3, 5000))
+    y[1234], y[3210], y[4000] = 7.0, -5.0, np.nan
+    band = Series("a", range(5000), y, y - 0.1, y + 0.1)
+    (axes,) = figures.learning_curves([band]).axes
+    x, drawn = data_lines(axes)[0].get_data()
+    assert len(drawn) <= 200
+    assert (x[0], x[-1]) == (0, 4999)
+    assert (np.nanmax(drawn), np.nanmin(drawn)) == (7.0, -5.0)
+    assert np.isnan(drawn).sum() == 1, "a gap stays a gap"
+    np.testing.assert_array_equal(drawn, y[x.astype(int)])
+    assert len(axes.collections[0].get_paths()[0].vertices) <= 220
+
+
+def test_paths_are_written_as_steps_that_lead_to_the_same_points():
+    d = "M 10.004 20.006 L 11.2549 20.006 L 10.7549 -0.4951 z M 1 2"
+    assert _shorter(d) == "M10 20.01l1.25 0-.5-20.51z M1 2"
+    x = np.cumsum(np.full(3000, 0.00499))
+    last = _shorter("M " + " L ".join(f"{v:.5f} 0" for v in x))
+    steps = re.findall(r"-?[\d.]+", last)
+    assert sum(map(float, steps[0::2])) == pytest.approx(x[-1], abs=0.006), "roundings add up"
+    assert _shorter("M 0 0 C 1 1 2 2 3.14159 3") == "M 0 0 C 1 1 2 2 3.14 3", "curves stay"
 
 
 def test_before_after_says_its_amplification_and_maps_wrap():
@@ -163,6 +248,12 @@ def every_figure(report):
     yield figures.histograms(report.ood.results[0].histogram, threshold=-0.4)
     yield figures.roc({"a": [(0, 0), (1, 1)]})
     yield figures.maps(np.eye(4)[None])
+    yield figures.panels(
+        [[Panel("a", [Series("one", [1, 2], [0.1, 0.2]), Series("two", [1, 2], [0.3, 0.2])])]],
+        x_label="epoch",
+        y_label="loss",
+    )
+    yield figures.intervals([("a", Estimate(0.5, 0.4, 0.6, 9, "seeds"), 2)], "gain", 0.0)
 
 
 def test_svg_is_deterministic_and_only_draws(report):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
 from assay.report.look import (
@@ -26,33 +26,48 @@ from assay.report.record import Unit
 from assay.report.schema import Bin, Histogram
 
 
-def interval_points(
-    labels: Sequence[str],
-    estimates: Sequence[Doubtful],
+def intervals(
+    rows: Sequence[tuple[str, Doubtful, int]],
+    x_label: str,
+    reference: float | None = None,
     *,
     unit: Unit = "fraction",
-    threshold: float | None = None,
-    x_label: str = "",
 ) -> Picture:
-    """Return a dot and its interval for each estimate, and the threshold as a dashed line."""
+    """Return a dot and its interval for each row, its value beside it: a forest plot.
+
+    An end of an interval that is not finite is drawn to the edge of the axes.
+
+    Args:
+        rows: label, estimate and index into the palette, the first row on top.
+        x_label: what the estimates are.
+        reference: a value to hold them against, drawn as a dashed line.
+        unit: how the values are written.
+    """
     with look():
-        figure = picture(6.6, 0.75 + 0.3 * len(labels))
+        figure = picture(6.6, 0.75 + 0.27 * len(rows))
         axes = figure.add_subplot()
-        rows = np.arange(len(labels))
-        value, low, high = columns(estimates)
-        axes.hlines(rows, low, high, color=SERIES[0], linewidth=2.2, alpha=0.55)
-        axes.plot(value, rows, "o", color=SERIES[0], markersize=6)
-        if threshold is not None:
-            axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)
-        for row, estimate in zip(rows, estimates, strict=True):
-            text = with_unit(estimate.value, unit)
-            axes.annotate(
-                text, (1.0, row), (6, 0), axes.get_yaxis_transform(), "offset points", va="center"
-            )
-        _rows(axes, labels)
-        axes.set_xlabel(x_label)
-        if unit != "number":
+        value, low, high = columns(estimate for _, estimate, _ in rows)
+        shown = np.concatenate([value, low, high, [np.nan if reference is None else reference]])
+        shown = shown[np.isfinite(shown)]
+        least, most = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
+        room = 0.04 * ((most - least) or 1.0)
+        axes.set_xlim(least - room, most + room)
+        if reference is not None:
+            axes.axvline(reference, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)
+        for row, (_, estimate, colour) in enumerate(rows):
+            hue = SERIES[colour % len(SERIES)]
+            if np.isfinite(value[row]):
+                start = low[row] if np.isfinite(low[row]) else least - room
+                end = high[row] if np.isfinite(high[row]) else most + room
+                axes.hlines(row, start, end, color=hue, linewidth=2.4, alpha=0.5)
+                axes.plot(value[row], row, "o", color=hue, markersize=6)
+            _beside(axes, row, with_unit(estimate.value, unit))
+        _rows(axes, [label for label, _, _ in rows])
+        axes.set_xlabel(f"{x_label}, points" if unit == "points" else x_label)
+        if unit == "fraction":
             percent_axis(axes, "x")
+        elif unit == "points":
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _signed(100 * value)))
         return figure
 
 
@@ -243,6 +258,10 @@ def roc(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
                 handlelength=1.6,
             )
         return figure
+
+
+def _signed(points: float) -> str:
+    return f"{points:+.3g}".replace("-", "−") if abs(points) > 1e-9 else "0"
 
 
 def _rows(axes: Axes, labels: Sequence[str]) -> None:

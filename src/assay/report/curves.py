@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from assay.report.look import (
@@ -31,6 +32,10 @@ HEIGHT = 3.6
 """Inches, of every figure of lines."""
 LABEL_GAP = 0.06
 """Least distance of two labels at line ends, as a share of the height of the axes."""
+
+
+MOST_POINTS = 200
+"""Of a line: more cannot be seen, and a page has many lines."""
 
 
 class End(NamedTuple):
@@ -103,10 +108,7 @@ def gradient_norms(
         axes.spines["left"].set_visible(False)
         axes.spines["right"].set_visible(True)
         _lines(axes, series, "left")
-        low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
-        axes.yaxis.set_minor_locator(NullLocator())
+        log_axis(axes)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         return figure
@@ -144,21 +146,81 @@ def accuracy_against_eps(
         return figure
 
 
+def style_of(series: Series, place: int) -> tuple[str, Any]:
+    """Return colour and line style of a series, the `place`th of its figure.
+
+    The palette has seven colours: the eighth line without a colour of its own is dashed.
+    """
+    index = place if series.colour is None else series.colour
+    dash = series.dash + (place // len(SERIES) if series.colour is None else 0)
+    return SERIES[index % len(SERIES)], DASHES[dash % len(DASHES)]
+
+
+def draw_series(
+    axes: Axes, series: Series, place: int, *, width: float, tint: float, most: int = MOST_POINTS
+) -> None:
+    """Draw a line with its band, thinned to what can be seen.
+
+    Args:
+        place: the how manieth of its figure it is, which chooses its look.
+        width: of the line, in points.
+        tint: opacity of the band.
+        most: points of the line, and of both edges of its band together.
+    """
+    colour, dash = style_of(series, place)
+    x, y = _points(axes, series)
+    kept = thinned(y, most)
+    axes.plot(x[kept], y[kept], color=colour, linestyle=dash, linewidth=width)
+    if series.low is not None and series.high is not None:
+        low, high = np.asarray(series.low, dtype=float), np.asarray(series.high, dtype=float)
+        kept = thinned(high - low, most // 2)
+        axes.fill_between(
+            x[kept], low[kept], high[kept], color=colour, alpha=tint, linewidth=0, zorder=1
+        )
+
+
+def thinned(y: NDArray[np.float64], most: int) -> NDArray[np.intp]:
+    """Return the indices of at most `most` points that keep what one sees of a line.
+
+    The line is cut into stretches of equal length; of each its least and its greatest point stay,
+    and one that is not finite, which breaks it. Both ends stay. (N,) to (at most `most`,).
+    """
+    if len(y) <= most:
+        return np.arange(len(y))
+    kept = [0, len(y) - 1]
+    for stretch in np.array_split(np.arange(len(y)), (most - 2) // 3):
+        known = stretch[np.isfinite(y[stretch])]
+        if len(known):
+            kept += [known[y[known].argmin()], known[y[known].argmax()]]
+        if len(known) < len(stretch):
+            kept.append(np.setdiff1d(stretch, known)[0])
+    return np.unique(kept)
+
+
+def log_axis(axes: Axes) -> None:
+    """Make the vertical axis logarithmic, with powers of ten that can be read."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _points(axes: Axes, series: Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = np.asarray(series.x, dtype=float), np.asarray(series.y, dtype=float)
+    return x, np.where(y > 0, y, np.nan) if axes.get_yscale() == "log" else y
+
+
 def _lines(axes: Axes, series: Sequence[Series], side: Literal["left", "right"] = "right") -> None:
     """Draw each series with its band, and its name at one of its ends."""
     ends: list[End] = []
     for i, line in enumerate(series):
-        colour = SERIES[(i if line.colour is None else line.colour) % len(SERIES)]
-        x, y = np.asarray(line.x, dtype=float), np.asarray(line.y, dtype=float)
-        if axes.get_yscale() == "log":
-            y = np.where(y > 0, y, np.nan)
-        axes.plot(x, y, color=colour, linestyle=DASHES[line.dash % len(DASHES)])
-        if line.low is not None and line.high is not None:
-            axes.fill_between(x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+        draw_series(axes, line, i, width=1.6, tint=0.16 if len(series) <= 6 else 0.1)
+        x, y = _points(axes, line)
         known = np.flatnonzero(np.isfinite(y))
         if len(known):
             k = known[-1] if side == "right" else known[0]
-            ends.append(End(float(x[k]), float(y[k]), line.label, colour))
+            ends.append(End(float(x[k]), float(y[k]), line.label, style_of(line, i)[0]))
     axes.margins(x=0.01)
     grid(axes)
     _name_ends(axes, ends, side)

@@ -8,16 +8,18 @@ from __future__ import annotations
 from assay.report.charts import (
     confusion,
     histograms,
-    interval_points,
+    intervals,
     reliability,
     roc,
     success_bars,
 )
 from assay.report.curves import Series, accuracy_against_eps, gradient_norms, learning_curves
 from assay.report.look import Picture, inline_svg
+from assay.report.panels import Panel, panels
 from assay.report.tiles import before_after, maps
 
 __all__ = [
+    "Panel",
     "Picture",
     "Series",
     "accuracy_against_eps",
@@ -26,9 +28,10 @@ __all__ = [
     "gradient_norms",
     "histograms",
     "inline_svg",
-    "interval_points",
+    "intervals",
     "learning_curves",
     "maps",
+    "panels",
     "reliability",
     "roc",
     "success_bars",

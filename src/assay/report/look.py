@@ -61,6 +61,9 @@ _LOOK: Any = {
     "svg.hashsalt": "assay",
 }
 
+_STRAIGHT = re.compile(r"[MLz\d\s.-]+")
+"""A path of nothing but straight lines."""
+
 
 @contextmanager
 def look() -> Iterator[None]:
@@ -145,10 +148,29 @@ def _for_page(svg: str, title: str) -> str:
 
 
 def _shorter(numbers: str) -> str:
-    """Round to hundredths of a point; what scales (a matrix, a scale) is left exact."""
+    """Round to hundredths of a point; what scales (a matrix, a scale) is left exact.
+
+    The points of a path of straight lines become steps from one to the next, half as long.
+    """
+    if _STRAIGHT.fullmatch(numbers):
+        return re.sub(r"M([^Mz]*)", lambda found: _steps(found.group(1)), numbers).rstrip()
     if "matrix" in numbers or "scale" in numbers:
         return numbers
     return re.sub(r"(\d+\.\d{2})\d+", r"\1", " ".join(numbers.split()))
+
+
+def _steps(points: str) -> str:
+    """Return "x y L x y L x y" as one point and the steps from it. Roundings do not add up."""
+    place = np.round(100 * np.array(points.replace("L", " ").split(), dtype=float)).astype(int)
+    x, y = place[0::2], place[1::2]
+    steps = [_hundredths(d) for pair in zip(np.diff(x), np.diff(y), strict=True) for d in pair]
+    line = "l" + re.sub(r" (?=-)", "", " ".join(steps)) if steps else ""
+    return f"M{_hundredths(x[0])} {_hundredths(y[0])}{line}"
+
+
+def _hundredths(count: int) -> str:
+    text = f"{count / 100:.2f}".rstrip("0").rstrip(".")
+    return text.replace("0.", ".", 1) if abs(count) < 100 and count else text
 
 
 def _name_colours(svg: str) -> str:
