@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from accelerate.tracking import GeneralTracker
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
@@ -22,7 +21,7 @@ from assay.models import CNN, MLP
 from assay.train import SGD, Adam, AdamW, Constant, OneCycle, Recipe
 from assay.train.batches import BUFFER, batches
 from assay.train.evaluate import evaluate
-from assay.train.fit import _Run, fit, layer_weights
+from assay.train.fit import fit
 
 STREAM = Stream(11)
 
@@ -92,39 +91,6 @@ def test_training_curves_are_counted_from_the_training_batches() -> None:
     assert history.train_accuracy == [accuracy]
     assert history.train_loss[0] == pytest.approx(loss, rel=1e-5)
     assert history.val_loss == []
-
-
-def test_gradient_norms_agree_with_autograd_by_hand() -> None:
-    train = blobs(48)
-    classifier = wrapped(MLP(widths=(8, 8)))
-    twin = wrapped(MLP(widths=(8, 8)))
-    recipe = Recipe(epochs=1, batch_size=16, optimizer=SGD(lr=0.1, momentum=0), schedule=Constant())
-    history = fit(classifier, train, None, recipe, stream=STREAM, gradient_norms=True)
-    measured = []
-    for _, x, y in batches(train, 16, STREAM.child("order", 1)):
-        layers = list(layer_weights(twin.model).values())
-        parameters = list(twin.model.parameters())
-        loss = F.cross_entropy(twin.model((x - 0.5) / 0.25), y)
-        gradients = dict(zip(parameters, torch.autograd.grad(loss, parameters), strict=True))
-        measured.append([float(gradients[layer].square().sum().sqrt()) for layer in layers])
-        with torch.no_grad():
-            for parameter, gradient in gradients.items():
-                parameter -= 0.1 * gradient
-    assert history.layers == ["1.0", "2.0", "3"]
-    assert history.gradient_norms[0] == pytest.approx(measured[0], rel=1e-4)
-    means = torch.tensor(measured).mean(0).tolist()
-    assert history.gradient_norms[1] == pytest.approx(means, rel=1e-4)
-    assert history.arrays()["gradient_norms"].shape == (2, 3)
-
-
-def test_gradient_norms_are_those_before_clipping() -> None:
-    recipe = PLAIN.model_copy(update={"epochs": 1})
-    clipped = recipe.model_copy(update={"grad_clip": 1e-6})
-    first, second = (
-        fit(wrapped(), blobs(16), None, each, stream=STREAM, gradient_norms=True)
-        for each in (recipe, clipped)
-    )
-    assert first.gradient_norms[0] == second.gradient_norms[0]
 
 
 def test_clipping_bounds_the_step() -> None:
@@ -441,7 +407,6 @@ def test_a_history_shows_itself() -> None:
     assert page.startswith("<svg") or "<svg" in page
     assert "validation" in page
     assert "seconds" not in history.metrics()
-    assert isinstance(layer_weights(nn.Linear(2, 2)), dict)
 
 
 @dataclass(frozen=True)
@@ -477,13 +442,6 @@ def test_a_foreign_label_deep_in_a_stream_is_named(where: str) -> None:
     sources = {"training": Shards(good), "validation": Shards(good), where: Shards(bad)}
     with pytest.raises(AssayError, match=rf"{where} labels go .* 3, but .* 3 outputs"):
         fit(wrapped(), sources["training"], sources["validation"], PLAIN, stream=STREAM)
-
-
-def test_gradient_norms_need_no_float64_of_mps() -> None:
-    run = _Run(wrapped(), PLAIN, STREAM, True, ())
-    run.device = torch.device("mps")
-    with FakeTensorMode():
-        assert run.gradient_lengths().dtype == run.norms().dtype == torch.float32
 
 
 def test_augmentation_and_adversary_draw_anew_every_epoch() -> None:

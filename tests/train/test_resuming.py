@@ -22,7 +22,7 @@ from assay.core.source import TensorSource
 from assay.errors import AssayError
 from assay.models import CNN
 from assay.models.loading import save_model
-from assay.train import AdamW, Recipe
+from assay.train import AdamW, Recipe, Watch
 from assay.train.fit import fit
 
 RECIPE = Recipe(epochs=4, batch_size=8, accumulate=2, optimizer=AdamW(lr=3e-3), patience=3)
@@ -67,7 +67,7 @@ def train(folder: Path, tick: Callable[[], None] = lambda: None, recipe: Recipe 
         progress=lambda *_: tick(),
         augment=augment,
         adversary=harder,
-        gradient_norms=True,
+        watch=Watch(every=3, images=8),
     )
     path = folder / "model.safetensors"
     save_model(path, classifier.model, CONFIG, in_shape=(1, 6, 6), classes="abc")

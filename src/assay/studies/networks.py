@@ -21,10 +21,11 @@ from assay.data.augment import Augmentation, NoAugmentation
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
 from assay.models import CNN, Network
+from assay.models.blocks import parameter_count
 from assay.models.loading import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.train import Recipe
+from assay.train import Recipe, Watch
 from assay.train.fit import fit
 from assay.train.precision import computing
 from assay.train.resolve import resolve
@@ -38,7 +39,7 @@ COLLAPSED = 1.25
 class TrainNetwork(Config):
     """A network, the data it learns from, and how."""
 
-    VERSION = 1
+    VERSION = 2
 
     data: str = "cifar10"
     """Data set: a bundled name, a hub id or a folder."""
@@ -52,8 +53,8 @@ class TrainNetwork(Config):
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used, likewise."""
-    gradient_norms: bool = False
-    """Measure the gradient norm of every layer."""
+    watch: Watch | None = None
+    """Look at losses, gradients, weights and activations while it trains; none: do not."""
 
     def trial(self, seed: int, device: str, label: str) -> Trial:
         """Return the trial of this network with this seed.
@@ -110,9 +111,13 @@ def split(config: TrainNetwork, name: str) -> Dataset:
 def train(trial: Trial, work: Workspace) -> Outcome:
     """Train, keep model.safetensors, and test once.
 
-    Metrics: the history of the training; test accuracy, loss and n; the loss and accuracy of the
-    final network on its training images in eval mode (degradation is about training error, He et
-    al. 2015); whether it collapsed. Arrays: curves, gradient norms, which test images are right.
+    Metrics: the history of the training; test accuracy, loss and n; the same of the final network
+    on its training images in eval mode (degradation is about training error, He et al. 2015);
+    whether it collapsed. Arrays: curves, what was seen at the looks, which test images are right
+    and how confident the answer was.
+
+    Raises:
+        AssayError: for data that has changed since the trial was planned, or a loss that diverged.
     """
     config = settings(trial)
     parts = {name: split(config, name) for name in SPLITS}
@@ -136,19 +141,22 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             checkpoint=work.checkpoint / "training.pt",
             progress=work.progress,
             augment=config.augmentation,
-            gradient_norms=config.gradient_norms,
+            watch=config.watch,
         )
-        metrics: dict[str, Any] = {"history": history.metrics(), "chance": 1 / len(data.classes)}
-        arrays = dict(history.arrays())
         if history.diverged and not history.restored:
-            metrics |= {"collapsed": True, "why": f"diverged: {history.diverged}"}
-            return Outcome(metrics, arrays)
+            raise AssayError(f"diverged: {history.diverged}")
+        metrics: dict[str, Any] = {
+            "history": history.metrics(),
+            "chance": 1 / len(data.classes),
+            "parameters": parameter_count(classifier.model),
+        }
+        arrays = dict(history.arrays())
         for name in ("train", "test"):
-            loss, right = evaluate(classifier, parts[name])
+            loss, right, confidence = evaluate(classifier, parts[name])
             metrics[f"{name}_loss"] = loss
             metrics[f"{name}_accuracy"] = float(right.mean())
             metrics[f"n_{name}"] = len(right)
-        arrays["test_correct"] = right
+        arrays |= {"test_correct": right, "test_confidence": confidence}
         metrics["collapsed"] = metrics["train_accuracy"] < COLLAPSED * metrics["chance"]
         metrics["why"] = "training accuracy stayed at chance" if metrics["collapsed"] else ""
         save_model(
@@ -163,15 +171,19 @@ def train(trial: Trial, work: Workspace) -> Outcome:
     return Outcome(metrics, arrays)
 
 
-def evaluate(classifier: Classifier, data: Dataset) -> tuple[float, np.ndarray[Any, Any]]:
-    """Return the mean cross-entropy and which images are classified correctly, bool (N,)."""
-    total, right = 0.0, []
+def evaluate(
+    classifier: Classifier, data: Dataset
+) -> tuple[float, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the mean cross-entropy, which images are classified correctly, bool (N,), and the
+    probability of each image's predicted class, float32 (N,)."""
+    total, right, confidence = 0.0, [], []
     with classifier.borrowed(), torch.no_grad():
         for _, x, y in data.batches(500):
             logits = classifier.logits(Encoded(x)).cpu()
             total += float(F.cross_entropy(logits, y, reduction="sum"))
             right.append((logits.argmax(1) == y).numpy())
-    return total / max(1, len(data)), np.concatenate(right)
+            confidence.append(logits.softmax(1).amax(1).numpy())
+    return total / max(1, len(data)), np.concatenate(right), np.concatenate(confidence)
 
 
 def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) -> float:

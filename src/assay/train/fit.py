@@ -27,7 +27,8 @@ from assay.train.checkpoint import read_checkpoint, write_checkpoint
 from assay.train.evaluate import check_labels, check_range, evaluate
 from assay.train.history import History
 from assay.train.precision import FORMATS, computing, precise
-from assay.train.recipe import SGD, Adam, Recipe
+from assay.train.recipe import SGD, Adam, Recipe, Watch
+from assay.train.watch import Watcher
 
 CHECK_EVERY = 20
 """Steps between two looks at the loss: each look waits for the device."""
@@ -56,13 +57,13 @@ def fit(
     progress: Progress | None = None,
     augment: Augment | None = None,
     adversary: Adversary | None = None,
-    gradient_norms: bool = False,
+    watch: Watch | None = None,
     trackers: Sequence[Any] = (),
 ) -> History:
     """Train `classifier.model` in place, on the device it is on, and return what happened.
 
     Images pass through `classifier.normalise`, so the network is trained on exactly what the
-    classifier will feed it. The order of a batch is: augment, adversary, normalise, forward.
+    classifier will feed it. The order of a batch is: augment, adversary, mixup, normalise, forward.
 
     Args:
         classifier: the network and its preprocessing; left in eval mode.
@@ -75,7 +76,7 @@ def fit(
         augment: changes the images; drawn from `stream.child("augment", epoch)` by row id.
         adversary: attacks the images with the network in eval mode, its parameters frozen; drawn
             from `stream.child("adversary", epoch)` by row id.
-        gradient_norms: measure the gradient of every layer with a weight, before clipping.
+        watch: look at losses, gradients, weights and activations at chosen steps.
         trackers: names or objects of accelerate's trackers, told the curves after every epoch.
 
     Raises:
@@ -91,7 +92,9 @@ def fit(
         check_labels(classifier, train, "training")
         if validation is not None:
             check_labels(classifier, validation, "validation")
-        run = _Run(classifier, recipe, stream, gradient_norms, trackers)
+        run = _Run(classifier, recipe, stream, trackers)
+        if watch is not None:
+            run.watcher = Watcher(watch, classifier, validation, run.history.looks)
         if checkpoint is not None and checkpoint.exists():
             run.restore(read_checkpoint(checkpoint, recipe, stream))
         try:
@@ -120,7 +123,6 @@ class _Run:
         classifier: Classifier,
         recipe: Recipe,
         stream: Stream,
-        gradient_norms: bool,
         trackers: Sequence[Any],
     ) -> None:
         self.classifier = classifier
@@ -137,10 +139,9 @@ class _Run:
         self.optimizer = optimizer(recipe, self.parameters)
         self.history = History()
         self.best: dict[str, Tensor] | None = None
-        self.weights: dict[str, nn.Parameter] = {}
-        if gradient_norms:
-            self.weights = layer_weights(self.model)
-            self.history.layers = list(self.weights)
+        self.watcher: Watcher | None = None
+        self.unseen = torch.zeros((), device=self.device)  # loss since the last look, summed
+        self.unseen_rows = 0
         if trackers:
             self.accelerator.init_trackers("assay", config={"recipe": recipe.canonical()})
 
@@ -150,13 +151,19 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "history": self.history.to_dict(),
             "best": self.best,
+            "unseen": self.unseen,
+            "unseen_rows": self.unseen_rows,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.history = History(**state["history"])
+        self.history = History.from_dict(state["history"])
         self.best = state["best"]
+        self.unseen = state["unseen"].to(self.device)
+        self.unseen_rows = state["unseen_rows"]
+        if self.watcher is not None:
+            self.watcher.looks = self.history.looks
 
     def wants_more(self) -> bool:
         """Whether another epoch is due; notes in the history that patience ran out."""
@@ -189,7 +196,6 @@ class _Run:
         steps = steps_per_epoch(train, recipe.batch_size, recipe.accumulate)
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        norms = self.norms()
         rows = step = 0
         lr = 0.0
         self.model.train()
@@ -197,19 +203,26 @@ class _Run:
         with self.stream.child("dropout", epoch).seeding(self.device):
             for group in grouped(reader, recipe.accumulate):
                 lr = self.set_lr(epoch, step, steps)
+                looking = self.looking(epoch, step, steps)
+                if looking is not None:
+                    looking.before(history.steps)
                 for batch in group:
                     x, y = self.prepare(batch, epoch, augment, adversary)
-                    part, logits = self.backward(x, y, sum(len(b[0]) for b in group))
+                    mixed, target = self.mixed(x, y, epoch, rows)
+                    part, logits = self.backward(mixed, target, sum(len(b[0]) for b in group))
                     loss += part
+                    self.unseen += part
                     correct += (logits.argmax(1) == y).sum()
                     rows += len(y)
-                if self.weights:
-                    seen = self.gradient_lengths()
-                    if epoch == 1 and step == 0:
-                        history.gradient_norms.append(seen.tolist())
-                    norms += seen
+                    self.unseen_rows += len(y)
+                if looking is not None:
+                    looking.gradients()
+                    history.looks.loss.append(float(self.unseen) / self.unseen_rows)
+                    self.unseen.zero_()
+                    self.unseen_rows = 0
                 self.step()
                 step += 1
+                history.steps += 1
                 if step % CHECK_EVERY == 0:
                     if not math.isfinite(float(loss)):
                         return self.diverged(f"training loss is {float(loss)}", epoch, step)
@@ -229,8 +242,6 @@ class _Run:
                 return self.diverged(f"validation loss is {curves['val_loss']}", epoch, step)
         for name, value in curves.items():
             getattr(history, name).append(value)
-        if self.weights:
-            history.gradient_norms.append((norms / step).tolist())
         if validation is not None:
             self.note_best(epoch)
         history.seconds.append(time.perf_counter() - began)
@@ -255,15 +266,35 @@ class _Run:
                 x = adversary(self.classifier, x, y, rng=rng)
         return x.detach().to(memory_format=self.layout), y
 
-    def backward(self, x: Tensor, y: Tensor, of: int) -> tuple[Tensor, Tensor]:
+    def looking(self, epoch: int, step: int, steps: int | None) -> Watcher | None:
+        """Return who looks at this step of this epoch, if it is looked at."""
+        watcher, last = self.watcher, epoch == self.recipe.epochs and step + 1 == steps
+        due = watcher is not None and (watcher.due(self.history.steps) or last)
+        return watcher if due else None
+
+    def backward(self, x: Tensor, target: Tensor, of: int) -> tuple[Tensor, Tensor]:
         """Add a batch's share of the mean gradient over `of` rows; return summed loss, logits."""
         with precise(self.recipe.precision, self.device):
             output = self.model(self.classifier.normalise(x))
             logits = self.classifier.as_logits(getattr(output, "logits", output))
         smoothing = self.recipe.label_smoothing
-        loss = F.cross_entropy(logits, y, reduction="sum", label_smoothing=smoothing)
+        loss = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
         self.accelerator.backward(loss / of)
         return loss.detach(), logits.detach()
+
+    def mixed(self, x: Tensor, y: Tensor, epoch: int, rows: int) -> tuple[Tensor, Tensor]:
+        """Return x as it is trained on, and its labels or, with mixup, shares of classes (B, K).
+
+        Args:
+            rows: how many rows of the epoch came before: with the epoch it names the draw.
+        """
+        if not self.recipe.mixup:
+            return x, y
+        draw = self.stream.child("mixup", epoch, rows).numpy()
+        share = float(draw.beta(self.recipe.mixup, self.recipe.mixup))
+        other = torch.from_numpy(draw.permutation(len(x))).to(x.device)
+        shares = F.one_hot(y, len(self.classifier.classes)).to(torch.float32)
+        return x.lerp(x[other], 1 - share), shares.lerp(shares[other], 1 - share)
 
     def set_lr(self, epoch: int, step: int, steps: int | None) -> float:
         """Set the learning rate of this step; of the epoch, where its steps are not known."""
@@ -280,17 +311,6 @@ class _Run:
             self.accelerator.clip_grad_norm_(self.parameters, self.recipe.grad_clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def norms(self) -> Tensor:
-        """Return zeros (layers,) to add gradient norms to: float64, float32 on MPS."""
-        wide = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.zeros(len(self.weights), dtype=wide, device=self.device)
-
-    def gradient_lengths(self) -> Tensor:
-        """Return the L2 norm of the gradient of each layer's weight, (layers,), as `norms`."""
-        zero = torch.zeros((), device=self.device)
-        lengths = [zero if w.grad is None else w.grad.norm() for w in self.weights.values()]
-        return self.norms() + torch.stack(lengths)
 
     def note_best(self, epoch: int) -> None:
         losses = self.history.val_loss
@@ -321,15 +341,6 @@ def optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Opt
         )
     adam = torch.optim.Adam if isinstance(chosen, Adam) else torch.optim.AdamW
     return adam(parameters, lr=lr, weight_decay=decay, fused=True)
-
-
-def layer_weights(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the weight of every module that multiplies (linear, convolution), by its name."""
-    return {
-        name.removesuffix(".weight"): parameter
-        for name, parameter in model.named_parameters()
-        if name.endswith("weight") and parameter.ndim >= 2 and parameter.requires_grad
-    }
 
 
 def describe(history: History, epoch: int, epochs: int, loss: float) -> str:

@@ -11,6 +11,44 @@ CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
 
 
 @dataclass
+class Looks:
+    """What was seen at chosen steps of a training; one row per look, the first before any step.
+
+    Attributes:
+        steps: which optimizer step each look was at, from 0.
+        loss: mean training loss since the look before (of the first: of the first step).
+        val_loss, val_accuracy: on the images of `Watch`; empty without a validation set.
+        layers: names of the modules that multiply (linear, convolution), from the input on.
+        gradient_norms: L2 norm of the loss gradient of each layer's weight, before clipping.
+        weight_change: how far each layer's weight is from its start, over the norm it had then.
+        activations: names of the modules that are activation functions.
+        saturated: share of each one's outputs that are saturated (see `watch.saturation`).
+        dead: share of each one's units that are saturated for every image.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
+    gradient_norms: list[list[float]] = field(default_factory=list)
+    weight_change: list[list[float]] = field(default_factory=list)
+    activations: list[str] = field(default_factory=list)
+    saturated: list[list[float]] = field(default_factory=list)
+    dead: list[list[float]] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what was seen as arrays `look_...`: steps int64 (looks,), the curves float64
+        (looks,), the rest float64 (looks, layers) or (looks, activations)."""
+        kept = {k: v for k, v in asdict(self).items() if k not in ("layers", "activations")}
+        return {
+            f"look_{name}": np.asarray(values, dtype=np.int64 if name == "steps" else np.float64)
+            for name, values in kept.items()
+            if values
+        }
+
+
+@dataclass
 class History:
     """One number per finished epoch in each curve. Epochs count from 1.
 
@@ -22,9 +60,8 @@ class History:
             float32; empty without one.
         lr: the learning rate of the epoch's last step.
         seconds: wall-clock time of each epoch; not part of `metrics`.
-        layers: names of the modules whose weights' gradients were measured.
-        gradient_norms: L2 norm of the loss gradient by layer: row 0 is the first batch of all,
-            before any step, row e the mean over the steps of epoch e. Empty if not asked for.
+        steps: optimizer steps taken.
+        looks: what was seen at chosen steps; empty if not asked for.
         best_epoch: the epoch with the lowest validation loss; 0 where there is none.
         stopped_early: whether patience ran out before the epochs did.
         restored: whether the model was given back with the weights of `best_epoch`.
@@ -38,8 +75,8 @@ class History:
     val_accuracy: list[float] = field(default_factory=list)
     lr: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
-    layers: list[str] = field(default_factory=list)
-    gradient_norms: list[list[float]] = field(default_factory=list)
+    steps: int = 0
+    looks: Looks = field(default_factory=Looks)
     best_epoch: int = 0
     stopped_early: bool = False
     restored: bool = False
@@ -53,20 +90,23 @@ class History:
     def metrics(self) -> dict[str, Any]:
         """Return everything that is the same whenever the training is repeated, as JSON."""
         kept = self.to_dict()
-        del kept["seconds"], kept["gradient_norms"]
+        del kept["seconds"]
+        kept["looks"] = {name: kept["looks"][name] for name in ("layers", "activations")}
         return kept
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the curves, float64 (epochs,), and gradient_norms, float64 (epochs + 1, layers)
-        where they were measured."""
-        found = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in CURVES}
-        if self.gradient_norms:
-            found["gradient_norms"] = np.asarray(self.gradient_norms, dtype=np.float64)
-        return found
+        """Return the curves, float64 (epochs,), and what was seen at the looks."""
+        curves = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in CURVES}
+        return curves | self.looks.arrays()
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, as JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> History:
+        """Return the history that `to_dict` gave."""
+        return cls(**fields | {"looks": Looks(**fields["looks"])})
 
     def plot(self) -> Any:
         """Return a figure of the training and validation accuracy against the epoch."""

@@ -140,6 +140,9 @@ class Recipe(Config):
     """How the learning rate changes from step to step."""
     label_smoothing: Fraction = 0.0
     """Share of each label that is spread over all classes (Szegedy et al. 2016)."""
+    mixup: NotNegative = 0.0
+    """α of mixup (Zhang et al. 2018): every image is mixed with another of its batch, and its label
+    likewise, in a share drawn once per batch from Beta(α, α); 0: no mixing."""
     grad_clip: NotNegative = 0.0
     """Largest L2 norm of the gradient over all weights; 0: not clipped."""
     patience: int = Field(default=0, ge=0)
@@ -152,3 +155,12 @@ class Recipe(Config):
     """How images lie in memory; the results agree to rounding. auto: measured."""
     threads: int = Field(default=1, ge=1)
     """Threads computed with; sums depend on it."""
+
+
+class Watch(Config):
+    """How often a training is looked at, and on what; a look changes nothing."""
+
+    every: int = Field(default=50, ge=1)
+    """Optimizer steps from one look to the next; the first step and the last are looked at too."""
+    images: int = Field(default=500, ge=1)
+    """Validation images that each look evaluates, evenly spaced over the set."""
