@@ -266,7 +266,10 @@ def test_claims_carry_what_a_reader_needs() -> None:
     assert (small.verdict, none.verdict) == ("undecided", "undecided")
     assert small.seeds_needed is not None
     assert (none.seeds_needed, none.estimate.n) == (None, 0)
-    assert none.note == "See. Runs that collapsed, counted but not averaged in: 3 of plain [7,7]."
+    assert none.note == (
+        "See. Runs that collapsed, counted but not averaged in: 3 of plain [7,7]. "
+        "There is nothing to judge it by."
+    )
     assert none.collapsed == {"plain [7,7]": 3, "skip": 0}
     again = json.loads(json.dumps(none.to_dict(), allow_nan=False))
     assert again["estimate"]["value"] is None

@@ -10,6 +10,7 @@ from assay.stats.estimates import (
     paired_difference,
     proportion,
 )
+from assay.stats.looks import until_decided
 from assay.stats.ranking import auroc, fpr_at_tpr, roc_curve
 from assay.stats.verdicts import (
     CheckVerdict,
@@ -46,4 +47,5 @@ __all__ = [
     "paired_difference",
     "proportion",
     "roc_curve",
+    "until_decided",
 ]

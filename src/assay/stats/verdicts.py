@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from assay.errors import AssayError
 from assay.stats.estimates import Estimate, half_width, mean_interval
 
 Verdict = Literal["holds", "does not hold", "undecided"]
+Unit = Literal["points", "number"]
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
 MOST_SEEDS = 10_000
@@ -36,6 +37,7 @@ class Effect:
         note: what else the reader must know.
         of: what there is one value of each.
         failed: how many runs failed (raised, or their process died), as `collapsed`.
+        unit: how the effect is shown: a difference of fractions as points, or as it is.
     """
 
     code: str
@@ -47,6 +49,7 @@ class Effect:
     note: str = ""
     of: str = "seeds"
     failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    unit: Unit = field(default="points", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class Claim:
     """A claim with its verdict.
 
     Attributes:
-        code, text, delta, collapsed, failed: as in `Effect`.
+        code, text, delta, collapsed, failed, unit: as in `Effect`.
         estimate: the effect; its level is corrected for the number of claims and of looks.
         verdict: "holds" if the interval lies above delta, "does not hold" if below.
         seeds_needed: how many more seeds would decide at the observed effect and spread, judged
             at the next look; None when decided, or when not even 10,000 would.
-        note: as in `Effect`, and which runs collapsed or failed.
+        note: as in `Effect`, which runs collapsed or failed, and when it was decided.
+        look: the look whose estimate this is: the one that decided it, or the newest.
+        latest: what all seeds say at the newest look, where an earlier one decided.
     """
 
     code: str
@@ -71,9 +76,20 @@ class Claim:
     collapsed: Mapping[str, int] = field(default_factory=dict)
     note: str = ""
     failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
+    unit: Unit = field(default="points", kw_only=True)
+    look: int = field(default=1, kw_only=True)
+    latest: Estimate | None = field(default=None, kw_only=True)
+
+    @property
+    def mostly_lost(self) -> bool:
+        """Whether more runs of one kind were lost than there are values."""
+        kinds = {*self.collapsed, *self.failed}
+        lost = (self.collapsed.get(kind, 0) + self.failed.get(kind, 0) for kind in kinds)
+        return max(lost, default=0) > (self.latest or self.estimate).n
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"estimate": self.estimate.to_dict()}
+        latest = self.latest.to_dict() if self.latest else None
+        return asdict(self) | {"estimate": self.estimate.to_dict(), "latest": latest}
 
 
 def judge(low: float, high: float, delta: float) -> Verdict:
@@ -88,7 +104,8 @@ def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
 
     Bonferroni across claims; of its share each claim spends half at the first look, a quarter at
     the second, and so on, so that however many looks there are, all verdicts of a study together
-    are wrong with probability at most alpha. A look is one judgement at one number of seeds.
+    are wrong with probability at most alpha. A look is one judgement at one number of seeds, which
+    must not be chosen by what the last look showed (see `looks`).
 
     Raises:
         AssayError: for less than one claim or look.
@@ -99,7 +116,11 @@ def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
 
 
 def judge_claims(
-    effects: Sequence[Effect], *, look: int = 1, alpha: float = 0.05
+    effects: Sequence[Effect],
+    *,
+    look: int = 1,
+    alpha: float = 0.05,
+    decided: Sequence[Claim] = (),
 ) -> tuple[Claim, ...]:
     """Judge all claims of a study together.
 
@@ -108,36 +129,75 @@ def judge_claims(
             they are corrects the level.
         look: how often these claims have been judged, each time on more seeds; this time counts.
         alpha: probability that any verdict of the study, over all looks, is wrong.
+        decided: claims as earlier looks left them. One that was decided stays decided, with the
+            estimate of that look: its share of alpha was spent there, and a verdict that comes and
+            goes is none. What all seeds say now is its `latest`.
 
     The estimate of each claim is `mean_interval` at `level_at(len(effects), look, alpha)`.
+
+    No verdict is given where more runs of one kind were lost (collapsed or failed) than values are
+    left, which is so whenever more than half of them were: what is left then speaks for a few that
+    survived. With fewer lost, the claim is about runs that train, and its note counts the others.
     """
+    level, next_level = (level_at(len(effects), at, alpha) for at in (look, look + 1))
+    before = {
+        (claim.code, claim.text, claim.delta): claim
+        for claim in decided
+        if claim.verdict != "undecided"
+    }
     claims = []
     for effect in effects:
-        level = level_at(len(effects), look, alpha)
         estimate = mean_interval(effect.values, effect.of, level, effect.floor_variance)
-        verdict = judge(estimate.low, estimate.high, effect.delta)
-        needed = None
-        if verdict == "undecided":
-            needed = more_seeds(estimate, effect.delta, level_at(len(effects), look + 1, alpha))
-        notes = [effect.note]
-        for what, lost in (("collapsed", effect.collapsed), ("failed", effect.failed)):
-            if any(lost.values()):
-                counts = ", ".join(f"{n} of {name}" for name, n in lost.items() if n)
-                notes.append(f"Runs that {what}, counted but not averaged in: {counts}.")
-        claims.append(
-            Claim(
-                code=effect.code,
-                text=effect.text,
-                delta=effect.delta,
-                estimate=estimate,
-                verdict=verdict,
-                seeds_needed=needed,
-                collapsed=dict(effect.collapsed),
-                failed=dict(effect.failed),
-                note=" ".join(filter(None, notes)),
-            )
+        claim = Claim(
+            code=effect.code,
+            text=effect.text,
+            delta=effect.delta,
+            estimate=estimate,
+            verdict=judge(estimate.low, estimate.high, effect.delta),
+            collapsed=dict(effect.collapsed),
+            note=effect.note,
+            failed=dict(effect.failed),
+            unit=effect.unit,
+            look=look,
         )
+        earlier = before.get((effect.code, effect.text, effect.delta))
+        if earlier is not None:
+            claim = _stays(earlier, claim)
+        elif claim.mostly_lost:
+            claim = replace(claim, verdict="undecided")
+        elif claim.verdict == "undecided":
+            claim = replace(claim, seeds_needed=more_seeds(estimate, effect.delta, next_level))
+        claims.append(replace(claim, note=" ".join(filter(None, (claim.note, *_lost(claim))))))
     return tuple(claims)
+
+
+def _stays(decided: Claim, now: Claim) -> Claim:
+    """Return a claim that an earlier look decided, beside what is known now."""
+    told = f"Decided at look {decided.look}, on {decided.estimate.n} {decided.estimate.of}."
+    if now.verdict not in ("undecided", decided.verdict):
+        told += " The interval of all of them says the opposite: trust neither."
+    return replace(
+        now,
+        verdict=decided.verdict,
+        estimate=decided.estimate,
+        look=decided.look,
+        latest=now.estimate,
+        note=" ".join(filter(None, (now.note, told))),
+    )
+
+
+def _lost(claim: Claim) -> Iterator[str]:
+    """Yield what a reader must know of the runs that were lost, a sentence each."""
+    for what, lost in (("collapsed", claim.collapsed), ("failed", claim.failed)):
+        if any(lost.values()):
+            counts = ", ".join(f"{n} of {name}" for name, n in lost.items() if n)
+            yield f"Runs that {what}, counted but not averaged in: {counts}."
+    left = (claim.latest or claim.estimate).n
+    if not left:
+        yield "There is nothing to judge it by."
+    elif claim.mostly_lost:
+        verdict = "no verdict" if claim.verdict == "undecided" else "do not rely on its verdict"
+        yield f"More were lost than the {left} {claim.estimate.of} left to judge it by: {verdict}."
 
 
 def more_seeds(estimate: Estimate, delta: float, level: float | None = None) -> int | None:
