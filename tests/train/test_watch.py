@@ -50,7 +50,7 @@ def test_looks_agree_with_a_training_by_hand() -> None:
             layers, parameters = list(layer_weights(twin).values()), list(twin.parameters())
             changes.append(
                 [
-                    float((now - then).norm() / then.norm())
+                    float((now.detach() - then).norm() / then.norm())
                     for now, then in zip(layers, start, strict=True)
                 ]
             )

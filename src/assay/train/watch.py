@@ -120,7 +120,8 @@ def saturation(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             with torch.enable_grad():
                 z = inputs[0].detach().clone().requires_grad_()
-                (slope,) = torch.autograd.grad(type(module).forward(module, z).sum(), z)
+                answer = type(module).forward(module, z * 1.0)  # it may work in place
+                (slope,) = torch.autograd.grad(answer.sum(), z)
             seen[name].append((slope.abs() < FLAT * most).flatten(1).cpu())
 
         hooks.append(module.register_forward_pre_hook(hook))
