@@ -1,0 +1,315 @@
+"""Augmentation in a learned feature space (DeVries & Taylor 2017, "Dataset Augmentation in
+Feature Space").
+
+An autoencoder learns, without labels, to encode the training images; new examples of a class are
+made between or beyond the codes of known ones. The paper either classifies the new codes
+themselves, or decodes them into input space and trains an ordinary classifier on what comes out
+(its figure 1c). We decode, so that the classifier is the same as without augmentation, and is
+tested on images as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.config import Config, Number
+from assay.core.random import Rows, Stream
+from assay.data import load_data
+from assay.data.augment import Share
+from assay.data.dataset import Dataset, to_float
+from assay.errors import AssayError
+from assay.models.autoencoder import Autoencoder, MLPAutoencoder, save_autoencoder
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Workspace
+from assay.train import Adam, Cosine, Recipe
+from assay.train.batches import batches
+from assay.train.fit import optimizer
+from assay.train.precision import computing
+
+TASK = "assay.studies.features:autoencode"
+
+
+# -- the autoencoder, a trial of its own -------------------------------------------------------
+
+
+class Autoencoding(Config):
+    """An autoencoder and how it is trained: Adam along half a cosine, on squared error."""
+
+    VERSION = 1
+
+    network: MLPAutoencoder = MLPAutoencoder()
+    """The architecture."""
+    epochs: int = Field(default=50, ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images per step."""
+    lr: Number = Field(default=1e-3, gt=0)
+    """Highest learning rate."""
+
+
+class TrainAutoencoder(Config):
+    """An autoencoder and the images that it learns from."""
+
+    VERSION = 1
+
+    data: str
+    """Data set: a bundled name, a hub id or a folder."""
+    learning: Autoencoding = Autoencoding()
+    """The autoencoder, and how it is trained."""
+    train_images: int | None = Field(default=None, ge=10)
+    """How many training images are used, the same subset that a `TrainNetwork` gets; none: all."""
+
+    def trial(self, seed: int, device: str, threads: int) -> Trial:
+        """Return the trial of this autoencoder with this seed.
+
+        Raises:
+            AssayError: for a data set that is not there.
+        """
+        short = Path(self.data).name
+        return Trial(
+            task=TASK,
+            config=self.model_copy(update={"data": short}).model_dump(mode="json"),
+            seed=seed,
+            data={f"{short}/{part}": self.part(part).fingerprint for part in PARTS},
+            places={short: self.data},
+            versions={
+                kind.__name__: kind.VERSION
+                for kind in (TrainAutoencoder, Autoencoding, type(self.learning.network))
+            },
+            device=device,
+            threads=threads,
+            label="autoencoder",
+        )
+
+    def part(self, name: str) -> Dataset:
+        """Return the images used as `train` or `validation`."""
+        data = load_data(self.data, split=name)
+        return data.sample(self.train_images) if name == "train" and self.train_images else data
+
+
+PARTS = ("train", "validation")
+
+
+def autoencode(trial: Trial, work: Workspace) -> Outcome:
+    """Train on the training images without their labels, and keep model.safetensors.
+
+    Metrics: the mean squared error per pixel, in [0, 1], on the training images, on the validation
+    images, and there of the mean training image, which knows nothing of what it is to reproduce.
+    Arrays: the training error of every epoch.
+    """
+    config = TrainAutoencoder.parse(trial.config, where="trial")
+    config = config.model_copy(update={"data": trial.places.get(config.data, config.data)})
+    parts = {name: config.part(name) for name in PARTS}
+    for name, part in parts.items():
+        if part.fingerprint != trial.data[f"{trial.config['data']}/{name}"]:
+            raise AssayError(f"{config.data} ({name}) has changed since the trial was planned")
+    data, validation = parts["train"], parts["validation"]
+    with computing(trial.threads):
+        stream = Stream(trial.seed).child("autoencoder")
+        model = config.learning.network.build(data.shape, stream.child("init")).to(trial.device)
+        curve = learn(model, data, config.learning, stream.child("train"), work)
+        mean = to_float(data.images).mean(0)
+        unlike = [(x - mean).square().mean((1, 2, 3)) for _, x, _ in validation.batches(500)]
+        metrics = {
+            "train_error": reconstruction_error(model, data),
+            "validation_error": reconstruction_error(model, validation),
+            "mean_image_error": float(torch.cat(unlike).mean()),
+            "n_train": len(data),
+            "n_validation": len(validation),
+        }
+        save_autoencoder(work.path("model.safetensors"), model, config.learning.network, data.shape)
+    return Outcome(metrics, {"train_error": np.array(curve)})
+
+
+def learn(
+    model: Autoencoder, data: Dataset, learning: Autoencoding, stream: Stream, work: Workspace
+) -> list[float]:
+    """Train `model` in place to reproduce the images; return the mean squared error per epoch."""
+    model.train()
+    device = next(model.parameters()).device
+    adam = optimizer(Recipe(optimizer=Adam(lr=learning.lr)), list(model.parameters()))
+    schedule, errors = Cosine(), []
+    steps = -(-len(data) // learning.batch_size)
+    for epoch in range(learning.epochs):
+        total = torch.zeros((), device=device)
+        for step, (_, images, _) in enumerate(
+            batches(data, learning.batch_size, stream.child("order", epoch + 1))
+        ):
+            factor = schedule.factor(epoch * steps + step, learning.epochs * steps)
+            adam.param_groups[0]["lr"] = learning.lr * factor
+            x = to_float(images.to(device))
+            loss = F.mse_loss(model(x), x)
+            adam.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            adam.step()
+            total += loss.detach() * len(x)
+        errors.append(float(total) / len(data))
+        work.progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, error {errors[-1]:.4f}")
+    model.eval()
+    return errors
+
+
+def reconstruction_error(model: Autoencoder, data: Dataset) -> float:
+    """Return the mean squared error per pixel of the images, in [0, 1], once decoded."""
+    device = next(model.parameters()).device
+    total = 0.0
+    with torch.no_grad():
+        for _, x, _ in data.batches(500):
+            x = x.to(device)
+            total += float((model(x) - x).square().mean((1, 2, 3)).sum())
+    return total / len(data)
+
+
+# -- new images --------------------------------------------------------------------------------
+
+
+class FeatureSpace(Config):
+    """New training images, decoded from between, beyond or around the codes of known ones.
+
+    With c the code of an image, o that of one of its nearest neighbours of the same class and λ
+    the strength: interpolate is c + λ (o - c), extrapolate c + λ (c - o), noise c + λ σ z, with z
+    standard normal and σ the standard deviation of each feature over the training set (the paper's
+    equations 2, 3 and 1, where λ of the noise is called γ). The paper adds a new image for each of
+    10 neighbours; here one neighbour is drawn anew in every epoch, so that an epoch is as long as
+    without augmentation. The images that are not chosen stay as they are: not even decoded.
+    """
+
+    VERSION = 1
+
+    method: Literal["noise", "interpolate", "extrapolate"] = "extrapolate"
+    """Where new codes come from; the paper's best is extrapolate."""
+    strength: Number = Field(default=0.5, ge=0)
+    """How far: λ of interpolate (at most 1) and extrapolate, γ of noise; 0.5 in the paper."""
+    neighbours: int = Field(default=10, ge=1)
+    """Among how many nearest codes of the same class the other one is drawn; 10 in the paper."""
+    share: Share = 0.5
+    """Which share of the images of an epoch are new ones, on average."""
+    learning: Autoencoding = Autoencoding()
+    """The autoencoder that the codes are those of."""
+
+    @model_validator(mode="after")
+    def _stays_between(self) -> Self:
+        if self.method == "interpolate" and self.strength > 1:
+            raise ValueError(f"interpolate ends at the neighbour, strength 1, not {self.strength}")
+        return self
+
+    def trial(
+        self, data: str, train_images: int | None, seed: int, device: str, threads: int
+    ) -> Trial:
+        """Return the trial that trains the autoencoder on the same images as the classifier."""
+        config = TrainAutoencoder(data=data, learning=self.learning, train_images=train_images)
+        return config.trial(seed, device, threads)
+
+    def fitted(self, model: Autoencoder, data: Dataset) -> NewImages:
+        """Encode the training set and find every image's neighbours, once.
+
+        Raises:
+            AssayError: for a class of a single image, which has no neighbour.
+        """
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            codes = torch.cat([model.encode(x.to(device)) for _, x, _ in data.batches(500)])
+        order = data.ids.argsort()
+        codes, labels = codes[order.to(device)], data.labels[order]
+        neighbours, counts = nearest_of_class(codes.cpu(), labels, self.neighbours)
+        alone = (counts == 0).nonzero()[:, 0]
+        if self.method != "noise" and len(alone):
+            name = data.classes[int(labels[alone[0]])]
+            raise AssayError(
+                f"{data.name} has a single training image of class {name!r}, which has no "
+                f"neighbour to {self.method} with; use more images, or method noise"
+            )
+        return NewImages(
+            self,
+            model,
+            data.ids[order].to(device),
+            codes,
+            codes.std(0),
+            neighbours.to(device),
+            counts.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """A fitted `FeatureSpace`: what `fit` takes as `augment`.
+
+    Attributes:
+        settings: how new codes are made.
+        model: the autoencoder.
+        ids: int64 (N,), rising: which images of the data set the codes are those of.
+        codes: float32 (N, D).
+        spread: float32 (D,), the standard deviation of each feature.
+        neighbours: int64 (N, k), rows of `codes`, nearest first.
+        counts: int64 (N,), how many of the k there are.
+    """
+
+    settings: FeatureSpace
+    model: Autoencoder
+    ids: Tensor
+    codes: Tensor
+    spread: Tensor
+    neighbours: Tensor
+    counts: Tensor
+
+    def __call__(self, x: Tensor, rng: Rows) -> Tensor:
+        """Return the images with some replaced by new ones of their class: (N, C, H, W)."""
+        chosen = rng.uniform() < self.settings.share
+        x = x.clone()
+        x[chosen] = self.draw(rng[chosen])
+        return x
+
+    def draw(self, rng: Rows) -> Tensor:
+        """Return a new image for each row: float32 (N, C, H, W) in [0, 1]."""
+        with torch.no_grad():
+            return self.model.decode(self.draw_codes(rng))
+
+    def draw_codes(self, rng: Rows) -> Tensor:
+        """Return a new code for each row: float32 (N, D).
+
+        Raises:
+            AssayError: for a row that is none of the images that were encoded.
+        """
+        row = torch.searchsorted(self.ids, rng.ids).clamp_max(len(self.ids) - 1)
+        if not bool((self.ids[row] == rng.ids).all()):
+            raise AssayError("these images are not those whose neighbours are known")
+        code, strength = self.codes[row], self.settings.strength
+        if self.settings.method == "noise":
+            return code + strength * self.spread * rng.normal(self.spread.shape)
+        which = (rng.uniform() * self.counts[row]).long()
+        away = self.codes[self.neighbours[row, which]] - code
+        return code + strength * (away if self.settings.method == "interpolate" else -away)
+
+
+def nearest_of_class(codes: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return each code's nearest neighbours (Euclidean) of the same class, itself left out.
+
+    Args:
+        codes: (N, D).
+        labels: int64 (N,).
+        k: how many are wanted.
+
+    Returns:
+        Rows of `codes`, nearest first, int64 (N, k); how many of them there are, int64 (N,): a
+        small class has fewer, and its last places are 0.
+    """
+    found = torch.zeros(len(codes), k, dtype=torch.int64)
+    counts = torch.zeros(len(codes), dtype=torch.int64)
+    for label in set(labels.tolist()):
+        members = (labels == label).nonzero()[:, 0]
+        count = min(k, len(members) - 1)
+        counts[members] = count
+        for part in torch.split(members, 1024):  # a large class's table of distances is large
+            distance = torch.cdist(codes[part], codes[members])
+            distance[part[:, None] == members] = torch.inf
+            nearest = distance.topk(count, largest=False).indices
+            found[part, :count] = members[nearest]
+    return found, counts
