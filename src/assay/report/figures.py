@@ -15,6 +15,7 @@ from assay.report.charts import (
 )
 from assay.report.curves import Series, accuracy_against_eps, gradient_norms, learning_curves
 from assay.report.look import Picture, inline_svg
+from assay.report.maps import heat_map, heat_maps, surfaces
 from assay.report.panels import Panel, panels
 from assay.report.tiles import before_after, maps
 
@@ -26,6 +27,8 @@ __all__ = [
     "before_after",
     "confusion",
     "gradient_norms",
+    "heat_map",
+    "heat_maps",
     "histograms",
     "inline_svg",
     "intervals",
@@ -35,4 +38,5 @@ __all__ = [
     "reliability",
     "roc",
     "success_bars",
+    "surfaces",
 ]
