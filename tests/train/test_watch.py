@@ -57,10 +57,10 @@ def test_looks_agree_with_a_training_by_hand() -> None:
             said = twin((validation.x - 0.5) / 0.25).argmax(1)
             accuracies.append(float((said == validation.y).float().mean()))
             loss = F.cross_entropy(twin((x - 0.5) / 0.25), y)
-            losses.append(float(loss))
+            losses.append(loss.item())
             gradients = torch.autograd.grad(loss, parameters)
             by_layer = dict(zip(parameters, gradients, strict=True))
-            norms.append([float(by_layer[layer].norm()) for layer in layers])
+            norms.append([by_layer[layer].norm().item() for layer in layers])
             with torch.no_grad():
                 for parameter, gradient in by_layer.items():
                     parameter -= 0.1 * gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,26 @@ class TrainNetwork(Config):
         Raises:
             AssayError: for a data set that is not there.
         """
+        (trial,) = self.trials((seed,), device, label)
+        return trial
+
+    def trials(
+        self,
+        seeds: Iterable[int],
+        device: str,
+        label: str,
+        marks: Mapping[str, str] | None = None,
+    ) -> list[Trial]:
+        """Return the trials of this network with these seeds.
+
+        Args:
+            marks: what `fingerprints` returns, where it is known already.
+        """
         short = Path(self.data).name
-        return Trial(
+        one = Trial(
             task=TASK,
             config=self.model_copy(update={"data": short}).model_dump(mode="json"),
-            seed=seed,
-            data={f"{short}/{part}": split(self, part).fingerprint for part in SPLITS},
+            data=dict(marks or self.fingerprints()),
             places={short: self.data},
             versions={
                 kind.__name__: kind.VERSION
@@ -77,6 +92,12 @@ class TrainNetwork(Config):
             threads=self.recipe.threads,
             label=label,
         )
+        return [one.model_copy(update={"seed": seed}) for seed in seeds]
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the fingerprint of each part of the data that a trial reads."""
+        short = Path(self.data).name
+        return {f"{short}/{part}": split(self, part).fingerprint for part in SPLITS}
 
     def settled(self, device: str) -> Recipe:
         """Return the recipe with every `auto` measured: an address holds what was decided.
@@ -101,11 +122,24 @@ def settings(trial: Trial) -> TrainNetwork:
     return config.model_copy(update={"data": trial.places.get(config.data, config.data)})
 
 
+_samples: dict[tuple[str, int], Dataset] = {}
+
+
 def split(config: TrainNetwork, name: str) -> Dataset:
-    """Return the part of the data that the trial uses as `train`, `validation` or `test`."""
+    """Return the part of the data that the trial uses as `train`, `validation` or `test`.
+
+    A sample is drawn once per process: many short trials use the same one.
+    """
     data = load_data(config.data, split=name)
     wanted = {"train": config.train_images, "test": config.test_images}.get(name)
-    return data.sample(wanted) if wanted is not None else data
+    if wanted is None:
+        return data
+    key = (data.fingerprint, wanted)
+    if key not in _samples:
+        if len(_samples) >= 6:
+            _samples.clear()
+        _samples[key] = data.sample(wanted)
+    return _samples[key]
 
 
 def train(trial: Trial, work: Workspace) -> Outcome:

@@ -1,0 +1,380 @@
+"""What most studies are: cells, each a training that is repeated over seeds, and compared.
+
+A study says which cells there are, and what it claims of them; here is the rest: their trials,
+means with intervals, effects paired by seed, tables that mark the best, curves with bands. Runs
+that collapsed (a network that stays at chance) or failed are counted, and left out of the means.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from assay import stats
+from assay.data import load_data
+from assay.errors import AssayError
+from assay.report import figures
+from assay.report.record import Unit
+from assay.report.result import Cell, Table
+from assay.runs.engine import Results
+from assay.runs.entry import Result
+from assay.runs.trial import Trial
+from assay.studies.base import Cost, Study
+from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
+from assay.train import Recipe
+
+Metric = str | Callable[[Result], float]
+"""The name of a metric ("test_accuracy"), or what computes one from a result."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table of cells.
+
+    Attributes:
+        title: its heading.
+        metric: what stands in it.
+        unit: how it is shown.
+        best: which end of it is better, for the marks; None: no marks.
+    """
+
+    title: str
+    metric: Metric
+    unit: Unit = "fraction"
+    best: Literal["highest", "lowest"] | None = None
+
+
+class Cells:
+    """The results of a study by cell and seed.
+
+    Args:
+        trials: the trials of each cell by its name, one per seed, in the same order of seeds.
+        done: what has been run.
+    """
+
+    def __init__(self, trials: Mapping[str, Sequence[Trial]], done: Results) -> None:
+        self.trials = trials
+        self.done = done
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all cells."""
+        return list(self.trials)
+
+    def results(self, cell: str) -> list[Result | None]:
+        """Return a cell's result for every seed; None where it failed or was not run."""
+        return [self.done.get(trial) for trial in self.trials[cell]]
+
+    def finished(self, cell: str) -> list[Result]:
+        """Return the results that there are, collapsed ones included."""
+        return [result for result in self.results(cell) if result is not None]
+
+    def kept(self, cell: str) -> list[Result]:
+        """Return the results of the runs that did not collapse."""
+        return [r for r in self.finished(cell) if not r.metrics["collapsed"]]
+
+    def collapsed(self, cell: str) -> int:
+        """Return how many runs collapsed."""
+        return len(self.finished(cell)) - len(self.kept(cell))
+
+    def failed(self, cell: str) -> int:
+        """Return how many runs failed."""
+        return sum(self.done.failure(trial) is not None for trial in self.trials[cell])
+
+    def mean(self, cell: str, metric: Metric, *, all_runs: bool = False) -> stats.Estimate:
+        """Return the mean of a metric over seeds with its 95 % interval.
+
+        Args:
+            all_runs: collapsed runs count too, where it is they that are asked about.
+        """
+        runs = self.finished(cell) if all_runs else self.kept(cell)
+        values = [_value(run, metric) for run in runs]
+        found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
+        if not _is_share(metric) or not runs:
+            return found
+        return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+    def effect(
+        self,
+        code: str,
+        text: str,
+        *,
+        delta: float,
+        of: Sequence[str],
+        value: Callable[..., float],
+        floor: Metric | None = None,
+        all_runs: bool = False,
+        note: str = "",
+    ) -> stats.Effect:
+        """Return what a claim rests on: one value per seed, from the cells' results of that seed.
+
+        Args:
+            of: the cells that `value` is called with, in this order.
+            value: the effect for one seed.
+            floor: the accuracy whose binomial variance is the least that a difference can have.
+            all_runs: collapsed runs count too; otherwise a seed for which any cell collapsed is
+                left out, and the claim says so.
+        """
+        seeds = zip(*(self.results(cell) for cell in of), strict=True)
+        whole = [row for row in seeds if all(run is not None for run in row)]
+        if not all_runs:
+            whole = [row for row in whole if not any(r and r.metrics["collapsed"] for r in row)]
+        cells = dict.fromkeys(of)
+        lost = {} if all_runs else {cell: self.collapsed(cell) for cell in cells}
+        return stats.Effect(
+            code=code,
+            text=text,
+            delta=delta,
+            values=[value(*row) for row in whole],
+            floor_variance=None
+            if floor is None
+            else _floor([[r for r in column if r] for column in zip(*whole, strict=True)], floor),
+            collapsed={cell: count for cell, count in lost.items() if count},
+            failed={cell: self.failed(cell) for cell in cells if self.failed(cell)},
+            note=note,
+        )
+
+    def difference(
+        self, code: str, text: str, a: str, b: str, metric: Metric, *, delta: float, note: str = ""
+    ) -> stats.Effect:
+        """Return the effect "a has more of the metric than b", paired by seed."""
+        return self.effect(
+            code,
+            text,
+            delta=delta,
+            of=(a, b),
+            value=lambda one, other: _value(one, metric) - _value(other, metric),
+            floor=metric if _is_share(metric) else None,
+            note=note,
+        )
+
+    def best(
+        self, metric: Metric, which: Literal["highest", "lowest"], among: Sequence[str] = ()
+    ) -> str | None:
+        """Return the cell with the best mean, or None where no cell has one."""
+        sign = 1 if which == "highest" else -1
+        means = {cell: self.mean(cell, metric).value for cell in among or self.names}
+        known = {cell: mean for cell, mean in means.items() if not math.isnan(mean)}
+        return max(known, key=lambda cell: sign * known[cell]) if known else None
+
+    def within_noise(self, cell: str, other: str, metric: Metric) -> bool:
+        """Return whether the 95 % interval of two cells' difference, paired by seed, spans 0."""
+        pairs = [
+            (one, two)
+            for one, two in zip(self.results(cell), self.results(other), strict=True)
+            if one and two and not (one.metrics["collapsed"] or two.metrics["collapsed"])
+        ]
+        found = stats.mean_interval(
+            [_value(one, metric) - _value(two, metric) for one, two in pairs],
+            floor_variance=_floor([[p[i] for p in pairs] for i in (0, 1)], metric),
+        )
+        return found.low <= 0 <= found.high
+
+    def table(
+        self,
+        title: str,
+        columns: Sequence[Column],
+        *,
+        cells: Sequence[str] = (),
+        caption: str = "",
+        heading: str = "network",
+        more: Mapping[str, Callable[[str], Cell | str]] | None = None,
+    ) -> Table:
+        """Return a table with a row for each cell, the best of each column marked.
+
+        Args:
+            cells: which cells; none given: all.
+            more: further columns by heading, from the name of the cell.
+        """
+        cells = cells or self.names
+        best = {c.title: self.best(c.metric, c.best, cells) for c in columns if c.best}
+        further = dict(more or {})
+        lost = any(self.collapsed(cell) + self.failed(cell) for cell in cells)
+        if lost:
+            further["not averaged"] = self._lost
+        rows = [
+            (
+                Cell(text=cell),
+                *(self._cell(cell, column, best.get(column.title)) for column in columns),
+                *(Cell.model_validate(make(cell)) for make in further.values()),
+            )
+            for cell in cells
+        ]
+        said = "Mean over seeds with its 95 % interval."
+        if best:
+            said += (
+                " Within noise of best: the interval of the difference, paired by seed, spans zero."
+            )
+        if lost:
+            said += " Runs that collapsed (stayed at chance) or failed are counted, not averaged."
+        return Table(
+            title=title,
+            columns=(heading, *(column.title for column in columns), *further),
+            rows=tuple(rows),
+            caption=" ".join(part for part in (said, caption) if part),
+        )
+
+    def _cell(self, cell: str, column: Column, best: str | None) -> Cell:
+        if not self.kept(cell):
+            return Cell(text="all collapsed" if self.collapsed(cell) else "no result")
+        mark: Literal["best", "within noise"] | None = None
+        if best is not None and len(self.kept(cell)) > 1:
+            if cell == best:
+                mark = "best"
+            elif self.within_noise(cell, best, column.metric):
+                mark = "within noise"
+        return Cell(estimate=self.mean(cell, column.metric), unit=column.unit, mark=mark)
+
+    def _lost(self, cell: str) -> Cell:
+        collapsed, failed = self.collapsed(cell), self.failed(cell)
+        said = [f"{collapsed} collapsed"] if collapsed else []
+        said += [f"{failed} failed"] if failed else []
+        return Cell(text=f"{' and '.join(said)} of {len(self.trials[cell])}" if said else "")
+
+    def band(
+        self,
+        cell: str,
+        array: str | Callable[[Result], np.ndarray[Any, Any]],
+        *,
+        x: str | Sequence[float] | None = None,
+        label: str | None = None,
+        colour: int | None = None,
+        dash: int = 0,
+    ) -> figures.Series | None:
+        """Return the mean of a curve over seeds and its range, collapsed runs included.
+
+        Args:
+            array: the name of an array (n,) of the results, or what makes one from a result.
+            x: the array that the curve is drawn over, or its values; None: 1, 2, 3, …
+            label: what stands at its end; None: the name of the cell.
+
+        Returns:
+            None where no run has the curve. A curve that ended early is held at its last value.
+        """
+        runs = self.finished(cell)
+        curves = [array(r) if callable(array) else r.arrays.get(array) for r in runs]
+        there = [np.asarray(curve) for curve in curves if curve is not None and len(curve)]
+        if not there:
+            return None
+        length = max(len(curve) for curve in there)
+        held = np.array([np.pad(c, (0, length - len(c)), mode="edge") for c in there])
+        points: Sequence[float] = list(range(1, length + 1))
+        if isinstance(x, str):
+            points = max((list(r.arrays[x]) for r in runs if x in r.arrays), key=len)
+        elif x is not None:
+            points = x
+        return figures.Series(
+            cell if label is None else label,
+            list(points),
+            list(held.mean(0)),
+            list(held.min(0)),
+            list(held.max(0)),
+            colour=colour,
+            dash=dash,
+        )
+
+
+class CellStudy(Study):
+    """A study of cells: each a training, repeated over seeds."""
+
+    recipe: Recipe = Recipe()
+    """How every cell is trained."""
+    train_images: int | None = Field(default=None, ge=10)
+    """How many training images are used; none: all."""
+    test_images: int | None = Field(default=None, ge=10)
+    """How many test images are used; none: all."""
+
+    @abstractmethod
+    def grid(self) -> Mapping[str, TrainNetwork]:
+        """Return the training of each cell by the cell's name, those that take longest first."""
+
+    def trials(self) -> dict[str, list[Trial]]:
+        """Return the trials of each cell, one per seed."""
+        marks: dict[tuple[Any, ...], dict[str, str]] = {}
+        found = {}
+        for cell, config in self.grid().items():
+            reads = (config.data, config.train_images, config.test_images)
+            if reads not in marks:
+                marks[reads] = config.fingerprints()
+            seeds = range(self.seeds)
+            found[cell] = config.trials(seeds, self.device, cell, marks[reads])
+        return found
+
+    def resolved(self) -> Self:
+        made = super().resolved()
+        made.check_data()
+        largest = next(iter(made.grid().values()))
+        return made.model_copy(update={"recipe": largest.settled(made.device)})
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        return [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
+
+    def cells(self, done: Results) -> Cells:
+        """Return the results so far."""
+        return Cells(self.trials(), done)
+
+    def cost(self, trial: Trial) -> Cost | None:
+        if trial.task != TASK:
+            return None
+        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
+
+    def check_data(self) -> None:
+        """Refuse a data set that no cell can learn from, before anything is run.
+
+        Raises:
+            AssayError: for a data set without labels or with one class, one with a class that is
+                missing from the images chosen for training or test, or fewer images than a batch.
+        """
+        for name, wanted in (("train", self.train_images), ("test", self.test_images)):
+            part = load_data(self.data, split=name)
+            part = part if wanted is None else part.sample(wanted)
+            there = set(part.labels.tolist())
+            if len(part.classes) < 2:
+                raise AssayError(
+                    f"{self.data} has {len(part.classes)} class"
+                    f"{'es' if not part.classes else ''}; a study of classifiers needs two or more"
+                )
+            missing = [c for k, c in enumerate(part.classes) if k not in there]
+            if missing:
+                raise AssayError(
+                    f"{self.data} ({name}): {len(missing)} of {len(part.classes)} classes have no "
+                    f"image among the {len(part)} used, {missing[0]!r} for one; use more images "
+                    "or a data set that has them"
+                )
+            if name == "train" and len(part) < self.recipe.batch_size:
+                raise AssayError(
+                    f"{self.data} (train): {len(part)} images are fewer than one batch of "
+                    f"{self.recipe.batch_size}; use more images or a smaller --recipe.batch-size"
+                )
+
+
+def _value(result: Result, metric: Metric) -> float:
+    return float(metric(result) if callable(metric) else result.metrics[metric])
+
+
+def _is_share(metric: Metric) -> bool:
+    return isinstance(metric, str) and metric.endswith("_accuracy")
+
+
+def _floor(groups: Sequence[Sequence[Result]], metric: Metric) -> float | None:
+    """Return the sum of the groups' binomial variances of an accuracy; None for other metrics.
+
+    Seeds cannot agree better than the number of images allows.
+    """
+    if not _is_share(metric) or not all(groups) or not groups:
+        return None
+    assert isinstance(metric, str)
+    images = "n_" + metric.removesuffix("_accuracy")
+    return sum(
+        stats.binomial_variance(
+            float(np.mean([run.metrics[metric] for run in runs])), int(runs[0].metrics[images])
+        )
+        for runs in groups
+    )
