@@ -263,8 +263,9 @@ def study() -> StudyResult:
                     "caption": "Mean over seeds of the test accuracy at the best validation epoch.",
                     "columns": ["network", "[2,2]", "[5,5]", "[7,7]"],
                     "rows": [
-                        ["plain", cell(0.672, "within noise"), cell(0.601), cell(0.512)],
-                        ["with skips", cell(0.685, "best"), cell(0.724, "best"),
+                        [{"text": "plain", "trials": "plain [7,7]"}, cell(0.672, "within noise"),
+                         cell(0.601), cell(0.512)],
+                        ["with skips [7,7]", cell(0.685, "best"), cell(0.724, "best"),
                          cell(0.733, "best")],
                     ],
                 }
@@ -277,12 +278,14 @@ def study() -> StudyResult:
             ],
             "notes": ["The validation set is held out of the training images."],
             "trials": [
-                {"address": f"{i:064x}", "label": f"plain [2,2], seed {i}", "status": "done",
-                 "seconds": 61.0}
-                for i in range(4)
+                {"address": f"{i}{'a' * 63}", "label": f"{kind} [7,7]", "seed": i % 4,
+                 "status": "done", "seconds": 61.0,
+                 "metrics": {"test_accuracy": 0.5 + i / 50, "train_loss": 1.25}}
+                for i, kind in enumerate(["plain"] * 4 + ["with skips"] * 4)
             ]
-            + [{"address": "f" * 64, "label": "plain [7,7], seed 4", "status": "failed",
-                "seconds": 3.0, "reason": "loss is not finite at epoch 2"}],
+            + [{"address": "f" * 64, "label": "plain [7,7]", "seed": 4, "status": "failed",
+                "reason": "loss is not finite at epoch 2"}],
+            "work_seconds": 488.0,
             "made": made(),
         }
     )  # fmt: skip

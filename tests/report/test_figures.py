@@ -222,11 +222,11 @@ def test_a_long_line_is_thinned_and_keeps_its_ends_and_peaks():
 
 def test_paths_are_written_as_steps_that_lead_to_the_same_points():
     d = "M 10.004 20.006 L 11.2549 20.006 L 10.7549 -0.4951 z M 1 2"
-    assert _shorter(d) == "M10 20.01l1.25 0-.5-20.51z M1 2"
-    x = np.cumsum(np.full(3000, 0.00499))
+    assert _shorter(d) == "M10 20l1.3 0-.5-20.5z M1 2"
+    x = np.cumsum(np.full(3000, 0.0499))
     last = _shorter("M " + " L ".join(f"{v:.5f} 0" for v in x))
     steps = re.findall(r"-?[\d.]+", last)
-    assert sum(map(float, steps[0::2])) == pytest.approx(x[-1], abs=0.006), "roundings add up"
+    assert sum(map(float, steps[0::2])) == pytest.approx(x[-1], abs=0.06), "roundings add up"
     assert _shorter("M 0 0 C 1 1 2 2 3.14159 3") == "M 0 0 C 1 1 2 2 3.14 3", "curves stay"
 
 

@@ -28,7 +28,7 @@ def test_a_study_in_the_terminal(study):
     text = printed(study_summary(study))
     assert "+1.3 points (−0.6 to +3.2, n = 5) +1.0 points undecided" in text
     assert "about 9 more seeds would decide" in text
-    assert "! 1 of 5 trials failed" in text
+    assert "! 1 of 9 trials failed" in text
 
 
 def test_brackets_in_names_are_not_markup(report):

@@ -124,7 +124,6 @@ def _for_page(svg: str, title: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     # Matplotlib's style element would reach into the whole page: it goes to the root instead.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<g/>", "", svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     svg = svg.replace("xlink:href", "href")
     size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
@@ -144,13 +143,15 @@ def _for_page(svg: str, title: str) -> str:
     )
     svg = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'", r"\1var(--sans, sans-serif)", svg)
     svg = _name_colours(svg)
-    return _own_ids(svg).strip()
+    svg = _own_ids(svg).strip()
+    return re.sub(r"<g/>\n|<g>\n(<(?:path|use) [^>]*/>)\n</g>", r"\1", svg)  # groups of one
 
 
 def _shorter(numbers: str) -> str:
     """Round to hundredths of a point; what scales (a matrix, a scale) is left exact.
 
-    The points of a path of straight lines become steps from one to the next, half as long.
+    The points of a path of straight lines become steps of tenths of a point from one to the next,
+    a third as long.
     """
     if _STRAIGHT.fullmatch(numbers):
         return re.sub(r"M([^Mz]*)", lambda found: _steps(found.group(1)), numbers).rstrip()
@@ -161,16 +162,16 @@ def _shorter(numbers: str) -> str:
 
 def _steps(points: str) -> str:
     """Return "x y L x y L x y" as one point and the steps from it. Roundings do not add up."""
-    place = np.round(100 * np.array(points.replace("L", " ").split(), dtype=float)).astype(int)
+    place = np.round(10 * np.array(points.replace("L", " ").split(), dtype=float)).astype(int)
     x, y = place[0::2], place[1::2]
-    steps = [_hundredths(d) for pair in zip(np.diff(x), np.diff(y), strict=True) for d in pair]
-    line = "l" + re.sub(r" (?=-)", "", " ".join(steps)) if steps else ""
-    return f"M{_hundredths(x[0])} {_hundredths(y[0])}{line}"
+    steps = [_tenths(d) for pair in zip(np.diff(x), np.diff(y), strict=True) for d in pair]
+    line = "l" + " ".join(steps).replace(" -", "-") if steps else ""
+    return f"M{_tenths(x[0])} {_tenths(y[0])}{line}"
 
 
-def _hundredths(count: int) -> str:
-    text = f"{count / 100:.2f}".rstrip("0").rstrip(".")
-    return text.replace("0.", ".", 1) if abs(count) < 100 and count else text
+def _tenths(count: int) -> str:
+    text = f"{count / 10:.1f}".removesuffix(".0")
+    return text.replace("0.", ".", 1) if abs(count) < 10 else text
 
 
 def _name_colours(svg: str) -> str:

@@ -61,6 +61,15 @@ def full(estimate: Doubtful, unit: Unit = "fraction") -> str:
     return f"{value} ({interval(estimate, unit)}, n = {estimate.n:,})"
 
 
+def metric(value: float | None, name: str) -> str:
+    """Return a metric of a trial: 71.3 % for what is called an accuracy, else four digits."""
+    if value is None:
+        return MISSING
+    if name.endswith("accuracy"):
+        return with_unit(value, "fraction")
+    return f"{value:.4g}".replace("-", "−")
+
+
 def budget(eps: float, norm: str) -> str:
     """Return a budget as papers write it: 8/255 for grey levels, `3 pixels` for l0."""
     if norm == "l0":

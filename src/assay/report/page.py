@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,10 +18,10 @@ from markupsafe import Markup
 from assay.report import numerals
 from assay.report.numerals import Doubtful
 from assay.report.record import NotRun, Unit
-from assay.report.result import StudyResult
+from assay.report.result import StudyResult, Table
 from assay.report.schema import AuditReport, Calibration, Confusion, Ood, Robustness
 
-_COPY = """
+_SCRIPT = """
 for (const button of document.querySelectorAll("button.copy")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -27,7 +29,15 @@ for (const button of document.querySelectorAll("button.copy")) {
     button.textContent = "copied";
   });
 }
+function unfold() {
+  const named = location.hash && document.getElementById(location.hash.slice(1));
+  for (let at = named; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  if (named) named.scrollIntoView();
+}
+addEventListener("hashchange", unfold);
+unfold();
 """
+"""The only script of a page: it copies a command, and opens the fold that a link leads into."""
 
 _WORST = 15
 """With more classes than this, those above it fold away."""
@@ -44,7 +54,8 @@ def render_audit(report: AuditReport) -> str:
 
 def render_study(result: StudyResult) -> str:
     """Return the result of a study as one HTML page; its figures were drawn when it ended."""
-    return _render("study.html.j2", result=result)
+    places = {group.name: group.id for group in result.groups}
+    return _render("study.html.j2", result=result, places=places, strips=strips(result))
 
 
 def notebook(report: AuditReport) -> str:
@@ -65,11 +76,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    seal = base64.b64encode(hashlib.sha256(_COPY.encode()).digest()).decode()
+    seal = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     environment.globals.update(
         budget=numerals.budget,
-        copy_script=Markup(_COPY),
-        copy_seal=seal,
+        common=common,
+        script=Markup(_SCRIPT),
+        script_seal=seal,
         confusions=_confusions,
         ood_groups=_ood_groups,
         track=track,
@@ -80,9 +92,11 @@ def _environment() -> Environment:
         duration=numerals.duration,
         figure=_figure,
         interval=numerals.interval,
+        metric=numerals.metric,
         moment=_moment,
         norm=numerals.norm_name,
         slug=lambda text: text.replace(" ", "-"),
+        spaced=lambda text: text.replace("_", " "),
         with_unit=numerals.with_unit,
         yaml=_yaml,
     )
@@ -159,6 +173,46 @@ def track(
         where |= {"threshold": at, "from": at if direction == "at least" else 0.0}
         where["to"] = 100.0 if direction == "at least" else at
     return where
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Where each trial's first metric lies between the least and the greatest of a study.
+
+    Attributes:
+        name: the metric; empty where no trial has any.
+        low, high: its least and greatest value.
+        places: percent of the way from `low` to `high`, by the anchor of a cell.
+    """
+
+    name: str
+    low: float
+    high: float
+    places: Mapping[str, Sequence[float]]
+
+
+def strips(result: StudyResult) -> Strips:
+    """Return what the folded cells show of their trials: a dot for each."""
+    named = [name for group in result.groups for name in group.metrics]
+    name = named[0] if named else ""
+    found = {
+        group.id: [v for trial in group.trials if (v := trial.metrics.get(name)) is not None]
+        for group in result.groups
+    }
+    values = [value for group in found.values() for value in group]
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    span = (high - low) or 1.0
+    places = {id: [round(100 * (v - low) / span, 1) for v in own] for id, own in found.items()}
+    return Strips(name if values else "", low, high, places)
+
+
+def common(table: Table) -> tuple[int, str, float] | None:
+    """Return (n, of, level) where it is the same for all numbers of a table, so that it is said
+    once; None where it is not, or where there are no numbers.
+    """
+    cells = [cell.estimate for row in table.rows for cell in row if cell.estimate is not None]
+    found = {(estimate.n, estimate.of, estimate.level) for estimate in cells}
+    return found.pop() if len(found) == 1 else None
 
 
 def _figure(svg: str) -> Markup:

@@ -64,9 +64,11 @@ def panels(
         if not wide:
             return figure
         axes = figure.subplots(len(grid), wide, sharex=True, sharey=True, squeeze=False)
+        longest = max((len(panel.title) for row in grid for panel in row), default=0)
+        size = min(8.5, 72 * WIDTH / wide / (0.7 * max(longest, 1)))  # titles side by side
         for row, places in zip(grid, axes, strict=True):
             for panel, place in zip(row, places, strict=False):
-                _draw(place, panel, styles, log_y)
+                _draw(place, panel, styles, log_y, size)
             for place in places[len(row) :]:
                 place.set_visible(False)
         if fraction:
@@ -92,7 +94,7 @@ def _styles(grid: Sequence[Sequence[Panel]]) -> dict[str, Series]:
     return styles
 
 
-def _draw(axes: Axes, panel: Panel, styles: dict[str, Series], log_y: bool) -> None:
+def _draw(axes: Axes, panel: Panel, styles: dict[str, Series], log_y: bool, size: float) -> None:
     if log_y:
         axes.set_yscale("log")
     order = list(styles)
@@ -100,7 +102,7 @@ def _draw(axes: Axes, panel: Panel, styles: dict[str, Series], log_y: bool) -> N
         draw_series(axes, series, order.index(series.label), width=1.2, tint=0.16, most=MOST_POINTS)
     if not panel.series:
         axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", alpha=0.6)
-    axes.set_title(panel.title, fontsize=8.5, pad=4)
+    axes.set_title(panel.title, fontsize=size, pad=4)
     axes.margins(x=0.02)
     draw_grid(axes)
     axes.tick_params(labelsize=7.5, pad=3)

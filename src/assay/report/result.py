@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal, Self
+from collections import Counter
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from assay.report.record import EstimateModel, Made, Maybe, Record, Svg, Unit
 
@@ -31,6 +32,14 @@ class Claim(Record):
     """Further seeds that would decide at the spread observed; null where it is decided."""
     note: str = ""
     """What else one should know."""
+    collapsed: dict[str, int] = Field(default_factory=dict)
+    """How many runs collapsed, by what they were runs of; they are not in the estimate."""
+    failed: dict[str, int] = Field(default_factory=dict)
+    """How many runs failed (raised, or their process died), likewise."""
+    look: int = 1
+    """Which look at these claims the estimate is of: that which decided, or the newest."""
+    latest: EstimateModel | None = None
+    """What all seeds say at the newest look, where an earlier one decided."""
 
 
 class Cell(Record):
@@ -43,7 +52,10 @@ class Cell(Record):
     unit: Unit = "fraction"
     """How the estimate is shown."""
     mark: Literal["best", "within noise"] | None = None
-    """best of its column, or not distinguishable from the best."""
+    """The best of those it is compared with, or one that cannot be told from the best."""
+    trials: str = ""
+    """The cell of the study whose trials it leads to; empty: the one that is called as its text
+    is, if there is one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -90,10 +102,51 @@ class TrialLine(Record):
     label: str
     """What people call it."""
     status: Literal["done", "failed", "missing"]
+    cell: str = ""
+    """What it is a seed of, such as plain [7,7]; empty: its label."""
+    seed: int | None = None
+    """Seed of its random streams."""
+    metrics: dict[str, Maybe] = Field(default_factory=dict)
+    """Its main numbers; those whose name ends in accuracy are fractions."""
     seconds: Maybe = None
     """How long it took."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or what is wrong with what it found."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialGroup:
+    """The trials of one cell of a study, which differ in nothing but the seed.
+
+    Attributes:
+        name: what people call the cell.
+        id: its anchor on the page.
+        trials: in the order of the plan.
+    """
+
+    name: str
+    id: str
+    trials: tuple[TrialLine, ...]
+
+    @property
+    def seconds(self) -> float:
+        """What its trials took, one after another."""
+        return sum(trial.seconds or 0.0 for trial in self.trials)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many trials there are of each status."""
+        return dict(Counter(trial.status for trial in self.trials))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all metrics that any of its trials has."""
+        return tuple(dict.fromkeys(name for trial in self.trials for name in trial.metrics))
+
+    @property
+    def reasons(self) -> bool:
+        """Whether there is anything to be said of any trial."""
+        return any(trial.reason for trial in self.trials)
 
 
 class StudyResult(Record):
@@ -117,5 +170,27 @@ class StudyResult(Record):
     notes: tuple[str, ...] = ()
     """Known faults of the protocol, and what else one should know."""
     trials: tuple[TrialLine, ...] = ()
+    trials_at: Annotated[str, Field(pattern=r"^((\.\./)+[\w-]+)?$")] = ""
+    """Where the store keeps the trials' folders, relative to the page; empty: out of reach."""
+    work_seconds: Maybe = None
+    """What all trials took, one after another, whenever they were run."""
     made: Made
-    """How this was made."""
+    """How this was made; its seconds are those of the last call, which finds old trials done."""
+
+    @property
+    def groups(self) -> tuple[TrialGroup, ...]:
+        """The trials by cell, in the order of the plan."""
+        cells: dict[str, list[TrialLine]] = {}
+        for trial in self.trials:
+            cells.setdefault(trial.cell or trial.label, []).append(trial)
+        return tuple(
+            TrialGroup(name, f"trials-{place}", tuple(trials))
+            for place, (name, trials) in enumerate(cells.items(), 1)
+        )
+
+    def to_json(self) -> str:
+        """Return the JSON text that `read` takes back; a study has many trials: a line each."""
+        whole = self.model_copy(update={"trials": ()}).model_dump_json(indent=1)
+        lines = ",\n  ".join(trial.model_dump_json(exclude_defaults=True) for trial in self.trials)
+        # A line break cannot stand in a JSON string, so this is the list itself.
+        return whole.replace('\n "trials": []', f'\n "trials": [\n  {lines}\n ]', 1) + "\n"

@@ -38,6 +38,13 @@ class Study(Config):
     QUESTION: ClassVar[str]
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Settings by preset; `quick` is there in every study, and is the default."""
+    METRICS: ClassVar[Sequence[str]] = (
+        "test_accuracy",
+        "train_accuracy",
+        "test_loss",
+        "train_loss",
+    )
+    """The metrics that the page shows beside each trial that has them; the first as a dot."""
 
     preset: str = "quick"
     """The preset these settings started from."""
