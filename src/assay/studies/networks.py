@@ -79,9 +79,11 @@ class TrainNetwork(Config):
             marks: what `fingerprints` returns, where it is known already.
         """
         short = Path(self.data).name
+        named = self.model_copy(update={"data": short})
         one = Trial(
             task=TASK,
-            config=self.model_copy(update={"data": short}).model_dump(mode="json"),
+            # Without what is none: a setting that is new, and not used, changes no address.
+            config=named.model_dump(mode="json", exclude_none=True),
             data=dict(marks or self.fingerprints()),
             places={short: self.data},
             versions={
@@ -98,6 +100,10 @@ class TrainNetwork(Config):
         """Return the fingerprint of each part of the data that a trial reads."""
         short = Path(self.data).name
         return {f"{short}/{part}": split(self, part).fingerprint for part in SPLITS}
+
+    def rows(self) -> int:
+        """Return how many images an epoch trains on."""
+        return len(split(self, "train"))
 
     def settled(self, device: str) -> Recipe:
         """Return the recipe with every `auto` measured: an address holds what was decided.

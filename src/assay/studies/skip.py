@@ -2,17 +2,16 @@
 
 He et al. call it degradation when a deeper network has a higher *training* error although its
 gradients are healthy. The course's plain networks have neither normalisation nor a fitting
-initialisation: what they show at [7,7] is mostly a gradient that vanished. `quick` therefore uses
-batch norm and He initialisation; `paper` repeats the course.
+initialisation: what they show at [7,7] is mostly a gradient that vanished. The cells of `quick`
+therefore have batch norm and He initialisation; `full` adds the bare ones, and what each of the two
+cures does alone; `paper` repeats the course.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from assay import stats
@@ -24,24 +23,27 @@ from assay.report.result import Cell, Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial
-from assay.studies.base import Cost, Findings, Study
+from assay.studies.base import Cost, Findings
+from assay.studies.cells import Cells, CellStudy, Column
 from assay.studies.networks import TrainNetwork, expected_seconds, settings
-from assay.train import SGD, OneCycle, Recipe
+from assay.studies.surface import SurfaceOf
+from assay.train import SGD, OneCycle, Recipe, Watch
 
 COURSE = {
-    (False, 2): 0.68,
-    (False, 5): 0.77,
-    (False, 7): 0.75,
-    (True, 2): 0.63,
-    (True, 5): 0.79,
-    (True, 7): 0.82,
+    "plain [2,2]": 0.68,
+    "plain [5,5]": 0.77,
+    "plain [7,7]": 0.75,
+    "skip [2,2]": 0.63,
+    "skip [5,5]": 0.79,
+    "skip [7,7]": 0.82,
 }
 """The course's test accuracies: one seed, early stopping on the test set."""
 
-KIND = {False: "plain", True: "skip"}
+BARE, HE_ONLY, NORM_ONLY = "bare", "He only", "batch norm only"
+"""What the cells beside the main ones lack; `bare` is neither normalised nor well initialised."""
 
 
-class Skip(Study):
+class Skip(CellStudy):
     """Plain CNNs against CNNs with skip connections, at rising depth, over seeds."""
 
     NAME: ClassVar[str] = "skip"
@@ -54,6 +56,8 @@ class Skip(Study):
             "widths": (8, 16),
             "train_images": 1200,
             "test_images": 300,
+            "watch": {"every": 12, "images": 200},
+            "surface": {"images": 100, "size": 5},
             "recipe": {
                 "epochs": 3,
                 "batch_size": 50,
@@ -62,6 +66,7 @@ class Skip(Study):
             },
         },
         "quick": {},
+        "full": {"bare": (2, 5, 7), "cures": True},
         "paper": {
             "norm": "none",
             "init": "default",
@@ -69,6 +74,7 @@ class Skip(Study):
             "stage_stride": 1,
             "seeds": 1,
             "augmentation": {"name": "simple"},
+            "watch": {"every": 700},
             "recipe": {
                 "epochs": 100,
                 "batch_size": 64,
@@ -87,6 +93,10 @@ class Skip(Study):
     """Normalisation after each convolution."""
     init: Literal["default", "he"] = "he"
     """Initial weights: PyTorch's own, or He et al. 2015."""
+    bare: tuple[int, ...] = ()
+    """Depths that are also trained as the course did: no batch norm, PyTorch's initialisation."""
+    cures: bool = False
+    """Also train the deepest plain network with batch norm alone, and with He's weights alone."""
     stem_stride: int = Field(default=2, ge=1)
     """Stride of the first convolution, in pixels; 1 is the course's."""
     stage_stride: int = Field(default=2, ge=1)
@@ -102,73 +112,92 @@ class Skip(Study):
         schedule=OneCycle(),
     )
     """How every cell is trained."""
-    train_images: int | None = None
-    """How many training images are used; none: all."""
-    test_images: int | None = None
-    """How many test images are used; none: all."""
+    watch: Watch = Watch(every=50, images=1000)
+    """How often every training is looked at."""
+    surface: SurfaceOf | None = SurfaceOf()
+    """How the loss surfaces of the deepest networks (of the first seed) are taken; none: not."""
     delta: Number = Field(default=0.02, ge=0)
     """Smallest difference of accuracy that matters, as a fraction."""
 
-    @field_validator("depths")
+    @field_validator("depths", "bare")
     @classmethod
     def _distinct(cls, depths: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(depths)) < len(depths):
             raise ValueError("every depth must be there once")
         return depths
 
-    def cell(self, depth: int, skip: bool) -> TrainNetwork:
-        """Return the training of one cell of the table."""
+    def cell(self, depth: int, skip: bool, norm: str, init: str) -> TrainNetwork:
+        """Return the training of one cell."""
         return TrainNetwork(
             data=self.data,
-            network=CNN(
-                depths=(depth, depth),
-                widths=self.widths,
-                skip=skip,
-                norm=self.norm,
-                init=self.init,
-                stem_stride=self.stem_stride,
-                stage_stride=self.stage_stride,
-                dropout=self.dropout,
+            network=CNN.parse(
+                {
+                    "depths": (depth, depth),
+                    "widths": self.widths,
+                    "skip": skip,
+                    "norm": norm,
+                    "init": init,
+                    "stem_stride": self.stem_stride,
+                    "stage_stride": self.stage_stride,
+                    "dropout": self.dropout,
+                }
             ),
             recipe=self.recipe.model_copy(update={"threads": self.threads}),
             augmentation=self.augmentation,
             train_images=self.train_images,
             test_images=self.test_images,
-            gradient_norms=True,
+            watch=self.watch,
         )
 
-    def trial(self, depth: int, skip: bool, seed: int) -> Trial:
-        """Return the trial of one cell with one seed."""
-        return self.cell(depth, skip).trial(seed, self.device, name(skip, depth))
+    def grid(self) -> Mapping[str, TrainNetwork]:
+        cells = {
+            name(skip, depth): self.cell(depth, skip, self.norm, self.init)
+            for depth in sorted(self.depths, reverse=True)
+            for skip in (False, True)
+        }
+        for depth in sorted(self.bare, reverse=True):
+            for skip in (False, True):
+                cells[name(skip, depth, BARE)] = self.cell(depth, skip, "none", "default")
+        if self.cures:
+            deep = max(self.depths)
+            cells[name(False, deep, HE_ONLY)] = self.cell(deep, False, "none", "he")
+            cells[name(False, deep, NORM_ONLY)] = self.cell(deep, False, "batch", "default")
+        return cells
 
-    def resolved(self) -> Self:
-        made = super().resolved()
-        deepest = made.cell(max(made.depths), skip=True)
-        return made.model_copy(update={"recipe": deepest.settled(made.device)})
+    def main(self) -> list[str]:
+        """Return the names of the cells that the claims are about, from shallow to deep."""
+        return [name(skip, depth) for skip in (False, True) for depth in sorted(self.depths)]
+
+    def surfaces(self, trials: Mapping[str, Sequence[Trial]]) -> dict[str, Trial]:
+        """Return the trials that take the loss surfaces of the deepest networks, by cell."""
+        if self.surface is None:
+            return {}
+        deepest = [name(skip, max(self.depths)) for skip in (False, True)]
+        return {
+            cell: self.surface.trial(trials[cell][0], 0, self.device, f"loss surface of {cell}")
+            for cell in deepest
+        }
 
     def plan(self, done: Results) -> Sequence[Trial]:
-        del done
-        return [
-            self.trial(depth, skip, seed)
-            for seed in range(self.seeds)
-            for depth in sorted(self.depths, reverse=True)  # the longest first
-            for skip in (False, True)
-        ]
+        return [*super().plan(done), *self.surfaces(self.trials()).values()]
 
-    def cost(self, trial: Trial) -> Cost:
-        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
+    def cost(self, trial: Trial) -> Cost | None:
+        if trial.task.endswith(":surface") and self.surface is not None:
+            one = expected_seconds(settings(trial.needs[0]), trial.device)
+            recipe, n = self.recipe, self.surface.images * self.surface.size**2
+            trained = recipe.epochs * settings(trial.needs[0]).rows() * 3  # a step is 3 forwards
+            return Cost(one * n / trained, 20_000)
+        return super().cost(trial)
 
     def findings(self, done: Results) -> Findings:
-        cells = {
-            (skip, depth): [done.get(self.trial(depth, skip, seed)) for seed in range(self.seeds)]
-            for skip in (False, True)
-            for depth in self.depths
-        }
-        effects = self._effects(cells)
+        cells = self.cells(done)
+        tables = [self._six(cells)]
+        if self.bare or self.cures:
+            tables.append(self._cures(cells))
         return Findings(
-            effects=effects,
-            tables=(self._table(cells),),
-            figures=tuple(self._figures(cells)),
+            effects=self._effects(cells),
+            tables=tables,
+            figures=self._figures(cells, done),
             summary=self._summary(cells),
             notes=self._notes(),
         )
@@ -178,151 +207,195 @@ class Skip(Study):
     def _effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         low, high = min(self.depths), max(self.depths)
         middle = sorted(self.depths)[-2]
-
-        def effect(
-            code: str, text: str, a: tuple[bool, int], b: tuple[bool, int], metric: str
-        ) -> stats.Effect:
-            pairs = [
-                (one, other)
-                for one, other in zip(cells[a], cells[b], strict=True)
-                if one is not None and other is not None
-            ]
-            whole = [p for p in pairs if not any(r.metrics["collapsed"] for r in p)]
-            values = [one.metrics[metric] - other.metrics[metric] for one, other in whole]
-            lost = {
-                name(*key): sum(bool(r and r.metrics["collapsed"]) for r in cells[key])
-                for key in (a, b)
-            }
-            return stats.Effect(
-                code=code,
-                text=text,
-                delta=self.delta,
-                values=values,
-                floor_variance=_floor(whole, metric) if whole else None,
-                collapsed={key: count for key, count in lost.items() if count},
-            )
-
         return (
-            effect(
+            cells.difference(
                 "skip.degrades",
                 f"Plain networks degrade: from {_at(middle)} to {_at(high)} their training "
                 "accuracy falls.",
-                (False, middle),
-                (False, high),
+                name(False, middle),
+                name(False, high),
                 "train_accuracy",
+                delta=self.delta,
             ),
-            effect(
+            cells.difference(
                 "skip.gains",
                 f"Networks with skip connections gain test accuracy from {_at(low)} to "
                 f"{_at(high)}.",
-                (True, high),
-                (True, low),
+                name(True, high),
+                name(True, low),
                 "test_accuracy",
+                delta=self.delta,
             ),
-            effect(
+            cells.difference(
                 "skip.wins",
                 f"At {_at(high)} a network with skip connections has a higher test accuracy than "
                 "the plain one.",
-                (True, high),
-                (False, high),
+                name(True, high),
+                name(False, high),
                 "test_accuracy",
+                delta=self.delta,
             ),
         )
 
     # -- what the page shows -------------------------------------------------------------------
 
-    def _table(self, cells: Cells) -> Table:
-        rows = []
-        best = (
-            max(
-                (_mean(results, "test_accuracy").value, key)
-                for key, results in cells.items()
-                if _kept(results)
-            )[1]
-            if any(_kept(results) for results in cells.values())
-            else None
+    def _six(self, cells: Cells) -> Table:
+        main = self.main()
+        course = self.data == "cifar10" and any(cell in COURSE for cell in main)
+        return cells.table(
+            "The six cells" if len(main) == 6 else "The cells",
+            (
+                Column("test accuracy", "test_accuracy", best="highest"),
+                Column("training accuracy", "train_accuracy", best="highest"),
+                Column("training loss", "train_loss", "number", best="lowest"),
+            ),
+            cells=main,
+            caption="Training accuracy and loss are those of the final network in eval mode."
+            + (" The course's figures are from one seed, chosen on the test set." * course),
+            more={"course": lambda cell: f"{COURSE[cell]:.0%}" if cell in COURSE else ""}
+            if course
+            else None,
         )
-        for key, results in cells.items():
-            kept = _kept(results)
-            collapsed = sum(bool(r and r.metrics["collapsed"]) for r in results)
-            row: list[Any] = [name(*key)]
-            for metric in ("test_accuracy", "train_accuracy", "train_loss"):
-                unit = "number" if metric == "train_loss" else "fraction"
-                mark = "best" if key == best and metric == "test_accuracy" else None
-                row.append(
-                    Cell(estimate=_mean(results, metric), unit=unit, mark=mark)
-                    if kept
-                    else Cell(text="all collapsed" if collapsed else "no result")
-                )
-            row.append(f"{collapsed} of {sum(r is not None for r in results)}")
-            row.append(f"{COURSE[key]:.0%}" if key in COURSE and self.data == "cifar10" else "")
-            rows.append(tuple(row))
+
+    def _cures(self, cells: Cells) -> Table:
+        """Return the cells without one cure or both, each beside the one that has both."""
+        deep = max(self.depths)
+        rows = [name(skip, depth, BARE) for skip in (False, True) for depth in sorted(self.bare)]
+        if self.cures:
+            rows += [name(False, deep, HE_ONLY), name(False, deep, NORM_ONLY)]
+        rows += [name(skip, deep) for skip in (False, True)]
         return Table(
-            title="The six cells" if len(rows) == 6 else "The cells",
+            title="What batch norm and He initialisation do",
             columns=(
                 "network",
                 "test accuracy",
-                "training accuracy",
                 "training loss",
-                "collapsed",
-                "course",
+                "gradient of the first layer over the last, at the start",
+                "stayed at chance",
             ),
-            rows=tuple(rows),
-            caption="Mean over seeds with its 95 % interval; collapsed runs are counted and left "
-            "out of the means. Training accuracy and loss are those of the final network in eval "
-            "mode. The course's figures are from one seed, chosen on the test set.",
+            rows=tuple(
+                (
+                    Cell(text=cell),
+                    Cell(estimate=cells.mean(cell, "test_accuracy", all_runs=True)),
+                    Cell(estimate=cells.mean(cell, "train_loss", all_runs=True), unit="number"),
+                    Cell(text=self._reach(cells, cell)),
+                    Cell(text=f"{cells.collapsed(cell)} of {len(cells.finished(cell))}"),
+                )
+                for cell in rows
+            ),
+            caption="Bare: neither batch norm nor He initialisation, as in the course. Means over "
+            "all seeds, those that stayed at chance included, with 95 % intervals. A network whose "
+            "gradient does not reach its first layers does not show degradation, but a gradient "
+            "that vanished.",
         )
 
-    def _figures(self, cells: Cells) -> Sequence[Drawing]:
-        validation, training, norms = [], [], []
-        for (skip, depth), results in cells.items():
-            kept = [r for r in results if r is not None and len(r.arrays["train_loss"])]
-            if not kept:
-                continue
-            style = {"colour": sorted(self.depths).index(depth), "dash": 0 if skip else 1}
-            title = name(skip, depth)
-            validation.append(_band(title, [r.arrays["val_accuracy"] for r in kept], 1, style))
-            training.append(_band(title, [r.arrays["train_loss"] for r in kept], 1, style))
-            first = [r.arrays["gradient_norms"][0] for r in kept]
-            norms.append(_band(title, first, 1, style))
+    def _reach(self, cells: Cells, cell: str) -> str:
+        norms = [run.arrays["look_gradient_norms"][0] for run in cells.finished(cell)]
+        if not norms:
+            return "no result"
+        return f"{sum(n[0] / max(n[-1], 1e-300) for n in norms) / len(norms):.1e}"
+
+    def _figures(self, cells: Cells, done: Results) -> tuple[Drawing, ...]:
+        names = [cell for cell in self.grid() if cells.finished(cell)]
         return (
             Drawing(
-                title="Validation accuracy by epoch",
-                caption="Mean over seeds, with the range from the least to the greatest seed. "
-                "Solid: skip connections. Dashed: plain.",
-                svg=figures.inline_svg(figures.learning_curves(validation)),
-            ),
-            Drawing(
-                title="Training loss by epoch",
-                caption="Degradation is about this: a deeper plain network that does not even fit "
-                "its training data (He et al. 2015).",
-                svg=figures.inline_svg(
-                    figures.learning_curves(training, y_label="training loss", fraction=False)
+                title="Validation accuracy while training",
+                caption="Mean over seeds, with the range from the least to the greatest seed, on "
+                f"{self.watch.images:,} validation images. Solid: skip connections. Dashed: plain.",
+                svg=_svg(
+                    figures.learning_curves(
+                        self._bands(cells, self.main(), "look_val_accuracy"),
+                        x_label="optimizer step",
+                    )
                 ),
             ),
             Drawing(
-                title="Gradient norm by layer, before the first step",
-                caption="From the first convolution (left) to the linear layer (right), on the "
-                "first batch. A line that falls to the left is a gradient that vanishes.",
-                svg=figures.inline_svg(figures.gradient_norms(norms)),
+                title="Training loss",
+                caption="Degradation is about this: a deeper plain network that does not even fit "
+                "its training data (He et al. 2015). Mean of the loss since the look before.",
+                svg=_svg(
+                    figures.learning_curves(
+                        self._bands(cells, self.main(), "look_loss"),
+                        x_label="optimizer step",
+                        y_label="training loss",
+                        fraction=False,
+                    )
+                ),
             ),
+            Drawing(
+                title="Gradient norm from layer to layer",
+                caption="From the first convolution (left) to the linear layer (right), two "
+                "convolutions to a block; before the first step, halfway and at the end. A line "
+                "that falls to the left is a gradient that vanishes: where it does not, and the "
+                "deeper network still has the higher training loss, that is degradation.",
+                svg=_svg(
+                    figures.panels(
+                        [
+                            [
+                                figures.Panel(
+                                    title,
+                                    [b for cell in names if (b := _norms(cells, cell, when))],
+                                )
+                                for title, when in WHEN.items()
+                            ]
+                        ],
+                        x_label="layer, from input to output",
+                        y_label="gradient norm",
+                        log_y=True,
+                    )
+                ),
+            ),
+            *self._surfaces(cells, done),
         )
+
+    def _bands(self, cells: Cells, names: Sequence[str], array: str) -> list[figures.Series]:
+        order = sorted(self.depths)
+        found = []
+        for cell in names:
+            colour = next(i for i, depth in enumerate(order) if _at(depth) in cell)
+            dash = int(cell.startswith("plain"))
+            band = cells.band(cell, array, x="look_steps", colour=colour, dash=dash)
+            found += [band] if band else []
+        return found
+
+    def _surfaces(self, cells: Cells, done: Results) -> list[Drawing]:
+        trials = self.surfaces(cells.trials)
+        taken = {cell: done[trial] for cell, trial in trials.items() if trial in done}
+        if not taken:
+            return []
+        said = "; ".join(_of_surface(cell, result) for cell, result in taken.items())
+        return [
+            Drawing(
+                title="The loss surface around the deepest networks",
+                caption="Training loss on the plane of two random filter-normalised directions "
+                f"around the trained weights (Li et al. 2018), of the first seed: {said}. One "
+                "plane of one seed: a picture, not evidence for a claim.",
+                svg=_svg(
+                    figures.surfaces(
+                        list(taken),
+                        [result.arrays["loss"] for result in taken.values()],
+                        list(next(iter(taken.values())).arrays["alphas"]),
+                    )
+                ),
+            )
+        ]
 
     def _summary(self, cells: Cells) -> str:
         high = max(self.depths)
         said = [
-            f"{name(skip, high)} reaches {_mean(cells[skip, high], 'test_accuracy').percent()}"
-            if _kept(cells[skip, high])
-            else f"{name(skip, high)} has no run that trained"
-            for skip in (False, True)
+            f"{cell} reaches {cells.mean(cell, 'test_accuracy').percent()}"
+            if cells.kept(cell)
+            else f"{cell} has no run that trained"
+            for cell in (name(False, high), name(True, high))
         ]
         return "; ".join(said) + " test accuracy."
 
     def _notes(self) -> tuple[str, ...]:
         fair = self.norm == "batch" and self.init == "he"
         first = (
-            "Batch norm and He initialisation keep gradients healthy, so a difference between "
-            "plain and skip is not a vanished gradient. The course had neither."
+            "Batch norm (Ioffe & Szegedy 2015) and He initialisation (He et al. 2015, fan out) "
+            "keep gradients healthy, so a difference between plain and skip is not a vanished "
+            "gradient: these are the fair cells. The course had neither."
             if fair
             else "As the course did it: without batch norm and with PyTorch's initialisation, a "
             "deep plain network fails mostly because its gradient vanishes, which is not what He "
@@ -330,62 +403,66 @@ class Skip(Study):
         )
         second = (
             f"The first convolution has stride {self.stem_stride} and the second stage begins with "
-            f"stride {self.stage_stride}, so that every cell trains in minutes: a few points less "
-            "accurate than at full size, where the course worked."
+            f"stride {self.stage_stride}, so that every cell trains in minutes: less accurate than "
+            "at full size, where the course worked."
             if self.stem_stride * self.stage_stride > 1
             else "The stages see images at full size, as in the course."
         )
+        recipe = self.recipe
         third = (
+            f"Every cell is trained for {recipe.epochs} epochs with {recipe.optimizer.name} at a "
+            f"learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name.replace('_', '-')} "
+            f"schedule) in batches of {recipe.batch_size}; the course: Adam, constant 0.001, "
+            "batches of 64, up to 100 epochs."
+        )
+        fourth = (
             "A validation set is held out of the training data; test images are used once. The "
             "course chose its epoch on the test set."
         )
-        return (first, second, third)
+        return (first, second, third, fourth, *self._cost_of_paper())
+
+    def _cost_of_paper(self) -> tuple[str, ...]:
+        if self.preset == "paper" or self.data != "cifar10":
+            return ()
+        paper = type(self).parse(self.preset_values("paper"))
+        costs = [
+            expected_seconds(cell, self.device, probe_steps=2) for cell in paper.grid().values()
+        ]
+        hours = sum(costs) / 3600
+        return (
+            f"The course's own protocol at full size (--preset paper, one seed) would take about "
+            f"{hours:.0f} hours of one core here, less where patience ends a training early.",
+        )
 
 
-Cells = Mapping[tuple[bool, int], Sequence[Result | None]]
-"""Results over seeds by (skip, depth); None where a trial failed."""
+WHEN = {"before the first step": 0.0, "halfway": 0.5, "at the end": 1.0}
+"""The looks at which gradients are shown, as a share of all looks."""
+
+
+def _norms(cells: Cells, cell: str, when: float) -> figures.Series | None:
+    def at(run: Result) -> Any:
+        norms = run.arrays["look_gradient_norms"]
+        return norms[round(when * (len(norms) - 1))]
+
+    return cells.band(cell, at)
+
+
+def _of_surface(cell: str, result: Result) -> str:
+    found = result.metrics
+    return (
+        f"around {cell} the loss rises by {found['sharpness']:.2g} × (1 + {found['loss']:.2f}) "
+        f"within half the norm of the weights"
+    )
+
+
+def _svg(picture: figures.Picture) -> str:
+    return figures.inline_svg(picture)
 
 
 def _at(depth: int) -> str:
     return f"[{depth},{depth}]"
 
 
-def name(skip: bool, depth: int) -> str:
-    """Return what a cell is called: "skip [7,7]"."""
-    return f"{KIND[skip]} {_at(depth)}"
-
-
-def _kept(results: Sequence[Result | None]) -> list[Result]:
-    return [r for r in results if r is not None and not r.metrics["collapsed"]]
-
-
-def _mean(results: Sequence[Result | None], metric: str) -> stats.Estimate:
-    kept = _kept(results)
-    floor = None
-    if kept and metric.endswith("_accuracy"):
-        floor = _variance(kept, metric)
-    found = stats.mean_interval([r.metrics[metric] for r in kept], "seeds", floor_variance=floor)
-    if not metric.endswith("_accuracy"):
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-
-
-def _variance(results: Sequence[Result], metric: str) -> float:
-    """Return the binomial variance of an accuracy: seeds cannot agree better than images allow."""
-    n = int(results[0].metrics["n_" + metric.removesuffix("_accuracy")])
-    return stats.binomial_variance(float(np.mean([r.metrics[metric] for r in results])), n)
-
-
-def _floor(pairs: Sequence[tuple[Result, Result]], metric: str) -> float:
-    return sum(_variance([pair[i] for pair in pairs], metric) for i in (0, 1))
-
-
-def _band(
-    label: str, curves: Sequence[np.ndarray[Any, Any]], start: int, style: Mapping[str, int]
-) -> figures.Series:
-    """Return the mean of curves over seeds with their range; a curve that ended early is held."""
-    length = max(len(curve) for curve in curves)
-    held = np.array([np.pad(c, (0, length - len(c)), mode="edge") for c in curves])
-    x = list(range(start, start + length))
-    mean, low, high = held.mean(0), held.min(0), held.max(0)
-    return figures.Series(label, x, list(mean), list(low), list(high), **style)
+def name(skip: bool, depth: int, lacks: str = "") -> str:
+    """Return what a cell is called: "skip [7,7]", "plain [7,7] bare"."""
+    return " ".join(part for part in ("skip" if skip else "plain", _at(depth), lacks) if part)
