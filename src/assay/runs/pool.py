@@ -160,7 +160,7 @@ class Pool:
 def ending(code: int) -> str:
     """Return what the exit code of a process means."""
     if code == -signal.SIGKILL:
-        return "it was killed (signal 9: by somebody, or by the system when memory ran out)"
+        return "it was killed by signal 9, probably by the kernel because memory ran out"
     if code < 0:
         return f"it ended by signal {-code} ({signal.Signals(-code).name})"
     return f"it ended with exit code {code}"
