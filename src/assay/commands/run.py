@@ -54,6 +54,8 @@ def study_app(study: Any) -> App:
         dry_run: Annotated[bool, Parameter(group="Running")] = False,
         print_config: Annotated[bool, Parameter(group="Running")] = False,
         rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
+        until_decided: Annotated[bool, Parameter(group="Running")] = False,
+        max_seeds: Annotated[int | None, Parameter(group="Running")] = None,
         quiet: Annotated[bool, Parameter(group="Running")] = False,
     ) -> int:
         """QUESTION
@@ -66,12 +68,17 @@ def study_app(study: Any) -> App:
             dry_run: only say which trials there are, which are done, and what the rest costs.
             print_config: only print the YAML that would run.
             rerun_failed: run trials again that failed before.
+            until_decided: double the seeds until every claim is decided; needs --max-seeds.
+            max_seeds: the most seeds that --until-decided goes to.
             quiet: no progress display.
         """
         if preset not in study.PRESETS:
             raise unknown("preset", preset, study.PRESETS)
         if workers is not None and workers < 1:
             raise AssayError(f"--workers must be at least 1, got {workers}")
+        if until_decided != (max_seeds is not None):
+            given, absent = ("--until-decided", "--max-seeds N")[:: 1 if until_decided else -1]
+            raise AssayError(f"{given} was given without {absent}; give both")
         made = resolve(study, study.preset_values(preset), config, settings)
         if made.preset not in study.PRESETS:  # from the YAML
             raise unknown("preset", made.preset, study.PRESETS)
@@ -83,7 +90,12 @@ def study_app(study: Any) -> App:
         if dry_run:
             return running.dry_run(made, store, workers=workers)
         return running.run(
-            made, store, workers=workers, progress=not quiet, rerun_failed=rerun_failed
+            made,
+            store,
+            workers=workers,
+            progress=not quiet,
+            rerun_failed=rerun_failed,
+            max_seeds=max_seeds,
         )
 
     command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)

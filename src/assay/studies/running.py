@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from textwrap import shorten
 
 from rich.console import Console
 
 from assay import stats
 from assay.config import digest
+from assay.errors import AssayError
 from assay.made import made_by
 from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
@@ -21,6 +25,24 @@ from assay.runs.status import kin, plan_status
 from assay.runs.store import Store, write_atomic
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
+from assay.studies.looks import Looks, can_err, evidence, family, look_now, seeds_to_go_on_from
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A judgement of a study that was written.
+
+    Attributes:
+        result: what it says.
+        page: where it can be read.
+        claims: what was judged.
+        failed: whether a trial failed.
+    """
+
+    result: StudyResult
+    page: Path
+    claims: tuple[stats.Claim, ...]
+    failed: bool
 
 
 def run(
@@ -30,64 +52,83 @@ def run(
     workers: int | None = None,
     progress: bool = True,
     rerun_failed: bool = False,
+    max_seeds: int | None = None,
 ) -> int:
     """Run what is missing of a study, judge it, write its page, and say where it is.
 
+    Args:
+        study: its settings.
+        store: the folder that keeps trials and pages.
+        workers: processes that run trials.
+        progress: show how far they are.
+        rerun_failed: run trials again that failed before.
+        max_seeds: double the seeds until every claim is decided, but to no more than these; None:
+            judge once. Each judgement is written, and called again it goes on from the last.
+
     Returns 0 whatever the verdicts are; 1 if a trial failed.
+
+    Raises:
+        AssayError: for settings that cannot be run, and for fewer `max_seeds` than seeds.
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
     home = Store(store)
-    done = execute(study.plan, home, workers=workers, progress=progress, rerun_failed=rerun_failed)
-    seconds = time.perf_counter() - clock
-    look = look_at(study, home)
-    result = judge(study, done, look=look, started=started, seconds=seconds)
-    page = save(study, done, result, home, look)
-    tell(result, page)
-    return 1 if done.failures else 0
+    words = command(study)
+    written: list[Judgement] = []
+
+    def look(seeds: int) -> Sequence[stats.Claim]:
+        if written:
+            tell_look(written[-1], seeds)
+        grown = study.model_copy(update={"seeds": seeds})
+        done = execute(
+            grown.plan,
+            home,
+            workers=workers,
+            progress=progress,
+            rerun_failed=rerun_failed and not written,  # once is enough
+        )
+        seconds = time.perf_counter() - clock
+        written.append(write(grown, done, home, words, started=started, seconds=seconds))
+        return written[-1].claims
+
+    if max_seeds is None:
+        look(study.seeds)
+    else:
+        if max_seeds < study.seeds:
+            raise AssayError(
+                f"--max-seeds {max_seeds} is less than the {study.seeds} seeds to begin with; "
+                f"give at least {study.seeds}, or fewer --seeds"
+            )
+        words += f" --until-decided --max-seeds {max_seeds}"
+        stats.until_decided(look, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
+    tell(written[-1])
+    return 1 if written[-1].failed else 0
 
 
-def look_at(study: Study, store: Store) -> int:
-    """Return which look at these claims this is: each further number of seeds is one more.
-
-    Looks at growing numbers of seeds share one α, or looking long enough would prove anything.
-    """
-    looks = {
-        run.document.get("seeds"): run.document.get("look")
-        for run in store.runs()
-        if run.document.get("family") == family(study)
-    }
-    return int(looks.get(study.seeds) or len(looks) + 1)
-
-
-def family(study: Study) -> str:
-    """Return what studies have in common that differ in nothing but the number of seeds."""
-    settings = study.model_dump(mode="json")
-    del settings["seeds"]
-    return digest({"study": study.NAME, "config": settings})
-
-
-def judge(
-    study: Study, done: Results, *, look: int, started: datetime, seconds: float
-) -> StudyResult:
-    """Return the result of a study: all its claims judged together."""
+def write(
+    study: Study, done: Results, store: Store, command: str, *, started: datetime, seconds: float
+) -> Judgement:
+    """Judge a study and write its folder."""
+    looks = look_now(study, done, store)
     found = study.findings(done)
-    claims = stats.judge_claims(found.effects, look=look)
+    claims = stats.judge_claims(found.effects, look=looks.number, decided=looks.decided)
     trials = study.plan(done)
-    return StudyResult(
+    result = StudyResult(
         study=study.NAME,
         question=study.QUESTION,
         preset=study.preset,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         summary=found.summary,
-        claims=tuple(_claim(claim) for claim in claims),
+        claims=tuple(_claim(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
-        notes=(*found.notes, _about_looks(look)),
-        trials=tuple(_line(trial, done) for trial in trials),
+        notes=(*found.notes, _about_looks(looks)),
+        trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
+        trials_at="../../trials",  # from studies/<id>/
+        work_seconds=sum(result.record["seconds"] for result in done.values()),
         made=made_by(
-            command=command(study),
+            command=command,
             config=study.model_dump(mode="json"),
             seeds=tuple(range(study.seeds)),
             started=started,
@@ -96,12 +137,17 @@ def judge(
             data={name: mark for trial in trials for name, mark in trial.data.items()},
         ),
     )
+    page = save(study, result, store, looks, evidence(study, done) if can_err(claims) else None)
+    return Judgement(result, page, claims, bool(done.failures))
 
 
-def _about_looks(look: int) -> str:
-    which = "for the first time" if look == 1 else f"for the {look}th time, on more seeds each time"
+def _about_looks(looks: Looks) -> str:
+    *others, last = map(str, looks.at)
+    which = f"once, on {last} seeds"
+    if others:
+        which = f"{looks.number} times, on {', '.join(others)} and {last} seeds"
     return (
-        f"These claims are judged {which}. Their intervals are wider than 95 %: the claims share "
+        f"These claims were judged {which}. Their intervals are wider than 95 %: the claims share "
         "an error rate of 5 % with one another, and with any later look at more seeds."
     )
 
@@ -130,31 +176,49 @@ def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[
     return [] if base == now else [(".".join(path).replace("_", "-"), now)]
 
 
-def _claim(claim: stats.Claim) -> Claim:
+def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
+    reasons = []
+    for label in claim.failed:
+        failures = [done.failure(trial) for trial in trials if trial.label == label]
+        first = next((failure for failure in failures if failure), None)
+        if first is not None:
+            reasons.append(f"{label}: {shorten(first.message, 160)}.")
     return Claim(
         code=claim.code,
         text=claim.text,
         delta=claim.delta,
+        unit=claim.unit,
         estimate=claim.estimate,
         verdict=claim.verdict if claim.estimate.n else "not run",
         seeds_needed=claim.seeds_needed,
-        note=claim.note,
+        note=" ".join(filter(None, (claim.note, *reasons))),
+        collapsed=dict(claim.collapsed),
+        failed=dict(claim.failed),
+        look=claim.look,
+        latest=claim.latest,
     )
 
 
-def _line(trial: Trial, done: Results) -> TrialLine:
+def _line(study: Study, trial: Trial, done: Results) -> TrialLine:
     result, failure = done.get(trial), done.failure(trial)
+    found = result.metrics if result else {}
+    main = {name: found[name] for name in study.METRICS if found.get(name) is not None}
     return TrialLine(
         address=trial.address,
         label=trial.label,
         status="done" if result else "failed" if failure else "missing",
+        seed=trial.seed,
+        metrics={name: float(f"{value:.6g}") for name, value in main.items()},
         seconds=result.record.get("seconds") if result else None,
-        reason=failure.message if failure else "",
+        reason=failure.message if failure else str(found.get("why", "")),
     )
 
 
-def save(study: Study, done: Results, result: StudyResult, store: Store, look: int) -> Path:
-    """Write the study's folder, run.json last; return its page."""
+def save(study: Study, result: StudyResult, store: Store, looks: Looks, judged: str | None) -> Path:
+    """Write the study's folder, run.json last; return its page.
+
+    `judged` is the evidence of this look, None where it could not err and so is no look.
+    """
     address = digest({"study": study.NAME, "config": study.model_dump(mode="json")})
     folder = store.run_folder("study", f"{study.NAME}-{study.preset}", address)
     write_atomic(folder / "config.yaml", study.to_yaml())
@@ -168,9 +232,10 @@ def save(study: Study, done: Results, result: StudyResult, store: Store, look: i
             "address": address,
             "family": family(study),
             "seeds": study.seeds,
-            "look": look,
+            "looks": list(looks.at),
+            "judged": judged,
             "config": study.model_dump(mode="json"),
-            "trials": [trial.address for trial in study.plan(done)],
+            "trials": [trial.address for trial in result.trials],
             "claims": [claim.model_dump(mode="json") for claim in result.claims],
             "headline": result.summary,
         },
@@ -178,14 +243,21 @@ def save(study: Study, done: Results, result: StudyResult, store: Store, look: i
     return folder / "index.html"
 
 
-def tell(result: StudyResult, page: Path) -> None:
+def tell_look(last: Judgement, seeds: int) -> None:
+    """Print how many claims a look left undecided, and at how many seeds the next one is."""
+    left = sum(claim.verdict == "undecided" for claim in last.claims)
+    had, claims = len(last.result.made.seeds), len(last.claims)
+    print(f"{left} of {claims} claims are undecided on {had} seeds: looking at {seeds}", flush=True)
+
+
+def tell(last: Judgement) -> None:
     """Print the verdicts, what failed, and where the page is."""
     console = Console(highlight=False)
-    console.print(study_summary(result))
-    for line in result.trials:
+    console.print(study_summary(last.result))
+    for line in last.result.trials:
         if line.status == "failed":
             console.print(f"failed: {line.label}: {line.reason}", markup=False, soft_wrap=True)
-    print(page)
+    print(last.page)
 
 
 def dry_run(study: Study, store: Path, *, workers: int | None = None) -> int:

@@ -1,0 +1,303 @@
+"""A study whose effects are known, run by the engine: looks, seeds until decided, lost runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from assay import stats
+from assay.commands.run import study_app
+from assay.errors import AssayError
+from assay.report.result import Claim, StudyResult
+from assay.runs.results import Results
+from assay.runs.store import Store
+from assay.runs.trial import Trial
+from assay.stats import level_at
+from assay.studies import running
+from assay.studies.base import Findings, Study
+from assay.studies.looks import family
+
+HERE = Path(__file__).resolve().parent
+
+
+@pytest.fixture(autouse=True)
+def _tasks_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+class Toy(Study):
+    """A claim for each cell: that its effect is above delta."""
+
+    NAME: ClassVar[str] = "toy"
+    QUESTION: ClassVar[str] = "Which effects are there?"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"quick": {}, "other": {}}
+
+    device: str = "cpu"  # type: ignore[assignment]
+    effects: dict[str, float] = {"clear": 9.0, "small": 1.3}  # noqa: RUF012
+    """The true effect by cell."""
+    spread: float = 1.0
+    """Standard deviation over seeds."""
+    delta: float = 0.0
+    """Smallest effect that matters."""
+    fates: dict[str, str] = {}  # noqa: RUF012
+    """What becomes of the seed "cell:seed" instead: raises, dies or collapses."""
+    repaired: str = ""
+    """A file; where it is, nothing raises or dies."""
+
+    def trial(self, cell: str, seed: int) -> Trial:
+        config = {
+            "cell": cell,
+            "effect": self.effects[cell],
+            "spread": self.spread,
+            "fate": self.fates.get(f"{cell}:{seed}", ""),
+            "repaired": self.repaired,
+        }
+        return Trial(
+            task="toy_runs:measure", config=config, seed=seed, label=cell, threads=self.threads
+        )
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        return [self.trial(cell, seed) for seed in range(self.seeds) for cell in self.effects]
+
+    def findings(self, done: Results) -> Findings:
+        return Findings([self.effect(cell, done) for cell in self.effects])
+
+    def effect(self, cell: str, done: Results) -> stats.Effect:
+        trials = [self.trial(cell, seed) for seed in range(self.seeds)]
+        there = [found for found in map(done.get, trials) if found]
+        return stats.Effect(
+            code=f"toy.{cell}",
+            text=f"{cell} is above delta.",
+            delta=self.delta,
+            values=[r.metrics["effect"] for r in there if not r.metrics["collapsed"]],
+            collapsed={cell: sum(r.metrics["collapsed"] for r in there)},
+            failed={cell: sum(done.failure(trial) is not None for trial in trials)},
+        )
+
+
+def run(study: Study, root: Path, most: int | None = None, **more: Any) -> StudyResult:
+    """Run a study; return the result that was written last."""
+    running.run(study, root, workers=1, progress=False, max_seeds=most, **more)
+    return StudyResult.read(newest(root).folder / "result.json")
+
+
+def newest(root: Path) -> Any:
+    return max(Store(root).runs(), key=lambda run: (run.folder / "run.json").stat().st_mtime_ns)
+
+
+def claim(result: StudyResult, cell: str) -> Claim:
+    return next(claim for claim in result.claims if claim.code == f"toy.{cell}")
+
+
+def looks(root: Path) -> list[int]:
+    return list(newest(root).document["looks"])
+
+
+def grown(seeds: int, study: Study) -> Study:
+    return study.model_copy(update={"seeds": seeds})
+
+
+TOY = Toy()
+
+
+class TestUntilDecided:
+    def test_it_adds_seeds_until_every_claim_is_decided(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        first = run(TOY, tmp_path)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/record.json")}
+        result = run(TOY, tmp_path, 100)
+        clear, small = claim(result, "clear"), claim(result, "small")
+        assert [c.verdict for c in (clear, small)] == ["holds", "holds"]
+        assert looks(tmp_path) == [3, 6, 12]
+        assert small.look == 3
+        assert small.estimate.n == 12
+        assert small.estimate.level == level_at(2, 3)
+        assert (clear.look, clear.estimate.n, clear.latest.n) == (1, 3, 12)
+        assert clear.estimate == claim(first, "clear").estimate
+        assert len(result.trials) == 24
+        after = {path: path.stat().st_mtime_ns for path in tmp_path.glob("trials/*/record.json")}
+        assert before.items() < after.items(), "no trial was run again"
+        assert "3 times, on 3, 6 and 12 seeds" in result.notes[-1]
+        told = capsys.readouterr().out
+        assert "1 of 2 claims are undecided on 6 seeds: looking at 12" in told
+
+    def test_it_stops_at_once_where_all_is_decided(self, tmp_path: Path) -> None:
+        result = run(Toy(effects={"clear": 9.0, "gone": -9.0}), tmp_path, 100)
+        assert [c.verdict for c in result.claims] == ["holds", "does not hold"]
+        assert looks(tmp_path) == [3]
+
+    def test_it_respects_the_most_seeds_and_calls_undecided_what_is(self, tmp_path: Path) -> None:
+        study = Toy(effects={"clear": 9.0, "none": 0.0})
+        result = run(study, tmp_path, 7)
+        assert looks(tmp_path) == [3, 6, 7]
+        assert {line.status for line in result.trials} == {"done"}
+        assert len(result.trials) == 14
+        assert claim(result, "clear").verdict == "holds"
+        assert claim(result, "none").verdict == "undecided"
+
+    def test_its_command_makes_the_same_looks_again(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0}, seeds=4, preset="other")
+        words = shlex.split(run(study, tmp_path, 6).made.command)
+        assert looks(tmp_path) == [4, 6]
+        assert words[words.index("--until-decided") :] == ["--until-decided", "--max-seeds", "6"]
+        assert words[words.index("--seeds") + 1] == "4", "those that it begins with"
+
+    def test_interrupted_it_goes_on_and_counts_its_looks_right(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = run(TOY, tmp_path / "whole", 12)
+        real = running.execute
+
+        def interrupted(plan: Any, *args: Any, **more: Any) -> Results:
+            if len(plan(Results())) == 2 * 6:
+                real(plan(Results())[:9], *args, **more)
+                raise KeyboardInterrupt
+            return real(plan, *args, **more)
+
+        cut = tmp_path / "cut"
+        with monkeypatch.context() as patch:
+            patch.setattr(running, "execute", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run(TOY, cut, 12)
+        assert looks(cut) == [3], "what was not written is no look"
+        again = run(TOY, cut, 12)
+        assert again.claims == whole.claims
+        assert looks(cut) == [3, 6, 12]
+        assert run(TOY, cut, 12).claims == whole.claims, "and once more changes nothing"
+        assert looks(cut) == [3, 6, 12]
+
+    def test_fewer_than_there_are_to_begin_with_is_a_mistake(self, tmp_path: Path) -> None:
+        with pytest.raises(AssayError, match="--max-seeds 2 is less than the 3 seeds"):
+            run(TOY, tmp_path, 2)
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["--until-decided"], "--until-decided was given without --max-seeds N"),
+            (["--max-seeds", "9"], "--max-seeds N was given without --until-decided"),
+        ],
+    )
+    def test_one_flag_without_the_other_is_a_mistake(self, words: list[str], said: str) -> None:
+        with pytest.raises(AssayError, match=said):
+            study_app(Toy)(words, exit_on_error=False, print_error=False)
+
+    def test_the_command_line_gives_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[Any] = []
+        monkeypatch.setattr(running, "run", lambda *_, **more: seen.append(more["max_seeds"]) or 0)
+        for words in ([], ["--until-decided", "--max-seeds", "9"]):
+            study_app(Toy)(words, exit_on_error=False, print_error=False)
+        assert seen == [None, 9]
+
+
+class TestLooks:
+    def test_plain_runs_and_until_decided_share_them(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0})
+        levels = []
+        for seeds, most in ((3, None), (10, None), (3, 15), (3, None), (10, None)):
+            result = run(grown(seeds, study), tmp_path, most)
+            levels.append(result.claims[0].estimate.level)
+            if most:
+                assert looks(tmp_path) == [3, 10, 15], "it goes on from the most that were seen"
+        assert levels == [level_at(1, look) for look in (1, 2, 3, 1, 2)]
+
+    def test_a_plain_run_keeps_what_an_earlier_one_decided(self, tmp_path: Path) -> None:
+        first = claim(run(TOY, tmp_path), "clear")
+        later = claim(run(grown(5, TOY), tmp_path), "clear")
+        assert (later.estimate, later.look, later.latest.n) == (first.estimate, 1, 5)
+        assert "Decided at look 1, on 3 seeds." in later.note
+
+    def test_what_changes_no_sample_changes_no_family(self) -> None:
+        same = [{"seeds": 9}, {"preset": "other"}, {"threads": 2}, {"device": "cuda"}]
+        assert {family(TOY.model_copy(update=change)) for change in same} == {family(TOY)}
+        other = [{"delta": 0.5}, {"spread": 2.0}, {"effects": {"clear": 9.0}}]
+        marks = {family(TOY.model_copy(update=change)) for change in other}
+        assert len(marks | {family(TOY)}) == 4
+
+    def test_threads_give_no_second_first_look(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0})
+        run(study, tmp_path)
+        result = run(study.model_copy(update={"threads": 2}), tmp_path)
+        assert looks(tmp_path) == [3, 3]
+        assert result.claims[0].estimate.level == level_at(1, 2)
+
+    def test_other_data_and_other_versions_begin_anew(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        marks = {family(TOY)}
+        for change in ({"versions": {"CNN": 2}}, {"data": {"cifar10": "f00"}}):
+            changed = [trial.model_copy(update=change) for trial in TOY.plan(Results())]
+            needing = [Trial(task="a:b", config={}, needs=(trial,)) for trial in changed]
+            for plan in (changed, needing):
+                with monkeypatch.context() as patch:
+                    patch.setattr(Toy, "plan", lambda *_, plan=plan: plan)
+                    marks.add(family(TOY))
+        assert len(marks) == 3, "also below what is needed"
+
+    def test_one_seed_is_no_look_since_it_cannot_err(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0})
+        run(grown(1, study), tmp_path)
+        result = run(study, tmp_path)
+        assert looks(tmp_path) == [3]
+        assert result.claims[0].estimate.level == level_at(1, 1)
+
+
+class TestLostRuns:
+    STUDY = Toy(
+        effects={"whole": 9.0, "raising": 9.0, "dying": 9.0, "collapsing": 9.0},
+        fates={
+            "raising:1": "raises",
+            "dying:0": "dies",
+            "dying:2": "dies",
+            **{f"collapsing:{seed}": "collapses" for seed in range(4)},
+        },
+        spread=0.1,
+        seeds=4,
+    )
+
+    def test_they_stop_no_other_and_the_claims_that_need_them_say_so(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert running.run(self.STUDY, tmp_path, workers=1, progress=False) == 1
+        result = StudyResult.read(newest(tmp_path).folder / "result.json")
+        whole, raising, dying, collapsing = (claim(result, cell) for cell in self.STUDY.effects)
+        assert (whole.verdict, whole.estimate.n, whole.note) == ("holds", 4, "")
+        assert (raising.verdict, raising.estimate.n) == ("holds", 3)
+        assert raising.failed == {"raising": 1}
+        assert raising.note == (
+            "Runs that failed, counted but not averaged in: 1 of raising. "
+            "raising: ValueError: loss is not finite at step 3."
+        )
+        assert dying.estimate.n == 2
+        assert dying.failed == {"dying": 2}
+        assert "probably by the kernel because memory ran out" in dying.note
+        assert (collapsing.verdict, collapsing.estimate.n) == ("not run", 0)
+        assert collapsing.note.endswith("4 of collapsing. There is nothing to judge it by.")
+        assert [line.status for line in result.trials].count("failed") == 3
+        told = capsys.readouterr().out
+        assert "failed: raising: ValueError: loss is not finite" in told
+        page = (newest(tmp_path).folder / "index.html").read_text()
+        assert "probably by the kernel because memory ran out" in page
+
+    def test_what_they_leave_undecided_asks_for_no_seeds_in_vain(self, tmp_path: Path) -> None:
+        fates = {f"dying:{seed}": "collapses" for seed in range(3)}
+        run(Toy(effects={"clear": 9.0, "dying": 9.0}, fates=fates), tmp_path, 50)
+        assert looks(tmp_path) == [3]
+
+    def test_a_repaired_run_makes_a_further_look(self, tmp_path: Path) -> None:
+        repaired = tmp_path / "repaired"
+        study = Toy(effects={"none": 0.0}, fates={"none:1": "raises"}, repaired=str(repaired))
+        root = tmp_path / "runs"
+        assert run(study, root).claims[0].estimate.n == 2
+        assert run(study, root, rerun_failed=True).claims[0].estimate.level == level_at(1, 1)
+        repaired.touch()
+        result = run(study, root, rerun_failed=True)
+        assert result.claims[0].estimate.n == 3
+        assert looks(root) == [3, 3]
+        assert result.claims[0].failed == {"none": 0}
