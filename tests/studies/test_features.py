@@ -10,10 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.random import Rows, Stream
+from assay.data.augment import NoAugmentation
 from assay.data.dataset import Dataset, in_memory, to_float
 from assay.errors import AssayError
+from assay.models import MLP
 from assay.models.autoencoder import Autoencoder, MLPAutoencoder, load_autoencoder
-from assay.runs.worker import Workspace
+from assay.runs.store import Store
+from assay.runs.worker import Workspace, work
 from assay.studies.features import (
     Autoencoding,
     FeatureSpace,
@@ -23,6 +26,7 @@ from assay.studies.features import (
     nearest_of_class,
 )
 from assay.studies.networks import TrainNetwork, split
+from assay.train import Recipe
 
 
 class Half(nn.Module):
@@ -238,3 +242,50 @@ class TestAutoencoder:
         other = trial.model_copy(update={"data": {**trial.data, "digits/train": "0" * 64}})
         with pytest.raises(AssayError, match="has changed since"):
             autoencode(other, Workspace(tmp_path))
+
+
+class TestInATraining:
+    CONFIG = TrainNetwork(
+        data="digits",
+        network=MLP(widths=(16,)),
+        recipe=Recipe(epochs=2, batch_size=50),
+        train_images=200,
+        test_images=100,
+    )
+
+    def test_every_seed_needs_its_own_autoencoder_and_others_none(self) -> None:
+        plain = self.CONFIG.trials((0, 1), "cpu", "plain")
+        assert [trial.needs for trial in plain] == [(), ()]
+        assert "FeatureSpace" not in plain[0].versions
+        spaced = self.CONFIG.model_copy(update={"features": FeatureSpace()})
+        trials = spaced.trials((0, 1), "cpu", "spaced")
+        assert [[need.seed for need in trial.needs] for trial in trials] == [[0], [1]]
+        assert trials[0].needs[0].address != trials[1].needs[0].address
+        assert trials[0].versions["FeatureSpace"] == FeatureSpace.VERSION
+        other = spaced.model_copy(update={"features": FeatureSpace(method="noise")})
+        (noise,) = other.trials((0,), "cpu", "noise")
+        assert noise.needs == trials[0].needs, "methods share an autoencoder"
+
+    def test_the_network_is_trained_on_new_images_then_augmented(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[Tensor] = []
+
+        def spy(_: NoAugmentation, x: Tensor, rng: Rows) -> Tensor:
+            assert len(rng) == len(x)
+            seen.append(x.clone())
+            return x
+
+        monkeypatch.setattr(NoAugmentation, "__call__", spy)
+        learning = Autoencoding(network=MLPAutoencoder(widths=(16,), code=4), epochs=1)
+        space = FeatureSpace(share=0.5, learning=learning)
+        (trial,) = self.CONFIG.model_copy(update={"features": space}).trials((3,), "cpu", "x")
+        store = Store(tmp_path)
+        store.prepare()
+        for one in (*trial.needs, trial):
+            assert work(store, one, lambda _: None, again=False).kind == "done"
+        pixels = {image.numpy().tobytes() for image in split(self.CONFIG, "train").images}
+        images = (torch.cat(seen) * 255).round().to(torch.uint8)
+        new = sum(image.numpy().tobytes() not in pixels for image in images)
+        assert len(images) == 400
+        assert 0.4 < new / 400 < 0.6

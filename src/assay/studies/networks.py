@@ -22,12 +22,14 @@ from assay.data.augment import Augmentation, NoAugmentation
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
 from assay.models import CNN, Network
+from assay.models.autoencoder import load_autoencoder
 from assay.models.blocks import parameter_count
 from assay.models.loading import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.studies.features import FeatureSpace
 from assay.train import Recipe, Watch
-from assay.train.fit import fit
+from assay.train.fit import Augment, fit
 from assay.train.precision import computing
 from assay.train.resolve import resolve
 
@@ -50,6 +52,9 @@ class TrainNetwork(Config):
     """How it is trained."""
     augmentation: Augmentation = NoAugmentation()
     """What is done to training images."""
+    features: FeatureSpace | None = None
+    """Replace some training images by new ones from a learned feature space, before the
+    augmentation; none: do not."""
     train_images: int | None = Field(default=None, ge=10)
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
@@ -80,21 +85,26 @@ class TrainNetwork(Config):
         """
         short = Path(self.data).name
         named = self.model_copy(update={"data": short})
+        used: list[type[Config]]
+        used = [type(self), type(self.network), Recipe, type(self.augmentation)]
+        needs: tuple[Trial, ...] = ()
+        if self.features is not None:
+            used.append(FeatureSpace)
+            threads = self.recipe.threads
+            needs = (self.features.trial(self.data, self.train_images, 0, device, threads),)
         one = Trial(
             task=TASK,
             # Without what is none: a setting that is new, and not used, changes no address.
             config=named.model_dump(mode="json", exclude_none=True),
+            needs=needs,
             data=dict(marks or self.fingerprints()),
             places={short: self.data},
-            versions={
-                kind.__name__: kind.VERSION
-                for kind in (type(self), type(self.network), Recipe, type(self.augmentation))
-            },
+            versions={kind.__name__: kind.VERSION for kind in used},
             device=device,
             threads=self.recipe.threads,
             label=label,
         )
-        return [one.model_copy(update={"seed": seed}) for seed in seeds]
+        return [_with_seed(one, seed) for seed in seeds]
 
     def fingerprints(self) -> dict[str, str]:
         """Return the fingerprint of each part of the data that a trial reads."""
@@ -117,6 +127,12 @@ class TrainNetwork(Config):
         rows = min(self.recipe.batch_size, len(data))
         batch = (torch.rand(rows, *data.shape), torch.zeros(rows, dtype=torch.int64))
         return resolve(self.recipe, model.to(device), batch)
+
+
+def _with_seed(trial: Trial, seed: int) -> Trial:
+    """Return the trial, and what it needs, with another seed."""
+    needs = tuple(_with_seed(need, seed) for need in trial.needs)
+    return trial.model_copy(update={"seed": seed, "needs": needs})
 
 
 SPLITS = ("train", "validation", "test")
@@ -180,7 +196,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             stream=stream.child("train"),
             checkpoint=work.checkpoint / "training.pt",
             progress=work.progress,
-            augment=config.augmentation,
+            augment=augmentation(config, data, trial, work),
             watch=config.watch,
         )
         if history.diverged and not history.restored:
@@ -209,6 +225,15 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             std=data.std,
         )
     return Outcome(metrics, arrays)
+
+
+def augmentation(config: TrainNetwork, data: Dataset, trial: Trial, work: Workspace) -> Augment:
+    """Return what changes the training images: new ones from feature space, then in input space."""
+    if config.features is None:
+        return config.augmentation
+    autoencoder = load_autoencoder(work.needs[0].path("model.safetensors")).to(trial.device)
+    renew = config.features.fitted(autoencoder, data)
+    return lambda x, rng: config.augmentation(renew(x, rng), rng)
 
 
 def evaluate(
