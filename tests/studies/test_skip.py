@@ -10,20 +10,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from assay import stats
+from assay.models import CNN
 from assay.models.loading import load_model
 from assay.report.result import StudyResult
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import running
-from assay.studies.skip import Skip, _mean
-from assay.train import SGD, AdamW, OneCycle, Recipe
+from assay.studies.skip import Skip
+from assay.studies.surface import SurfaceOf
+from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
+from studies.made_up import cells as made_up
+from studies.made_up import fake
 
 TINY = Skip(
     preset="smoke",
@@ -35,6 +38,9 @@ TINY = Skip(
     train_images=1200,
     test_images=300,
     device="cpu",
+    watch=Watch(every=30, images=100),
+    surface=SurfaceOf(images=50, size=5),
+    bare=(2,),
     recipe=Recipe(epochs=3, batch_size=50, optimizer=AdamW(lr=1e-2), schedule=OneCycle()),
 )
 
@@ -53,6 +59,7 @@ def files(store: Store) -> dict[str, bytes]:
         f"{entry.trial.address[:12]}/{name}": (entry.folder / name).read_bytes()
         for entry in store.trials()
         for name in ("metrics.json", "arrays.npz", "model.safetensors")
+        if name != "model.safetensors" or "surface" not in entry.trial.task
     }
 
 
@@ -61,7 +68,8 @@ class TestARun:
         (run,) = store.runs()
         result = StudyResult.read(run.folder / "result.json")
         trials = TINY.plan(Results())
-        assert len(trials) == 8
+        assert len(trials) == 14, "(4 cells + 2 bare ones) × 2 seeds, 2 surfaces"
+        trials = [trial for trial in trials if "surface" not in trial.task]
         assert {line.status for line in result.trials} == {"done"}
         accuracies = {}
         for trial in trials:
@@ -73,7 +81,7 @@ class TestARun:
                 found.metrics["test_accuracy"]
             )
         assert np.mean(accuracies["skip [2,2]"]) > 0.5
-        rows = {row[0].text: row[1] for row in result.tables[0].rows}
+        rows = {row[0].text: row[1] for table in result.tables for row in table.rows}
         for label, values in accuracies.items():
             assert rows[label].estimate.value == pytest.approx(np.mean(values))
             assert rows[label].estimate.n == 2
@@ -84,7 +92,7 @@ class TestARun:
         }
 
     def test_the_saved_network_is_the_one_that_was_tested(self, store: Store) -> None:
-        trial = TINY.plan(Results())[-1]
+        trial = TINY.plan(Results())[0]
         found = store.result(trial)
         assert found is not None
         from assay.data import load_data
@@ -98,9 +106,30 @@ class TestARun:
         for trial in TINY.plan(Results()):
             found = store.result(trial)
             assert found is not None
-            norms, layers = found.arrays["gradient_norms"], found.metrics["history"]["layers"]
-            assert norms.shape == (4, len(layers))
+            if "surface" in trial.task:
+                continue
+            norms = found.arrays["look_gradient_norms"]
+            layers = found.metrics["history"]["looks"]["layers"]
+            assert norms.shape == (len(found.arrays["look_steps"]), len(layers))
             assert (norms[0] > 0).all()
+
+    def test_the_gradient_of_the_bare_plain_network_falls_towards_the_input(
+        self, store: Store
+    ) -> None:
+        reach = {}
+        for trial in TINY.plan(Results()):
+            found = store.result(trial)
+            if found is not None and "surface" not in trial.task:
+                norms = found.arrays["look_gradient_norms"][0]
+                reach.setdefault(trial.label, []).append(norms[0] / norms[-1])
+        assert max(reach["plain [2,2] bare"]) < 0.1 * min(reach["skip [2,2] bare"])
+        assert max(reach["plain [2,2] bare"]) < 0.1 * min(reach["plain [2,2]"])
+
+    def test_the_surfaces_are_those_of_the_deepest_networks(self, store: Store) -> None:
+        surfaces = [trial for trial in TINY.plan(Results()) if "surface" in trial.task]
+        assert [t.needs[0].label for t in surfaces] == ["plain [2,2]", "skip [2,2]"]
+        (run,) = store.runs()
+        assert "loss surface" in (run.folder / "index.html").read_text()
 
     def test_the_page_opens_with_the_verdicts_and_needs_no_network(self, store: Store) -> None:
         (run,) = store.runs()
@@ -112,7 +141,7 @@ class TestARun:
 
     def test_again_it_runs_nothing(self, store: Store) -> None:
         before = {p: p.stat().st_mtime_ns for p in store.root.glob("trials/*/record.json")}
-        assert len(before) == 8
+        assert len(before) == 14
         running.run(TINY, store.root, workers=1, progress=False)
         assert {p: p.stat().st_mtime_ns for p in store.root.glob("trials/*/record.json")} == before
 
@@ -120,7 +149,7 @@ class TestARun:
         more = TINY.model_copy(update={"seeds": 3})
         addresses = {trial.address for trial in more.plan(Results())}
         assert {trial.address for trial in TINY.plan(Results())} < addresses
-        assert len(addresses) == 12
+        assert len(addresses) == 20
 
     def test_the_printed_command_makes_the_same_study(self, store: Store) -> None:
         import shlex
@@ -163,30 +192,17 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(store: Store, tmp_path
 # -- claims on results made by hand ----------------------------------------------------------------
 
 
-def fake(accuracy: float, train: float, *, collapsed: bool = False) -> Any:
-    metrics = {
-        "test_accuracy": accuracy,
-        "train_accuracy": train,
-        "train_loss": 1 - train,
-        "n_test": 10_000,
-        "n_train": 45_000,
-        "collapsed": collapsed,
-    }
-    return SimpleNamespace(metrics=metrics)
-
-
-def cells(values: dict[tuple[bool, int], list[Any]]) -> list[stats.Claim]:
-    study = Skip(seeds=3)
-    return list(stats.judge_claims(study._effects(values)))
+def judged(values: dict[str, list[Any]]) -> list[stats.Claim]:
+    return list(stats.judge_claims(Skip(seeds=3)._effects(made_up(values))))
 
 
 PLAIN_DEGRADES = {
-    (False, 2): [fake(0.60, 0.62)] * 3,
-    (False, 5): [fake(0.700, 0.80), fake(0.702, 0.802), fake(0.698, 0.799)],
-    (False, 7): [fake(0.60, 0.65), fake(0.603, 0.653), fake(0.598, 0.651)],
-    (True, 2): [fake(0.63, 0.7), fake(0.631, 0.7), fake(0.628, 0.7)],
-    (True, 5): [fake(0.79, 0.9)] * 3,
-    (True, 7): [fake(0.82, 0.95), fake(0.823, 0.95), fake(0.819, 0.95)],
+    "plain [2,2]": [fake(0.60, 0.62)] * 3,
+    "plain [5,5]": [fake(0.700, 0.80), fake(0.702, 0.802), fake(0.698, 0.799)],
+    "plain [7,7]": [fake(0.60, 0.65), fake(0.603, 0.653), fake(0.598, 0.651)],
+    "skip [2,2]": [fake(0.63, 0.7), fake(0.631, 0.7), fake(0.628, 0.7)],
+    "skip [5,5]": [fake(0.79, 0.9)] * 3,
+    "skip [7,7]": [fake(0.82, 0.95), fake(0.823, 0.95), fake(0.819, 0.95)],
 }
 
 
@@ -198,7 +214,7 @@ def test_the_command_says_switches_as_the_command_line_takes_them() -> None:
 
 
 def test_claims_take_the_right_difference_with_the_right_sign() -> None:
-    degrades, gains, wins = cells(PLAIN_DEGRADES)
+    degrades, gains, wins = judged(PLAIN_DEGRADES)
     assert degrades.estimate.value == pytest.approx(0.149, abs=1e-6), "training accuracy, 5 − 7"
     assert gains.estimate.value == pytest.approx(0.191, abs=1e-6), "test accuracy, skip 7 − 2"
     assert wins.estimate.value == pytest.approx(0.2203333, abs=1e-6), "skip 7 − plain 7"
@@ -206,54 +222,39 @@ def test_claims_take_the_right_difference_with_the_right_sign() -> None:
 
 
 def test_the_opposite_does_not_hold() -> None:
-    swapped = {(not skip, depth): found for (skip, depth), found in PLAIN_DEGRADES.items()}
-    degrades, _, wins = cells(swapped)
+    other = {"plain": "skip", "skip": "plain"}
+    swapped = {f"{other[c[:-6]]} {c[-5:]}": found for c, found in PLAIN_DEGRADES.items()}
+    degrades, _, wins = judged(swapped)
     assert degrades.verdict == "does not hold"
     assert wins.verdict == "does not hold"
 
 
 def test_collapsed_runs_are_counted_and_left_out() -> None:
-    broken = [fake(0.10, 0.10, collapsed=True), *PLAIN_DEGRADES[False, 7][1:]]
-    degrades, _, wins = cells({**PLAIN_DEGRADES, (False, 7): broken})
+    broken = [fake(0.10, 0.10, collapsed=True), *PLAIN_DEGRADES["plain [7,7]"][1:]]
+    degrades, _, wins = judged({**PLAIN_DEGRADES, "plain [7,7]": broken})
     assert wins.estimate.n == 2
     assert wins.estimate.value == pytest.approx(0.2205, abs=1e-6)
     assert "1 of plain [7,7]" in wins.note
     assert "1 of plain [7,7]" in degrades.note
 
 
-def test_no_accuracy_is_said_to_be_above_one_or_below_nought() -> None:
-    apart = [fake(0.55, 0.5), fake(0.95, 0.5)]
-    assert (_mean(apart, "test_accuracy").low, _mean(apart, "test_accuracy").high) == (0.0, 1.0)
-
-
 def test_one_seed_decides_nothing() -> None:
-    study = Skip(seeds=1)
-    single = {key: found[:1] for key, found in PLAIN_DEGRADES.items()}
-    assert {c.verdict for c in stats.judge_claims(study._effects(single))} == {"undecided"}
+    single = {cell: found[:1] for cell, found in PLAIN_DEGRADES.items()}
+    assert {claim.verdict for claim in judged(single)} == {"undecided"}
 
 
 def test_equal_seeds_are_no_certainty() -> None:
     """Three identical accuracies: the binomial floor keeps the interval open."""
-    same = {key: [fake(0.5 + 0.0201 * key[0], 0.5)] * 3 for key in PLAIN_DEGRADES}
-    _, _, wins = cells(same)
+    same = {c: [fake(0.5 + 0.0201 * c.startswith("skip"), 0.5)] * 3 for c in PLAIN_DEGRADES}
+    _, _, wins = judged(same)
     assert wins.estimate.low < wins.estimate.value < wins.estimate.high
     assert wins.verdict == "undecided"
 
 
-def test_each_further_number_of_seeds_is_a_look_that_costs(store: Store) -> None:
-    assert running.look_at(TINY, store) == 1, "the same number of seeds again is the same look"
-    assert running.look_at(TINY.model_copy(update={"seeds": 5}), store) == 2
-    assert running.look_at(TINY.model_copy(update={"seeds": 5, "delta": 0.5}), store) == 1
-    values = PLAIN_DEGRADES
-    first, second = (
-        stats.judge_claims(Skip()._effects(values), look=look)[0].estimate for look in (1, 2)
-    )
-    assert second.high - second.low > first.high - first.low
-
-
 def test_presets_are_what_they_say() -> None:
     paper = Skip.parse(Skip.preset_values("paper"))
-    cell = paper.cell(7, skip=True).network
+    cell = paper.grid()["skip [7,7]"].network
+    assert isinstance(cell, CNN)
     assert (cell.norm, cell.init, cell.stem_stride, cell.depths) == ("none", "default", 1, (7, 7))
     assert paper.recipe.optimizer.name == "adam"
     assert paper.recipe.batch_size == 64
@@ -261,6 +262,13 @@ def test_presets_are_what_they_say() -> None:
     assert quick == Skip()
     assert isinstance(quick.recipe.optimizer, SGD)
     assert quick.seeds >= 3
+    assert len(quick.grid()) == 6
+    assert {(c.network.norm, c.network.init) for c in quick.grid().values()} == {("batch", "he")}
+    full = Skip.parse(Skip.preset_values("full")).grid()
+    assert len(full) == 14
+    bare = full["plain [7,7] bare"].network
+    assert isinstance(bare, CNN)
+    assert (bare.norm, bare.init, bare.skip) == ("none", "default", False)
 
 
 def test_dry_run_says_the_cost_and_runs_nothing(
@@ -268,7 +276,7 @@ def test_dry_run_says_the_cost_and_runs_nothing(
 ) -> None:
     assert running.dry_run(TINY, tmp_path / "runs", workers=1) == 0
     said = capsys.readouterr().out
-    assert "8 trials" in said
+    assert "14 trials" in said
     assert "skip [2,2]" in said
     assert not (tmp_path / "runs").exists()
 
@@ -277,11 +285,18 @@ def test_a_failed_trial_is_said_and_the_others_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = TINY.model_copy(
-        update={"recipe": TINY.recipe.model_copy(update={"optimizer": SGD(lr=1e20)}), "seeds": 1}
+        update={
+            "recipe": TINY.recipe.model_copy(update={"optimizer": SGD(lr=1e20)}),
+            "seeds": 1,
+            "bare": (),
+            "surface": None,
+        }
     )
-    assert running.run(wild, tmp_path, workers=1, progress=False) == 0, "a collapse is a result"
-    capsys.readouterr()
+    assert running.run(wild, tmp_path, workers=1, progress=False) == 1
+    said = capsys.readouterr().out
+    assert "failed: plain [1,1]: diverged: training loss is" in said
     (run,) = Store(tmp_path).runs()
     document = json.loads((run.folder / "result.json").read_text())
     assert {claim["verdict"] for claim in document["claims"]} == {"not run"}
-    assert "1 of 1" in json.dumps(document["tables"])
+    assert "1 failed of 1" in json.dumps(document["tables"])
+    assert "diverged" in document["claims"][0]["note"]

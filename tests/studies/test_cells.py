@@ -1,0 +1,127 @@
+"""Cells over seeds: means, effects in pairs, marks, bands, and data that no cell can learn from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from assay import stats
+from assay.data.dataset import in_memory
+from assay.errors import AssayError
+from assay.report.result import Cell
+from assay.studies.cells import Column
+from assay.studies.skip import Skip
+from studies.made_up import cells, fake
+
+A = [fake(0.70), fake(0.72), fake(0.71)]
+B = [fake(0.60), fake(0.64), fake(0.62)]
+
+
+def test_a_mean_is_over_the_runs_that_trained() -> None:
+    found = cells({"a": [*A, fake(0.1, collapsed=True), "killed", None]})
+    mean = found.mean("a", "test_accuracy")
+    assert mean.n == 3
+    assert mean.value == pytest.approx(0.71)
+    assert found.mean("a", "test_accuracy", all_runs=True).value == pytest.approx(0.5575)
+    assert (found.collapsed("a"), found.failed("a")) == (1, 1)
+
+
+def test_an_effect_is_paired_by_seed() -> None:
+    effect = cells({"a": A, "b": B}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert effect.values == pytest.approx([0.10, 0.08, 0.09])
+    variance = stats.binomial_variance(0.71, 10_000) + stats.binomial_variance(0.62, 10_000)
+    assert effect.floor_variance == pytest.approx(variance)
+
+
+def test_a_seed_counts_only_where_both_of_its_runs_trained() -> None:
+    found = cells(
+        {
+            "a": [A[0], fake(0.1, collapsed=True), A[2], A[0]],
+            "b": [B[0], B[1], "diverged: loss is nan", None],
+        }
+    )
+    effect = found.difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert effect.values == pytest.approx([0.10])
+    assert effect.collapsed == {"a": 1}
+    assert effect.failed == {"b": 1}
+    everything = found.effect(
+        "x",
+        "",
+        delta=0.0,
+        of=("a", "b"),
+        value=lambda a, b: a.metrics["test_accuracy"] - b.metrics["test_accuracy"],
+        all_runs=True,
+    )
+    assert everything.values == pytest.approx([0.10, -0.54])
+    assert everything.collapsed == {}
+
+
+def test_no_accuracy_is_said_to_be_above_one_or_below_nought() -> None:
+    mean = cells({"a": [fake(0.55), fake(0.95)]}).mean("a", "test_accuracy")
+    assert (mean.low, mean.high) == (0.0, 1.0)
+
+
+def test_a_table_marks_the_best_and_what_cannot_be_told_from_it() -> None:
+    near = [fake(0.705), fake(0.715), fake(0.712)]
+    found = cells({"b": B, "near": near, "a": A, "lost": [fake(0.1, collapsed=True)] * 3})
+    columns = (
+        Column("test", "test_accuracy", best="highest"),
+        Column("loss", "train_loss", "number", best="lowest"),
+        Column("log", lambda run: math.log(run.metrics["test_accuracy"]), "number"),
+    )
+    table = found.table("T", columns, more={"more": lambda cell: cell.upper()})
+    marks = {row[0].text: row[1].mark for row in table.rows}
+    assert marks == {"b": None, "near": "best", "a": "within noise", "lost": None}
+    rows = {row[0].text: row for row in table.rows}
+    assert rows["lost"][1] == Cell(text="all collapsed")
+    assert rows["lost"][-1].text == "3 collapsed of 3"
+    assert rows["b"][-2].text == "B"
+    assert rows["b"][3].estimate is not None
+    assert rows["b"][3].estimate.value == pytest.approx(
+        np.mean([math.log(v) for v in (0.60, 0.64, 0.62)])
+    )
+    assert table.columns == ("network", "test", "loss", "log", "more", "not averaged")
+
+
+def test_one_seed_marks_nothing() -> None:
+    table = cells({"a": A[:1], "b": B[:1]}).table(
+        "T", [Column("t", "test_accuracy", best="highest")]
+    )
+    assert [row[1].mark for row in table.rows] == [None, None]
+
+
+def test_a_band_holds_a_curve_that_ended_early() -> None:
+    runs = [fake(0.5, curve=np.array([1.0, 2.0, 3.0])), fake(0.5, curve=np.array([3.0, 4.0]))]
+    band = cells({"a": runs}).band("a", "curve", label="it", colour=2, dash=1)
+    assert band is not None
+    assert (band.x, band.y) == ([1, 2, 3], [2.0, 3.0, 3.5])
+    assert (band.low, band.high) == ([1.0, 2.0, 3.0], [3.0, 4.0, 4.0])
+    assert (band.label, band.colour, band.dash) == ("it", 2, 1)
+    assert cells({"a": runs}).band("a", "other") is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"train_images": 12}, r"classes have no image among the 12 used"),
+        ({"test_images": 12}, r"digits \(test\): \d+ of 10 classes have no image"),
+        ({"train_images": 100}, r"100 images are fewer than one batch of 128"),
+    ],
+)
+def test_data_that_no_cell_can_learn_from_are_refused_at_once(
+    settings: dict[str, int], said: str
+) -> None:
+    study = Skip.parse({"data": "digits", "device": "cpu", **settings})
+    with pytest.raises(AssayError, match=said):
+        study.resolved()
+
+
+def test_a_data_set_with_one_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
+    cats = in_memory("cats", "train", ("cat",), images, torch.zeros(200, dtype=torch.int64))
+    monkeypatch.setattr("assay.studies.cells.load_data", lambda name, split: cats)
+    with pytest.raises(AssayError, match="cats has 1 class; a study of classifiers needs two"):
+        Skip(data="cats", device="cpu").resolved()
