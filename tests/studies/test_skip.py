@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from assay import stats
+from assay.errors import AssayError
 from assay.models import CNN
 from assay.models.loading import load_model
 from assay.report.result import StudyResult
@@ -138,6 +140,22 @@ class TestARun:
             assert claim["verdict"] in html
         assert html.count("<svg") >= 3
         assert 'src="http' not in html
+
+    def test_what_is_published_stands_alone(self, store: Store, tmp_path: Path) -> None:
+        out = tmp_path / "docs" / "skip"
+        assert running.run(TINY, store.root, workers=1, progress=False, out=out) == 0
+        assert {path.name for path in out.iterdir()} == {"index.html", "result.json", "config.yaml"}
+        assert StudyResult.read(out / "result.json").trials_at == ""
+        assert "../trials/" not in (out / "index.html").read_text()
+        (run,) = store.runs()
+        assert "../trials/" in (run.folder / "index.html").read_text()
+        assert Skip.parse(yaml.safe_load((out / "config.yaml").read_text())) == TINY
+
+    def test_a_folder_that_cannot_be_published_to_is_refused_first(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(AssayError, match="no folder can be made there: Not a directory"):
+            running.run(TINY, tmp_path / "runs", progress=False, out=tmp_path / "file" / "out")
+        assert not (tmp_path / "runs").exists()
 
     def test_again_it_runs_nothing(self, store: Store) -> None:
         before = {p: p.stat().st_mtime_ns for p in store.root.glob("trials/*/record.json")}

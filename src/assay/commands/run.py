@@ -56,6 +56,7 @@ def study_app(study: Any) -> App:
         rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
         until_decided: Annotated[bool, Parameter(group="Running")] = False,
         max_seeds: Annotated[int | None, Parameter(group="Running")] = None,
+        out: Annotated[Path | None, Parameter(group="Running")] = None,
         quiet: Annotated[bool, Parameter(group="Running")] = False,
     ) -> int:
         """QUESTION
@@ -70,6 +71,7 @@ def study_app(study: Any) -> App:
             rerun_failed: run trials again that failed before.
             until_decided: double the seeds until every claim is decided; needs --max-seeds.
             max_seeds: the most seeds that --until-decided goes to.
+            out: a folder to publish: index.html, result.json and config.yaml are written there too.
             quiet: no progress display.
         """
         if preset not in study.PRESETS:
@@ -96,6 +98,7 @@ def study_app(study: Any) -> App:
             progress=not quiet,
             rerun_failed=rerun_failed,
             max_seeds=max_seeds,
+            out=out,
         )
 
     command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)

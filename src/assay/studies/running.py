@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -53,6 +54,7 @@ def run(
     progress: bool = True,
     rerun_failed: bool = False,
     max_seeds: int | None = None,
+    out: Path | None = None,
 ) -> int:
     """Run what is missing of a study, judge it, write its page, and say where it is.
 
@@ -64,6 +66,7 @@ def run(
         rerun_failed: run trials again that failed before.
         max_seeds: double the seeds until every claim is decided, but to no more than these; None:
             judge once. Each judgement is written, and called again it goes on from the last.
+        out: a folder that gets the page as well, to be published: without links into the store.
 
     Returns 0 whatever the verdicts are; 1 if a trial failed.
 
@@ -73,6 +76,8 @@ def run(
     started, clock = datetime.now().astimezone(), time.perf_counter()
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
+    if out is not None:
+        usable(out)
     home = Store(store)
     words = command(study)
     written: list[Judgement] = []
@@ -102,6 +107,8 @@ def run(
             )
         words += f" --until-decided --max-seeds {max_seeds}"
         stats.until_decided(look, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
+    if out is not None:
+        publish(study, written[-1].result, out)
     tell(written[-1])
     return 1 if written[-1].failed else 0
 
@@ -241,6 +248,29 @@ def save(study: Study, result: StudyResult, store: Store, looks: Looks, judged: 
         },
     )
     return folder / "index.html"
+
+
+def publish(study: Study, result: StudyResult, out: Path) -> None:
+    """Write index.html, result.json and config.yaml to a folder outside of the store."""
+    alone = result.model_copy(update={"trials_at": ""})
+    settings = study.model_copy(update={"seeds": len(result.made.seeds)})
+    write_atomic(out / "config.yaml", settings.to_yaml())
+    write_atomic(out / "result.json", alone.to_json())
+    write_atomic(out / "index.html", render_study(alone))
+
+
+def usable(out: Path) -> None:
+    """Make the folder that is asked for, before anything runs for hours.
+
+    Raises:
+        AssayError: it cannot be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssayError(f"--out {out}: no folder can be made there: {error.strerror}") from error
+    if not os.access(out, os.W_OK):
+        raise AssayError(f"--out {out} cannot be written to; name another folder")
 
 
 def tell_look(last: Judgement, seeds: int) -> None:
