@@ -206,6 +206,30 @@ def test_many_lines_are_told_apart():
     assert len(looks) == 16
 
 
+def test_dashed_lines_show_a_piece_of_themselves_before_their_names():
+    solid, dashed = (
+        Series(name, [1, 2], [0.1, 0.2], colour=0, dash=d) for d, name in enumerate("ab")
+    )
+    (axes,) = figures.learning_curves([solid, dashed]).axes
+    samples = [line for line in axes.lines if line.get_transform() != axes.transData]
+    samples = [line for line in samples if list(line.get_ydata()) == [0, 0]]
+    dashes = [str(line._unscaled_dash_pattern) for line in samples]
+    assert len(set(dashes)) == 2
+    assert dashes == [str(line._unscaled_dash_pattern) for line in data_lines(axes)]
+    (axes,) = figures.learning_curves([solid]).axes
+    assert len(axes.lines) == 1
+
+
+def test_more_names_than_fit_make_the_figure_taller():
+    many = [Series(f"s{i}", [1, 2], [0.1, 0.5]) for i in range(30)]
+    figure = figures.learning_curves(many)
+    (axes,) = figure.axes
+    heights = np.sort([text.xy[1] for text in axes.texts])
+    assert heights.min() >= 0
+    assert heights.max() <= 1
+    assert np.diff(heights).min() * figure.get_figheight() > 0.95 * LABEL_GAP * 3.6
+
+
 def test_a_long_line_is_thinned_and_keeps_its_ends_and_peaks():
     y = np.sin(np.linspace(0, 3, 5000))
     y[1234], y[3210], y[4000] = 7.0, -5.0, np.nan

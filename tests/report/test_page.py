@@ -5,49 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 
 import pytest
+from pages import parse, read
 from pydantic import ValidationError
 
 from assay.report.page import notebook, render_audit, render_study, strips, track
 from assay.report.record import EstimateModel, NotRun
 from assay.report.result import StudyResult
 from assay.report.schema import AuditReport, Check, Confusion
-
-
-class Text(HTMLParser):
-    """What a reader reads, and the attributes that could fetch something."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag in ("style", "script"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if self.open and self.open[-1] == tag:
-            self.open.pop()
-
-    def handle_data(self, data):
-        if not self.open:
-            self.words.append(data)
-
-
-def parse(html: str) -> Text:
-    parser = Text()
-    parser.feed(html)
-    parser.close()
-    return parser
-
-
-def read(html: str) -> str:
-    return " ".join(" ".join(parse(html).words).replace("\u00a0", " ").split())
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,16 @@ import sys
 import pytest
 from rich.console import Console
 
+from assay.cli import app, call
 from assay.errors import AssayError
+from assay.report.leaves import flatten, text_of
+from assay.report.result import StudyResult
 from assay.runs.entry import SCHEMA, Failure
 from assay.runs.files import to_json, write_atomic
 from assay.runs.reading import compare, list_runs, show, why
 from assay.runs.status import kin, plan_status
 from assay.runs.trial import Outcome, Trial
-from assay.runs.view import View, flatten, text_of
+from assay.runs.view import View
 from assay.stats import Estimate
 
 
@@ -166,6 +169,81 @@ def test_compare_trials_puts_metrics_side_by_side(store):
     assert "only_a 1 –" in shown
     assert "only_b – 2" in shown
     assert shown.splitlines()[-1].startswith("only_b") or "same" in shown
+
+
+def result(study: str, accuracy: float, seeds: int) -> StudyResult:
+    return StudyResult.model_validate(
+        {
+            "study": study,
+            "question": "Does it help?",
+            "preset": "quick",
+            "claims": [
+                {
+                    "code": "help",
+                    "text": "It helps.",
+                    "delta": 0.01,
+                    "verdict": "holds",
+                    "estimate": Estimate(accuracy, accuracy - 0.03, accuracy + 0.03, 5, "seeds"),
+                }
+            ],
+            "trials": [{"address": "a" * 64, "label": "plain", "status": "done"}],
+            "trials_at": "../../trials",
+            "made": {
+                "command": "assay run skip",
+                "config": {"seeds": seeds, "lr": 0.1},
+                "seeds": [0],
+                "versions": {},
+                "hardware": {},
+                "started": "2026-03-01T12:04:09+00:00",
+                "seconds": 1.0,
+            },
+        }
+    )
+
+
+def test_compare_reads_results_in_the_store_and_outside(store, studies, tmp_path):
+    write_atomic(store.root / "studies" / studies[0] / "result.json", result("s", 0.5, 3).to_json())
+    (tmp_path / "kept").mkdir()
+    kept = tmp_path / "kept" / "result.json"
+    kept.write_text(result("s", 0.6, 5).to_json())
+    for path in (kept, kept.parent, f"{kept.parent}/"):
+        view = compare(store, "skip-5", str(path))
+        shown = text(view)
+        assert "holds: +50.0 points (+47.0 to +53.0, n = 5)" in shown.replace("\u202f", " ")
+        assert "+10.0 points (+5.8 to +14.2)" in shown.replace("\u202f", " ")
+        assert "seeds 3 5" in shown
+        assert "lr" not in shown.split()
+        assert "trials in both: 1" in shown
+        assert view.data["settings"] == [{"setting": "seeds", "a": 3, "b": 5}]
+    with pytest.raises(AssayError, match=r"is the result of a study and .* is not"):
+        compare(store, network(2).address, str(kept))
+    with pytest.raises(AssayError, match=r"is the result of a study and .* is not"):
+        compare(store, str(kept), network(2).address)
+    kept.write_text("{}")
+    with pytest.raises(AssayError, match=r"result.json"):
+        compare(store, "skip-5", str(kept.parent))
+
+
+def test_the_commands_write_pages(store, studies, tmp_path, capsys):
+    write_atomic(store.root / "studies" / studies[0] / "result.json", result("s", 0.5, 3).to_json())
+    home = ["--store", str(store.root)]
+    kept, page = tmp_path / "new" / "kept", tmp_path / "compare.html"
+    assert call(app, ["show", "skip-5", "--out", str(kept), *home]) == 0
+    assert StudyResult.read(kept / "result.json").trials_at == ""
+    assert "../../trials" not in (kept / "index.html").read_text()
+    assert (kept / "config.yaml").read_text() == "seeds: 3\nlr: 0.1\n"
+    assert call(app, ["compare", "skip-5", str(kept), "--out", str(page), *home]) == 0
+    assert "two results side by side" in page.read_text()
+    assert capsys.readouterr().out.split() == [str(kept / "index.html"), str(page)]
+    trial = network(2).address[:12]
+    for tokens, why_not in (
+        (["show", trial, "--out", str(kept)], "--out keeps the result of a study"),
+        (["compare", trial, network(5).address, "--out", str(page)], "leave it away for audits"),
+        (["compare", "skip-5", str(kept), "--out", str(kept)], "is a folder; give the path"),
+        (["compare", "skip-5", str(kept), "--out", f"{page}/x.html"], "cannot write"),
+    ):
+        assert call(app, [*tokens, *home]) == 2
+        assert why_not in capsys.readouterr().err
 
 
 def test_compare_needs_two_of_a_kind(store, studies):

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
@@ -45,6 +47,7 @@ class End(NamedTuple):
     y: float
     label: str
     colour: str
+    dash: Any = "-"
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def learning_curves(
 ) -> Picture:
     """Return a line for each series, with its band over seeds and its name at the end."""
     with look():
-        figure = picture(6.6, HEIGHT)
+        figure = picture(6.6, HEIGHT * max(1.0, len(series) * LABEL_GAP))
         axes = figure.add_subplot()
         _lines(axes, series)
         axes.set(xlabel=x_label, ylabel=y_label)
@@ -99,7 +102,7 @@ def gradient_norms(
     left out, as gaps.
     """
     with look():
-        figure = picture(6.6, HEIGHT)
+        figure = picture(6.6, HEIGHT * max(1.0, len(series) * LABEL_GAP))
         axes = figure.add_subplot()
         axes.set_yscale("log")
         # Gradients vanish towards the input: that is where the lines are apart, and are named.
@@ -220,7 +223,7 @@ def _lines(axes: Axes, series: Sequence[Series], side: Literal["left", "right"] 
         known = np.flatnonzero(np.isfinite(y))
         if len(known):
             k = known[-1] if side == "right" else known[0]
-            ends.append(End(float(x[k]), float(y[k]), line.label, style_of(line, i)[0]))
+            ends.append(End(float(x[k]), float(y[k]), line.label, *style_of(line, i)))
     axes.margins(x=0.01)
     grid(axes)
     _name_ends(axes, ends, side)
@@ -229,7 +232,8 @@ def _lines(axes: Axes, series: Sequence[Series], side: Literal["left", "right"] 
 def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] = "right") -> None:
     """Write labels beside the axes at the heights of the ends, none over another.
 
-    A label that is not where its line ends is joined to it by a thin line.
+    A label that is not where its line ends is joined to it by a thin line. Where lines are dashed,
+    each label has a piece of its line before it.
     """
     if not ends:
         return
@@ -237,11 +241,12 @@ def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] =
     axes.get_ylim()  # the limits follow the data only when asked for
     scaled = axes.transScale.transform([(end.x, end.y) for end in ordered])
     across, height = axes.transLimits.transform(scaled).T
-    steps = LABEL_GAP * np.arange(len(ordered))
+    steps = min(LABEL_GAP, 1 / len(ordered)) * np.arange(len(ordered))
     # Least squares under "each a gap above the last" is isotonic regression of what remains.
     place = isotonic_regression(height - steps).x
     place = np.clip(place, 0.0, max(1.0 - steps[-1], 0.0)) + steps
     edge, sign = (1.0, 1) if side == "right" else (0.0, -1)
+    sample = 20 if len({str(end.dash) for end in ends}) > 1 else 0  # points
     for end, x, y, at in zip(ordered, across, height, place, strict=True):
         if abs(x - edge) > 0.03 or abs(y - at) > 0.02:
             axes.plot(
@@ -253,10 +258,15 @@ def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] =
                 alpha=0.55,
                 clip_on=False,
             )
+        if sample:
+            points = axes.figure.dpi_scale_trans + ScaledTranslation(edge, at, axes.transAxes)  # type: ignore[arg-type]
+            span = [sign * 7 / 72, sign * (7 + sample) / 72]
+            look = {"color": end.colour, "linestyle": end.dash, "clip_on": False}
+            axes.add_artist(Line2D(span, [0, 0], transform=points, **look))
         axes.annotate(
             end.label,
             (edge, at),
-            (sign * 7, 0),
+            (sign * (7 + sample + 3 * bool(sample)), 0),
             "axes fraction",
             "offset points",
             color=end.colour,

@@ -16,6 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.report import numerals
+from assay.report.comparison import Comparison
+from assay.report.leaves import text_of
 from assay.report.numerals import Doubtful
 from assay.report.record import NotRun, Unit
 from assay.report.result import StudyResult, Table
@@ -58,6 +60,11 @@ def render_study(result: StudyResult) -> str:
     return _render("study.html.j2", result=result, places=places, strips=strips(result))
 
 
+def render_comparison(both: Comparison) -> str:
+    """Return two results side by side as one HTML page."""
+    return _render("compare.html.j2", both=both)
+
+
 def notebook(report: AuditReport) -> str:
     """Return what a notebook shows of an audit: summary, checks, raised flags."""
     return _render("notebook.html.j2", report=report)
@@ -92,6 +99,7 @@ def _environment() -> Environment:
         duration=numerals.duration,
         figure=_figure,
         interval=numerals.interval,
+        leaf=text_of,
         metric=numerals.metric,
         moment=_moment,
         norm=numerals.norm_name,
@@ -144,17 +152,20 @@ def track(
     unit: Unit = "fraction",
     threshold: float | None = None,
     direction: str = "",
+    beside: Doubtful | None = None,
 ) -> dict[str, Any] | None:
     """Return where value, interval and threshold lie on a line from 0 to 100 (percent of it).
 
     `start` and `end` say what the ends of the line stand for. Without a threshold fractions span
-    0 to 1; otherwise the line spans what is shown, zero included. None where there is nothing.
+    0 to 1; otherwise the line spans what is shown, zero included, and what is shown `beside` it on
+    another line. None where there is nothing.
     """
     if estimate is None or estimate.value is None:
         return None
     low = estimate.value if estimate.low is None else estimate.low
     high = estimate.value if estimate.high is None else estimate.high
     shown = [0.0, low, high] + ([] if threshold is None else [threshold])
+    shown += [] if beside is None else [v for v in (beside.low, beside.high) if v is not None]
     if unit == "fraction":
         needed = 1.15 * max(shown)
         start = 0.0

@@ -60,7 +60,8 @@ def panels(
     with look():
         across = _columns(styles)
         legend = 0.22 * -(-len(styles) // across)
-        figure = picture(WIDTH, (1.3 if wide > 3 else 1.75) * len(grid) + 0.45 + legend)
+        height = min(max(0.75 * WIDTH / max(wide, 1), 1.3), 2.6)
+        figure = picture(WIDTH, height * len(grid) + 0.45 + legend)
         if not wide:
             return figure
         axes = figure.subplots(len(grid), wide, sharex=True, sharey=True, squeeze=False)

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from assay.errors import AssayError
-from assay.report.numerals import duration
+from assay.report.comparison import Change, Comparison, compare_results
+from assay.report.leaves import flatten, text_of
+from assay.report.numerals import MISSING, bare, duration, full, with_unit
+from assay.report.result import Cell, Claim, StudyResult
 from assay.runs.display import name_of
 from assay.runs.entry import Entry
-from assay.runs.store import Run, Store
-from assay.runs.view import MISSING, Grid, View, flatten, text_of
+from assay.runs.store import RUN, Run, Store
+from assay.runs.view import Grid, View
 from assay.runs.why import why
 
-__all__ = ["compare", "list_runs", "show", "why"]
+__all__ = ["compare", "compare_studies", "list_runs", "result_of", "show", "why"]
 
+RESULT = "result.json"
 PAGES = ("report.html", "index.html")
 
 
@@ -56,11 +61,103 @@ def show(store: Store, text: str) -> View:
 
 
 def compare(store: Store, a: str, b: str) -> View:
-    """Return two runs, or two trials, side by side: claims, checks, metrics.
+    """Return two studies, audits or trials side by side: claims, checks, metrics.
+
+    Args:
+        store: where runs and trials are looked for.
+        a, b: what each is called there; a study may also be the path of its result.json, or of a
+            folder that holds one.
 
     Raises:
-        AssayError: one of them is not there, or one is a run and the other a trial.
+        AssayError: one of them is not there, or they are not of a kind.
     """
+    results = compare_studies(store, a, b)
+    return view_of(results) if results is not None else _compare_others(store, a, b)
+
+
+def compare_studies(store: Store, a: str, b: str) -> Comparison | None:
+    """Return the results of two studies side by side, or None where neither is that of a study.
+
+    Raises:
+        AssayError: one of them is not there, or only one is the result of a study.
+    """
+    left, right = result_of(store, a), result_of(store, b)
+    if left is None and right is None:
+        return None
+    if left is None or right is None:
+        study, other = (b, a) if left is None else (a, b)
+        raise AssayError(
+            f"{study!r} is the result of a study and {other!r} is not; give two of a kind"
+        )
+    return compare_results(left[1], right[1], (left[0], right[0]))
+
+
+def result_of(store: Store, text: str) -> tuple[str, StudyResult] | None:
+    """Return what a study is called, and its result; None for an audit, a trial, or a study whose
+    result.json is gone.
+
+    Raises:
+        AssayError: nothing answers to `text`, or its result.json cannot be read.
+    """
+    path = Path(text).expanduser()
+    file = path / RESULT if path.is_dir() else path
+    if file.is_file() and (path.is_dir() or path.suffix == ".json") and file.name != RUN:
+        return text.rstrip("/"), StudyResult.read(file)
+    found = store.find(text)
+    if not isinstance(found, Run) or not (found.folder / RESULT).is_file():
+        return None
+    return found.id, StudyResult.read(found.folder / RESULT)
+
+
+def view_of(both: Comparison) -> View:
+    """Return what the terminal shows of two results side by side."""
+    lines = [
+        f"{side}: {name}: {result.summary or result.question}"
+        for side, name, result in zip("AB", both.names, (both.a, both.b), strict=True)
+    ]
+    lines += [f"! {sentence}" for sentence in both.cautions]
+    if both.comparable:
+        lines.append(f"trials in both: {len(both.shared)}")
+    claims = tuple(
+        (pair.code, _said(pair.a), _said(pair.b), _moved(pair.change)) for pair in both.claims
+    )
+    grids = [Grid("claims", ("claim", "A", "B", "B − A"), claims)]
+    for table in both.tables:
+        rows = tuple(
+            (row.name, cell.column, _in_words(cell.a), _in_words(cell.b), _moved(cell.change))
+            for row in table.rows
+            for cell in row.cells
+        )
+        grids.append(Grid(table.title, ("", "", "A", "B", "B − A"), rows))
+    settings = tuple((path, text_of(one), text_of(two)) for path, one, two in both.settings)
+    grids.append(Grid("settings that differ", ("setting", "A", "B"), settings))
+    return View(" and ".join(both.names), both.to_dict(), tuple(grids), tuple(lines))
+
+
+def _said(claim: Claim | None) -> str:
+    if claim is None:
+        return MISSING
+    number = "" if claim.estimate is None else f": {full(claim.estimate, claim.unit)}"
+    return claim.verdict + number
+
+
+def _in_words(cell: Cell | None) -> str:
+    if cell is None:
+        return MISSING
+    number = "" if cell.estimate is None else full(cell.estimate, cell.unit)
+    return " ".join(filter(None, (number, cell.text)))
+
+
+def _moved(change: Change | None) -> str:
+    if change is None:
+        return ""
+    value = with_unit(change.value, change.unit)
+    if change.low is None:
+        return value
+    return f"{value} ({bare(change.low, change.unit)} to {bare(change.high, change.unit)})"
+
+
+def _compare_others(store: Store, a: str, b: str) -> View:
     left, right = _both(store, a, b)
     names = (_name(left), _name(right))
     if isinstance(left, Run) and isinstance(right, Run):

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.errors import AssayError
+from assay.report.leaves import differing, flatten, text_of
+from assay.report.numerals import MISSING
 from assay.runs.display import name_of
 from assay.runs.entry import Entry
 from assay.runs.store import Run, Store
 from assay.runs.trial import Trial
-from assay.runs.view import MISSING, Grid, View, flatten, text_of
+from assay.runs.view import Grid, View
 
 Difference = tuple[str, Any, Any]  # dotted path, the value in A, the value in B
 
@@ -40,7 +42,7 @@ def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
     if a.address == b.address:
         return []
     one, two = (flatten({**t.material, "needs": None}) for t in (a, b))
-    found = _compared(one, two, prefix)
+    found = [(prefix + path, a, b) for path, a, b in differing(one, two)]
     for index in range(max(len(a.needs), len(b.needs))):
         path = f"{prefix}needs[{index}]"
         if index < min(len(a.needs), len(b.needs)):
@@ -54,7 +56,7 @@ def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
 
 def _why_runs(a: Run, b: Run) -> View:
     one, two = (flatten({"config": run.document.get("config", {})}) for run in (a, b))
-    settings = _compared(one, two)
+    settings = differing(one, two)
     ours, theirs = set(a.document.get("trials", [])), set(b.document.get("trials", []))
     shared = len(ours & theirs)
     parts = _aggregated(_trials(a, sorted(ours - theirs)), _trials(b, sorted(theirs - ours)))
@@ -114,15 +116,6 @@ def _trials(run: Run, addresses: Sequence[str]) -> list[Trial]:
     store = Store(run.folder.parent.parent)
     found = map(store.stored, addresses)
     return [entry.trial for entry in found if entry is not None]
-
-
-def _compared(one: dict[str, Any], two: dict[str, Any], prefix: str = "") -> list[Difference]:
-    paths = [*one, *(path for path in two if path not in one)]
-    return [
-        (prefix + path, one.get(path), two.get(path))
-        for path in paths
-        if one.get(path) != two.get(path) or (path in one) != (path in two)
-    ]
 
 
 def _called(trial: Trial) -> str:
