@@ -30,6 +30,7 @@ OUT = Path(__file__).parent / "out"
 Rng = np.random.Generator
 Floats = NDArray[np.float64]
 Draw = Callable[[Rng, tuple[int, ...]], Floats]
+Look = Callable[[int], Sequence[stats.Claim]]
 
 
 def accuracies(rng: Rng, size: tuple[int, ...]) -> Floats:
@@ -89,6 +90,7 @@ class Plan:
         seeds: how many at the first look.
         most: how many at the last one; as many as `seeds`: one look.
         lost: the probability that a run collapses, whatever its value.
+        loop: what decides at how many seeds to look.
     """
 
     truths: Sequence[float] = (0.0, 0.0, 0.0)
@@ -96,6 +98,7 @@ class Plan:
     seeds: int = 3
     most: int = 3
     lost: float = 0.0
+    loop: Callable[[Look, int, int], object] = stats.until_decided
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,17 @@ class Ending:
     claims: tuple[stats.Claim, ...]
     seeds: int
     looks: int
+
+
+def as_seems_needed(look: Look, seeds: int, most: int) -> None:
+    """Look again at as many seeds as seem to be needed, at most twice as many: what assay does not
+    do, since then the data choose when to look."""
+    while True:
+        waiting = [claim for claim in look(seeds) if claim.verdict == "undecided"]
+        if not waiting or seeds >= most:
+            return
+        needed = max(claim.seeds_needed or seeds for claim in waiting)
+        seeds = min(seeds + min(needed, seeds), most)
 
 
 def simulate(plan: Plan, rng: Rng) -> Ending:
@@ -131,7 +145,7 @@ def simulate(plan: Plan, rng: Rng) -> Ending:
         ending = Ending(claims, seeds, looks)
         return claims
 
-    stats.until_decided(look, plan.seeds, plan.most)
+    plan.loop(look, plan.seeds, plan.most)
     return ending
 
 
@@ -191,12 +205,19 @@ ERRORS: Mapping[str, Plan] = {
     ),
     "skewed (gamma 4), until decided": Plan(draw=SEEDS["skewed (gamma 4)"], most=96),
     "skewed (exponential), until decided": Plan(draw=SEEDS["skewed (exponential)"], most=96),
+    "one claim, from 2 seeds": Plan(truths=(0.0,), seeds=2, most=512),
+    "the same, looking when it seems worth it": Plan(
+        truths=(0.0,), seeds=2, most=512, loop=as_seems_needed
+    ),
 }
 """Every effect lies exactly on delta, where any verdict is wrong."""
 
 POWER: Mapping[str, Plan] = {
     f"three claims, {far:g} σ beyond delta": Plan(truths=(far, far, -far), most=96)
     for far in (0.5, 1, 2, 5, 10, 20)
+} | {
+    "1 σ, looking when it seems worth it": Plan(truths=(1, 1, -1), most=96, loop=as_seems_needed),
+    "1 σ, 30 % of the runs collapse": Plan(truths=(1, 1, -1), most=96, lost=0.3),
 }
 
 

@@ -282,6 +282,7 @@ class TestLostRuns:
         assert [line.status for line in result.trials].count("failed") == 3
         told = capsys.readouterr().out
         assert "failed: raising: ValueError: loss is not finite" in told
+        assert "toy.collapsing  Runs that collapsed" in told
         page = (newest(tmp_path).folder / "index.html").read_text()
         assert "probably by the kernel because memory ran out" in page
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.report.numerals import MISSING, full, with_unit
-from assay.report.result import StudyResult
+from assay.report.result import Claim, StudyResult
 from assay.report.schema import AuditReport
 
 _STYLES = {
@@ -58,7 +58,7 @@ def study_summary(result: StudyResult) -> RenderableType:
             MISSING if claim.estimate is None else full(claim.estimate, claim.unit),
             with_unit(claim.delta, claim.unit),
             claim.verdict,
-            f"about {claim.seeds_needed} more seeds would decide" if claim.seeds_needed else "",
+            _more(claim),
         )
         for claim in result.claims
     ]
@@ -70,6 +70,16 @@ def study_summary(result: StudyResult) -> RenderableType:
     if failed:
         parts.append(Text(f"! {failed} of {len(result.trials)} trials failed", style="yellow"))
     return Group(*parts)
+
+
+def _more(claim: Claim) -> str:
+    """Return what would decide a claim, and why it lacks runs."""
+    said = []
+    if claim.seeds_needed:
+        said.append(f"about {claim.seeds_needed} more seeds would decide.")
+    if claim.verdict == "not run" or any(claim.failed.values()):
+        said.append(claim.note)
+    return " ".join(said)
 
 
 def _verdicts(heads: Sequence[str], rows: Sequence[tuple[str, ...]]) -> RenderableType:
