@@ -224,25 +224,22 @@ def test_compare_reads_results_in_the_store_and_outside(store, studies, tmp_path
         compare(store, "skip-5", str(kept.parent))
 
 
-def test_the_commands_write_pages(store, studies, tmp_path, capsys):
-    write_atomic(store.root / "studies" / studies[0] / "result.json", result("s", 0.5, 3).to_json())
+def test_compare_writes_a_page_of_two_studies_and_of_nothing_else(store, studies, tmp_path, capsys):
+    for name in studies:
+        folder = store.root / "studies" / name
+        write_atomic(folder / "result.json", result("s", 0.5, len(name)).to_json())
+    page = tmp_path / "new" / "compare.html"
     home = ["--store", str(store.root)]
-    kept, page = tmp_path / "new" / "kept", tmp_path / "compare.html"
-    assert call(app, ["show", "skip-5", "--out", str(kept), *home]) == 0
-    assert StudyResult.read(kept / "result.json").trials_at == ""
-    assert "../../trials" not in (kept / "index.html").read_text()
-    assert (kept / "config.yaml").read_text() == "seeds: 3\nlr: 0.1\n"
-    assert call(app, ["compare", "skip-5", str(kept), "--out", str(page), *home]) == 0
+    assert call(app, ["compare", *studies, "--out", str(page), *home]) == 0
     assert "two results side by side" in page.read_text()
-    assert capsys.readouterr().out.split() == [str(kept / "index.html"), str(page)]
-    trial = network(2).address[:12]
+    assert capsys.readouterr().out.strip() == str(page)
+    trials = [network(2).address, network(5).address]
     for tokens, why_not in (
-        (["show", trial, "--out", str(kept)], "--out keeps the result of a study"),
-        (["compare", trial, network(5).address, "--out", str(page)], "leave it away for audits"),
-        (["compare", "skip-5", str(kept), "--out", str(kept)], "is a folder; give the path"),
-        (["compare", "skip-5", str(kept), "--out", f"{page}/x.html"], "cannot write"),
+        ([*trials, "--out", str(page)], "leave it away for audits and trials"),
+        ([*studies, "--out", str(tmp_path)], "is a folder; give the path of a file"),
+        ([*studies, "--out", f"{page}/x.html"], "cannot be written: "),
     ):
-        assert call(app, [*tokens, *home]) == 2
+        assert call(app, ["compare", *tokens, *home]) == 2
         assert why_not in capsys.readouterr().err
 
 

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import yaml
 from cyclopts import Parameter
 
 from assay.errors import AssayError
@@ -29,31 +28,15 @@ def list_(*, store: Path = Where, as_json: Json = False) -> int:
     return say(reading.list_runs(Store(store)), as_json)
 
 
-def show(
-    run: str, /, *, store: Path = Where, out: Path | None = None, as_json: Json = False
-) -> int:
+def show(run: str, /, *, store: Path = Where, as_json: Json = False) -> int:
     """Show a study, an audit or a trial.
 
     Args:
         run: its id or address, the beginning of either, or its folder.
         store: the folder that keeps trials, studies and audits.
-        out: a folder outside of the store to keep a study in: its page without links to the
-            trials, its result.json and its config.yaml.
         as_json: print JSON instead of a table.
     """
-    home = Store(store)
-    if out is None:
-        return say(reading.show(home, run), as_json)
-    found = reading.result_of(home, run)
-    if found is None:
-        raise AssayError(f"--out keeps the result of a study, and {run!r} is none")
-    from assay.report.page import render_study
-
-    kept = found[1].model_copy(update={"trials_at": ""})
-    write(out / "result.json", kept.to_json())
-    write(out / "config.yaml", yaml.safe_dump(kept.made.config, sort_keys=False))
-    print(write(out / "index.html", render_study(kept)))
-    return 0
+    return say(reading.show(Store(store), run), as_json)
 
 
 def compare(
@@ -76,7 +59,14 @@ def compare(
         raise AssayError("--out puts two studies side by side; leave it away for audits and trials")
     from assay.report.page import render_comparison
 
-    print(write(out, render_comparison(both)))
+    if out.is_dir():
+        raise AssayError(f"--out {out} is a folder; give the path of a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(out, render_comparison(both))
+    except OSError as error:
+        raise AssayError(f"--out {out} cannot be written: {error.strerror}") from error
+    print(out)
     return 0
 
 
@@ -101,19 +91,3 @@ def say(view: View, as_json: bool) -> int:
 
     Console(highlight=False).print(view)
     return 0
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a file whole or not at all; return its path.
-
-    Raises:
-        AssayError: it may not be written.
-    """
-    if path.is_dir():
-        raise AssayError(f"{path} is a folder; give the path of a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
-    except OSError as error:
-        raise AssayError(f"cannot write {path}: {error.strerror}; choose another place") from error
-    return path
