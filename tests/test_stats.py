@@ -22,6 +22,7 @@ from assay.stats import (
     auroc,
     binomial_variance,
     calibration,
+    calibration_error,
     confusion,
     fpr_at_tpr,
     judge,
@@ -449,6 +450,8 @@ def test_auroc_is_fast() -> None:
             lambda: calibration([[0.5, 0.5]], [0, 1], rng=np.random.default_rng(0)),
             r"got \(1, 2\) and \(2,\)",
         ),
+        (lambda: calibration_error([0.5], [True, False]), r"got \(1,\) of them and \(2,\)"),
+        (lambda: calibration_error([1.5], [True]), r"a confidence in \[0, 1\]"),
     ],
 )
 def test_mistakes_are_named(call: Callable[[], object], words: str) -> None:
@@ -468,6 +471,7 @@ def test_nothing_measured_says_nothing() -> None:
             True, 0, 1, 0
         )  # fmt: skip
     assert math.isnan(mcnemar([], []).p)
+    assert math.isnan(calibration_error([], []))
 
 
 @pytest.mark.parametrize("positive", ["in", "out"])

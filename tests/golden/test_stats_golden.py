@@ -13,6 +13,7 @@ from assay.stats import (
     auroc,
     binomial_variance,
     calibration,
+    calibration_error,
     confusion,
     fpr_at_tpr,
     level_at,
@@ -164,6 +165,8 @@ def test_ece_by_hand() -> None:
     np.testing.assert_allclose(result.confidence, [np.nan, np.nan, 0.6, np.nan, 0.95])
     np.testing.assert_allclose(result.accuracy, [np.nan, np.nan, 0.5, np.nan, 1.0])
     np.testing.assert_allclose(result.edges, [0, 0.2, 0.4, 0.6, 0.8, 1])
+    alone = calibration_error([0.6, 0.6, 0.9, 1.0], [True, False, True, True], bins=5)
+    assert alone == pytest.approx(0.075), "of answers alone"
     halves = calibration(probabilities, [0, 1, 1, 1], bins=2, rng=np.random.default_rng(0))
     assert halves.ece.value == pytest.approx((3.1 - 3) / 4), "all four lie in (0.5, 1]"
     # The two sixes form one half, 0.9 and 1.0 the other: |1.2 - 1| + |1.9 - 2|.

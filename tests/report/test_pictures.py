@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assay.report import pictures
+from assay.report import figures, pictures
 
 
 def decode(uri: str) -> np.ndarray:
@@ -69,3 +69,14 @@ def test_an_overlay_leaves_what_was_not_looked_at_grey():
     assert away.min() > 100, "the mean of the channels, 127, hardly tinted"
     looked = shown[1, 2]
     assert looked[0] - looked[2] > 60  # the hot end of the map: red well above blue
+
+
+def test_rows_of_images_stand_below_one_another_with_their_names():
+    dark, light = np.zeros((3, 1, 4, 4)), np.ones((2, 1, 4, 4))
+    for given, shape in (({"dark": dark, "light": light}, (2, 3)), ({"dark": dark}, (1, 3))):
+        figure = figures.rows(given)
+        assert figure.axes[0].get_gridspec().get_geometry() == shape
+        levels = [axes.images[0].get_array().max() for axes in figure.axes if axes.images]
+        assert levels == [0] * 3 + [255] * (2 * (len(given) - 1))
+        names = [text.get_text() for axes in figure.axes for text in axes.texts]
+        assert names == list(given)

@@ -17,7 +17,7 @@ from assay.report.curves import Series, accuracy_against_eps, gradient_norms, le
 from assay.report.look import Picture, inline_svg
 from assay.report.maps import heat_map, heat_maps, surfaces
 from assay.report.panels import Panel, panels
-from assay.report.tiles import before_after, maps
+from assay.report.tiles import before_after, maps, rows
 
 __all__ = [
     "Panel",
@@ -37,6 +37,7 @@ __all__ = [
     "panels",
     "reliability",
     "roc",
+    "rows",
     "success_bars",
     "surfaces",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,12 @@ def maps(values: ArrayLike, images: ArrayLike | None = None, *, columns: int = 8
     under = [None] * len(shown) if images is None else list(np.asarray(images))
     tiles = [overlay(image, m) for image, m in zip(under, shown, strict=True)]
     return _tiles([tiles], columns, [])
+
+
+def rows(images: Mapping[str, ArrayLike]) -> Picture:
+    """Return rows of images (N, C, H, W) in [0, 1], each with its name at the left."""
+    tiles = [[pixels(image) for image in np.asarray(row)] for row in images.values()]
+    return _tiles(tiles, max(map(len, tiles), default=1), list(images))
 
 
 def before_after(

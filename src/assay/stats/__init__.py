@@ -1,6 +1,6 @@
 """Intervals, paired comparisons, verdicts. numpy and scipy only."""
 
-from assay.stats.confidence import Calibration, calibration, confusion
+from assay.stats.confidence import Calibration, calibration, calibration_error, confusion
 from assay.stats.estimates import (
     Estimate,
     McNemar,
@@ -35,6 +35,7 @@ __all__ = [
     "auroc",
     "binomial_variance",
     "calibration",
+    "calibration_error",
     "confusion",
     "fpr_at_tpr",
     "judge",

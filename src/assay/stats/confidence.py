@@ -75,7 +75,7 @@ def calibration(
     n = len(p)
     confidence, right = p.max(1), p.argmax(1) == y
     edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    place = _bin(confidence, bins)
     count = np.bincount(place, minlength=bins)
     correct = np.bincount(place[right], minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -88,6 +88,35 @@ def calibration(
         gaps = np.bincount(np.searchsorted(inner, confidence), confidence - right, bins)
         equal_mass = float(np.abs(gaps).sum()) / n
     return Calibration(ece, equal_mass, edges, count, correct, mean_confidence, accuracy)
+
+
+def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> float:
+    """Return the ECE alone, of what is known of each answer: as `calibration` has it.
+
+    Args:
+        confidence: (N,), the probability of the answer that was given, in [0, 1].
+        correct: bool (N,), whether that answer is right.
+        bins: how many of equal width.
+
+    Raises:
+        AssayError: for lengths that differ, or confidences that are no probabilities.
+    """
+    p, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if p.ndim != 1 or p.shape != right.shape or not bool(((p >= 0) & (p < 1 + 1e-6)).all()):
+        raise AssayError(
+            f"calibration needs a confidence in [0, 1] for each answer, got {p.shape} of them and "
+            f"{right.shape} answers"
+        )
+    if not len(p):
+        return math.nan
+    return float(np.abs(np.bincount(_bin(p, bins), p - right, bins)).sum()) / len(p)
+
+
+def _bin(confidence: Floats, bins: int) -> Ints:
+    """Return which of the bins ((i - 1)/bins, i/bins] each confidence is in, (N,)."""
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    place: Ints = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    return place
 
 
 def _ece_interval(
