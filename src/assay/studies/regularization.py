@@ -7,7 +7,7 @@ augmentation in feature space (DeVries & Taylor 2017), but applied it in input s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from assay.data.dataset import to_float
 from assay.models import MLP
 from assay.models.autoencoder import load_autoencoder
 from assay.report import figures
+from assay.report.record import Unit
 from assay.report.result import Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.entry import Result
@@ -87,7 +88,9 @@ class Regularization(CellStudy):
             "network": {"widths": (64, 64)},
             "train_images": 200,
             "test_images": 300,
-            "features": {"learning": {"network": {"widths": (32,), "code": 8}, "epochs": 10}},
+            "features": {
+                "learning": {"network": {"widths": (64,), "code": 16}, "epochs": 30, "lr": 5e-3}
+            },
             "recipe": {
                 "epochs": 15,
                 "batch_size": 20,
@@ -241,7 +244,7 @@ class Regularization(CellStudy):
         pair = self.best_two(cells)
 
         def over(code: str, text: str, a: str, b: str) -> stats.Effect:
-            note = f"{_upper(a)} against {b}, each the best of its kind by validation accuracy."
+            note = f"{_upper(a)} against {b}, chosen by validation accuracy."
             return cells.difference(code, text, a, b, "test_accuracy", delta=self.delta, note=note)
 
         return (
@@ -302,7 +305,7 @@ class Regularization(CellStudy):
             (
                 Column("test accuracy", "test_accuracy", best="highest"),
                 Column("training accuracy", "train_accuracy"),
-                Column("generalisation gap", gap, "points", best="lowest"),
+                Column("generalisation gap", gap, "points"),
                 Column("test loss", "test_loss", "number", best="lowest"),
                 Column("calibration error", calibration_error, best="lowest"),
                 Column("validation accuracy", validation_accuracy),
@@ -314,9 +317,9 @@ class Regularization(CellStudy):
         )
 
     def _figures(self, cells: Cells) -> tuple[Drawing, ...]:
-        colours = {v.name: COLOURS[v.kind] for v in self.variants()}
         shown = [name for name in cells.names if cells.finished(name)]
         kept = [name for name in shown if cells.kept(name)]
+        gains = {name: _gain(cells, name) for name in kept if name != NONE}
         return (
             Drawing(
                 title="Validation loss while training",
@@ -330,62 +333,57 @@ class Regularization(CellStudy):
                 "95 % interval. Blue: changes to the architecture; green: to the weights, the "
                 "labels or both; orange: images in input space; violet: in feature space; yellow: "
                 "the best two.",
+                svg=_svg(self._forest(gains, "gain of test accuracy", "points", 0.0)),
+            ),
+            Drawing(
+                title="Generalisation gap",
+                caption="How much more accurate the final network is on its training images than "
+                "on test images. A small gap alone is no merit: a network that learnt nothing has "
+                "none.",
                 svg=_svg(
-                    figures.intervals(
-                        _sorted(
-                            (name, _gain(cells, name), colours.get(name, COLOURS["two"]))
-                            for name in kept
-                            if name != NONE
-                        ),
-                        "gain of test accuracy",
-                        0.0,
-                        unit="points",
+                    self._forest(
+                        {name: cells.mean(name, gap) for name in kept},
+                        "training less test accuracy",
+                        "points",
                     )
                 ),
             ),
-            *(
-                Drawing(
-                    title=title,
-                    caption=caption,
-                    svg=_svg(
-                        figures.intervals(
-                            _sorted(
-                                (
-                                    name,
-                                    cells.mean(name, metric),
-                                    colours.get(name, COLOURS["two"]),
-                                )
-                                for name in kept
-                            ),
-                            label,
-                        )
-                    ),
-                )
-                for title, caption, metric, label in (
-                    (
-                        "Generalisation gap",
-                        "How much more accurate the final network is on its training images than "
-                        "on test images. A small gap alone is no merit: a network that learnt "
-                        "nothing has none.",
-                        gap,
-                        "training less test accuracy",
-                    ),
-                    (
-                        "Calibration",
-                        "By how much confidence and accuracy differ on test images (ECE, 15 bins).",
-                        calibration_error,
+            Drawing(
+                title="Calibration",
+                caption="By how much confidence and accuracy differ on test images (ECE, 15 bins).",
+                svg=_svg(
+                    self._forest(
+                        {name: cells.mean(name, calibration_error) for name in kept},
                         "expected calibration error",
-                    ),
-                )
+                        "fraction",
+                    )
+                ),
             ),
         )
+
+    def _forest(
+        self,
+        estimates: Mapping[str, stats.Estimate],
+        label: str,
+        unit: Unit,
+        reference: float | None = None,
+    ) -> figures.Picture:
+        """Return the estimates as a forest plot, the highest on top."""
+        colours = {variant.name: COLOURS[variant.kind] for variant in self.variants()}
+        rows = [
+            (name, estimate, colours.get(name, COLOURS["two"]))
+            for name, estimate in estimates.items()
+        ]
+        rows.sort(key=lambda row: row[1].value, reverse=True)
+        return figures.intervals(rows, label, reference, unit=unit)
 
     def _losses(self, cells: Cells, names: Sequence[str]) -> figures.Picture:
         plain = cells.band(NONE, "val_loss", label="none", colour=COLOURS[NONE], dash=1)
         panels = []
         for name in names:
             band = cells.band(name, "val_loss", label="the variant", colour=0)
-            panels.append(figures.Panel(name, [b for b in (plain, band) if b is not None]))
+            title = name if name in self.grid() else "the best two"
+            panels.append(figures.Panel(title, [b for b in (plain, band) if b is not None]))
         grid = [panels[start : start + 4] for start in range(0, len(panels), 4)]
         return figures.panels(grid, x_label="epoch", y_label="validation loss", log_y=True)
 
@@ -485,12 +483,6 @@ def calibration_error(run: Result) -> float:
 def _gain(cells: Cells, name: str) -> stats.Estimate:
     effect = cells.difference("", "", name, NONE, "test_accuracy", delta=0.0)
     return stats.mean_interval(effect.values, floor_variance=effect.floor_variance)
-
-
-def _sorted(
-    rows: Iterable[tuple[str, stats.Estimate, int]],
-) -> list[tuple[str, stats.Estimate, int]]:
-    return sorted(rows, key=lambda row: row[1].value, reverse=True)
 
 
 def _dropout(p: float) -> str:
