@@ -31,6 +31,7 @@ app = App(
 )
 app.command("assay.commands.audit:app", name="audit", help="Audit a model on a data set.")
 app.command("assay.commands.run:app", name="run", help="Run a study: assay run STUDY --help.")
+app.command("assay.commands.train:app", name="train", help="Train a network on a data set.")
 app.command("assay.commands.demo:demo", name="demo", help="Train and audit a small network.")
 app.command("assay.commands.read:list_", name="list", help="List what the store holds.")
 app.command("assay.commands.read:show", name="show", help="Show a study, an audit or a trial.")

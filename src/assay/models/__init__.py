@@ -5,6 +5,9 @@ it by an entry point of the group "assay.models" that names its config:
 
     [project.entry-points."assay.models"]
     vit = "mypackage.vit:ViT"
+
+A network that computes something from training images before it is trained has a method
+`prepare(module, x)` beside `build` (see `Whitened`).
 """
 
 from __future__ import annotations
@@ -18,11 +21,12 @@ from pydantic import Field
 
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
+from assay.models.whitened import Whitened
 
 if TYPE_CHECKING:
-    Network = MLP | CNN
+    Network = MLP | CNN | Whitened
 
-__all__ = ["CNN", "MLP", "Network", "networks"]
+__all__ = ["CNN", "MLP", "Network", "Whitened", "networks"]
 
 
 @cache
@@ -34,7 +38,7 @@ def networks() -> dict[str, type[Any]]:
     """
     from assay.errors import AssayError
 
-    known: dict[str, type[Any]] = {"mlp": MLP, "cnn": CNN}
+    known: dict[str, type[Any]] = {"mlp": MLP, "cnn": CNN, "whitened": Whitened}
     for entry in sorted(entry_points(group="assay.models"), key=lambda entry: entry.name):
         try:
             found = entry.load()

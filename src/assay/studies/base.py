@@ -68,16 +68,7 @@ class Study(Config):
         Raises:
             AssayError: for a device that this machine does not have.
         """
-        import torch
-
-        here = ["cuda"] if torch.cuda.is_available() else []
-        here += ["mps"] if torch.backends.mps.is_available() else []
-        if self.device not in ("auto", "cpu", *here):
-            raise AssayError(
-                f"there is no {self.device} device here; use --device {' or '.join([*here, 'cpu'])}"
-            )
-        device = [*here, "cpu"][0] if self.device == "auto" else self.device
-        return self.model_copy(update={"device": device})
+        return self.model_copy(update={"device": device_here(self.device)})
 
     @abstractmethod
     def plan(self, done: Results) -> Sequence[Trial]:
@@ -91,6 +82,23 @@ class Study(Config):
         """Return what an unrun trial is expected to take, or None where nothing is known."""
         del trial
         return None
+
+
+def device_here(asked: str) -> str:
+    """Return the class of device that is meant: `auto` is CUDA or MPS where there is one.
+
+    Raises:
+        AssayError: for a device that this machine does not have.
+    """
+    import torch
+
+    here = ["cuda"] if torch.cuda.is_available() else []
+    here += ["mps"] if torch.backends.mps.is_available() else []
+    if asked not in ("auto", "cpu", *here):
+        raise AssayError(
+            f"there is no {asked} device here; use --device {' or '.join([*here, 'cpu'])}"
+        )
+    return [*here, "cpu"][0] if asked == "auto" else asked
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ TASK = "assay.studies.networks:train"
 COLLAPSED = 1.25
 """A network has collapsed when its training accuracy ends below this multiple of chance."""
 
+PREPARED = 2000
+"""How many training images a network that takes something from them beforehand is shown."""
+
 
 class TrainNetwork(Config):
     """A network, the data it learns from, and how."""
@@ -188,6 +191,9 @@ def train(trial: Trial, work: Workspace) -> Outcome:
         classifier = Classifier(
             model.to(trial.device), mean=data.mean, std=data.std, classes=data.classes
         )
+        prepare = getattr(config.network, "prepare", None)
+        if prepare is not None:
+            prepare(classifier.model, classifier.normalise(data.take(PREPARED)[0]))
         history = fit(
             classifier,
             data,

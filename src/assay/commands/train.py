@@ -1,0 +1,104 @@
+"""`assay train`: train one network on a data set, and keep it where `assay audit` finds it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from assay.cli import FLAGS
+from assay.commands.flags import merge, resolve, with_settings
+from assay.errors import AssayError, unknown
+from assay.train.named import NAMED
+
+app = App(
+    name="train",
+    help_flags=(),
+    version_flags=(),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+
+@app.default
+def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
+    """Train a network on a data set, test it once, and keep it."""
+    return int(train_app()(tokens, exit_on_error=False, print_error=False) or 0)
+
+
+def train_app() -> App:
+    """Return the App; the settings of a training are flags made from `TrainNetwork`."""
+    from assay.runs.record import cores
+    from assay.studies.networks import TrainNetwork
+
+    def command(
+        *,
+        settings: dict[str, Any],
+        recipe: Annotated[str | None, Parameter(group="Training")] = None,
+        config: Annotated[Path | None, Parameter(group="Training")] = None,
+        seed: Annotated[int, Parameter(group="Training")] = 0,
+        threads: Annotated[int | None, Parameter(group="Training")] = None,
+        device: Annotated[
+            Literal["auto", "cpu", "cuda", "mps"], Parameter(group="Training")
+        ] = "auto",
+        out: Annotated[Path | None, Parameter(group="Running")] = None,
+        store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
+        print_config: Annotated[bool, Parameter(group="Running")] = False,
+        rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
+        quiet: Annotated[bool, Parameter(group="Running")] = False,
+    ) -> int:
+        """Train a network on a data set, test it once, and keep it.
+
+        The same command goes on where it was stopped. The same settings, seed and threads end with
+        the same bytes.
+
+        Args:
+            recipe: a named set of settings that everything else overrides.
+            config: a YAML file of settings, laid over the recipe; flags are laid over both.
+            seed: what all random draws are made from.
+            threads: threads computed with; default: as many as there are cores.
+            device: where it computes; auto takes CUDA or MPS where there is one.
+            out: the folder for model.safetensors, metrics.json, record.json and config.yaml;
+                default: only the store has them.
+            store: the folder that keeps trials.
+            print_config: only print the YAML that would be trained by.
+            rerun_failed: train again where the same training failed before.
+            quiet: print nothing but the path of the model.
+        """
+        if recipe is not None and recipe not in NAMED:
+            raise unknown("recipe", recipe, NAMED)
+        if seed < 0:
+            raise AssayError(f"--seed must be at least 0, got {seed}")
+        preset = merge({"recipe": {"threads": cores()}}, NAMED[recipe] if recipe else {})
+        if threads is not None:
+            settings.setdefault("recipe", {})["threads"] = threads
+        made = resolve(TrainNetwork, preset, config, settings)
+        if print_config:
+            sys.stdout.write(made.to_yaml())
+            return 0
+        from assay.studies import training
+
+        return training.run(
+            made,
+            seed=seed,
+            device=device,
+            store=store,
+            out=out,
+            rerun_failed=rerun_failed,
+            quiet=quiet,
+        )
+
+    command.__doc__ = (command.__doc__ or "").replace(
+        "overrides.", f"overrides: {', '.join(NAMED)}."
+    )
+    app = App(
+        name="assay train",
+        default_parameter=FLAGS,
+        result_action="return_value",
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+    )
+    app.default(with_settings(command, TrainNetwork, TrainNetwork().model_dump(mode="json")))
+    return app

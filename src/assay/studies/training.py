@@ -1,0 +1,108 @@
+"""One training from the command line: its trial, and what is handed to the user of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from assay import stats
+from assay.errors import AssayError
+from assay.report.numerals import duration
+from assay.runs.engine import execute
+from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
+from assay.runs.files import to_json, write_atomic
+from assay.runs.store import Store
+from assay.studies.base import device_here
+from assay.studies.networks import TrainNetwork
+
+MODEL, CONFIG = "model.safetensors", "config.yaml"
+
+
+def run(
+    config: TrainNetwork,
+    *,
+    seed: int,
+    device: str,
+    store: Path,
+    out: Path | None,
+    rerun_failed: bool,
+    quiet: bool,
+) -> int:
+    """Train unless the store has it, write what `out` is to hold, and say how good it is.
+
+    Raises:
+        AssayError: for settings that cannot be trained by, a folder that cannot be written, or a
+            training that failed.
+    """
+    writable(out)
+    device = device_here(device)
+    config = config.model_copy(update={"recipe": config.settled(device)})
+    trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
+    done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
+    result = done.need(trial)
+    model = result.path(MODEL)
+    if out is not None:
+        model = export(result, config, out)
+    if not quiet:
+        Console(highlight=False).print(summary(result))
+    print(model)
+    return 0
+
+
+def writable(out: Path | None) -> None:
+    """See that the model can be kept, before a training that takes minutes.
+
+    Raises:
+        AssayError: it cannot.
+    """
+    if out is None:
+        return
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
+    if not os.access(there, os.W_OK):
+        raise AssayError(f"--out {out}: no permission to write in {there}")
+
+
+def export(result: Result, config: TrainNetwork, out: Path) -> Path:
+    """Write the model and what was measured to `out`, each file whole or not at all.
+
+    The model is first taken away and written last: where there is one, all the rest is its own.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    model = out / MODEL
+    model.unlink(missing_ok=True)
+    write_atomic(out / CONFIG, config.to_yaml())
+    write_atomic(out / METRICS, to_json(measured(result), indent=2))
+    write_atomic(out / RECORD, to_json(result.record, indent=2))
+    write_atomic(model, result.path(MODEL).read_bytes())
+    return model
+
+
+def measured(result: Result) -> dict[str, Any]:
+    """Return what is the same whenever the training is repeated, as JSON."""
+    accuracy = test_accuracy(result)
+    return {
+        "schema": SCHEMA,
+        "seed": result.trial.seed,
+        "data": result.trial.data,
+        "metrics": {
+            **result.metrics,
+            "test_interval": {"low": accuracy.low, "high": accuracy.high, "level": accuracy.level},
+        },
+    }
+
+
+def test_accuracy(result: Result) -> stats.Estimate:
+    """Return the share of test images that are classified correctly, with Wilson's interval."""
+    n = result.metrics["n_test"]
+    return stats.proportion(round(result.metrics["test_accuracy"] * n), n, "test images")
+
+
+def summary(result: Result) -> str:
+    """Return one line on how good the network is, and what it took."""
+    accuracy, seconds = test_accuracy(result), result.record["seconds"]
+    return f"test accuracy {accuracy.percent()}, in {duration(seconds)}"
