@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from assay.studies.base import Study
 
 BUILT_IN = {
+    "gradients": (
+        "assay.studies.gradients:Gradients",
+        "Do gradients vanish in deep MLPs, and with which activations?",
+    ),
+    "regularization": (
+        "assay.studies.regularization:Regularization",
+        "What regularizes an over-sized MLP best?",
+    ),
     "skip": ("assay.studies.skip:Skip", "Do skip connections undo the degradation by depth?"),
 }
 GROUP = "assay.studies"

@@ -1,0 +1,311 @@
+"""Do gradients vanish in deep MLPs, with which activations, and what brings them back?
+
+On its way back a layer multiplies the gradient by the root mean square of its activation's slope,
+times the square root of fan × Var(weight) (Glorot & Bengio 2010, equations 5 to 7; He et al. 2015,
+equation 14). Near zero the slope of sigmoid is 1/4, of tanh 1, of ReLU 1 for half of the units.
+Xavier makes fan × Var(weight) 1 and He 2; PyTorch's default makes it 1/3, so that even ReLU loses
+gradient with depth. No initialisation of either paper undoes sigmoid's 1/4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator, model_validator
+
+from assay import stats
+from assay.config import Number
+from assay.models.mlp import Activation
+from assay.runs.engine import Results
+from assay.studies.base import Findings
+from assay.studies.cells import Cells, CellStudy
+from assay.studies.gradients_page import Page
+from assay.studies.mlps import VARIANTS, Net, Variant, deepest, lag, widths_of
+from assay.studies.networks import TrainNetwork
+from assay.train import Adam, Constant, Recipe, Watch
+
+
+class Gradients(CellStudy):
+    """MLPs over depth and activation: as they are, properly initialised, and cured."""
+
+    NAME: ClassVar[str] = "gradients"
+    QUESTION: ClassVar[str] = "Do gradients vanish in deep MLPs, and with which activations?"
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "seeds": 2,
+            "shapes": ("2x32", "5x32"),
+            "activations": ("sigmoid", "relu"),
+            "cures_from": 5,
+            "train_images": 960,
+            "test_images": 300,
+            "recipe": {
+                "epochs": 3,
+                "batch_size": 32,
+                "optimizer": {"name": "adam", "lr": 3e-3},
+                "schedule": {"name": "constant"},
+            },
+            "watch": {"every": 15, "images": 200},
+        },
+        "quick": {},
+        "paper": {
+            "seeds": 1,
+            "shapes": ("shallow", "medium", "course"),
+            "activations": ("sigmoid", "tanh", "relu", "leaky_relu"),
+            "train_images": None,
+            "test_images": None,
+            "recipe": {
+                "epochs": 50,
+                "batch_size": 64,
+                "optimizer": {"name": "adam", "lr": 1e-3},
+                "schedule": {"name": "constant"},
+                "patience": 15,
+            },
+            "watch": {"every": 800, "images": 500},
+        },
+    }
+
+    data: str = "mnist"
+    """Data set: a bundled name, a hub id or a folder."""
+    seeds: int = Field(default=10, ge=1)
+    """How many seeds every cell is run with."""
+    shapes: tuple[str, ...] = ("2x64", "5x64", "10x64", "20x64", "course")
+    """Hidden layers: depth x width, or one of the course's: shallow, medium, course (its deep one,
+    10 layers from 256 units to 16)."""
+    activations: tuple[Activation, ...] = ("sigmoid", "tanh", "relu", "leaky_relu", "gelu")
+    """The non-linearities; sigmoid and relu are among them."""
+    cures_from: int = Field(default=10, ge=1)
+    """Hidden layers from which on batch norm and residual connections are tried too."""
+    recipe: Recipe = Recipe(epochs=1, batch_size=64, optimizer=Adam(lr=1e-3), schedule=Constant())
+    """How every cell is trained: nothing in it regularizes."""
+    train_images: int | None = Field(default=44_800, ge=10)
+    """How many training images are used; none: all."""
+    test_images: int | None = Field(default=2000, ge=10)
+    """How many test images are used; none: all."""
+    watch: Watch = Watch(every=56, images=500)
+    """When the networks are looked at while they train."""
+    delta_gain: Number = Field(default=0.2, ge=0)
+    """Smallest gain per layer, or difference of two, that matters, in nats: 0.2 is a factor of 45
+    over 20 layers."""
+    delta_lag: Number = Field(default=1.0, ge=0)
+    """By how much less the first layers must move than the last to count as not learning, in
+    decades."""
+    delta_accuracy: Number = Field(default=0.2, ge=0)
+    """Smallest gain of test accuracy for which a net that did not learn counts as cured, as a
+    fraction."""
+
+    @field_validator("shapes")
+    @classmethod
+    def _known(cls, shapes: tuple[str, ...]) -> tuple[str, ...]:
+        if not shapes or len({widths_of(shape) for shape in shapes}) < len(shapes):
+            raise ValueError("there must be a shape, and each one once")
+        return shapes
+
+    @field_validator("activations")
+    @classmethod
+    def _compared(cls, activations: tuple[Activation, ...]) -> tuple[Activation, ...]:
+        if len(set(activations)) < len(activations) or not {"sigmoid", "relu"} <= {*activations}:
+            raise ValueError(
+                "sigmoid and relu must be there, and each one once: claims are on them"
+            )
+        return activations
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> Gradients:
+        layers = len(widths_of(deepest(self.shapes)))
+        if layers < max(3, self.cures_from):
+            raise ValueError(
+                f"the deepest shape is {deepest(self.shapes)}; claims need one of at least "
+                f"{max(3, self.cures_from)} hidden layers, 3 or more, and from cures_from on"
+            )
+        return self
+
+    @property
+    def deep(self) -> list[str]:
+        """The shapes that the cures are tried on."""
+        return [shape for shape in self.shapes if len(widths_of(shape)) >= self.cures_from]
+
+    def nets(self) -> list[Net]:
+        """Return all networks, by shape, activation and variant."""
+        return [
+            Net(activation, shape, variant)
+            for shape in self.shapes
+            for activation in self.activations
+            for variant in (VARIANTS if shape in self.deep else VARIANTS[:2])
+        ]
+
+    def grid(self) -> Mapping[str, TrainNetwork]:
+        longest_first = sorted(self.nets(), key=lambda net: -len(net.widths))
+        recipe = self.recipe.model_copy(update={"threads": self.threads})
+        return {
+            net.name: TrainNetwork(
+                data=self.data,
+                network=net.config(),
+                recipe=recipe,
+                train_images=self.train_images,
+                test_images=self.test_images,
+                watch=self.watch,
+            )
+            for net in longest_first
+        }
+
+    def findings(self, done: Results) -> Findings:
+        cells = self.cells(done)
+        page = Page(cells, self.nets())
+        return Findings(
+            effects=self.effects(cells),
+            tables=(page.gains(), page.accuracies()),
+            figures=page.drawings(),
+            summary=self._summary(cells),
+            notes=self._notes(),
+        )
+
+    # -- claims --------------------------------------------------------------------------------
+
+    def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        """Return what each claim rests on; runs that collapsed count, since they are the point."""
+        layers = len(widths_of(deepest(self.shapes)))
+
+        def net(activation: Activation, variant: Variant = "default") -> Net:
+            return Net(activation, deepest(self.shapes), variant)
+
+        def falls(code: str, text: str, net: Net) -> stats.Effect:
+            return _as_number(
+                cells.effect(
+                    f"gradients.{code}",
+                    text,
+                    delta=self.delta_gain,
+                    of=[net.name],
+                    value=net.gain,
+                    all_runs=True,
+                    note="Nats per layer, before the first step.",
+                )
+            )
+
+        def falls_faster(code: str, text: str, more: Net, less: Net) -> stats.Effect:
+            return _as_number(
+                cells.effect(
+                    f"gradients.{code}",
+                    text,
+                    delta=self.delta_gain,
+                    of=[more.name, less.name],
+                    value=lambda a, b: more.gain(a) - less.gain(b),
+                    all_runs=True,
+                    note="Difference of nats per layer, before the first step, paired by seed.",
+                )
+            )
+
+        def cures(variant: Variant, what: str) -> stats.Effect:
+            return cells.effect(
+                f"gradients.{variant.replace(' ', '_')}",
+                f"{what} the {layers}-layer sigmoid net learn: test accuracy rises.",
+                delta=self.delta_accuracy,
+                of=[net("sigmoid", variant).name, net("sigmoid").name],
+                value=lambda cured, bare: (
+                    cured.metrics["test_accuracy"] - bare.metrics["test_accuracy"]
+                ),
+                floor="test_accuracy",
+                all_runs=True,
+            )
+
+        sigmoid, relu = net("sigmoid"), net("relu")
+        found = [
+            falls(
+                "sigmoid_vanishes",
+                f"In a {layers}-layer sigmoid net the gradient falls exponentially towards the "
+                "input.",
+                sigmoid,
+            ),
+            falls_faster(
+                "sigmoid_steeper", "It falls faster with sigmoid than with ReLU.", sigmoid, relu
+            ),
+        ]
+        if "tanh" in self.activations:
+            found.append(
+                falls_faster(
+                    "tanh_steeper",
+                    "It falls faster with tanh, which saturates too, than with ReLU.",
+                    net("tanh"),
+                    relu,
+                )
+            )
+        learns = cells.effect(
+            "gradients.first_layers",
+            f"The first layers of a {layers}-layer sigmoid net do not learn: the first third moves "
+            "less than a tenth as far as the last third.",
+            delta=self.delta_lag,
+            of=[sigmoid.name],
+            value=lag,
+            all_runs=True,
+            note="Decades, of the weights' distance from their start over their norm then.",
+        )
+        return (
+            *found,
+            _as_number(learns),
+            falls_faster(
+                "he_keeps",
+                "He initialisation keeps the gradient of the ReLU net: with PyTorch's default it "
+                "falls faster.",
+                relu,
+                net("relu", "proper"),
+            ),
+            cures("proper", "Xavier initialisation makes"),
+            cures("batch norm", "Batch norm makes"),
+            cures("residual", "Residual connections make"),
+        )
+
+    # -- what the page shows -------------------------------------------------------------------
+
+    def _summary(self, cells: Cells) -> str:
+        factors = []
+        for activation in self.activations:
+            net = Net(activation, deepest(self.shapes), "default")
+            gain = cells.mean(net.name, net.gain, all_runs=True).value
+            factors += [f"{activation} {math.exp(-gain):.2f}"] if math.isfinite(gain) else []
+        if not factors:
+            return "No network was trained."
+        layers = len(widths_of(deepest(self.shapes)))
+        reached = []
+        for variant in VARIANTS:
+            name = Net("sigmoid", deepest(self.shapes), variant).name
+            mean = cells.mean(name, "test_accuracy", all_runs=True).value
+            reached += [f"{mean:.0%} {variant}"] if math.isfinite(mean) else []
+        return (
+            f"With {layers} layers as PyTorch initialises them, a layer keeps of the gradient of "
+            f"the next: {', '.join(factors)}. Test accuracy of the sigmoid net: "
+            f"{', '.join(reached)}."
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        images = "all" if self.train_images is None else f"{self.train_images:,}"
+        passes = f"{self.recipe.epochs} pass{'es' if self.recipe.epochs > 1 else ''}"
+        found = [
+            f"Not to learn means here: not within {passes} over {images} training images. "
+            "Saturated nets can leave their plateau later (Glorot & Bengio 2010). The course "
+            "trained for up to 50 epochs, widths from 512 to 16; preset paper does.",
+            "The gain is that of weight gradients, what a layer has to learn from: a product of "
+            "the error that came back to the layer, and the activations that came forward to it. "
+            "Where both shrink by as much per layer, all layers have the same small gradient, and "
+            "the factor is 1 although little arrives anywhere: see the height of the lines too.",
+            "Batch norm stands after the activation, as in the course, and residual connections "
+            "go around layers whose widths agree: in the course's shape only every other one. "
+            "Both are tried with PyTorch's default initialisation, one change at a time.",
+            "Test images are used once, after training; nothing is chosen by them. The course "
+            "stopped and chose its epoch on the test set, with one seed.",
+        ]
+        if self.recipe.optimizer.name != "sgd":
+            found.insert(
+                1,
+                "Adam divides each gradient by its own running size. It so hides differences "
+                "between layers until gradients are lost beside its eps of 1e-8: what vanishes "
+                "less than that may still be learnt from, and with plain SGD would not be. The "
+                "course used Adam with the same learning rate, 1e-3.",
+            )
+        return tuple(found)
+
+
+def _as_number(effect: stats.Effect) -> stats.Effect:
+    return replace(effect, unit="number")
