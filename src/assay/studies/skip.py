@@ -334,7 +334,11 @@ class Skip(CellStudy):
                             [
                                 figures.Panel(
                                     title,
-                                    [b for cell in names if (b := _norms(cells, cell, when))],
+                                    [
+                                        band
+                                        for cell in names
+                                        if (band := self._norms(cells, cell, when))
+                                    ],
                                 )
                                 for title, when in WHEN.items()
                             ]
@@ -349,14 +353,31 @@ class Skip(CellStudy):
         )
 
     def _bands(self, cells: Cells, names: Sequence[str], array: str) -> list[figures.Series]:
-        order = sorted(self.depths)
         found = []
         for cell in names:
-            colour = next(i for i, depth in enumerate(order) if _at(depth) in cell)
-            dash = int(cell.startswith("plain"))
+            colour, dash = self._style(cell)
             band = cells.band(cell, array, x="look_steps", colour=colour, dash=dash)
             found += [band] if band else []
         return found
+
+    def _norms(self, cells: Cells, cell: str, when: float) -> figures.Series | None:
+        """Return the gradient norm of each layer at one of the looks."""
+
+        def at(run: Result) -> Any:
+            norms = run.arrays["look_gradient_norms"]
+            return norms[round(when * (len(norms) - 1))]
+
+        colour, dash = self._style(cell)
+        return cells.band(cell, at, colour=colour, dash=dash)
+
+    def _style(self, cell: str) -> tuple[int, int]:
+        """Return a colour for each depth, and others for what lacks a cure; plain is dashed."""
+        lacking = [BARE, HE_ONLY, NORM_ONLY]
+        colour = next(i for i, depth in enumerate(sorted(self.depths)) if _at(depth) in cell)
+        for i, lacks in enumerate(lacking):
+            if cell.endswith(lacks):
+                colour = len(self.depths) + i
+        return colour, int(cell.startswith("plain"))
 
     def _surfaces(self, cells: Cells, done: Results) -> list[Drawing]:
         trials = self.surfaces(cells.trials)
@@ -437,14 +458,6 @@ class Skip(CellStudy):
 
 WHEN = {"before the first step": 0.0, "halfway": 0.5, "at the end": 1.0}
 """The looks at which gradients are shown, as a share of all looks."""
-
-
-def _norms(cells: Cells, cell: str, when: float) -> figures.Series | None:
-    def at(run: Result) -> Any:
-        norms = run.arrays["look_gradient_norms"]
-        return norms[round(when * (len(norms) - 1))]
-
-    return cells.band(cell, at)
 
 
 def _of_surface(cell: str, result: Result) -> str:
