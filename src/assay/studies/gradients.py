@@ -290,6 +290,9 @@ class Gradients(CellStudy):
             "the error that came back to the layer, and the activations that came forward to it. "
             "Where both shrink by as much per layer, all layers have the same small gradient, and "
             "the factor is 1 although little arrives anywhere: see the height of the lines too.",
+            "No unit need be saturated for a gradient to vanish: at its steepest the slope of "
+            "sigmoid is a quarter. The last figure has the saturated shares, the first table the "
+            "theory.",
             "Batch norm stands after the activation, as in the course, and residual connections "
             "go around layers whose widths agree: in the course's shape only every other one. "
             "Both are tried with PyTorch's default initialisation, one change at a time.",

@@ -88,6 +88,8 @@ class Page:
 
         def cell(net: Net) -> Cell:
             gain = self.cells.mean(net.name, net.gain, all_runs=True)
+            if not gain.n:
+                return Cell(text="no result", trials=net.name)
             return Cell(estimate=_factor(gain), unit="number", trials=net.name)
 
         return self._pivot(
@@ -152,13 +154,14 @@ class Page:
             Drawing(
                 title="Training loss",
                 caption="Mean over seeds, with the range from the least to the greatest seed, of "
-                "the loss on the batches since the look before. ln(10) = 2.3 is a net that knows "
-                "only how frequent the classes are.",
+                "the loss on the batches since the look before, on a logarithmic axis. A net that "
+                "knows only how frequent the classes are stays at ln(10) = 2.3.",
                 svg=figures.inline_svg(
                     figures.panels(
                         self._over_steps("look_loss"),
                         x_label="step",
                         y_label="training loss",
+                        log_y=True,
                     )
                 ),
             ),
@@ -195,7 +198,8 @@ class Page:
                 caption="Distance of a layer's weights from their start at the end of training, "
                 "over their norm at the start; the first layer and the last are included. Adam "
                 "moves every weight by about as much, however small its gradient is, until that "
-                "is lost beside Adam's eps of 1e-8. Mean over seeds of the logarithm, and range.",
+                "is lost beside Adam's eps of 1e-8. What did not move in float32 stands at 1e-9. "
+                "Mean over seeds of the logarithm, and range.",
                 svg=figures.inline_svg(
                     figures.panels(
                         [self._by_layer("look_weight_change")],
@@ -210,8 +214,8 @@ class Page:
                 caption="At the end of training, by layer. Above: the share of activations whose "
                 "slope is below a twentieth of the steepest (sigmoid and tanh: both flat ends; "
                 "ReLU and its kin: the flat side, where half of them are at rest). Below: the "
-                "share of units for which that is so on every validation image, and which "
-                "therefore pass no gradient. Mean and range over seeds.",
+                "share of units for which that is so on every validation image: next to no "
+                "gradient passes them. Mean and range over seeds.",
                 svg=figures.inline_svg(
                     figures.panels(
                         [
