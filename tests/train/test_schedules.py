@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+from assay.core.source import TensorSource
 from assay.train import SGD, Constant, Cosine, OneCycle, Recipe
-from assay.train.fit import optimizer
+from assay.train.fit import fit, norm_biases, optimizer
 from assay.train.recipe import Schedule
 
 TOTAL = 40
@@ -92,3 +95,37 @@ def test_the_optimizer_is_torchs_of_that_name() -> None:
     group = optimizer(nesterov, [nn.Parameter(torch.zeros(1))]).param_groups[0]
     assert group["momentum"] == 0.5
     assert group["nesterov"]
+
+
+def test_biases_of_norms_learn_faster_and_decay_alike() -> None:
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+    assert isinstance(net[1], nn.BatchNorm1d)
+    settings = {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5, "norm_bias_lr": 8}
+    recipe = Recipe.parse({"optimizer": settings})
+    made = optimizer(recipe, list(net.parameters()), norm_biases(net))
+    for parameter in net.parameters():
+        parameter.data.fill_(2.0)
+        parameter.grad = torch.ones_like(parameter)
+    made.step()
+    for parameter in net.parameters():  # 2 - lr · rate · 1 - lr · decay · 2
+        rate = 8 if parameter is net[1].bias else 1
+        assert torch.allclose(parameter, torch.tensor(2 - 0.1 * rate - 0.1))
+
+
+def test_fit_hands_the_biases_of_norms_their_own_rate() -> None:
+    x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
+
+    def moved(rate: float | None) -> tuple[Tensor, Tensor]:
+        with Stream(0).seeding():
+            net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+        before = [p.detach().clone() for p in net.parameters()]
+        sgd = SGD(lr=0.1, momentum=0.0, norm_bias_lr=rate)
+        recipe = Recipe(epochs=1, batch_size=8, optimizer=sgd, schedule=Constant())
+        fit(Classifier(net), TensorSource(x, y), None, recipe, stream=Stream(0))
+        steps = [after.detach() - b for after, b in zip(net.parameters(), before, strict=True)]
+        return steps[0], steps[3]  # of the first layer's weight, and of the norm's bias
+
+    (weight, bias), (same, faster) = moved(None), moved(8.0)
+    assert torch.equal(weight, same)
+    assert torch.allclose(faster, 8 * bias, rtol=1e-4)
+    assert bias.abs().max() > 0

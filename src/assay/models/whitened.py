@@ -26,8 +26,8 @@ class Whitened(Config):
     channel feeds the linear layer.
 
     Where airbench whitens 2×2 patches at every pixel and pools after the first convolution of each
-    stage, this one whitens 4×4 patches at every other pixel and pools between stages: half of the
-    arithmetic, and as accurate after two epochs.
+    stage, this one whitens 4×4 patches at every other pixel and pools between stages, for less
+    arithmetic (docs/log.md).
     """
 
     name: Literal["whitened"] = "whitened"

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from assay.config import canonical_json
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.train.recipe import Recipe
@@ -53,4 +54,5 @@ def read_checkpoint(path: Path, recipe: Recipe, stream: Stream) -> dict[str, Any
 
 
 def _owner(recipe: Recipe, stream: Stream) -> str:
-    return f"{recipe.canonical()} {stream.seed} {stream.path}"
+    settings = recipe.model_dump(mode="json", exclude_none=True)
+    return f"{canonical_json(settings)} {stream.seed} {stream.path}"

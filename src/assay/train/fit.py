@@ -136,7 +136,7 @@ class _Run:
         # training at another precision would be refused, and its wrapper would stay on the model.
         # The optimizer is not wrapped either: the wrapper searches the import path at every step.
         self.accelerator = Accelerator(device_placement=False, log_with=list(trackers) or None)
-        self.optimizer = optimizer(recipe, self.parameters)
+        self.optimizer = optimizer(recipe, self.parameters, norm_biases(self.model))
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.watcher: Watcher | None = None
@@ -303,7 +303,7 @@ class _Run:
             now, total = now * steps + step, total * steps
         lr = self.recipe.optimizer.lr * self.recipe.schedule.factor(now, total)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("faster", 1.0)
         return lr
 
     def step(self) -> None:
@@ -326,13 +326,33 @@ class _Run:
         return False
 
 
-def optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return torch's optimizer of the recipe, in its fused form: one call per step."""
+def optimizer(
+    recipe: Recipe, parameters: list[nn.Parameter], biases: Sequence[nn.Parameter] = ()
+) -> torch.optim.Optimizer:
+    """Return torch's optimizer of the recipe, in its fused form: one call per step.
+
+    Args:
+        recipe: its `optimizer` is what is wanted.
+        parameters: all that is trained.
+        biases: those of them that are biases of norms, which may have a rate of their own.
+    """
     chosen = recipe.optimizer
     lr, decay = chosen.lr, chosen.weight_decay
     if isinstance(chosen, SGD):
+        groups: list[dict[str, Any]] = [{"params": parameters}]
+        if chosen.norm_bias_lr is not None and biases:
+            faster, apart = chosen.norm_bias_lr, {id(bias) for bias in biases}
+            groups = [
+                {"params": [p for p in parameters if id(p) not in apart]},
+                {
+                    "params": list(biases),
+                    "faster": faster,
+                    "lr": lr * faster,
+                    "weight_decay": decay / faster,  # a step decays by their product
+                },
+            ]
         return torch.optim.SGD(
-            parameters,
+            groups,
             lr=lr,
             momentum=chosen.momentum,
             nesterov=chosen.nesterov,
@@ -341,6 +361,13 @@ def optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Opt
         )
     adam = torch.optim.Adam if isinstance(chosen, Adam) else torch.optim.AdamW
     return adam(parameters, lr=lr, weight_decay=decay, fused=True)
+
+
+def norm_biases(model: nn.Module) -> list[nn.Parameter]:
+    """Return the trained biases of the batch and layer norms of a model."""
+    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
+    biases = [module.bias for module in model.modules() if isinstance(module, norms)]
+    return [bias for bias in biases if bias is not None and bias.requires_grad]
 
 
 def describe(history: History, epoch: int, epochs: int, loss: float) -> str:

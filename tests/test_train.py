@@ -1,0 +1,124 @@
+"""`assay train` as a user meets it: what it writes, that it repeats, and mistakes in one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assay.auditing.running import Subject, load
+from assay.cli import app, call
+from assay.data import load_data
+from assay.models import CNN, Whitened
+from assay.stats import proportion
+from assay.studies.networks import TrainNetwork, evaluate
+
+Command = Callable[..., tuple[int, str, str]]
+MODEL = "model.safetensors"
+SMALL = [
+    *("train", "--recipe", "fast", "--data", "digits", "--train-images", "200"),
+    *("--test-images", "50", "--network.widths", "8", "8", "--recipe.epochs", "1"),
+    *("--recipe.batch-size", "50", "--recipe.precision", "float32", "--threads", "1", "--quiet"),
+]
+
+
+@pytest.fixture
+def assay(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Command:
+    """Run the command in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ASSAY_DATA", raising=False)
+
+    def run(*tokens: str) -> tuple[int, str, str]:
+        code = call(app, tokens)
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_a_network_is_trained_kept_and_found_again(assay: Command) -> None:
+    out = Path("mine")
+    assert assay(*SMALL, "--out", "mine") == (0, "mine/model.safetensors\n", "")
+    assert sorted(path.name for path in out.iterdir()) == [
+        "config.yaml",
+        "metrics.json",
+        "model.safetensors",
+        "record.json",
+    ]
+    test = load_data("digits", split="test")
+    clf = load(Subject(model="mine/model.safetensors", data="digits"), test)
+    _, right, _ = evaluate(clf, test.sample(50))
+    metrics = json.loads((out / "metrics.json").read_text())["metrics"]
+    assert (metrics["test_accuracy"], metrics["n_test"]) == (right.mean(), 50)
+    assert "train_accuracy" not in metrics  # `fast` does not ask for it
+    interval = proportion(int(right.sum()), 50, "images")
+    assert metrics["test_interval"] == {"low": interval.low, "high": interval.high, "level": 0.95}
+    record = json.loads((out / "record.json").read_text())
+    assert record["versions"]["torch"]
+    assert record["hardware"]["cores"] >= 1
+    assert record["seconds"] > 0
+
+    # once more, from the settings that it wrote and in another store: the same bytes
+    again = ("train", "--config", "mine/config.yaml", "--threads", "1", "--quiet", "--out", "b")
+    assert assay(*again, "--store", "other")[0] == 0
+    for name in ("model.safetensors", "metrics.json", "config.yaml"):
+        assert (out / name).read_bytes() == (Path("b") / name).read_bytes(), name
+
+    # the store has it: nothing is trained, and its record says when it was
+    assert assay(*SMALL, "--out", "c")[0] == 0
+    assert (Path("c") / "record.json").read_bytes() == (out / "record.json").read_bytes()
+
+    assert assay(*SMALL, "--seed", "1", "--out", "c")[0] == 0  # another network takes its place
+    assert (Path("c") / "model.safetensors").read_bytes() != (out / MODEL).read_bytes()
+    assert json.loads((Path("c") / "metrics.json").read_text())["seed"] == 1
+
+
+def test_what_a_failed_training_leaves(assay: Command) -> None:
+    code, out, err = assay(*SMALL, "--recipe.optimizer.lr", "1e30", "--out", "mine")
+    assert (code, out) == (2, "")
+    assert "diverged" in err
+    assert not Path("mine").exists()
+
+
+def printed(assay: Command, *tokens: str) -> TrainNetwork:
+    code, out, err = assay("train", "--print-config", *tokens)
+    assert code == 0, err
+    assert not Path("runs").exists()
+    return TrainNetwork.from_yaml(out)
+
+
+def test_flags_go_over_yaml_and_yaml_over_the_recipe(assay: Command) -> None:
+    Path("mine.yaml").write_text("recipe: {epochs: 9, batch_size: 100}\n")
+    made = printed(
+        assay, "--recipe", "fast", "--config", "mine.yaml", "--recipe.epochs", "7", "--threads", "3"
+    )
+    assert made.network == Whitened()
+    assert (made.recipe.epochs, made.recipe.batch_size, made.recipe.threads) == (7, 100, 3)
+    assert made.recipe.optimizer.name == "sgd"
+    assert printed(assay).network == CNN()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["--recipe", "fats"], ["fats", "'fast'"]),
+        (["--seed", "-1"], ["--seed", "-1"]),
+        (["--data", "digts"], ["digts", "'digits'"]),
+        (["--threads", "0"], ["threads", "greater than or equal to 1"]),
+        (["--recipe.epohcs", "3"], ["--recipe.epohcs", "--recipe.epochs"]),
+        (["--data", "digits", "--out", "file/mine"], ["--out", "file"]),
+        (["--data", "digits", "--recipe", "fast", "--network.widths", *"12345678"], ["too small"]),
+    ],
+)
+def test_mistakes_are_one_line(assay: Command, tokens: list[str], words: list[str]) -> None:
+    Path("file").touch()
+    code, out, err = assay("train", *tokens)
+    assert (code, out) == (2, "")
+    assert err.startswith("assay: ")
+    assert err.count("\n") == 1, err
+    assert all(word in err for word in words), err
+    assert not Path("runs").exists()
