@@ -8,7 +8,7 @@ with the standard error of the simulation (twice that: 95 %):
     errors       studies with a wrong verdict on any claim at any look (bound: 5 %)
     power        studies that decide every claim rightly, and how many seeds that takes
 
-    python benchmarks/claims.py                   # what docs/claims.md shows, 3 minutes on one core
+    python benchmarks/claims.py                   # what docs/claims.md shows, 5 minutes on one core
     python benchmarks/claims.py --studies 500     # a look
 """
 
@@ -196,8 +196,8 @@ ERRORS: Mapping[str, Plan] = {
     "the same, one claim": Plan(truths=(0.0,), most=96),
     "the same, ten claims": Plan(truths=(0.0,) * 10, most=96),
     "until decided, from 2 seeds": Plan(seeds=2, most=128),
-    "the same, a fifth of the runs collapses": Plan(most=96, lost=0.2),
-    "the same, half of the runs collapses": Plan(most=96, lost=0.5),
+    "3 to 96 seeds, a fifth of the runs collapses": Plan(most=96, lost=0.2),
+    "3 to 96 seeds, half of the runs collapses": Plan(most=96, lost=0.5),
     "accuracies, until decided": Plan(draw=ACCURACIES, most=96),
     "heavy tails, until decided": Plan(draw=SEEDS["heavy tails (t, 3 d.f.)"], most=96),
     "differences of skewed runs, until decided": Plan(
