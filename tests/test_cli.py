@@ -68,7 +68,9 @@ def test_help_is_quick_and_loads_no_torch() -> None:
     assert least < 0.4, "seconds of processor time: a busy machine does not lengthen them"
 
 
-@pytest.mark.parametrize("command", ["audit", "run", "list", "show", "compare", "why", "demo"])
+@pytest.mark.parametrize(
+    "command", ["audit", "run", "train", "list", "show", "compare", "why", "demo"]
+)
 def test_every_command_has_help(assay: Command, command: str) -> None:
     code, out, err = assay(command, "--help")
     assert code == 0, err

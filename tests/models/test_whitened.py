@@ -67,8 +67,9 @@ def test_convolutions_start_by_handing_on_their_first_channels() -> None:
     model = Whitened(widths=(6, 8)).build((3, 32, 32), 10, STREAM)
     assert isinstance(model, WhitenedNet)
     x = torch.rand(2, 6, 5, 5)
-    assert torch.equal(model.stages[1].conv1(x)[:, :6], x)  # type: ignore[union-attr, operator]
-    assert not torch.equal(model.stages[1].conv1(x)[:, 6:], x[:, :2])  # type: ignore[union-attr, operator]
+    answers = model.stages[1].conv1(x)  # type: ignore[union-attr, operator]
+    assert torch.equal(answers[:, :6], x)
+    assert answers[:, 6:].std() > 0.01  # the others are random, not zero
 
 
 def test_sizes_by_stage() -> None:
