@@ -43,7 +43,7 @@ def test_training_and_its_choices_never_see_a_test_image(
 def test_the_paper_preset_is_the_course_s_protocol() -> None:
     paper = Skip.parse(Skip.preset_values("paper"))
     assert (paper.data, paper.depths, paper.widths) == ("cifar10", (2, 5, 7), (16, 32))
-    cell = paper.cell(7, skip=True)
+    cell = paper.grid()["skip [7,7]"]
     assert cell.network.model_dump(exclude={"name"}) == {
         "depths": (7, 7),
         "widths": (16, 32),

@@ -153,7 +153,7 @@ class TestARun:
 
     def test_a_folder_that_cannot_be_published_to_is_refused_first(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(AssayError, match="no folder can be made there: Not a directory"):
+        with pytest.raises(AssayError, match="is or lies below a file"):
             running.run(TINY, tmp_path / "runs", progress=False, out=tmp_path / "file" / "out")
         assert not (tmp_path / "runs").exists()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,6 +17,7 @@ from assay.data import Dataset, load_data
 from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.report.terminal import summary
+from assay.runs.files import writable
 from assay.runs.store import Store
 
 FailOn = Literal["never", "fail", "undecided"]
@@ -64,7 +64,8 @@ def run(
 ) -> int:
     """Audit, write the report, record it in the store; return the exit code of the policy."""
     home = Store(store)
-    writable(out)
+    if out is not None:
+        writable(out)
     data = load_data(subject.data, split=subject.split)
     clf = load(subject, data)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -81,21 +82,6 @@ def run(
         Console(highlight=False).print(summary(found.report))
     print(page)
     return policy(found, fail_on)
-
-
-def writable(out: Path | None) -> None:
-    """See that the report can be kept, before an audit that takes minutes.
-
-    Raises:
-        AssayError: it cannot.
-    """
-    if out is None:
-        return
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
-    if not os.access(there, os.W_OK):
-        raise AssayError(f"--out {out}: no permission to write in {there}")
 
 
 def load(subject: Subject, data: Dataset) -> Classifier:

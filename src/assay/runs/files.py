@@ -52,6 +52,19 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
+def writable(out: Path) -> None:
+    """See that a folder can be written to, or made, before anything runs for its sake.
+
+    Raises:
+        AssayError: it cannot.
+    """
+    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
+    if not os.access(there, os.W_OK):
+        raise AssayError(f"--out {out}: no permission to write in {there}")
+
+
 def write_atomic(path: Path, content: bytes | str) -> None:
     """Write a file so that a reader, or a power cut, meets the old content or the new one.
 

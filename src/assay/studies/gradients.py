@@ -298,6 +298,8 @@ class Gradients(CellStudy):
             "Both are tried with PyTorch's default initialisation, one change at a time.",
             "Test images are used once, after training; nothing is chosen by them. The course "
             "stopped and chose its epoch on the test set, with one seed.",
+            "The smallest effects that matter were set from theory, but on the day of the first "
+            "runs: they are not blind.",
         ]
         if self.recipe.optimizer.name != "sgd":
             found.insert(

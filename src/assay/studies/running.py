@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.terminal import study_summary
 from assay.runs.engine import execute
+from assay.runs.files import writable
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store, write_atomic
@@ -77,7 +77,7 @@ def run(
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
     if out is not None:
-        usable(out)
+        writable(out)
     home = Store(store)
     words = command(study)
     written: list[Judgement] = []
@@ -254,23 +254,10 @@ def publish(study: Study, result: StudyResult, out: Path) -> None:
     """Write index.html, result.json and config.yaml to a folder outside of the store."""
     alone = result.model_copy(update={"trials_at": ""})
     settings = study.model_copy(update={"seeds": len(result.made.seeds)})
+    out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.yaml", settings.to_yaml())
     write_atomic(out / "result.json", alone.to_json())
     write_atomic(out / "index.html", render_study(alone))
-
-
-def usable(out: Path) -> None:
-    """Make the folder that is asked for, before anything runs for hours.
-
-    Raises:
-        AssayError: it cannot be made or written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AssayError(f"--out {out}: no folder can be made there: {error.strerror}") from error
-    if not os.access(out, os.W_OK):
-        raise AssayError(f"--out {out} cannot be written to; name another folder")
 
 
 def tell_look(last: Judgement, seeds: int) -> None:

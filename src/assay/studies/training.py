@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from assay import stats
-from assay.errors import AssayError
 from assay.report.numerals import duration
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
-from assay.runs.files import to_json, write_atomic
+from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.store import Store
 from assay.studies.base import device_here
 from assay.studies.networks import TrainNetwork
@@ -37,7 +35,8 @@ def run(
         AssayError: for settings that cannot be trained by, a folder that cannot be written, or a
             training that failed.
     """
-    writable(out)
+    if out is not None:
+        writable(out)
     device = device_here(device)
     config = config.model_copy(update={"recipe": config.settled(device)})
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
@@ -50,21 +49,6 @@ def run(
         Console(highlight=False).print(summary(result))
     print(model)
     return 0
-
-
-def writable(out: Path | None) -> None:
-    """See that the model can be kept, before a training that takes minutes.
-
-    Raises:
-        AssayError: it cannot.
-    """
-    if out is None:
-        return
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
-    if not os.access(there, os.W_OK):
-        raise AssayError(f"--out {out}: no permission to write in {there}")
 
 
 def export(result: Result, config: TrainNetwork, out: Path) -> Path:
