@@ -252,9 +252,7 @@ class Skip(CellStudy):
             cells=main,
             caption="Training accuracy and loss are those of the final network in eval mode."
             + (" The course's figures are from one seed, chosen on the test set." * course),
-            more={"course": lambda cell: f"{COURSE[cell]:.0%}" if cell in COURSE else ""}
-            if course
-            else None,
+            more={"course": _course} if course else None,
         )
 
     def _cures(self, cells: Cells) -> Table:
@@ -460,12 +458,14 @@ WHEN = {"before the first step": 0.0, "halfway": 0.5, "at the end": 1.0}
 """The looks at which gradients are shown, as a share of all looks."""
 
 
+def _course(cell: str) -> str:
+    return f"{100 * COURSE[cell]:.0f} %" if cell in COURSE else ""
+
+
 def _of_surface(cell: str, result: Result) -> str:
-    found = result.metrics
-    return (
-        f"around {cell} the loss rises by {found['sharpness']:.2g} × (1 + {found['loss']:.2f}) "
-        f"within half the norm of the weights"
-    )
+    loss = result.metrics["loss"]
+    rise = result.metrics["sharpness"] * (1 + loss)
+    return f"around {cell} it is {loss:.2f} and rises by up to {rise:.2f} within half their norm"
 
 
 def _svg(picture: figures.Picture) -> str:
