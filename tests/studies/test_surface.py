@@ -260,18 +260,6 @@ class TestWhatIsRefused:
         with pytest.raises(AssayError, match=says):
             SurfaceOf(**wrong)
 
-    def test_a_network_that_kept_no_weights(self, store: Store) -> None:
-        recipe = Recipe(epochs=1, batch_size=50, optimizer={"name": "sgd", "lr": 1e30})
-        config = TrainNetwork(
-            data="digits", network=MLP(widths=(8,)), recipe=recipe, train_images=300
-        )
-        need = config.trial(0, "cpu", "hot MLP")
-        assert work(store, need, lambda _: None, again=False).kind == "done"
-        said = work(store, GRID.trial(need, 0, "cpu", ""), lambda _: None, again=False)
-        assert said.failure is not None
-        assert said.failure.kind == "error"
-        assert said.failure.message.startswith("hot MLP kept no weights (diverged: training loss")
-
     def test_data_that_have_changed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         real = studied.split
         monkeypatch.setattr(studied, "split", lambda config, name: real(config, name).sample(100))

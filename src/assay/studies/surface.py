@@ -32,7 +32,6 @@ from assay.core.classifier import borrowed
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models.loading import load_model
-from assay.runs.entry import Result
 from assay.runs.files import Arrays, write_arrays
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
@@ -103,11 +102,11 @@ def surface(trial: Trial, work: Workspace) -> Outcome:
     (size, size), whose rows go along the second direction, and `alphas` (size,), the grid.
 
     Raises:
-        AssayError: for a network that kept no weights, or data that are not what it learnt from.
+        AssayError: for data that are not what the network learnt from.
     """
     config = SurfaceOf.parse(trial.config, where="trial")
     (need,), (trained,) = trial.needs, work.needs
-    classifier = load_model(weights_of(trained))
+    classifier = load_model(trained.path("model.safetensors"))
     data = split(settings(need), "train")
     if data.fingerprint != need.data[f"{need.config['data']}/train"]:
         raise AssayError(f"{need.config['data']} (train) has changed since the trial was planned")
@@ -127,17 +126,6 @@ def surface(trial: Trial, work: Workspace) -> Outcome:
     loss = np.array(rows)
     metrics = {**measures(loss, alphas), "n": len(y)}
     return Outcome(metrics, {"loss": loss, "alphas": alphas})
-
-
-def weights_of(trained: Result) -> str:
-    """Return the path of the weights that a training kept."""
-    if "model.safetensors" not in trained.record["files"]:
-        name = trained.trial.label or trained.address[:12]
-        raise AssayError(
-            f"{name} kept no weights ({trained.metrics['why']}), so its loss has no surface; "
-            "choose a network that trained"
-        )
-    return str(trained.path("model.safetensors"))
 
 
 def directions(model: nn.Module, stream: Stream) -> dict[str, Tensor]:
