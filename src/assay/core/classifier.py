@@ -168,12 +168,12 @@ class Classifier:
         """
         x = x.to(self.device, torch.float32, copy=True)
         if self.preprocess is not None:
-            x = self.preprocess(x)
+            x = self.preprocess(x).clone()  # it may give what belongs to others
         check_channels(x, self.mean, self.std)
         if self.mean is not None:
-            x = x - self.mean.to(x.device).view(1, -1, 1, 1)
+            x = x.sub_(self.mean.to(x.device).view(1, -1, 1, 1))
         if self.std is not None:
-            x = x / self.std.to(x.device).view(1, -1, 1, 1)
+            x = x.div_(self.std.to(x.device).view(1, -1, 1, 1))
         return x.to(self.dtype)
 
     def as_logits(self, output: Tensor) -> Tensor:
