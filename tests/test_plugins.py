@@ -59,3 +59,13 @@ def test_a_study_runs_like_ours(tmp_path: Path) -> None:
     assert claim["code"] == "coin.heads"
     assert claim["verdict"] == "does not hold"
     assert "coin-quick-" in python("-m", "assay.cli", "list", cwd=tmp_path)
+
+
+def test_a_study_of_trainings_is_half_a_page_of_code(tmp_path: Path) -> None:
+    python("-m", "assay.cli", "run", "wider", "--quiet", cwd=tmp_path)
+    (saved,) = tmp_path.glob("runs/studies/wider-quick-*/result.json")
+    result = json.loads(saved.read_text())
+    assert result["claims"][0]["verdict"] == "holds"
+    assert result["tables"][0]["rows"][0][1]["mark"] == "best"
+    assert len(result["trials"]) == 6
+    assert "<svg" in saved.with_name("index.html").read_text()
