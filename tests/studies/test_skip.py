@@ -231,6 +231,14 @@ def test_the_command_says_switches_as_the_command_line_takes_them() -> None:
     assert "nesterov" not in running.command(Skip.parse(quick))
 
 
+def test_every_kind_of_cell_has_its_colour_also_at_a_depth_that_only_bare_ones_have() -> None:
+    study = TINY.model_copy(update={"bare": (3,), "cures": True})
+    colours = {cell: study._style(cell) for cell in study.grid()}
+    assert colours["plain [3,3] bare"] == (2, 1)
+    assert colours["skip [2,2]"] == (1, 0)
+    assert len({colour for colour, _ in colours.values()}) == 5
+
+
 def test_claims_take_the_right_difference_with_the_right_sign() -> None:
     degrades, gains, wins = judged(PLAIN_DEGRADES)
     assert degrades.estimate.value == pytest.approx(0.149, abs=1e-6), "training accuracy, 5 − 7"

@@ -370,11 +370,8 @@ class Skip(CellStudy):
 
     def _style(self, cell: str) -> tuple[int, int]:
         """Return a colour for each depth, and others for what lacks a cure; plain is dashed."""
-        lacking = [BARE, HE_ONLY, NORM_ONLY]
-        colour = next(i for i, depth in enumerate(sorted(self.depths)) if _at(depth) in cell)
-        for i, lacks in enumerate(lacking):
-            if cell.endswith(lacks):
-                colour = len(self.depths) + i
+        kinds = [*(_at(depth) for depth in sorted(self.depths)), BARE, HE_ONLY, NORM_ONLY]
+        colour = next(i for i, kind in enumerate(kinds) if cell.endswith(kind))
         return colour, int(cell.startswith("plain"))
 
     def _surfaces(self, cells: Cells, done: Results) -> list[Drawing]:
