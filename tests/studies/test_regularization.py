@@ -244,6 +244,19 @@ def test_a_variant_that_collapsed_is_counted_and_never_chosen() -> None:
     assert "dropout 0.8" in underfits.note
 
 
+def test_a_method_that_failed_has_no_example(done: Results) -> None:
+    """Where a class has one image, extrapolate has no neighbour to go from; the page is made."""
+    left = Results()
+    for address, trial in done.trials.items():
+        left.trials[address] = trial
+        if trial.label == "feature space: extrapolate":
+            left.failures[address] = Failure("error", "no neighbour")
+        else:
+            left.keep(done[trial])
+    (drawing,) = TINY._examples(TINY.cells(left))
+    assert drawing.svg.count("<image") == 6 * 10
+
+
 def test_metrics_by_hand() -> None:
     (_, one, _) = runs(0.9, 0.97, 0.88)
     assert gap(one) == pytest.approx(0.07)
@@ -275,6 +288,7 @@ def test_presets_are_what_they_say() -> None:
         ({"dropout": (0.5, 0.2)}, "and rise"),
         ({"dropout": (0.5, 1.0)}, "between 0 and 1"),
         ({"network": {"dropout": 0.3}}, "has no dropout and no norm"),
+        ({"features": {"strength": 1.5}}, "strength 1, not 1.5"),
     ],
 )
 def test_mistakes_are_said(settings: dict[str, Any], words: str) -> None:

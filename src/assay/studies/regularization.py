@@ -158,6 +158,16 @@ class Regularization(CellStudy):
             raise ValueError("the network that is to be regularized has no dropout and no norm")
         return network
 
+    @field_validator("features")
+    @classmethod
+    def _for_every_method(cls, features: FeatureSpace) -> FeatureSpace:
+        if features.strength > 1:
+            raise ValueError(
+                "every method is tried at this strength, and interpolate ends at the neighbour: "
+                f"strength 1, not {features.strength:g}"
+            )
+        return features
+
     def variants(self) -> tuple[Variant, ...]:
         """Return the single changes, none of them first."""
         decaying = self.recipe.optimizer.model_copy(update={"weight_decay": self.weight_decay})
@@ -393,7 +403,7 @@ class Regularization(CellStudy):
         spaces = {
             name.removeprefix("feature space: "): variant.training["features"]
             for name, variant in settings.items()
-            if variant.kind == "feature space"
+            if variant.kind == "feature space" and cells.finished(name)
         }
         first = cells.trials[next(n for n, v in settings.items() if v.kind == "feature space")][0]
         learnt = cells.done.get(first.needs[0]) if first.needs else None
