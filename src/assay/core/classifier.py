@@ -168,7 +168,8 @@ class Classifier:
         """
         x = x.to(self.device, torch.float32, copy=True)
         if self.preprocess is not None:
-            x = self.preprocess(x).clone()  # it may give what belongs to others
+            x = self.preprocess(x)  # it may give what belongs to others, or another type
+            x = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
         check_channels(x, self.mean, self.std)
         if self.mean is not None:
             x = x.sub_(self.mean.to(x.device).view(1, -1, 1, 1))
