@@ -424,6 +424,13 @@ def halved(x: Tensor) -> Tensor:
     return x / 2
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.uint8])
+def test_preprocessing_to_another_type_is_normalised_in_float32(kind: torch.dtype) -> None:
+    x, mean = torch.tensor([[[[0.5]]]]), 1 / 3
+    clf = Classifier(nn.Flatten(), preprocess=lambda x: (100 * x).to(kind), mean=[mean], std=[0.7])
+    assert clf.normalise(x).item() == ((torch.tensor(50.0) - mean) / 0.7).item()
+
+
 def test_the_fingerprint_sees_the_preprocessing() -> None:
     model = small_net()
     made = [

@@ -295,6 +295,9 @@ def test_presets_are_what_they_say() -> None:
     bare = full["plain [7,7] bare"].network
     assert isinstance(bare, CNN)
     assert (bare.norm, bare.init, bare.skip) == ("none", "default", False)
+    optimizers = {cell: training.recipe.optimizer.name for cell, training in full.items()}
+    assert optimizers["plain [7,7] bare"] == optimizers["plain [7,7] He only"] == "adam"
+    assert optimizers["plain [7,7] batch norm only"] == optimizers["skip [7,7]"] == "sgd"
 
 
 def test_dry_run_says_the_cost_and_runs_nothing(

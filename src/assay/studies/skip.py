@@ -27,7 +27,8 @@ from assay.studies.base import Cost, Findings
 from assay.studies.cells import Cells, CellStudy, Column
 from assay.studies.networks import TrainNetwork, expected_seconds, settings
 from assay.studies.surface import SurfaceOf
-from assay.train import SGD, OneCycle, Recipe, Watch
+from assay.train import SGD, Adam, OneCycle, Recipe, Watch
+from assay.train.recipe import Optimizer
 
 COURSE = {
     "plain [2,2]": 0.68,
@@ -95,6 +96,8 @@ class Skip(CellStudy):
     """Initial weights: PyTorch's own, or He et al. 2015."""
     bare: tuple[int, ...] = ()
     """Depths that are also trained as the course did: no batch norm, PyTorch's initialisation."""
+    bare_optimizer: Optimizer = Adam(lr=1e-3)
+    """What trains the cells without batch norm, with the same schedule; the course's."""
     cures: bool = False
     """Also train the deepest plain network with batch norm alone, and with He's weights alone."""
     stem_stride: int = Field(default=2, ge=1)
@@ -142,12 +145,18 @@ class Skip(CellStudy):
                     "dropout": self.dropout,
                 }
             ),
-            recipe=self.recipe.model_copy(update={"threads": self.threads}),
+            recipe=self._recipe(norm),
             augmentation=self.augmentation,
             train_images=self.train_images,
             test_images=self.test_images,
             watch=self.watch,
         )
+
+    def _recipe(self, norm: str) -> Recipe:
+        """Return how a cell is trained: what lacks the batch norm of others has its optimizer."""
+        lacking = norm == "none" and self.norm == "batch"
+        chosen = {"optimizer": self.bare_optimizer} if lacking else {}
+        return self.recipe.model_copy(update={"threads": self.threads, **chosen})
 
     def grid(self) -> Mapping[str, TrainNetwork]:
         cells = {
@@ -281,10 +290,11 @@ class Skip(CellStudy):
                 )
                 for cell in rows
             ),
-            caption="Bare: neither batch norm nor He initialisation, as in the course. Means over "
-            "all seeds, those that stayed at chance included, with 95 % intervals. A network whose "
-            "gradient does not reach its first layers does not show degradation, but a gradient "
-            "that vanished.",
+            caption="Bare: neither batch norm nor He initialisation, as in the course. Cells "
+            f"without batch norm are trained with {self.bare_optimizer.name} at a learning rate "
+            f"of {self.bare_optimizer.lr:g}, as in the course. Means over all seeds, those that "
+            "stayed at chance included, with 95 % intervals. A network whose gradient does not "
+            "reach its first layers does not show degradation, but a gradient that vanished.",
         )
 
     def _reach(self, cells: Cells, cell: str) -> str:
