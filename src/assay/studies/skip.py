@@ -292,7 +292,8 @@ class Skip(CellStudy):
             ),
             caption="Bare: neither batch norm nor He initialisation, as in the course. Cells "
             f"without batch norm are trained with {self.bare_optimizer.name} at a learning rate "
-            f"of {self.bare_optimizer.lr:g}, as in the course. Means over all seeds, those that "
+            f"of {self.bare_optimizer.lr:g}, as in the course, on the schedule of all others: what "
+            "lacks batch norm differs in its optimizer too. Means over all seeds, those that "
             "stayed at chance included, with 95 % intervals. A network whose gradient does not "
             "reach its first layers does not show degradation, but a gradient that vanished.",
         )
