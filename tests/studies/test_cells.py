@@ -59,6 +59,17 @@ def test_a_seed_counts_only_where_both_of_its_runs_trained() -> None:
     assert everything.collapsed == {}
 
 
+def test_what_is_not_finite_is_counted_as_lost() -> None:
+    wild = fake(0.5)
+    wild.metrics["train_loss"] = math.inf
+    found = cells({"a": [*A, wild], "b": [*B, fake(0.5)]})
+    assert found.mean("a", "train_loss").n == 3
+    effect = found.difference("x", "", "a", "b", "train_loss", delta=0.0)
+    assert len(effect.values) == 3
+    assert effect.collapsed == {"a": 1}
+    assert found.within_noise("a", "b", "train_loss"), "the three others are equal"
+
+
 def test_no_accuracy_is_said_to_be_above_one_or_below_nought() -> None:
     mean = cells({"a": [fake(0.55), fake(0.95)]}).mean("a", "test_accuracy")
     assert (mean.low, mean.high) == (0.0, 1.0)

@@ -94,7 +94,7 @@ class Cells:
             all_runs: collapsed runs count too, where it is they that are asked about.
         """
         runs = self.finished(cell) if all_runs else self.kept(cell)
-        values = [_value(run, metric) for run in runs]
+        values = [value for run in runs if math.isfinite(value := _value(run, metric))]
         found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
         if not _is_share(metric) or not runs:
             return found
@@ -119,7 +119,7 @@ class Cells:
             value: the effect for one seed.
             floor: the accuracy whose binomial variance is the least that a difference can have.
             all_runs: collapsed runs count too; otherwise a seed for which any cell collapsed is
-                left out, and the claim says so.
+                left out, and the claim says so, as where the effect is not finite.
         """
         seeds = zip(*(self.results(cell) for cell in of), strict=True)
         whole = [row for row in seeds if all(run is not None for run in row)]
@@ -127,11 +127,15 @@ class Cells:
             whole = [row for row in whole if not any(r and r.metrics["collapsed"] for r in row)]
         cells = dict.fromkeys(of)
         lost = {} if all_runs else {cell: self.collapsed(cell) for cell in cells}
+        values = [value(*row) for row in whole]
+        finite = [one for one in values if math.isfinite(one)]
+        if len(finite) < len(values):  # a loss or a weight beyond float32: lost as well
+            lost[of[0]] = lost.get(of[0], 0) + len(values) - len(finite)
         return stats.Effect(
             code=code,
             text=text,
             delta=delta,
-            values=[value(*row) for row in whole],
+            values=finite,
             floor_variance=None
             if floor is None
             else _floor([[r for r in column if r] for column in zip(*whole, strict=True)], floor),
@@ -170,8 +174,9 @@ class Cells:
             for one, two in zip(self.results(cell), self.results(other), strict=True)
             if one and two and not (one.metrics["collapsed"] or two.metrics["collapsed"])
         ]
+        differences = [_value(one, metric) - _value(two, metric) for one, two in pairs]
         found = stats.mean_interval(
-            [_value(one, metric) - _value(two, metric) for one, two in pairs],
+            [difference for difference in differences if math.isfinite(difference)],
             floor_variance=_floor([[p[i] for p in pairs] for i in (0, 1)], metric),
         )
         return found.low <= 0 <= found.high
