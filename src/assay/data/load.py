@@ -60,7 +60,7 @@ def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | No
         return folder_set(folder, split, asked, cache_folder(cache))
     hub_id = HUB.get(str(name), str(name))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        raise unknown("data set", str(name), [*BUNDLED, *HUB, *_local_names()])
+        raise unknown("data set", str(name), dict.fromkeys([*BUNDLED, *HUB, *_local_names()]))
     return hub_set(hub_id, split, asked, cache_folder(cache))
 
 
