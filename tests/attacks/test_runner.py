@@ -131,7 +131,9 @@ class TestStopping:
         draws = Stream(0).rows([0])
         loss = attack.objective(False)
         with clf.borrowed():
-            search = attack.search(clf, x, y, threat=attack.threat, loss=loss, rng=draws)
+            search = attack.search(
+                clf, x, y, threat=attack.threat, loss=loss, targeted=False, rng=draws
+            )
             return [iterate.adversarial.clone() for iterate in search]
 
     def test_restarts_meet_survivors_only(self, clf: Classifier, x: Tensor, y: Tensor) -> None:

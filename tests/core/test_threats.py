@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from assay.core.random import Stream
-from assay.core.threats import NormBall
+from assay.core.threats import Norm, NormBall
 from assay.errors import AssayError
 
 NORMS = ("linf", "l2", "l1", "l0")
@@ -374,3 +374,16 @@ def test_more_pixels_than_there_are_is_all_of_them() -> None:
     adv = (x + moves()).clamp(0, 1)
     assert torch.allclose(ball.project(x, adv), adv, atol=1e-6)
     assert bool((ball.random_start(x, Stream(0).rows(torch.arange(6))) != x).all())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+def test_without_a_limit_all_of_the_box_is_inside(norm: Norm) -> None:
+    ball = NormBall(norm=norm, eps=None)
+    x, far = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    assert not ball.limited
+    assert bool(ball.contains(x, far).all())
+    assert not bool(ball.contains(x, far * 1.01).any())
+    assert torch.equal(ball.project(x, far * 2), far)
+    assert float(ball.random_start(x, Stream(0).rows(range(2))).amax()) > 0.8
+    assert NormBall.from_yaml(ball.to_yaml()) == ball
+    assert ball.model_dump(mode="json") == {"norm": norm, "eps": None}

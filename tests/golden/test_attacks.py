@@ -92,7 +92,9 @@ def test_pgd_steps_are_madrys() -> None:
     one = PGD(eps=0.1, steps=5, random_start=False)
     seen = [
         iterate.adversarial - X
-        for iterate in one.search(clf, X, Y, threat=one.threat, loss=one.objective(False), rng=None)
+        for iterate in one.search(
+            clf, X, Y, threat=one.threat, loss=one.objective(False), targeted=False, rng=None
+        )
     ]
     assert [round(float(step.abs().max()), 6) for step in seen] == [0, 0.05, 0.1, 0.1, 0.1, 0.1]
 

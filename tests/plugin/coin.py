@@ -33,9 +33,17 @@ class Noise(Attack):
         return NormBall(norm=self.norm, eps=self.eps)
 
     def search(
-        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
     ) -> Any:
-        del model, y, loss
+        del model, y, loss, targeted
         yield Iterate(threat.random_start(x, rng), spent=0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.attacks.losses import cross_entropy, towards
 from assay.config import Config
-from assay.core.oracle import Access, Loss
+from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import NormBall
 
@@ -51,6 +51,10 @@ class Attack(Config):
 
     needs: ClassVar[Access] = "gradient"
     """The least access to the model that the method works with."""
+    minimal: ClassVar[bool] = False
+    """True of a method that looks for the nearest adversarial image, not for the highest loss
+    within a budget: of two successes the runner then keeps the nearer one. Such methods are run
+    on a float32 copy whatever precision is asked for, since they end on the decision boundary."""
 
     name: str
     """The method's name in configs."""
@@ -65,37 +69,71 @@ class Attack(Config):
         """How many times a search is started on an image, each with draws of its own."""
         return 1
 
+    @property
+    def breadth(self) -> int:
+        """How many candidates per image the search holds at a time: its population. The runner
+        keeps fewer images in play accordingly."""
+        return 1
+
+    @property
+    def stages(self) -> tuple[Attack, ...]:
+        """The attacks of a cascade, each of which meets the survivors of those before it, within
+        the one threat; of any other method, the method alone."""
+        return (self,)
+
     def objective(self, targeted: bool) -> Loss:
         """Return the loss that `search` makes rise; restarts are compared by it too."""
         return towards(cross_entropy) if targeted else cross_entropy
 
     def search(
-        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
     ) -> Search:
         """Yield an `Iterate` per step, the last one being the result.
 
         `keep = yield Iterate(...)` returns the rows to go on with: None for all of them, or an
         index tensor by which everything that is held per row must be indexed (see `only`).
+        A row may be asked to go on although its candidate fooled the model: with stop="never", or
+        where the float32 original did not confirm it.
 
         Args:
-            model: what may be asked, at the level of access in `needs`.
+            model: what may be asked, at the level of access in `needs`: `model.query(x)` gives
+                logits (n, K) (of scores their logarithm), or labels (n,) where it says no more;
+                `gradient(model, x, y, loss)` one forward and backward pass.
             x: (n, C, H, W) in [0, 1]; not to be changed.
-            y: (n,) the label to leave, or, with a targeted loss, the target.
+            y: (n,) the label to leave, or, if `targeted`, the class to reach.
             threat: what the candidates must stay inside.
-            loss: what is to rise.
+            loss: what is to rise, its targeted form if `targeted`.
+            targeted: whether `y` is to be reached instead of left.
             rng: one random generator per row.
         """
         raise NotImplementedError
 
     def perturb(
-        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool = False,
+        rng: Rows,
     ) -> Tensor:
         """Return the last candidate of every row: all steps, no filtering, nothing confirmed.
 
         This is what adversarial training calls; the arguments are those of `search`.
         """
         adversarial = x
-        for iterate in self.search(model, x, y, threat=threat, loss=loss, rng=rng):
+        search = self.search(model, x, y, threat=threat, loss=loss, targeted=targeted, rng=rng)
+        for iterate in search:
             adversarial = iterate.adversarial
         return adversarial.detach()
 
@@ -111,3 +149,12 @@ class Attack(Config):
 def only(keep: Tensor | None, *held: Any) -> tuple[Any, ...]:
     """Return each of `held` (tensors or `Rows`) at the rows to go on with; None keeps all."""
     return held if keep is None else tuple(item[keep] for item in held)
+
+
+def wins(answer: Tensor, y: Tensor, targeted: bool) -> Tensor:
+    """Return where an answer, logits (n, K) or labels (n,), is what the attacker wants: bool (n,).
+
+    A row that the model did not answer (NaN) is never won.
+    """
+    said = labels(answer)
+    return (said == y if targeted else said != y) & (said >= 0)

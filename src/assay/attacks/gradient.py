@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +14,7 @@ from assay.attacks.base import Attack, Iterate, Search, only
 from assay.attacks.losses import LOSSES, LossName, towards
 from assay.config import Number
 from assay.core.classifier import rows_that_fit
+from assay.core.memory import in_parts
 from assay.core.oracle import Loss, gradient
 from assay.core.random import Rows
 from assay.core.threats import NormBall
@@ -54,9 +56,17 @@ class FGSM(GradientAttack):
     """The method's name in configs."""
 
     def search(
-        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
     ) -> Search:
-        del rng  # nothing is drawn
+        del targeted, rng  # the loss says it all, and nothing is drawn
         logits, slope = uphill(model, x, y, loss)
         keep = yield Iterate(x, logits)
         x, slope = only(keep, x, slope)
@@ -94,8 +104,17 @@ class PGD(GradientAttack):
         return self.restarts
 
     def search(
-        self, model: Any, x: Tensor, y: Tensor, *, threat: NormBall, loss: Loss, rng: Rows
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
     ) -> Search:
+        del targeted  # the loss says it
         size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
         adv = threat.random_start(x, rng) if self.random_start else x
         for _ in range(self.steps):
@@ -111,11 +130,17 @@ def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor
     rows = min(AT_A_TIME * torch.get_num_threads(), rows_that_fit(x))
     if x.device.type != "cpu":
         rows = len(x)
+
+    def climb(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        tally = getattr(model, "tally", None)
+        ask = partial(gradient, model, loss=loss)
+        return in_parts(ask, max(1, len(x)), x, y, tally=tally, kind="gradient")
+
     if len(x) <= rows:
-        return gradient(model, x, y, loss)
+        return climb(x, y)
     parts = math.ceil(len(x) / rows)
     pairs = zip(torch.tensor_split(x, parts), torch.tensor_split(y, parts), strict=True)
-    logits, slopes = zip(*(gradient(model, a, b, loss) for a, b in pairs), strict=True)
+    logits, slopes = zip(*(climb(a, b) for a, b in pairs), strict=True)
     return torch.cat(logits), torch.cat(slopes)
 
 

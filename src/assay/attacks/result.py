@@ -25,6 +25,7 @@ ARRAYS = (
     "distance",
     "queries",
     "steps",
+    "stage",
     "cut",
     "clean_prediction",
     "adversarial_prediction",
@@ -46,6 +47,8 @@ class AttackResult:
         queries: int64 (N,), every question asked of a model about the image: clean prediction,
             gradients, screens, confirmations, over all restarts.
         steps: int64 (N,), steps taken in the restart that the adversarial image comes from.
+        stage: int64 (N,), which of the attack's stages first fooled the model (0 for a method that
+            is no cascade); -1: none did.
         cut: bool (N,), given up before the last step because of the query or time limit.
         clean_prediction, adversarial_prediction: int64 (N,), by the float32 original, of the
             image and of `adversarial`; -1 where it answered NaN.
@@ -67,6 +70,7 @@ class AttackResult:
     distance: Tensor
     queries: Tensor
     steps: Tensor
+    stage: Tensor
     cut: Tensor
     clean_prediction: Tensor
     adversarial_prediction: Tensor
@@ -98,6 +102,23 @@ class AttackResult:
         """Share of all images that are classified correctly, and still are when attacked."""
         return stats.proportion(int((self.correct & ~self.success).sum()), len(self), "all images")
 
+    @property
+    def median_queries(self) -> float | None:
+        """Median number of questions about the images that were fooled; None if none was."""
+        spent = self.queries[self.success]
+        return float(spent.double().quantile(0.5)) if len(spent) else None
+
+    @property
+    def median_distance(self) -> float | None:
+        """Median distance of the successes, in the unit of the threat's norm; None if none is."""
+        moved = self.distance[self.success]
+        return float(moved.double().quantile(0.5)) if len(moved) else None
+
+    @property
+    def unanswered(self) -> int:
+        """How many clean images the model gave no answer for (NaN); they are never successes."""
+        return int((self.clean_prediction < 0).sum())
+
     @cached_property
     def after_rounding(self) -> Estimate:
         """The success rate once the images are rounded to 8 bits, as a PNG would; asks the model.
@@ -118,7 +139,7 @@ class AttackResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a record keeps of it, as JSON: everything but the arrays."""
-        moved = self.distance[self.success]
+        fooled_by = self.stage[self.success & self.correct]
         return {
             "attack": self.attack.model_dump(mode="json"),
             "threat": self.threat.model_dump(mode="json"),
@@ -132,7 +153,13 @@ class AttackResult:
             "refused": self.refused,
             "success_rate": self.success_rate.to_dict(),
             "robust_accuracy": self.robust_accuracy.to_dict(),
-            "median_distance": float(moved.median()) if len(moved) else None,
+            "unanswered": self.unanswered,
+            "stages": [
+                {"attack": stage.model_dump(mode="json"), "success": int((fooled_by == k).sum())}
+                for k, stage in enumerate(self.attack.stages)
+            ],
+            "median_distance": self.median_distance,
+            "median_queries": self.median_queries,
             "mean_queries": float(self.queries.double().mean()) if len(self) else None,
             "evaluations": dict(self.evaluations),
             "fast": None if self.fast is None else vars(self.fast).copy(),
@@ -162,7 +189,7 @@ class AttackResult:
         rate, robust = self.success_rate, self.robust_accuracy
         aim = "led to their target" if self.targets is not None else "fooled"
         return (
-            f"{self.attack.name.upper()}, {self.threat.norm} eps {self.threat.eps:.4g}: "
+            f"{self.attack.name.upper()}, {self.threat.norm} {_radius(self.threat)}: "
             f"{rate.value:.1%} of {rate.n} {rate.of} {aim} "
             f"(95 % interval {rate.low:.1%} to {rate.high:.1%}); "
             f"robust accuracy {robust.value:.1%} of {robust.n}"
@@ -195,3 +222,7 @@ class AttackResult:
 
         said = self.describe()
         return f"<p>{escape(said)}</p>{inline_svg(self.plot(), title=said)}"
+
+
+def _radius(threat: NormBall) -> str:
+    return f"eps {threat.eps:.4g}" if threat.limited else "without a limit"

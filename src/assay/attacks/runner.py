@@ -1,7 +1,7 @@
 """The runner that every attack shares: who is attacked, who leaves, what counts, what is kept.
 
-The fast copy of the model takes gradients and screens; the float32 original gives the clean
-predictions once and confirms every success. What it does not confirm goes on (stop="fooled") or
+The fast copy of the model answers the search; the float32 original gives the clean predictions once
+and confirms every success. What it does not confirm goes on (stop="fooled") or
 counts as a failure (stop="never"). Nothing outside the threat is ever asked about or returned.
 """
 
@@ -11,12 +11,12 @@ import itertools
 import math
 import time
 from contextlib import ExitStack, closing
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-from assay.attacks.base import Attack, Stop
+from assay.attacks.base import Attack, Stop, wins
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
@@ -28,6 +28,9 @@ IN_PLAY = 2
 """Batches in play at a time. Most images leave early, and what is left of many batches is still
 worth a batch: two survivors alone take almost twice their share of time."""
 
+
+HELD = 2**25
+"""Most pixels of candidates that the images in play may hold: 128 MiB of float32."""
 
 ASKED = 128
 """Most rows that the original is asked about at a time."""
@@ -47,6 +50,7 @@ def run(
     batch_size: int | None = None,
     query_budget: int | None = None,
     time_limit: float | None = None,
+    ids: Tensor | None = None,
 ) -> AttackResult:
     """Attack the images of `x` that the model gets right.
 
@@ -65,6 +69,8 @@ def run(
         query_budget: questions per image, clean prediction and confirmation included. An image
             leaves when its next step would exceed it; a step that was begun is finished.
         time_limit: seconds, after which all leave with what they have.
+        ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
+            counts from 0. So a part of a set is attacked as it would be in the whole.
 
     Raises:
         AssayError: for images or labels that do not fit the model, a target that is the label,
@@ -87,30 +93,37 @@ def run(
         # has no copy may be one that cannot (it may call .view).
         fits = isinstance(model, FastCopy)
         layout = torch.channels_last if fits else torch.contiguous_format
-        size = batch_size or _rows_in_play(oracle, x)
-        answer = _ask(oracle, x, layout)
+        names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
+        original = _LogScores(oracle) if oracle.access == "scores" else oracle
+        answer = _ask(original, x, layout)
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
         goal = truth if targets is None else _wanted(targets, truth, outputs)
-        ledger = _Ledger(attack, oracle, x, clean, goal, targets is not None, query_budget)
+        ledger = _Ledger(attack, original, x, clean, goal, targets is not None, query_budget)
         deadline = math.inf if time_limit is None else started + time_limit
         rows = torch.arange(len(x)) if attack_wrong else (clean == truth).nonzero()[:, 0]
-        stream = Stream(seed).child("attack", attack.name)
-        for attempt in range(attack.tries):
-            rows = ledger.may_start(rows, survivors=stop == "fooled")
-            for part in torch.split(rows, size):
-                if time.monotonic() >= deadline:
-                    ledger.cut[part] = True
-                    continue
-                draws = stream.child(attempt).rows(part)
-                _search(attack, model, ledger, part, draws, layout, stop, deadline)
+        for number, stage in enumerate(attack.stages):
+            stream = Stream(seed).child("attack", attack.name)
+            if stage is not attack:
+                stream = stream.child(number)
+            size = batch_size or _rows_in_play(oracle, x, stage)
+            for attempt in range(stage.tries):
+                rows = ledger.may_start(rows, survivors=stop == "fooled" or attempt == 0)
+                for part in torch.split(rows, size):
+                    if time.monotonic() >= deadline:
+                        ledger.cut[part] = True
+                        continue
+                    ledger.number = number
+                    draws = stream.child(attempt).rows(names[part])
+                    _search(stage, model, ledger, part, draws, layout, stop, deadline)
     return AttackResult(
         adversarial=ledger.adversarial,
         success=ledger.success.to(x.device),
         distance=ledger.distance.to(x.device),
         queries=ledger.queries.to(x.device),
         steps=ledger.steps.to(x.device),
+        stage=ledger.stage.to(x.device),
         cut=(ledger.cut & ~ledger.success).to(x.device),
         clean_prediction=clean.to(x.device),
         adversarial_prediction=ledger.prediction.to(x.device),
@@ -130,6 +143,15 @@ def run(
     )
 
 
+class _Asked(Protocol):
+    """What can be asked for logits or labels, and counts."""
+
+    @property
+    def queries(self) -> int: ...
+
+    def query(self, x: Tensor) -> Tensor: ...
+
+
 class _Ledger:
     """What is kept per image, allocated once; and how a candidate is judged.
 
@@ -139,7 +161,7 @@ class _Ledger:
     def __init__(
         self,
         attack: Attack,
-        oracle: Oracle[Tensor],
+        oracle: _Asked,
         x: Tensor,
         clean: Tensor,
         goal: Tensor,
@@ -149,7 +171,7 @@ class _Ledger:
         self.oracle, self.x, self.goal, self.targeted = oracle, x, goal, targeted
         self.threat, self.loss = attack.threat, attack.objective(targeted)
         self.budget = math.inf if budget is None else budget
-        self.kind = "gradient" if attack.needs == "gradient" else "forward"
+        self.number = 0
         self.adversarial = x.detach().clone()
         self.prediction = clean.clone()
         self.success = torch.zeros(len(x), dtype=torch.bool)
@@ -157,6 +179,7 @@ class _Ledger:
         self.damage = torch.full((len(x),), -math.inf)
         self.queries = torch.ones(len(x), dtype=torch.int64)  # the clean prediction
         self.steps = torch.zeros(len(x), dtype=torch.int64)
+        self.stage = torch.full((len(x),), -1)
         self.cut = torch.zeros(len(x), dtype=torch.bool)
         self.evaluations = {"gradient": 0, "forward": len(x)}
         self.refused = 0
@@ -169,8 +192,8 @@ class _Ledger:
         self.cut[rows[~affordable]] = True
         return rows[affordable]
 
-    def spend(self, rows: Tensor, spent: int | Tensor, asked: int) -> None:
-        """Count what a step cost, and hold it against what the model was asked.
+    def spend(self, rows: Tensor, spent: int | Tensor, asked: int, kind: Access) -> None:
+        """Count what a step of a search cost, and hold it against what the model was asked.
 
         Raises:
             AssayError: the attack has asked more or less than it says.
@@ -182,16 +205,16 @@ class _Ledger:
                 f"was asked about {asked} rows: correct Iterate.spent"
             )
         self.queries[rows] += each
-        self.evaluations[self.kind] += asked
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
 
-    def wins(self, rows: Tensor, said: Tensor) -> Tensor:
-        """Return bool (n,): the labels `said` are what the attacker wanted; -1 (NaN) never is."""
-        goal = self.goal[rows]
-        return (said == goal if self.targeted else said != goal) & (said >= 0)
+    def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
+        """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
+        return wins(answer, self.goal[rows].to(answer.device), self.targeted).cpu()
 
-    def judge(self, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
+    def judge(self, stage: Attack, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
         """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
-        a success before a failure, then the higher loss. Return the successes, bool (n,).
+        a success before a failure, then the higher loss, or, of two successes of a method that
+        looks for the nearest, the nearer one. Return the successes, bool (n,).
 
         Candidates outside the threat are refused, and rows without budget are not asked about.
         """
@@ -206,22 +229,26 @@ class _Ledger:
         answer = _ask(self.oracle, adv)
         self.queries[rows] += 1
         self.evaluations["forward"] += len(rows)
-        said = labels(answer).cpu()
-        wins = self.wins(rows, said)
+        said, fooled = labels(answer).cpu(), self.wins(rows, answer)
+        distance = self.threat.distance(x, adv).cpu()
         damage = torch.zeros(len(rows))
         if answer.ndim == 2:
             goal = self.goal[rows].to(answer.device)
             damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
         before = self.success[rows]
-        better = (wins & ~before) | ((wins == before) & (damage >= self.damage[rows]))
+        no_worse = damage >= self.damage[rows]
+        if stage.minimal:
+            no_worse = torch.where(before, distance < self.distance[rows], no_worse)
+        better = (fooled & ~before) | ((fooled == before) & no_worse)
         kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
         self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
-        self.distance[kept] = self.threat.distance(x[source], adv[source]).cpu()
+        self.distance[kept] = distance[better]
         self.prediction[kept] = said[better]
-        self.success[kept] = wins[better]
+        self.success[kept] = fooled[better]
         self.damage[kept] = damage[better]
         self.steps[kept] = step
-        won[asked] = wins
+        self.stage[rows[fooled & ~before]] = self.number
+        won[asked] = fooled
         return won
 
 
@@ -241,7 +268,13 @@ def _search(
     x = x.contiguous(memory_format=layout)
     goal = ledger.goal[rows].to(device)
     search = attack.search(
-        model, x, goal, threat=ledger.threat, loss=ledger.loss, rng=rng.to(device)
+        model,
+        x,
+        goal,
+        threat=ledger.threat,
+        loss=attack.objective(ledger.targeted),
+        targeted=ledger.targeted,
+        rng=rng.to(device),
     )
     keep: Tensor | None = None
     last: Tensor | None = None
@@ -252,20 +285,21 @@ def _search(
                 iterate = search.send(keep)
             except StopIteration:
                 break
-            ledger.spend(rows, iterate.spent, model.queries - before)
+            ledger.spend(rows, iterate.spent, model.queries - before, attack.needs)
             last = iterate.adversarial.detach()
             leaves = torch.zeros(len(rows), dtype=torch.bool)
             if stop == "fooled" and iterate.logits is not None:
-                suspects = ledger.wins(rows, labels(iterate.logits).cpu()).nonzero()[:, 0]
+                suspects = ledger.wins(rows, iterate.logits).nonzero()[:, 0]
                 if len(suspects):
                     at = suspects.to(device)
-                    leaves[suspects] = ledger.judge(rows[suspects], x[at], last[at], step)
-            over = (ledger.queries[rows] + iterate.spent + 1 > ledger.budget) & ~leaves
+                    leaves[suspects] = ledger.judge(attack, rows[suspects], x[at], last[at], step)
+            spent = torch.as_tensor(iterate.spent).cpu()
+            over = (ledger.queries[rows] + spent + 1 > ledger.budget) & ~leaves
             over |= ~leaves & (time.monotonic() >= deadline)
             if bool(over.any()):
                 at = over.nonzero()[:, 0].to(device)
                 ledger.cut[rows[over]] = True
-                ledger.judge(rows[over], x[at], last[at], step)
+                ledger.judge(attack, rows[over], x[at], last[at], step)
                 leaves |= over
             keep = None
             if bool(leaves.any()):
@@ -275,12 +309,10 @@ def _search(
                 keep = stays.to(device)
                 rows, x = rows[stays], x[keep]
     if last is not None:
-        ledger.judge(rows, x, last if keep is None else last[keep], step - 1)
+        ledger.judge(attack, rows, x, last if keep is None else last[keep], step - 1)
 
 
-def _ask(
-    oracle: Oracle[Tensor], x: Tensor, layout: torch.memory_format = torch.preserve_format
-) -> Tensor:
+def _ask(oracle: _Asked, x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
     """Return the oracle's answer for every row, asked in batches of a few sizes only.
 
     Candidates come in any number; activations of every size there is would leave the heap in
@@ -308,15 +340,40 @@ def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
 def _model_for(
     attack: Attack, oracle: Oracle[Tensor], x: Tensor, precision: Precision
 ) -> tuple[Any, FastReport | None]:
-    """Return what the search asks: the fast copy where gradients are taken, else the oracle."""
-    if attack.needs == "gradient" and isinstance(oracle, Classifier):
-        return fast_copy(oracle, x, precision)
-    return oracle, None
+    """Return what the search asks: the fast copy of a classifier, otherwise the oracle."""
+    if isinstance(oracle, Classifier):
+        return fast_copy(oracle, x, "float32" if attack.minimal else precision)
+    return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
 
 
-def _rows_in_play(oracle: Oracle[Tensor], x: Tensor) -> int:
+class _LogScores:
+    """An oracle that gives probabilities, asked for logits: they are their logarithms."""
+
+    def __init__(self, oracle: Oracle[Tensor]) -> None:
+        self.oracle = oracle
+
+    @property
+    def queries(self) -> int:
+        return self.oracle.queries
+
+    def query(self, x: Tensor) -> Tensor:
+        return self.oracle.query(x).float().clamp_min(1e-12).log()
+
+
+def _rows_in_play(oracle: Oracle[Tensor], x: Tensor, attack: Attack) -> int:
     chosen = oracle.batch_size if isinstance(oracle, Classifier) else None
-    return chosen or IN_PLAY * rows_that_fit(x)
+    fitting = HELD // (attack.breadth * x[0].numel())
+    return chosen or max(1, min(IN_PLAY * rows_that_fit(x), fitting))
+
+
+def _indices(ids: Tensor, count: int) -> Tensor:
+    ids = torch.as_tensor(ids).cpu()
+    if ids.shape != (count,) or ids.is_floating_point():
+        raise AssayError(
+            f"ids must be whole numbers of shape ({count},), one per image; "
+            f"got {ids.dtype} of shape {tuple(ids.shape)}"
+        )
+    return ids.long()
 
 
 def _fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
-from pydantic import field_validator
+from pydantic import Field, field_serializer, field_validator
 from torch import Tensor
 
 from assay.config import Config, Number
@@ -42,17 +42,36 @@ class NormBall(Config):
 
     norm: Norm = "linf"
     """The norm: linf, l2, l1, or l0 (number of pixels changed)."""
-    eps: Number = 8 / 255
-    """The radius: pixel units of [0, 1] for linf, l2 and l1; a number of pixels for l0."""
+    eps: Number = Field(default=8 / 255, allow_inf_nan=True)
+    """The radius: pixel units of [0, 1] for linf, l2 and l1; a number of pixels for l0; null, and
+    math.inf in Python, for no limit but [0, 1]."""
+
+    @field_validator("eps", mode="before")
+    @classmethod
+    def _no_limit(cls, eps: Any) -> Any:
+        return math.inf if eps is None else eps
 
     @field_validator("eps")
     @classmethod
     def _positive(cls, eps: float) -> float:
+        if math.isnan(eps):
+            raise ValueError("eps is a radius: a finite number, or null for no limit")
         if eps < 0:
             raise ValueError("eps is a radius and cannot be negative")
         return eps
 
+    @field_serializer("eps", when_used="json")
+    def _as_json(self, eps: float) -> float | None:
+        return None if math.isinf(eps) else eps
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit besides [0, 1]."""
+        return not math.isinf(self.eps)
+
     def model_post_init(self, _: Any) -> None:
+        if not self.limited:
+            return
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(f"eps counts pixels in l0, so it is a whole number, not {self.eps:g}")
         if self.norm == "linf" and self.eps > 1:
@@ -94,6 +113,8 @@ class NormBall(Config):
         coordinate nearer to `x`, so the result stays in the ball. L1 follows Duchi et al. 2008.
         L0 keeps the `eps` pixels that were moved furthest (in L2 over channels).
         """
+        if not self.limited:
+            return adv.clamp(0, 1)
         if self.norm == "linf":
             return torch.minimum(torch.maximum(adv, x - self.eps), x + self.eps).clamp_(0, 1)
         delta = adv - x
@@ -110,9 +131,12 @@ class NormBall(Config):
         """Return a random point of the ball for each row: uniform in linf, l2 and l1.
 
         L2 and L1 points are uniform in the ball before clipping to [0, 1] (L1: Barthe et al.
-        2005, exponential spacings). L0 redraws `eps` random pixels uniformly in [0, 1].
+        2005, exponential spacings). L0 redraws `eps` random pixels uniformly in [0, 1]. Without a
+        limit every pixel is redrawn.
         """
         shape, size = tuple(x.shape[1:]), math.prod(x.shape[1:])
+        if not self.limited:
+            return rng.uniform(shape)
         if self.norm == "linf":
             return (x + rng.uniform(shape, -self.eps, self.eps)).clamp_(0, 1)
         if self.norm == "l2":
