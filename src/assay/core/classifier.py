@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, labels
 from assay.core.source import Source, TensorSource, as_bytes
 from assay.errors import AssayError
@@ -39,7 +40,8 @@ class Classifier:
             gradients (Carlini et al. 2019).
         preprocess: a differentiable function on [0, 1] images to run before normalisation
             (a resize, say).
-        batch_size: rows evaluated at a time; None chooses by the size of one input.
+        batch_size: rows evaluated at a time; None chooses by the size of one input. A batch that
+            does not fit in memory is halved, and so are those after it.
 
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
     every module, `requires_grad`, gradients and hooks, also after an exception.
@@ -50,7 +52,8 @@ class Classifier:
     Raises:
         AssayError: for inputs outside [0, 1] (tolerance 1e-6), a model that answers NaN to all of
             its first batch, that gives probabilities although logits were declared, or whose
-            number of outputs is not that of `classes`.
+            number of outputs is not that of `classes`; for one image that alone does not fit in
+            memory.
     """
 
     def __init__(
@@ -68,6 +71,8 @@ class Classifier:
             raise AssayError(f"a Classifier wraps a torch.nn.Module, not {type(model).__name__}")
         if outputs not in ("logits", "probabilities"):
             raise AssayError(f"outputs is 'logits' or 'probabilities', not {outputs!r}")
+        if batch_size is not None and batch_size < 1:
+            raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
         self.model = model
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32).cpu()
         self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32).cpu()
@@ -77,7 +82,7 @@ class Classifier:
         self.preprocess = preprocess
         self.batch_size = batch_size
         self._classes = None if classes is None else tuple(str(name) for name in classes)
-        self._queries = 0
+        self.tally = Tally()
         self._checked = False
         self._alike = 0  # rows seen that could be probabilities; one alone may be by accident
 
@@ -87,7 +92,7 @@ class Classifier:
 
     @property
     def queries(self) -> int:
-        return self._queries
+        return self.tally.queries
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -138,8 +143,8 @@ class Classifier:
         x = check_images(x)
         with self.borrowed(), torch.no_grad():
             rows = self.rows_per_batch(x)
-            parts = [self.logits(Encoded(part)) for part in torch.split(x, rows)]
-        return torch.cat(parts).to(x.device)
+            answer = in_parts(lambda part: self.logits(Encoded(part)), rows, x, tally=self.tally)
+        return answer.to(x.device)
 
     def predict(self, x: Tensor) -> Tensor:
         """Return the predicted class of every row, int64 (N,); -1 where the model answers NaN."""
@@ -154,7 +159,7 @@ class Classifier:
 
         The model runs in the mode it is in: callers that ask many times hold `borrowed()`.
         """
-        self._queries += len(e.values)
+        self.tally.queries += len(e.values)
         output = self.model(self.normalise(e.values))
         output = getattr(output, "logits", output)
         if not self._checked:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier, borrowed, check_channels
+from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
 
 Precision = Literal["float32", "bfloat16"]
@@ -45,7 +46,7 @@ class FastCopy:
         self.model = model
         self.precision = precision
         self._dtype = torch.bfloat16 if precision == "bfloat16" else original.dtype
-        self._queries = 0
+        self.tally = Tally()
         device = original.device
         std = torch.ones(1) if original.std is None else original.std
         mean = torch.zeros(1) if original.mean is None else original.mean
@@ -63,20 +64,20 @@ class FastCopy:
 
     @property
     def queries(self) -> int:
-        return self._queries
+        return self.tally.queries
 
     def query(self, x: Tensor) -> Tensor:
         """Return logits float32 (N, K); these screen, and do not decide."""
         with torch.no_grad():
             rows = self.original.rows_per_batch(x)
-            parts = [self.logits(Encoded(part)) for part in torch.split(x, rows)]
-        return torch.cat(parts).to(x.device)
+            answer = in_parts(lambda part: self.logits(Encoded(part)), rows, x, tally=self.tally)
+        return answer.to(x.device)
 
     def encode(self, x: Tensor) -> Encoded:
         return Encoded(x)
 
     def logits(self, e: Encoded) -> Tensor:
-        self._queries += len(e.values)
+        self.tally.queries += len(e.values)
         x = e.values.to(self._scale.device)
         if self.original.preprocess is not None:
             x = self.original.preprocess(x.clone())
@@ -109,7 +110,7 @@ def fast_copy(
             difference, why = _compare(classifier, candidate, rows)
         except Exception as error:
             difference, why = float("nan"), f"the copy fails: {type(error).__name__}: {error}"
-    candidate._queries = 0
+    candidate.tally.queries = 0
     if why:
         return classifier, FastReport(False, precision, folded, difference, _one_line(why))
     return candidate, FastReport(True, precision, folded, difference, "")
