@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from assay import attacks, data, explain, models, ood, report, runs, stats, studies, train
     from assay.auditing import Audit, audit
+    from assay.core.blackbox import BlackBox
     from assay.core.classifier import Classifier
     from assay.core.random import Stream
     from assay.core.threats import NormBall
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Audit": "assay.auditing",
     "AssayError": "assay.errors",
+    "BlackBox": "assay.core.blackbox",
     "Classifier": "assay.core.classifier",
     "NormBall": "assay.core.threats",
     "Stream": "assay.core.random",
@@ -46,6 +48,7 @@ _ROOMS = (
 __all__ = [
     "AssayError",
     "Audit",
+    "BlackBox",
     "Classifier",
     "NormBall",
     "Stream",

@@ -1,0 +1,201 @@
+"""A model that can only be asked: any function from images to labels, scores or logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.core.classifier import RANGE_TOLERANCE, check_images, rows_that_fit
+from assay.core.memory import Tally, in_parts, is_out_of_memory
+from assay.core.oracle import Access, labels
+from assay.errors import AssayError
+
+Answers = Literal["labels", "scores", "logits"]
+"""What a model that can only be asked answers with: `Access`, without gradients."""
+
+SUM_TOLERANCE = 1e-2
+"""How near to 1 the scores of a row must sum: services round them."""
+ALIKE_TOLERANCE = 1e-4
+"""How near to 1 rows that were declared logits must sum to be taken for scores."""
+
+
+class BlackBox:
+    """An oracle around a function, and nothing else: no gradients, no weights.
+
+    Args:
+        function: takes a numpy array float32 (n, C, H, W) in [0, 1] that it may write into, and
+            returns an array, a list or a tensor: labels (n,), or scores or logits (n, K).
+        classes: the names of the outputs, or how many there are, which are then named by number.
+        access: what the function returns. "labels": whole numbers from 0 to K - 1. "scores":
+            probabilities, at least 0, that sum to 1 (tolerance 1e-2). "logits": any finite numbers.
+        batch_size: rows given to the function at a time; None chooses by the size of one input.
+        name: what errors call the function; None takes its own name.
+
+    A row may have no answer: NaN or None in it, or the label -1. It is counted as `unanswered`,
+    its label is -1, and no attack is successful by it.
+
+    Raises:
+        AssayError: for images outside [0, 1]; for an answer of the wrong shape, type or range; for
+            whatever the function raises; for one image that alone does not fit in memory.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[NDArray[np.float32]], Any],
+        *,
+        classes: Sequence[str] | int,
+        access: Answers,
+        batch_size: int | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not callable(function):
+            raise AssayError(
+                f"a BlackBox wraps a function of images, not {type(function).__name__}"
+            )
+        if access not in get_args(Answers):
+            raise AssayError(f"access is 'labels', 'scores' or 'logits', not {access!r}")
+        if batch_size is not None and batch_size < 1:
+            raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
+        named = range(classes) if isinstance(classes, int) else classes
+        self._classes = tuple(str(name) for name in named)
+        if len(self._classes) < 2:
+            raise AssayError(f"a classifier has at least 2 classes, got {len(self._classes)}")
+        self.function = function
+        self.batch_size = batch_size
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.tally = Tally()
+        self.unanswered = 0
+        """Rows that came back without an answer."""
+        self._access: Answers = access
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._classes
+
+    @property
+    def access(self) -> Access:
+        return self._access
+
+    @property
+    def queries(self) -> int:
+        return self.tally.queries
+
+    def __repr__(self) -> str:
+        return f"BlackBox({self.name}, {len(self.classes)} classes, access={self.access!r})"
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return labels int64 (N,), or scores or logits float32 (N, K), wherever `x` is.
+
+        A row without an answer is -1, or NaN throughout.
+        """
+        x = check_images(x)
+        if len(x) == 0:  # a service need not know what to say to nothing
+            empty = torch.empty(0, len(self.classes), device=x.device)
+            return empty[:, 0].long() if self.access == "labels" else empty
+        with torch.no_grad():
+            rows = self.batch_size or rows_that_fit(x)
+            answer = in_parts(self._ask, rows, x.detach(), tally=self.tally)
+        self.unanswered += int((labels(answer) == -1).sum())
+        return answer.to(x.device)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the predicted class of every row, int64 (N,); -1 where there is no answer."""
+        return labels(self.query(x))
+
+    def _ask(self, x: Tensor) -> Tensor:
+        """Return the checked answer to one batch, on the CPU."""
+        images = x.to("cpu", torch.float32, copy=True).contiguous().numpy()
+        try:
+            answer = self.function(images)
+        except AssayError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise  # to be asked again in smaller parts
+            raise AssayError(
+                f"{self.name} raised {type(error).__name__} when asked about images of shape "
+                f"{tuple(x.shape)}: {one_line(str(error)) or 'no message'}"
+            ) from error
+        self.tally.queries += len(x)
+        values = self._numbers(answer, len(x))
+        return self._labels(values) if self.access == "labels" else self._outputs(values)
+
+    def _numbers(self, answer: Any, rows: int) -> NDArray[np.float64]:
+        """Return the answer as numbers (n,) or (n, K), None as NaN; refuse any other shape."""
+        said = type(answer).__name__
+        if isinstance(answer, Tensor):
+            answer = answer.detach().cpu()
+            answer = answer.float() if answer.is_floating_point() else answer
+        try:
+            found = np.asarray(answer)
+            numbers = found.ndim > 0 and found.dtype.kind in "iufO"
+            values = found.astype(np.float64) if numbers else None
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            values = None  # lists of unequal length, objects
+        wanted = (rows,) if self.access == "labels" else (rows, len(self.classes))
+        if values is None:
+            raise AssayError(
+                f"{self.name} returned {said} ({shown(answer)}), which is not an array of "
+                f"{self.access} of shape {wanted}"
+            )
+        if values.shape != wanted:
+            raise AssayError(
+                f"{self.name} returned shape {values.shape} for {rows} images; "
+                f"{self.access} of {len(self.classes)} classes have shape {wanted}"
+            )
+        return values
+
+    def _labels(self, values: NDArray[np.float64]) -> Tensor:
+        values = np.where(np.isnan(values), -1, values)
+        whole = (values == np.floor(values)) & (values >= -1) & (values < len(self.classes))
+        if not whole.all():
+            raise AssayError(
+                f"{self.name} returned the label {values[~whole][0]:g}; labels are whole numbers "
+                f"from 0 to {len(self.classes) - 1}, or -1 for no answer"
+            )
+        return torch.from_numpy(values.astype(np.int64))
+
+    def _outputs(self, values: NDArray[np.float64]) -> Tensor:
+        silent = np.isnan(values).any(1)
+        given = values[~silent]
+        if not (np.abs(given) <= np.finfo(np.float32).max).all():
+            raise AssayError(
+                f"{self.name} returned infinity, or what is that in float32; {self.access} are "
+                "finite, or NaN for no answer"
+            )
+        off = np.abs(given.sum(1) - 1)
+        if self.access == "scores" and len(given):
+            low = given.min()
+            if low < -RANGE_TOLERANCE or off.max() > SUM_TOLERANCE:
+                raise AssayError(
+                    f"{self.name} returned scores that go down to {low:.4g} and sum to "
+                    f"{given.sum(1)[off.argmax()]:.4g} in one row; scores are probabilities, at "
+                    'least 0, that sum to 1: declare access="logits" for anything else'
+                )
+        several = len(given) > 1  # one row alone may be so by accident
+        if self.access == "logits" and several and given.min() >= 0 and off.max() < ALIKE_TOLERANCE:
+            raise AssayError(
+                f"{self.name} returned probabilities (rows are positive and sum to 1), not logits: "
+                'declare access="scores"'
+            )
+        answer = values.astype(np.float32)
+        if self.access == "scores":
+            answer = answer.clip(0, 1)
+        answer[silent] = np.nan
+        return torch.from_numpy(answer)
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Return `text` without line breaks and control characters, shortened to `most` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def shown(value: Any) -> str:
+    """Return the beginning of what `value` prints, in one line."""
+    return one_line(repr(value), 60)
