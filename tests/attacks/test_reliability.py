@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, Attack, AttackResult
+from assay.attacks import FGSM, PGD, Attack, AttackResult, Iterate
 from assay.attacks import reliability as rel
+from assay.attacks.base import Search, only
 from assay.core.classifier import Classifier
+from assay.core.oracle import Access
 from assay.core.random import Stream
+from assay.core.threats import NormBall
 from assay.errors import AssayError
 
 N = 32
@@ -29,14 +33,14 @@ class Scaled(nn.Module):
 
 
 class Rounded(nn.Module):
-    """Reads the image in 16 grey levels: the gradient is zero almost everywhere."""
+    """Reads the image in few grey levels: the gradient is zero almost everywhere."""
 
-    def __init__(self, inner: nn.Module) -> None:
+    def __init__(self, inner: nn.Module, levels: int = 16) -> None:
         super().__init__()
-        self.inner = inner
+        self.inner, self.levels = inner, levels
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.inner((x * 16).round() / 16 + 0.0 * x)
+        return self.inner((x * self.levels).round() / self.levels + 0.0 * x)
 
 
 class Noisy(nn.Module):
@@ -200,3 +204,66 @@ def test_checks_leave_the_model_as_it_was(net: nn.Module, x: Tensor, y: Tensor) 
         assert all(module.training for module in net.modules())
         assert all(p.requires_grad and p.grad is None for p in net.parameters())
     net.eval()
+
+
+def test_the_loss_does_not_rise(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    steady = PGD(eps=0.03, steps=10)
+    healthy = rel.loss_does_not_rise(steady, Classifier(net), x, y)
+    assert (healthy.code, healthy.raised) == ("REL-008", False)
+    assert f"on 0 of {N} images" in healthy.detail
+    flat = rel.loss_does_not_rise(
+        PGD(eps=0.03, steps=10, random_start=False), Classifier(Rounded(net)), x, y
+    )
+    assert flag_says(flat, f"on {N} of {N} images it does not rise")
+    assert not rel.loss_does_not_rise(FGSM(eps=0.03), Classifier(net), x, y).raised
+
+
+def test_steps_that_overshoot_let_the_loss_fall() -> None:
+    """The mean lies at 0.56 and is right where it is far from 0.6; steps of 0.2 pass that by."""
+    wild = PGD(eps=0.3, steps=5, step_size=0.2, random_start=False)
+    x, y = torch.full((8, 1, 4, 4), 0.56), torch.zeros(8).long()
+    assert flag_says(rel.loss_does_not_rise(wild, Classifier(Saw()), x, y), "too long")
+
+
+def flag_says(flag: rel.Flag, what: str) -> bool:
+    return flag.raised and what in flag.detail
+
+
+class Guess(Attack):
+    """Asks for no gradient: goes to one corner of the ball or the other, whichever fools."""
+
+    needs: ClassVar[Access] = "labels"
+    name: Literal["guess"] = "guess"
+    """The method's name in configs."""
+    eps: float = 0.03
+    """Radius."""
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm="linf", eps=self.eps)
+
+    def search(self, model: Any, x: Tensor, y: Tensor, **rest: Any) -> Search:
+        del y, rest
+        up = (x + self.eps).clamp(0, 1)
+        keep = yield Iterate(up, model.query(up))
+        (x,) = only(keep, x)
+        down = (x - self.eps).clamp(0, 1)
+        yield Iterate(down, model.query(down))
+
+
+def test_a_black_box_beats_the_white_box() -> None:
+    """Half of the images fall to a guess; PGD on the rounded model finds no gradient at all."""
+    dark, light = torch.full((4, 1, 4, 4), 0.56), torch.full((4, 1, 4, 4), 0.7)
+    x, y = torch.cat([dark, light]), torch.zeros(8).long()
+    clf = Classifier(Rounded(Saw(), levels=100))
+    white, black = PGD(eps=0.04, random_start=False)(clf, x, y), Guess(eps=0.04)(clf, x, y)
+    assert (int(white.success.sum()), int(black.success.sum())) == (0, 4)
+    flag = rel.black_box_beats_white_box(white, black)
+    assert flag.code == "REL-009"
+    assert flag_says(flag, "guess fools 4 that pgd does not")
+    assert not rel.black_box_beats_white_box(black, white).raised
+    open_clf = Classifier(Saw())
+    seen = PGD(eps=0.04, random_start=False)(open_clf, x, y)
+    assert not rel.black_box_beats_white_box(seen, Guess(eps=0.04)(open_clf, x, y)).raised
+    with pytest.raises(AssayError, match="one threat"):
+        rel.black_box_beats_white_box(white, Guess(eps=0.05)(clf, x, y))

@@ -23,6 +23,7 @@ from assay.attacks.result import AttackResult
 from assay.attacks.runner import run
 from assay.core.classifier import Classifier
 from assay.core.oracle import Differentiable, Oracle, gradient, labels
+from assay.core.random import Stream
 from assay.errors import AssayError
 
 
@@ -31,7 +32,7 @@ class Flag:
     """One reliability check and what it found.
 
     Attributes:
-        code: stable name, REL-001 to REL-007.
+        code: stable name, REL-001 to REL-009.
         title: what was looked for.
         raised: true if it was found: robustness figures of this attack are then not evidence.
         detail: what was seen, with the numbers, and what to do about it.
@@ -208,6 +209,84 @@ def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
     if raised:
         detail += ': run every step (stop="never"), or make eps at least one grey level'
     return Flag("REL-007", "8-bit rounding undoes success", raised, detail)
+
+
+def loss_does_not_rise(
+    attack: Attack,
+    oracle: Differentiable[Tensor],
+    x: Tensor,
+    y: Tensor,
+    *,
+    seed: int = 0,
+    allowed: float = 0.1,
+) -> Flag:
+    """REL-008: the attack's own loss ends no higher than it began.
+
+    Counted are the images on which the loss of the last step is not above that of the clean image,
+    over all steps (nobody leaves early), and, of an attack of four steps or more, whether the mean
+    loss of the second half of the steps is below that of the first half: steps that overshoot.
+    Raised if the images are more than the share `allowed`, or if the mean falls. Give it a few
+    dozen images that are classified correctly. A method that looks for the nearest image lets the
+    loss fall again on purpose: the check is not for it.
+
+    Raises:
+        AssayError: for a method that looks for the nearest image.
+    """
+    if attack.minimal:
+        raise AssayError(
+            f"{attack.name} looks for the nearest image, not for the highest loss: whether its "
+            "loss rises says nothing"
+        )
+    loss = attack.objective(False)
+    device = getattr(oracle, "device", x.device)
+    x, y = x.to(device), y.to(device)
+    draws = Stream(seed).child("attack", attack.name, 0).rows(range(len(x))).to(device)
+    with _held(oracle):
+        losses = [loss(oracle.query(x), y)]
+        search = attack.search(
+            oracle, x, y, threat=attack.threat, loss=loss, targeted=False, rng=draws
+        )
+        losses += [loss(oracle.query(iterate.adversarial), y) for iterate in search]
+    stuck = int((~(losses[-1] > losses[0])).sum())  # a NaN does not rise
+    means = [float(at.float().mean()) for at in losses]
+    half = len(means) // 2
+    first, second = sum(means[:half]) / max(1, half), sum(means[half:]) / (len(means) - half)
+    falls = len(means) >= 4 and second < first
+    detail = (
+        f"over {len(losses) - 1} steps the mean loss goes from {means[0]:.3g} to {means[-1]:.3g}; "
+        f"on {stuck} of {len(x)} images it does not rise"
+    )
+    raised = stuck / max(1, len(x)) > allowed or falls
+    if raised:
+        detail += ": the gradient does not lead uphill, or the steps are too long"
+    return Flag("REL-008", "The loss does not rise", raised, detail)
+
+
+def black_box_beats_white_box(
+    white: AttackResult, black: AttackResult, *, allowed: float = 0.01
+) -> Flag:
+    """REL-009: an attack without gradients fools images that one with gradients does not.
+
+    Both results are on the same images with the same threat. They are compared image by image: a
+    black box may fool as many as the white box, and yet others. Raised if the images that only the
+    black box fools are more than the share `allowed` of those classified correctly: then gradients
+    are masked (Athalye et al. 2018), and the white box's figure overstates the robustness.
+
+    Raises:
+        AssayError: the two have different threats, or other images.
+    """
+    if white.threat != black.threat or len(white) != len(black):
+        raise AssayError("this check compares two attacks with one threat on the same images")
+    correct = white.correct & black.correct
+    alone = int((correct & black.success & ~white.success).sum())
+    raised = alone / max(1, int(correct.sum())) > allowed
+    detail = (
+        f"of {int(correct.sum())} correctly classified images, {black.attack.name} fools {alone} "
+        f"that {white.attack.name} does not"
+    )
+    if raised:
+        detail += ": gradients are masked; believe the union of both attacks at most"
+    return Flag("REL-009", "A black box beats the white box", raised, detail)
 
 
 def _held(oracle: Oracle[Tensor]) -> ExitStack:
