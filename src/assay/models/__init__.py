@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from assay.models.cnn import CNN
+from assay.models.http import HttpModel
 from assay.models.mlp import MLP
 from assay.models.whitened import Whitened
 
 if TYPE_CHECKING:
     Network = MLP | CNN | Whitened
 
-__all__ = ["CNN", "MLP", "Network", "Whitened", "networks"]
+__all__ = ["CNN", "MLP", "HttpModel", "Network", "Whitened", "networks"]
 
 
 @cache

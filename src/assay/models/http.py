@@ -1,0 +1,263 @@
+"""A model behind an address: images are posted, answers are checked, failures are said plainly."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException, HTTPResponse, IncompleteRead
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay.core.blackbox import Answers, BlackBox, one_line
+from assay.core.oracle import Access
+from assay.errors import AssayError
+
+FIRST_WAIT = 0.25
+"""Seconds before a request is sent again; twice as long each further time."""
+PASSING = (408, 425, 429, 500, 502, 503, 504)
+"""Status codes that another attempt may not meet."""
+MOST_BYTES = 64 * 2**20
+"""Longest answer that is read."""
+
+
+class HttpModel:
+    """A service that classifies images: an oracle that can only be asked.
+
+    A batch is sent as one POST request, with a JSON body that holds a numpy file (.npy), float32
+    (n, C, H, W) in [0, 1], in base64. The answer is JSON too, and has one entry per image under the
+    name of the access:
+
+        → {"images": "k05VTVBZAQB2AHsnZGVzY3InOiAnPGY0Jywg…"}
+        ← {"labels": [3, 5, …]}, or {"scores": [[0.1, 0.9, …], …]}, or {"logits": [[…], …]}
+
+    The service reads its images by `np.load(io.BytesIO(base64.b64decode(body["images"])))`. null
+    for an image, or in its row, says that there is no answer. One that speaks otherwise is met by
+    `encode` and `decode`, say for lists of numbers:
+
+        HttpModel(url, ..., encode=lambda x: json.dumps({"instances": x.tolist()}).encode(),
+                  decode=lambda body: json.loads(body)["predictions"])
+
+    Args:
+        url: http://… or https://…; it is asked as it stands, and redirects are not followed.
+        classes: the names of the outputs, or how many there are.
+        access: what the service answers: "labels", "scores" or "logits".
+        timeout: seconds that one request may take.
+        batch_size: images in a request.
+        retries: how often a request is sent again that timed out, lost its connection, or met a
+            status that may pass (408, 425, 429, 500, 502, 503, 504), after 0.25 s, 0.5 s, 1 s, …
+        headers: sent with every request (a token, say), and never shown.
+        encode: makes the body of a request from float32 (n, C, H, W) in [0, 1].
+        decode: makes labels (n,), or scores or logits (n, K), from the body of an answer.
+
+    Raises:
+        AssayError: for a service that cannot be reached, is too slow, answers with another status
+            than 200, or with what is not an answer for these images; as from a `BlackBox`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        classes: Sequence[str] | int,
+        access: Answers,
+        timeout: float = 30.0,
+        batch_size: int = 64,
+        retries: int = 3,
+        headers: Mapping[str, str] | None = None,
+        encode: Callable[[NDArray[np.float32]], bytes] | None = None,
+        decode: Callable[[bytes], Any] | None = None,
+    ) -> None:
+        self.address = _address(url)
+        """Where the service is: without what follows a "?", which may hold a key."""
+        if timeout <= 0:
+            raise AssayError(f"timeout is a positive number of seconds, not {timeout:g}")
+        if retries < 0:
+            raise AssayError(f"retries is at least 0, not {retries}")
+        for key, value in (headers or {}).items():
+            if not (key + value).isascii() or not (key + value).isprintable():
+                raise AssayError(f"the header {one_line(key)!r} has characters that none may have")
+        self.url = url
+        self.timeout = timeout
+        self.retries = retries
+        self.headers = {"Content-Type": "application/json", **(headers or {})}
+        self.encode = encode or as_json
+        self.decode = decode or self._answers
+        self.repeated = 0
+        """Requests that were sent again."""
+        self._box = BlackBox(
+            self._post, classes=classes, access=access, batch_size=batch_size, name=self.address
+        )
+        self._open = urllib.request.build_opener(_NoRedirect).open
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._box.classes
+
+    @property
+    def access(self) -> Access:
+        return self._box.access
+
+    @property
+    def queries(self) -> int:
+        """Images that were answered; those of a request that was sent again count once."""
+        return self._box.queries
+
+    @property
+    def unanswered(self) -> int:
+        """Images that came back without an answer."""
+        return self._box.unanswered
+
+    def __repr__(self) -> str:
+        return f"HttpModel({self.address}, {len(self.classes)} classes, access={self.access!r})"
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return labels int64 (N,), or scores or logits float32 (N, K), wherever `x` is.
+
+        A row without an answer is -1, or NaN throughout.
+        """
+        return self._box.query(x)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Return the predicted class of every row, int64 (N,); -1 where there is no answer."""
+        return self._box.predict(x)
+
+    def _post(self, images: NDArray[np.float32]) -> Any:
+        """Return what the service says about one batch."""
+        body = self._reply(self.encode(images))
+        try:
+            return self.decode(body)
+        except AssayError:
+            raise
+        except Exception as error:
+            raise AssayError(
+                f"the answer of {self.address} cannot be read ({type(error).__name__}: "
+                f"{one_line(str(error))}): {_shown(body)}"
+            ) from error
+
+    def _reply(self, body: bytes) -> bytes:
+        """Return the body of the answer, after as many attempts as are allowed and worth it."""
+        attempt = 0
+        while True:
+            try:
+                return self._send(body)
+            except _Failed as failed:
+                if not failed.passing or attempt == self.retries:
+                    times = f" (in {attempt + 1} attempts)" if attempt else ""
+                    raise AssayError(f"{self.address} {failed}{times}") from failed.__cause__
+            time.sleep(FIRST_WAIT * 2**attempt)
+            attempt += 1
+            self.repeated += 1
+
+    def _send(self, body: bytes) -> bytes:
+        """Return the body of the answer to one request, or raise `_Failed`."""
+        request = urllib.request.Request(self.url, body, self.headers, method="POST")
+        deadline = time.monotonic() + self.timeout
+        try:
+            with self._open(request, timeout=self.timeout) as response:
+                content = _read(response, deadline)
+                if response.status == 200:
+                    return content
+                raise _Failed(f"answered {response.status}, not 200: {_shown(content)}")
+        except urllib.error.HTTPError as error:
+            with error:
+                try:
+                    said = _shown(error.read(1000))
+                except (OSError, HTTPException):
+                    said = "and no more"
+            raise _Failed(
+                f"answered {error.code} {one_line(str(error.reason))}: {said}",
+                passing=error.code in PASSING,
+            ) from error
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)  # of a URLError
+            if isinstance(reason, TimeoutError):
+                raise _Failed(
+                    f"has not answered within {self.timeout:g} s: allow it a longer timeout, or "
+                    "fewer images in a request (batch_size)",
+                    passing=True,
+                ) from error
+            lost = isinstance(reason, ConnectionError) and not isinstance(
+                reason, ConnectionRefusedError
+            )
+            raise _Failed(
+                f"cannot be asked: {type(reason).__name__}: {one_line(str(reason))}",
+                passing=lost or isinstance(reason, IncompleteRead),
+            ) from error
+
+    def _answers(self, body: bytes) -> Any:
+        """Return what is under the name of the access in a JSON answer."""
+        said = json.loads(body)
+        if isinstance(said, dict) and self.access in said:
+            return said[self.access]
+        raise AssayError(
+            f"the answer of {self.address} is no JSON object with {self.access!r}, but "
+            f"{_shown(body)}: is it access={self.access!r} that the service gives?"
+        )
+
+
+class _Failed(Exception):
+    """A request without an answer: what was seen, and whether another attempt may do better."""
+
+    def __init__(self, seen: str, *, passing: bool = False) -> None:
+        super().__init__(seen)
+        self.passing = passing
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would turn a POST into a GET, and take the headers to another host."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def as_json(images: NDArray[np.float32]) -> bytes:
+    """Return the body of a request: JSON that holds a numpy file in base64."""
+    file = io.BytesIO()
+    np.save(file, images, allow_pickle=False)
+    return json.dumps({"images": base64.b64encode(file.getvalue()).decode()}).encode()
+
+
+def _address(url: str) -> str:
+    """Return scheme, host and path of a URL that can be asked."""
+    seen = repr(one_line(url.partition("?")[0]))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # a ValueError where it is none
+    except ValueError as error:
+        raise AssayError(f"{seen} is not a URL: {one_line(str(error))}") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise AssayError(f"{seen} is not a URL of a service: http://host:port/path")
+    if "@" in parts.netloc:
+        raise AssayError("a URL holds no name and password; give them by headers=")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise AssayError(f"{seen} has characters that a URL must write as %XX")
+    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+
+
+def _read(response: HTTPResponse, deadline: float) -> bytes:
+    """Return the body of an answer that comes in time, whole, and is not endless."""
+    content = bytearray()
+    announced = response.length  # None where the answer ends with the connection, or in chunks
+    while len(content) != announced and (part := response.read1(65536)):
+        content += part
+        if len(content) > MOST_BYTES:
+            raise _Failed(f"answers with more than {MOST_BYTES >> 20} MiB: {_shown(content)}")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    if announced is not None and len(content) < announced:
+        raise IncompleteRead(bytes(content), announced - len(content))
+    return bytes(content)
+
+
+def _shown(body: bytes | bytearray) -> str:
+    """Return the beginning of a body, in one line."""
+    return repr(one_line(body[:1000].decode(errors="replace"), 100)) if body else "an empty body"

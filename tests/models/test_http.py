@@ -1,0 +1,322 @@
+"""Models behind an address, asked over a real connection: right answers, and every wrong one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import assay.models.http
+from assay import Classifier
+from assay.errors import AssayError
+from assay.models import HttpModel
+from assay.models.http import as_json
+
+NAMES = ("cat", "dog", "owl")
+Reply = Callable[[BaseHTTPRequestHandler, bytes], None]
+
+
+class Service(ThreadingHTTPServer):
+    """A service on loopback that does what `replies` say, one after the other; the last one stays.
+
+    It keeps the requests it was sent.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replies: list[Reply] = [classify("logits")]
+        self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/classify"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        service = self.server
+        assert isinstance(service, Service)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        service.seen.append((dict(self.headers), body))
+        replies = service.replies
+        (replies.pop(0) if len(replies) > 1 else replies[0])(self, body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def say(content: bytes | str, status: int = 200, **headers: str) -> Reply:
+    def reply(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        body = content.encode() if isinstance(content, str) else content
+        handler.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            handler.send_header(key.replace("_", "-"), value)
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return reply
+
+
+def network() -> nn.Module:
+    layers = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    with torch.no_grad():
+        layers[1].weight.copy_(torch.randn(3, 12, generator=torch.Generator().manual_seed(0)))
+        layers[1].bias.zero_()
+    return layers.requires_grad_(False)
+
+
+NETWORK = network()
+
+
+def classify(access: str) -> Reply:
+    """Answer as a service of the documented form does."""
+
+    def reply(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        file = io.BytesIO(base64.b64decode(json.loads(body)["images"]))
+        logits = NETWORK(torch.from_numpy(np.load(file, allow_pickle=False)))
+        answer = {"labels": logits.argmax(1), "scores": logits.softmax(1), "logits": logits}[access]
+        say(json.dumps({access: answer.tolist()}))(handler, body)
+
+    return reply
+
+
+def hang_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    handler.close_connection = True  # without a word
+
+
+def break_off(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+    say('{"labels": [0, 1', Content_Length="500")(handler, body)
+    handler.close_connection = True
+
+
+def slow(seconds: float) -> Reply:
+    def reply(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        time.sleep(seconds)
+        classify("labels")(handler, body)
+
+    return reply
+
+
+def drip(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+    """Send one byte after the other: each in time, the whole too late."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "1000")
+    handler.end_headers()
+    for _ in range(20):
+        handler.wfile.write(b" ")
+        handler.wfile.flush()
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(assay.models.http, "FIRST_WAIT", 0.001)
+    with Service() as running:
+        running.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that left
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(7, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+
+
+def refused(service: Service, x: Tensor, access: str = "labels", **settings: Any) -> str:
+    """Return the one line with which the service is given up."""
+    with pytest.raises(AssayError) as caught:
+        HttpModel(service.url, classes=NAMES, access=access, **settings).query(x)  # type: ignore[arg-type]
+    line = str(caught.value)
+    assert line.isprintable()
+    assert len(line) < 500
+    return line.replace(service.url, "URL")
+
+
+@pytest.mark.parametrize("access", ["labels", "scores", "logits"])
+def test_answers_equal_those_of_the_same_model_here(
+    access: Any, service: Service, x: Tensor
+) -> None:
+    service.replies = [classify(access)]
+    model = HttpModel(service.url, classes=NAMES, access=access, batch_size=3)
+    local = Classifier(NETWORK, classes=NAMES)
+    logits = local.query(x)
+    expected = {"labels": logits.argmax(1), "scores": logits.softmax(1), "logits": logits}[access]
+    torch.testing.assert_close(model.query(x), expected, atol=1e-6, rtol=1e-6)
+    assert torch.equal(model.predict(x), local.predict(x))
+    assert len(service.seen) == 6  # batches of 3, 3 and 1, twice
+    assert model.queries == 14
+    assert model.repeated == 0
+    assert (model.classes, model.access) == (NAMES, access)
+
+
+def test_the_body_holds_exactly_the_images(x: Tensor) -> None:
+    file = io.BytesIO(base64.b64decode(json.loads(as_json(x.numpy()))["images"]))
+    assert np.array_equal(np.load(file, allow_pickle=False), x.numpy())
+
+
+def test_a_service_of_another_form_is_met_by_two_functions(service: Service, x: Tensor) -> None:
+    def tensorflow(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        images = torch.tensor(json.loads(body)["instances"])
+        say(json.dumps({"predictions": NETWORK(images).softmax(1).tolist()}))(handler, body)
+
+    service.replies = [tensorflow]
+    model = HttpModel(
+        service.url,
+        classes=NAMES,
+        access="scores",
+        encode=lambda x: json.dumps({"instances": x.tolist()}).encode(),
+        decode=lambda body: json.loads(body)["predictions"],
+    )
+    torch.testing.assert_close(model.query(x), NETWORK(x).softmax(1))
+
+
+def test_null_is_no_answer(service: Service, x: Tensor) -> None:
+    service.replies = [say('{"labels": [0, null, 1, 2, 0, 0, null]}')]
+    model = HttpModel(service.url, classes=NAMES, access="labels")
+    assert model.query(x).tolist() == [0, -1, 1, 2, 0, 0, -1]
+    assert model.unanswered == 2
+
+
+def test_headers_are_sent_and_never_shown(service: Service, x: Tensor) -> None:
+    service.replies = [say("no", 403)]
+    line = refused(service, x, headers={"Authorization": "Bearer s3cret"})
+    assert line == "URL answered 403 Forbidden: 'no'"
+    sent = service.seen[0][0]
+    assert sent["Authorization"] == "Bearer s3cret"
+    assert sent["Content-Type"] == "application/json"
+
+
+@pytest.mark.parametrize("trouble", [say("busy", 500), say("", 503), hang_up, break_off, slow(0.5)])
+def test_what_passes_is_tried_again(trouble: Reply, service: Service, x: Tensor) -> None:
+    service.replies = [trouble, trouble, classify("labels")]
+    model = HttpModel(service.url, classes=NAMES, access="labels", timeout=0.2, retries=2)
+    assert torch.equal(model.query(x), NETWORK(x).argmax(1))
+    assert model.repeated == 2
+    assert model.queries == 7  # images, not attempts
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (
+            say("out of \x1b[31m\nmemory", 500),
+            "URL answered 500 Internal Server Error: 'out of [31m memory' (in 3 attempts)",
+        ),
+        (slow(0.3), "URL has not answered within 0.1 s: allow it a longer timeout, or fewer"),
+        (drip, "URL has not answered within 0.1 s"),
+        (hang_up, "URL cannot be asked: RemoteDisconnected: Remote end closed connection"),
+        (break_off, "URL cannot be asked: IncompleteRead: IncompleteRead(16 bytes read, 484 more"),
+    ],
+)
+def test_what_does_not_pass_is_given_up_after_the_attempts_allowed(
+    reply: Reply, line: str, service: Service, x: Tensor
+) -> None:
+    service.replies = [reply]
+    seen = refused(service, x, timeout=0.1, retries=2)
+    assert line in seen
+    assert seen.endswith("(in 3 attempts)")
+    assert len(service.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (say("no such page", 404), "URL answered 404 Not Found: 'no such page'"),
+        (say("", 204), "URL answered 204, not 200: an empty body"),
+        (say("", 302, Location="http://127.0.0.1:9/"), "URL answered 302 Found: an empty body"),
+        (
+            say("<html>\n\x00" + "a" * 10_000),
+            "the answer of URL cannot be read (JSONDecodeError: Expecting value: line 1 column 1 "
+            f"(char 0)): '<html> {'a' * 92}…'",
+        ),
+        (say(""), "column 1 (char 0)): an empty body"),
+        (say(b"\xff\xfe\x00"), "the answer of URL cannot be read (UnicodeDecodeError"),
+        (say("[" * 100_000), "the answer of URL cannot be read (RecursionError"),
+        (say("[0, 1, 2, 0, 0, 0, 0]"), "the answer of URL is no JSON object with 'labels', but '["),
+        (say('{"scores": []}'), "is it access='labels' that the service gives?"),
+        (say('{"labels": [0, 1]}'), "URL returned shape (2,) for 7 images"),
+        (say('{"labels": [0, 1, 2, 3, 0, 0, 0]}'), "URL returned the label 3; labels are whole"),
+        (say('{"labels": "cat"}'), "URL returned str ('cat'), which is not an array of labels"),
+        (say('{"labels": {"0": 1}}'), "URL returned dict ({'0': 1}), which is not an array"),
+    ],
+)
+def test_nonsense_is_refused_at_once(reply: Reply, line: str, service: Service, x: Tensor) -> None:
+    service.replies = [reply]
+    seen = refused(service, x)
+    assert line in seen
+    assert len(service.seen) == 1  # asking again would not help
+
+
+def test_scores_out_of_range_are_refused(service: Service, x: Tensor) -> None:
+    service.replies = [say(json.dumps({"scores": [[0.5, 0.7, -0.2]] * 7}))]
+    assert "URL returned scores that go down to -0.2" in refused(service, x, "scores")
+    service.replies = [say(json.dumps({"scores": [[1e999, 0, 0]] * 7}))]
+    assert "URL returned infinity" in refused(service, x, "scores")
+    service.replies = [say(json.dumps({"scores": [[0.5, 0.5]] * 7}))]
+    assert "URL returned shape (7, 2) for 7 images" in refused(service, x, "scores")
+
+
+def test_an_endless_answer_is_not_read_to_its_end(
+    service: Service, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assay.models.http, "MOST_BYTES", 2**20)
+    service.replies = [say(b" " * (2**20 + 1))]
+    assert "URL answers with more than 1 MiB" in refused(service, x)
+
+
+def test_nobody_there_is_said_at_once(service: Service, x: Tensor) -> None:
+    service.server_close()  # the port is free again
+    assert "URL cannot be asked: ConnectionRefusedError" in refused(service, x)
+
+
+def test_a_key_in_the_url_is_sent_and_never_shown(service: Service, x: Tensor) -> None:
+    service.replies = [say("no", 401)]
+    service.url += "?key=s3cret"
+    with pytest.raises(AssayError) as caught:
+        HttpModel(service.url, classes=NAMES, access="labels").query(x)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "line"),
+    [
+        ("ftp://host/x", "'ftp://host/x' is not a URL of a service"),
+        ("file:///etc/passwd", "is not a URL of a service"),
+        ("http://", "'http://' is not a URL of a service"),
+        ("http://host:port/x", "'http://host:port/x' is not a URL: Port could not be cast"),
+        ("http://me:s3cret@host/x", "a URL holds no name and password; give them by headers="),
+        ("http://host/a b?key=s3cret", "'http://host/a b' has characters that a URL must write"),
+    ],
+)
+def test_urls_that_cannot_be_asked_are_refused_when_the_model_is_made(url: str, line: str) -> None:
+    with pytest.raises(AssayError) as caught:
+        HttpModel(url, classes=NAMES, access="labels")
+    assert line in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"timeout": 0}, "timeout is a positive number of seconds, not 0"),
+        ({"retries": -1}, "retries is at least 0, not -1"),
+        ({"headers": {"A": "b\r\nC: d"}}, "the header 'A' has characters that none may have"),
+        ({"access": "gradient"}, "access is 'labels', 'scores' or 'logits', not 'gradient'"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], line: str) -> None:
+    with pytest.raises(AssayError, match=line):
+        HttpModel(**{"url": "http://host/", "classes": NAMES, "access": "labels", **settings})
