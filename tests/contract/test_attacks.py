@@ -15,6 +15,10 @@ from assay.core.random import Stream
 
 N = 40
 EPS = {"linf": 8 / 255, "l2": 1.0, "l1": 12.0, "l0": 5.0}
+SMALL: dict[str, dict[str, object]] = {
+    "square": {"queries": 50},
+}
+"""Settings that make an attack quick on the network of this file."""
 CASES = [
     (name, norm)
     for name, kind in attacks().items()
@@ -26,6 +30,7 @@ CASES = [
 def make(name: str, norm: str = "linf", **settings: object) -> Attack:
     kind = attacks()[name]
     fields = kind.model_fields
+    settings = {**SMALL.get(name, {}), **settings}
     if "norm" in fields:
         settings |= {"norm": norm, "eps": EPS[norm]}
     return kind.parse({key: value for key, value in settings.items() if key in fields})

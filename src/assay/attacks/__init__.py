@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from assay.attacks.gradient import PGD as PGD
     from assay.attacks.result import AttackResult as AttackResult
     from assay.attacks.runner import run as run
+    from assay.attacks.square import Square as Square
+    from assay.attacks.transfer import Transfer as Transfer
+    from assay.attacks.transfer import transfer_matrix as transfer_matrix
+    from assay.attacks.universal import Perturbation as Perturbation
+    from assay.attacks.universal import Universal as Universal
 
 _HOMES = {
     "Attack": "base",
@@ -30,8 +35,27 @@ _HOMES = {
     "PGD": "gradient",
     "AttackResult": "result",
     "run": "runner",
+    "Transfer": "transfer",
+    "transfer_matrix": "transfer",
+    "Perturbation": "universal",
+    "Universal": "universal",
+    "Square": "square",
 }
-__all__ = ["FGSM", "PGD", "AnyAttack", "Attack", "AttackResult", "Iterate", "attacks", "run"]
+__all__ = [
+    "FGSM",
+    "PGD",
+    "AnyAttack",
+    "Attack",
+    "AttackResult",
+    "Iterate",
+    "Perturbation",
+    "Square",
+    "Transfer",
+    "Universal",
+    "attacks",
+    "run",
+    "transfer_matrix",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,10 @@ from pydantic import Field
 
 from assay.attacks.base import Attack
 from assay.attacks.gradient import FGSM, PGD
+from assay.attacks.square import Square
 from assay.core.family import members, union
 
-BUILT_IN: tuple[type[Attack], ...] = (FGSM, PGD)
+BUILT_IN: tuple[type[Attack], ...] = (FGSM, PGD, Square)
 
 
 def attacks() -> dict[str, type[Attack]]:
@@ -19,6 +20,6 @@ def attacks() -> dict[str, type[Attack]]:
 
 
 if TYPE_CHECKING:
-    AnyAttack = Annotated[FGSM | PGD, Field(discriminator="name")]
+    AnyAttack = Annotated[FGSM | PGD | Square, Field(discriminator="name")]
 else:
     AnyAttack = union(attacks().values())
