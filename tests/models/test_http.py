@@ -54,12 +54,12 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-def say(content: bytes | str, status: int = 200, **headers: str) -> Reply:
+def say(content: bytes | str, status: int = 200, headers: dict[str, str] | None = None) -> Reply:
     def reply(handler: BaseHTTPRequestHandler, _: bytes) -> None:
         body = content.encode() if isinstance(content, str) else content
         handler.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            handler.send_header(key.replace("_", "-"), value)
+        for key, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            handler.send_header(key, value)
         handler.end_headers()
         handler.wfile.write(body)
 
@@ -94,7 +94,7 @@ def hang_up(handler: BaseHTTPRequestHandler, _: bytes) -> None:
 
 
 def break_off(handler: BaseHTTPRequestHandler, body: bytes) -> None:
-    say('{"labels": [0, 1', Content_Length="500")(handler, body)
+    say('{"labels": [0, 1', headers={"Content-Length": "500"})(handler, body)
     handler.close_connection = True
 
 
@@ -236,7 +236,10 @@ def test_what_does_not_pass_is_given_up_after_the_attempts_allowed(
     [
         (say("no such page", 404), "URL answered 404 Not Found: 'no such page'"),
         (say("", 204), "URL answered 204, not 200: an empty body"),
-        (say("", 302, Location="http://127.0.0.1:9/"), "URL answered 302 Found: an empty body"),
+        (
+            say("", 302, {"Location": "http://127.0.0.1:9/"}),
+            "URL answered 302 Found: an empty body",
+        ),
         (
             say("<html>\n\x00" + "a" * 10_000),
             "the answer of URL cannot be read (JSONDecodeError: Expecting value: line 1 column 1 "

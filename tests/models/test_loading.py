@@ -16,11 +16,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from assay import BlackBox, Classifier
 from assay.config import Config
 from assay.core.random import Stream
 from assay.errors import AssayError
-from assay.models import CNN, MLP
-from assay.models.loading import fingerprint, load_model, save_model, saved
+from assay.models import CNN, MLP, HttpModel
+from assay.models.loading import fingerprint, load_model, load_oracle, save_model, saved
 
 NAMES = ("cat", "dog", "owl")
 CONFIG = CNN(depths=(1, 1), widths=(4, 8), skip=True, norm="batch")
@@ -286,3 +287,99 @@ def test_a_fingerprint_follows_the_contents_and_runs_nothing(tmp_path: Path) -> 
     assert first != fingerprint(f"{file}:make", weights=weights)
     with pytest.raises(AssayError, match="there is no file"):
         fingerprint(str(tmp_path / "none.safetensors"))
+
+
+FUNCTIONS = """
+import numpy as np
+from neighbour import WIDTH
+
+def brightest(images):
+    means = images.mean((2, 3))
+    return means.argmax(1)
+
+def shares(images, sharpness=WIDTH):
+    raised = np.exp(sharpness * images.mean((2, 3)))
+    return raised / raised.sum(1, keepdims=True)
+
+def make_net():
+    return None
+"""
+
+
+def test_a_function_of_images_is_a_black_box(user_file: Path) -> None:
+    user_file.write_text(FUNCTIONS)
+    x = torch.rand(6, 3, 2, 2, generator=torch.Generator().manual_seed(2))
+    box = load_oracle(f"{user_file}:brightest", access="labels", classes=NAMES, batch_size=4)
+    assert isinstance(box, BlackBox)
+    assert torch.equal(box.query(x), x.mean((2, 3)).argmax(1))
+    assert (box.access, box.classes, box.batch_size) == ("labels", NAMES, 4)
+    scores = load_oracle(f"{user_file}:shares", access="scores", classes=NAMES)
+    torch.testing.assert_close(scores.query(x), (5 * x.mean((2, 3))).softmax(1))
+    assert str(user_file.parent) not in sys.path
+    wrong = load_oracle(f"{user_file}:brightest", access="scores", classes=NAMES)
+    with pytest.raises(AssayError, match=r"nets.py:brightest returned shape \(6,\) for 6 images"):
+        wrong.query(x)
+
+
+def test_without_access_a_network_is_loaded_as_ever(user_file: Path, tmp_path: Path) -> None:
+    save(tmp_path / "model.safetensors")
+    for spec in (f"{user_file}:make_net", tmp_path / "model.safetensors"):
+        oracle = load_oracle(spec, mean=(0.5,) * 3, std=(0.2,) * 3, batch_size=5)
+        assert isinstance(oracle, Classifier)
+        assert oracle.batch_size == 5
+        assert oracle.mean is not None
+        assert oracle.access == "gradient"
+
+
+def test_a_url_is_a_service() -> None:
+    url = "http://127.0.0.1:9/classify"
+    model = load_oracle(
+        url, access="scores", classes=NAMES, timeout=2, batch_size=7, headers={"A": "b"}
+    )
+    assert isinstance(model, HttpModel)
+    assert (model.access, model.classes, model.timeout) == ("scores", NAMES, 2)
+    assert model.headers["A"] == "b"
+    assert isinstance(load_oracle(url, access="labels", classes=NAMES), HttpModel)
+    assert fingerprint(url) == fingerprint(url)
+    assert fingerprint(url) != fingerprint(f"{url}2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "settings", "line"),
+    [
+        ("http://h/", {"classes": NAMES}, "say what http://h/ answers: --access labels, scores"),
+        ("http://h/", {"access": "labels"}, "name the classes of http://h/: it can only be asked"),
+        (
+            "http://h/",
+            {"access": "labels", "classes": NAMES, "std": (1,), "outputs": "probabilities"},
+            "std, outputs cannot be set from outside for http://h/",
+        ),
+        ("nets.py:make_net", {"timeout": 3}, "is no URL: a time-out and headers go with http://"),
+        (
+            "nets.py:make_net",
+            {"access": "labels", "classes": NAMES},
+            "nets.py:make_net cannot be called with one array of images (too many positional "
+            "arguments): drop --access if it makes a network",
+        ),
+        ("nets.py:Net", {"access": "labels", "classes": NAMES}, "nets.py:Net is a network: drop"),
+        ("nets.py:READY", {"access": "labels", "classes": NAMES}, "nets.py:READY is a network"),
+        ("nets.py:reddy", {"access": "labels", "classes": NAMES}, "unknown function in "),
+        ("none.py:f", {"access": "labels", "classes": NAMES}, "there is no file none.py"),
+        ("m.safetensors", {"access": "labels", "classes": NAMES}, "--access goes with file.py:f"),
+    ],
+)
+def test_what_does_not_go_together_is_said(
+    spec: str,
+    settings: dict[str, object],
+    line: str,
+    user_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(user_file.parent)
+    with pytest.raises(AssayError) as caught:
+        load_oracle(spec, **settings)  # type: ignore[arg-type]
+    assert line in str(caught.value)
+
+
+def test_a_service_is_no_network() -> None:
+    assert "can only be asked; this needs a network" in refused("http://127.0.0.1:9/")

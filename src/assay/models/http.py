@@ -21,6 +21,10 @@ from assay.core.blackbox import Answers, BlackBox, one_line
 from assay.core.oracle import Access
 from assay.errors import AssayError
 
+TIMEOUT = 30.0
+"""Seconds that one request may take, if nothing else is said."""
+ROWS = 64
+"""Images in a request, if nothing else is said."""
 FIRST_WAIT = 0.25
 """Seconds before a request is sent again; twice as long each further time."""
 PASSING = (408, 425, 429, 500, 502, 503, 504)
@@ -69,8 +73,8 @@ class HttpModel:
         *,
         classes: Sequence[str] | int,
         access: Answers,
-        timeout: float = 30.0,
-        batch_size: int = 64,
+        timeout: float = TIMEOUT,
+        batch_size: int = ROWS,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
         encode: Callable[[NDArray[np.float32]], bytes] | None = None,

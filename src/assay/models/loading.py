@@ -1,8 +1,10 @@
 """Saved models, and models that somebody brings.
 
 A model is named by `path.safetensors`, which `save_model` wrote, or by `file.py:factory`, a
-function or class of the user's that makes the network, usually with `weights`. A user's Python
-file runs when it is named like this, and at no other time; a weights file never runs.
+function or class of the user's that makes the network, usually with `weights`. One that can only be
+asked is named by `file.py:function`, a function of images, or by the URL of a service (see
+`load_oracle`). A user's Python file runs when it is named like this, and at no other time; a
+weights file never runs.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +25,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from assay.config import Config, canonical_json
+from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.errors import AssayError, nearest, unknown
+from assay.models.http import ROWS, TIMEOUT, HttpModel
 from assay.models.weights import load_weights, read_weights
 
 KEY = "assay"
@@ -132,6 +137,7 @@ def load_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     outputs: Literal["logits", "probabilities"] = "logits",
+    batch_size: int | None = None,
 ) -> Classifier:
     """Return the model that `spec` names, as a classifier on the CPU, in eval mode.
 
@@ -140,19 +146,28 @@ def load_model(
             function or class without required arguments that gives a `torch.nn.Module`.
         weights: a state dict for the factory's network: .safetensors, or .pt / .pth, read without
             running anything in it.
-        classes, mean, std, outputs: as for `Classifier`; what a file of ours says itself is used
-            where these are not given.
+        classes, mean, std, outputs, batch_size: as for `Classifier`; what a file of ours says
+            itself is used where these are not given.
 
     Raises:
         AssayError: one line that says what is wrong with the file, the factory or the weights.
     """
     spec = str(spec)
+    if _is_url(spec):
+        raise AssayError(f"{spec} is a service, which can only be asked; this needs a network")
     if ".py:" in spec:
         module = _from_factory(spec)
         if weights is not None:
             path = _existing(Path(weights))
             load_weights(module, read_weights(path), path)
-        return Classifier(module.eval(), mean=mean, std=std, classes=classes, outputs=outputs)
+        return Classifier(
+            module.eval(),
+            mean=mean,
+            std=std,
+            classes=classes,
+            outputs=outputs,
+            batch_size=batch_size,
+        )
     path = _existing(Path(spec))
     if path.suffix == ".py":
         raise AssayError(f"{spec}: name the function that makes the network, {spec}:factory")
@@ -172,17 +187,121 @@ def load_model(
         std=found.std if std is None else std,
         classes=found.classes if classes is None else classes,
         outputs=outputs,
+        batch_size=batch_size,
     )
+
+
+def load_oracle(
+    spec: Path | str,
+    *,
+    access: Answers | None = None,
+    classes: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    timeout: float | None = None,
+    headers: Mapping[str, str] | None = None,
+    weights: Path | str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    outputs: Literal["logits", "probabilities"] = "logits",
+) -> Classifier | BlackBox | HttpModel:
+    """Return the model that `spec` names, as far as it can be asked.
+
+    Args:
+        spec: what `load_model` takes; or, with `access`, a URL (`HttpModel` says what is sent), or
+            `file.py:function`, a function of the user's as a `BlackBox` takes it: from a numpy
+            array float32 (n, C, H, W) in [0, 1] to labels (n,), or scores or logits (n, K).
+        access: what a function or a service answers: "labels", "scores" or "logits". None: `spec`
+            names a network, which has gradients.
+        classes: names of the outputs; a function or a service needs them.
+        batch_size: rows asked about at a time; None chooses.
+        timeout: seconds that a service may take for one request; None leaves it at 30.
+        headers: sent with every request to a service.
+        weights, mean, std, outputs: of a network, as in `load_model`.
+
+    Raises:
+        AssayError: one line that says what is wrong, or missing, or does not go together.
+    """
+    spec = str(spec)
+    served = _is_url(spec)
+    if not served and (timeout is not None or headers):
+        raise AssayError(f"{spec} is no URL: a time-out and headers go with http://…")
+    if not served and access is None:
+        return load_model(
+            spec,
+            weights=weights,
+            mean=mean,
+            std=std,
+            classes=classes,
+            outputs=outputs,
+            batch_size=batch_size,
+        )
+    given = {"weights": weights, "mean": mean, "std": std}
+    wrong = [name for name, value in given.items() if value is not None]
+    wrong += ["outputs"] if outputs != "logits" else []
+    if wrong:
+        raise AssayError(
+            f"{', '.join(wrong)} cannot be set from outside for {spec}, which takes images in "
+            "[0, 1] and can only be asked; they go with a network"
+        )
+    if access is None:
+        raise AssayError(f"say what {spec} answers: --access labels, scores or logits")
+    if classes is None:
+        raise AssayError(f"name the classes of {spec}: it can only be asked, and does not say")
+    if served:
+        return HttpModel(
+            spec,
+            classes=classes,
+            access=access,
+            timeout=TIMEOUT if timeout is None else timeout,
+            batch_size=ROWS if batch_size is None else batch_size,
+            headers=headers,
+        )
+    function = _function(spec)
+    return BlackBox(function, classes=classes, access=access, batch_size=batch_size, name=spec)
+
+
+def _is_url(spec: str) -> bool:
+    return spec.lower().startswith(("http://", "https://"))
+
+
+def _function(spec: str) -> Callable[..., Any]:
+    """Return a user's function of one array."""
+    file, _, name = spec.rpartition(":")
+    if not file.endswith(".py"):
+        raise AssayError(
+            f"--access goes with file.py:function, a function of images, or with a URL; {spec} is "
+            "neither"
+        )
+    path = _existing(Path(file)).resolve()
+    with _beside(path):
+        function = _run(path, file, name)
+    if isinstance(function, nn.Module) or inspect.isclass(function):
+        raise AssayError(
+            f"{spec} is a network: drop --access, or name a function that takes a numpy array"
+        )
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        raise AssayError(
+            f"{spec} cannot be called with one array of images ({error}): drop --access if it "
+            "makes a network"
+        ) from error
+    except ValueError:  # a builtin, which does not say what it takes
+        pass
+    return function
 
 
 def fingerprint(spec: str, *, weights: Path | str | None = None) -> str:
     """Return a digest of the files that `spec` and `weights` name, as 64 hexadecimal digits.
 
-    Nothing is run or loaded. Modules that a user's file imports are not part of it.
+    Nothing is run or loaded. Modules that a user's file imports are not part of it. Of a service it
+    sees the URL alone: not whether another model is behind it by now.
 
     Raises:
         AssayError: for a file that is missing.
     """
+    if _is_url(spec):
+        return hashlib.sha256(canonical_json(["url", spec]).encode()).hexdigest()
     path, _, factory = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     files = [path] if weights is None else [path, weights]
     parts = [hashlib.sha256(_existing(Path(file)).read_bytes()).hexdigest() for file in files]
@@ -219,20 +338,27 @@ def _from_factory(spec: str) -> nn.Module:
     """Run a user's file, call the factory in it, and return the network that it gives."""
     file, _, name = spec.rpartition(":")
     path = _existing(Path(file)).resolve()
-    folder = str(path.parent)
-    sys.path.insert(0, folder)  # so that the file finds its neighbours, as it does when run
-    try:
+    with _beside(path):
         factory = _run(path, file, name)
         try:
             made = factory if isinstance(factory, nn.Module) else factory()
         except (Exception, SystemExit) as error:
             raise AssayError(f"{spec} raised {_one_line(error)}") from error
-    finally:
-        with suppress(ValueError):  # the file may have taken it off itself
-            sys.path.remove(folder)
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let a user's file find its neighbours, as it does when it is run."""
+    folder = str(path.parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # the file may have taken it off itself
+            sys.path.remove(folder)
 
 
 def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
@@ -250,7 +376,7 @@ def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
     known: Mapping[str, Any] = vars(module)
     if name not in known:
         own = [key for key, value in known.items() if callable(value) and not key.startswith("_")]
-        raise unknown(f"factory in {file}", name, own)
+        raise unknown(f"function in {file}", name, own)
     if not callable(known[name]):
         raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")
     factory: Callable[[], Any] = known[name]
