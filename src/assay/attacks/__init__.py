@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from assay.attacks.base import Attack as Attack
     from assay.attacks.base import Iterate as Iterate
+    from assay.attacks.fab import FAB as FAB
     from assay.attacks.family import AnyAttack as AnyAttack
     from assay.attacks.family import attacks as attacks
     from assay.attacks.gradient import FGSM as FGSM
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Attack": "base",
     "Iterate": "base",
+    "FAB": "fab",
     "AnyAttack": "family",
     "attacks": "family",
     "FGSM": "gradient",
@@ -42,6 +44,7 @@ _HOMES = {
     "Square": "square",
 }
 __all__ = [
+    "FAB",
     "FGSM",
     "PGD",
     "AnyAttack",

@@ -1,0 +1,150 @@
+"""One perturbation for all images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from assay import stats
+from assay.attacks.base import wins
+from assay.attacks.losses import cross_entropy
+from assay.config import Config, Number
+from assay.core.classifier import Classifier, check_images
+from assay.core.fast import Precision, fast_copy
+from assay.core.oracle import Oracle, gradient, labels
+from assay.core.random import Stream
+from assay.core.threats import NormBall
+from assay.errors import AssayError
+from assay.stats import Estimate
+
+AT_A_TIME = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Perturbation:
+    """A universal perturbation, and what it may do.
+
+    Attributes:
+        delta: float32 (C, H, W), inside the threat's ball around zero.
+        threat: the ball.
+        losses: the mean capped loss of each epoch.
+    """
+
+    delta: Tensor
+    threat: NormBall
+    losses: tuple[float, ...]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the images (N, C, H, W) in [0, 1], perturbed and clipped to [0, 1]."""
+        return (x + self.delta.to(x)).clamp(0, 1)
+
+    def success_rate(self, oracle: Oracle[Tensor], x: Tensor, y: Tensor) -> Estimate:
+        """Return the share of the correctly classified images that it fools the model on.
+
+        Give it images that it was not made on: what it does to those says little.
+        """
+        x, y = check_images(x).float(), torch.as_tensor(y).cpu()
+        fooled = right = 0
+        for part, goal in zip(torch.split(x, AT_A_TIME), torch.split(y, AT_A_TIME), strict=True):
+            correct = labels(oracle.query(part)).cpu() == goal
+            right += int(correct.sum())
+            fooled += int((wins(oracle.query(self(part)).cpu(), goal, False) & correct).sum())
+        return stats.proportion(fooled, right, "correctly classified images")
+
+
+class Universal(Config):
+    """One perturbation that fools a model on most images (Moosavi-Dezfooli et al. 2017).
+
+    It is found by projected gradient steps on batches of images, as in Shafahi et al. 2020
+    ("Universal adversarial training", algorithm 2), and not by DeepFool on one image after the
+    other: the cross entropy of each image is capped, so that the images that are fooled already do
+    not decide where the perturbation goes. Steps are of the norm's steepest direction, and grow
+    shorter in a line; what Shafahi et al. take is a fixed step or Adam.
+    """
+
+    name: Literal["universal"] = "universal"
+    """The method's name in configs."""
+    norm: Literal["linf", "l2"] = "linf"
+    """The norm that the perturbation is measured in: linf or l2."""
+    eps: Number = 8 / 255
+    """Radius of the ball, in pixel units of [0, 1]."""
+    epochs: PositiveInt = 5
+    """Passes over the images."""
+    batch_size: PositiveInt = 128
+    """Images per step."""
+    step_size: Number | None = Field(default=None, gt=0)
+    """Length of the first step, in pixel units; null takes eps / 4."""
+    cap: Number = Field(default=9.0, gt=0)
+    """Cross entropy, in nats, above which an image pulls no more."""
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm=self.norm, eps=self.eps)
+
+    def fit(
+        self,
+        clf: Classifier,
+        x: Tensor,
+        y: Tensor | None = None,
+        *,
+        seed: int = 0,
+        precision: Precision = "float32",
+    ) -> Perturbation:
+        """Find the perturbation on images `x` float32 (N, C, H, W) in [0, 1].
+
+        Args:
+            clf: the model; it comes back as it was.
+            y: labels int64 (N,); None takes the model's own predictions.
+            seed: of the order of the images.
+            precision: of the fast copy that gradients are taken on.
+
+        Raises:
+            AssayError: for no images, or labels that are not one per image.
+        """
+        x = check_images(x).float()
+        goal = clf.predict(x) if y is None else torch.as_tensor(y)
+        if len(x) == 0 or goal.shape != (len(x),):
+            raise AssayError(
+                f"a universal perturbation needs images and a label for each; got {len(x)} images "
+                f"and labels of shape {tuple(goal.shape)}"
+            )
+        threat, device = self.threat, clf.device
+        steps = self.epochs * math.ceil(len(x) / self.batch_size)
+        first = self.eps / 4 if self.step_size is None else self.step_size
+        stream = Stream(seed).child("universal")
+        zero = torch.zeros((1, *x.shape[1:]), device=device)
+        delta, losses, step = zero, [], 0
+
+        def capped(logits: Tensor, y: Tensor) -> Tensor:
+            return cross_entropy(logits, y).clamp_max(self.cap)
+
+        with clf.borrowed():
+            model, _ = fast_copy(clf, x, precision)
+            for epoch in range(self.epochs):
+                order = torch.randperm(len(x), generator=stream.child(epoch).torch())
+                total = 0.0
+                for rows in torch.split(order, self.batch_size):
+                    images, labelled = x[rows].to(device), goal[rows].to(device)
+                    moved = images + delta
+                    logits, slope = gradient(model, moved.clamp(0, 1), labelled, capped)
+                    total += float(capped(logits, labelled).sum())
+                    free = (moved > 0) & (moved < 1)  # a clipped pixel does not move
+                    ascent = threat.steepest((slope * free).sum(0, keepdim=True))
+                    delta = delta + first * (1 - step / steps) * ascent
+                    delta = _inside(threat, delta)
+                    step += 1
+                losses.append(total / len(x))
+        return Perturbation(delta[0].cpu(), threat, tuple(losses))
+
+
+def _inside(threat: NormBall, delta: Tensor) -> Tensor:
+    """Return the perturbation (1, C, H, W) projected on the ball around zero."""
+    if threat.norm == "linf":
+        return delta.clamp(-threat.eps, threat.eps)
+    length = torch.linalg.vector_norm(delta).clamp_min(1e-12)
+    return delta.mul((threat.eps / length).clamp_max(1.0))

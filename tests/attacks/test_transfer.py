@@ -1,0 +1,144 @@
+"""Images made on one model and tried on others, and one perturbation for all images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.attacks import FGSM, PGD, Universal, transfer_matrix
+from assay.core.classifier import Classifier
+from assay.core.oracle import Access
+from assay.core.random import Stream
+from assay.data import load_data
+from assay.errors import AssayError
+
+N = 200
+EPS = 0.15
+
+
+def trained(seed: int, hidden: int, x: Tensor, y: Tensor) -> Classifier:
+    with Stream(seed).seeding():
+        model = nn.Sequential(
+            nn.Flatten(), nn.Linear(x[0].numel(), hidden), nn.ReLU(), nn.Linear(hidden, 10)
+        )
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return Classifier(model.eval(), classes=[str(k) for k in range(10)])
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    return load_data("digits", split="test").take(N)
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[str, Classifier]:
+    x, y = load_data("digits", split="train").take(800)
+    return {"small": trained(0, 32, x, y), "large": trained(1, 128, x, y)}
+
+
+class Told:
+    """A model of which only the labels can be had."""
+
+    access: Access = "labels"
+    queries = 0
+
+    def __init__(self, clf: Classifier) -> None:
+        self.clf, self.classes = clf, clf.classes
+
+    def query(self, x: Tensor) -> Tensor:
+        return self.clf.predict(x)
+
+
+def test_images_made_on_one_model_fool_another(
+    models: dict[str, Classifier], digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = digits
+    attack = PGD(eps=EPS, steps=10)
+    found = transfer_matrix(attack, {**models, "told": Told(models["large"])}, x, y)
+    assert found.sources == ("small", "large")
+    assert found.models == ("small", "large", "told")
+    own, other = found.rate("small", "small"), found.rate("small", "large")
+    noisy = attack.threat.random_start(x, Stream(9).rows(range(N)))
+    right = models["large"].predict(x) == y
+    by_noise = float((models["large"].predict(noisy) != y)[right].float().mean())
+    assert own.value > 0.9
+    assert own.value >= other.value > by_noise + 0.3
+    assert other.n == int(right.sum())
+    assert found.rate("small", "told").value == other.value
+    by_run = attack(models["small"], x, y, seed=0)
+    assert own.value == by_run.success_rate.value  # the diagonal is the attack itself
+    moved = models["large"].predict(attack(models["small"], x, y, attack_wrong=True).adversarial)
+    assert other.value == pytest.approx(float((moved != y)[right].double().mean()))
+
+
+def test_targeted_transfer_counts_what_reaches_the_target(
+    models: dict[str, Classifier], digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = (part[digits[1] != 3][:60] for part in digits)
+    found = transfer_matrix(PGD(eps=EPS, steps=10), models, x, y, sources=("small",), targets=3)
+    made = PGD(eps=EPS, steps=10)(models["small"], x, y, targets=3, attack_wrong=True).adversarial
+    right = models["large"].predict(x) == y
+    reached = float((models["large"].predict(made) == 3)[right].double().mean())
+    assert found.rate("small", "large").value == pytest.approx(reached)
+    assert found.rate("small", "small").value > reached
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sources": ("smal",)}, "not smal"),
+        ({"models": "told"}, "none grants what fgsm needs"),
+        ({"models": "renamed"}, "models of one task"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(
+    models: dict[str, Classifier],
+    digits: tuple[Tensor, Tensor],
+    settings: dict[str, Any],
+    message: str,
+) -> None:
+    told = Told(models["small"])
+    renamed = Classifier(models["small"].model, classes=list("abcdefghij"))
+    some: dict[str, Any] = {
+        "told": {"told": told},
+        "renamed": {"small": models["small"], "renamed": renamed},
+    }
+    given = some.get(settings.pop("models", ""), models)
+    with pytest.raises(AssayError, match=message):
+        transfer_matrix(FGSM(), given, *digits, **settings)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.2), ("l2", 1.5)])
+def test_one_perturbation_fools_most_unseen_images(
+    models: dict[str, Classifier], digits: tuple[Tensor, Tensor], norm: str, eps: float
+) -> None:
+    x, y = digits
+    seen = load_data("digits", split="train").take(600)
+    method = Universal(norm=norm, eps=eps, batch_size=64)
+    clf = models["large"]
+    found = method.fit(clf, *seen, seed=0)
+    size = found.delta.abs().max() if norm == "linf" else found.delta.norm()
+    assert 0.5 * eps < float(size) <= eps * (1 + 1e-6)
+    assert found.losses[-1] > found.losses[0]
+    rate = found.success_rate(clf, x, y)
+    noise = found.threat.random_start(torch.full((1, *x.shape[1:]), 0.5), Stream(4).rows([0]))
+    noisy = (x + noise - 0.5).clamp(0, 1)
+    right = clf.predict(x) == y
+    by_noise = float((clf.predict(noisy) != y)[right].float().mean())
+    assert rate.value > by_noise + 0.3
+    assert rate.n == int(right.sum())
+    again = method.fit(clf, *seen, seed=0)
+    assert torch.equal(again.delta, found.delta)
+
+
+def test_a_universal_perturbation_needs_images(models: dict[str, Classifier]) -> None:
+    with pytest.raises(AssayError, match="got 0 images"):
+        Universal().fit(models["small"], torch.zeros(0, 1, 8, 8), torch.zeros(0).long())
