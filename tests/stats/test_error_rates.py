@@ -180,10 +180,10 @@ def test_a_decided_claim_stays_so_with_the_estimate_of_its_look() -> None:
     assert second.estimate == first.estimate
     assert second.latest == alone.estimate
     assert second.seeds_needed is None
-    assert "Decided at look 1, on 3 seeds." in second.note
+    assert second.latest_note == "Decided at look 1, on 3 seeds."
     (third,) = stats.judge_claims([effect(grown)], look=3, decided=[second])
     assert (third.verdict, third.look, third.estimate) == ("holds", 1, first.estimate)
-    assert third.note.count("Decided at") == 1
+    assert (third.note, third.latest_note) == (second.note, second.latest_note)
     json_like = third.to_dict()
     assert json_like["latest"]["n"] == 6
 
@@ -192,7 +192,40 @@ def test_a_later_look_that_says_the_opposite_is_said() -> None:
     (first,) = stats.judge_claims([effect(DECIDED)])
     (second,) = stats.judge_claims([effect(np.linspace(-1.01, -1, 30))], look=2, decided=[first])
     assert second.verdict == "holds"
-    assert "says the opposite" in second.note
+    assert "says the opposite" in second.latest_note
+
+
+def test_what_was_said_when_it_was_decided_is_not_said_of_what_is_known_now() -> None:
+    (first,) = stats.judge_claims([effect(DECIDED, note="Best: A.", collapsed={"A": 1})])
+    grown = effect((*DECIDED, 1.0), note="Best: B.", collapsed={"B": 2})
+    (second,) = stats.judge_claims([grown], look=2, decided=[first])
+    lost = "Runs that collapsed, counted but not averaged in:"
+    assert second.note == first.note == f"Best: A. {lost} 1 of A."
+    assert second.latest_note == (
+        f"Decided at look 1, on 3 seeds. All 4 seeds so far: Best: B. {lost} 2 of B."
+    )
+    same = effect((*DECIDED, 1.0), note="Best: A.")
+    (same_again,) = stats.judge_claims([same], look=2, decided=[first])
+    assert same_again.latest_note == "Decided at look 1, on 3 seeds."
+
+
+def test_each_claim_may_have_looks_of_its_own() -> None:
+    effects = [effect(UNDECIDED), stats.Effect("other", "", 0.0, UNDECIDED)]
+    first, second = stats.judge_claims(effects, look=[3, 1])
+    assert (first.look, second.look) == (3, 1)
+    assert (first.estimate.level, second.estimate.level) == (
+        stats.level_at(2, 3),
+        stats.level_at(2, 1),
+    )
+
+
+def test_what_was_decided_among_fewer_claims_spent_too_much_to_stay() -> None:
+    two = [effect(DECIDED), stats.Effect("other", "", 0.0, UNDECIDED)]
+    (alone,) = stats.judge_claims([effect(DECIDED)])
+    assert stats.judge_claims(two, look=2, decided=[alone])[0].look == 2
+    among, _ = stats.judge_claims(two)
+    (kept,) = stats.judge_claims([effect(DECIDED)], look=2, decided=[among])
+    assert (kept.look, kept.estimate) == (1, among.estimate)
 
 
 def test_another_claim_of_the_same_name_was_not_decided() -> None:

@@ -36,6 +36,17 @@ def test_an_effect_is_paired_by_seed() -> None:
     assert effect.floor_variance == pytest.approx(variance)
 
 
+def test_a_claim_rests_on_every_trial_of_its_cells_and_of_those_they_were_chosen_from() -> None:
+    found = cells({"a": [*A, "failed", None], "b": [*B, B[0], B[0]], "c": A, "d": A})
+    effect = found.difference("x", "", "a", "b", "test_accuracy", delta=0.0, among=("a", "c"))
+    n = len(A) + 2
+    assert effect.rests_on == (
+        *(f"a, {k}" for k in range(n)),
+        *(f"b, {k}" for k in range(n)),
+        *(f"c, {k}" for k in range(len(A))),
+    )
+
+
 def test_a_seed_counts_only_where_both_of_its_runs_trained() -> None:
     found = cells(
         {

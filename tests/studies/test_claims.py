@@ -19,7 +19,7 @@ from assay.runs.trial import Trial
 from assay.stats import level_at
 from assay.studies import running
 from assay.studies.base import Findings, Study
-from assay.studies.looks import family
+from assay.studies.looks import planned_kinds
 
 HERE = Path(__file__).resolve().parent
 
@@ -47,11 +47,15 @@ class Toy(Study):
     """What becomes of the seed "cell:seed" instead: raises, dies or collapses."""
     repaired: str = ""
     """A file; where it is, nothing raises or dies."""
+    pictures: dict[str, float] = {}  # noqa: RUF012
+    """Cells that no claim rests on."""
+    silent: bool = False
+    """Claims do not say what they rest on."""
 
     def trial(self, cell: str, seed: int) -> Trial:
         config = {
             "cell": cell,
-            "effect": self.effects[cell],
+            "effect": {**self.pictures, **self.effects}[cell],
             "spread": self.spread,
             "fate": self.fates.get(f"{cell}:{seed}", ""),
             "repaired": self.repaired,
@@ -62,7 +66,8 @@ class Toy(Study):
 
     def plan(self, done: Results) -> Sequence[Trial]:
         del done
-        return [self.trial(cell, seed) for seed in range(self.seeds) for cell in self.effects]
+        cells = (*self.effects, *self.pictures)
+        return [self.trial(cell, seed) for seed in range(self.seeds) for cell in cells]
 
     def findings(self, done: Results) -> Findings:
         return Findings([self.effect(cell, done) for cell in self.effects])
@@ -77,6 +82,8 @@ class Toy(Study):
             values=[r.metrics["effect"] for r in there if not r.metrics["collapsed"]],
             collapsed={cell: sum(r.metrics["collapsed"] for r in there)},
             failed={cell: sum(done.failure(trial) is not None for trial in trials)},
+            note=f"{len(trials)} were asked.",
+            rests_on=() if self.silent else [trial.address for trial in trials],
         )
 
 
@@ -94,8 +101,8 @@ def claim(result: StudyResult, cell: str) -> Claim:
     return next(claim for claim in result.claims if claim.code == f"toy.{cell}")
 
 
-def looks(root: Path) -> list[int]:
-    return list(newest(root).document["looks"])
+def looks(root: Path, cell: str = "none") -> list[int]:
+    return list(newest(root).document["looks"][f"toy.{cell}"]["at"])
 
 
 def grown(seeds: int, study: Study) -> Study:
@@ -114,7 +121,7 @@ class TestUntilDecided:
         result = run(TOY, tmp_path, 100)
         clear, small = claim(result, "clear"), claim(result, "small")
         assert [c.verdict for c in (clear, small)] == ["holds", "holds"]
-        assert looks(tmp_path) == [3, 6, 12]
+        assert looks(tmp_path, "clear") == looks(tmp_path, "small") == [3, 6, 12]
         assert small.look == 3
         assert small.estimate.n == 12
         assert small.estimate.level == level_at(2, 3)
@@ -130,7 +137,7 @@ class TestUntilDecided:
     def test_it_stops_at_once_where_all_is_decided(self, tmp_path: Path) -> None:
         result = run(Toy(effects={"clear": 9.0, "gone": -9.0}), tmp_path, 100)
         assert [c.verdict for c in result.claims] == ["holds", "does not hold"]
-        assert looks(tmp_path) == [3]
+        assert looks(tmp_path, "gone") == [3]
 
     def test_it_respects_the_most_seeds_and_calls_undecided_what_is(self, tmp_path: Path) -> None:
         study = Toy(effects={"clear": 9.0, "none": 0.0})
@@ -165,12 +172,12 @@ class TestUntilDecided:
             patch.setattr(running, "execute", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 run(TOY, cut, 12)
-        assert looks(cut) == [3], "what was not written is no look"
+        assert looks(cut, "small") == [3], "what was not written is no look"
         again = run(TOY, cut, 12)
         assert again.claims == whole.claims
-        assert looks(cut) == [3, 6, 12]
+        assert looks(cut, "small") == [3, 6, 12]
         assert run(TOY, cut, 12).claims == whole.claims, "and once more changes nothing"
-        assert looks(cut) == [3, 6, 12]
+        assert looks(cut, "small") == [3, 6, 12]
 
     def test_fewer_than_there_are_to_begin_with_is_a_mistake(self, tmp_path: Path) -> None:
         with pytest.raises(AssayError, match="--max-seeds 2 is less than the 3 seeds"):
@@ -211,14 +218,117 @@ class TestLooks:
         first = claim(run(TOY, tmp_path), "clear")
         later = claim(run(grown(5, TOY), tmp_path), "clear")
         assert (later.estimate, later.look, later.latest.n) == (first.estimate, 1, 5)
-        assert "Decided at look 1, on 3 seeds." in later.note
+        assert later.note == (
+            "3 were asked. Decided at look 1, on 3 seeds. All 5 seeds so far: 5 were asked."
+        ), "what was said then beside the estimate of then, and today's note called so"
+        last = claim(run(grown(6, TOY), tmp_path), "clear")
+        assert last.note == later.note.replace("5", "6")
+        page = (newest(tmp_path).folder / "index.html").read_text()
+        assert "All 6 seeds so far" in page
 
-    def test_what_changes_no_sample_changes_no_family(self) -> None:
+    def test_another_delta_is_another_question_to_the_same_looks(self, tmp_path: Path) -> None:
+        def asked(delta: float, seeds: int) -> Claim:
+            study = Toy(effects={"clear": 9.0}, delta=delta, seeds=seeds)
+            return run(study, tmp_path).claims[0]
+
+        first = asked(0.0, 3)
+        again = asked(8.9, 3)
+        assert (first.verdict, again.verdict) == ("holds", "undecided")
+        assert again.estimate == first.estimate, "the same interval, which errs no more often"
+        assert looks(tmp_path, "clear") == [3]
+        more = asked(8.9, 6)
+        assert looks(tmp_path, "clear") == [3, 6]
+        assert more.estimate.level == level_at(1, 2)
+        assert more.look == 2, "what was decided of another delta is not decided of this one"
+        back = asked(0.0, 12)
+        assert looks(tmp_path, "clear") == [3, 6, 12]
+        assert (back.look, back.estimate) == (1, first.estimate), "and of this one it still is"
+
+    def test_what_no_claim_rests_on_changes_no_look(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0})
+        pictured = study.model_copy(update={"pictures": {"surface": 1.0}})
+        run(study, tmp_path)
+        more = run(grown(6, pictured), tmp_path).claims[0]
+        assert looks(tmp_path) == [3, 6]
+        assert more.estimate.level == level_at(1, 2)
+        assert run(grown(6, study), tmp_path).claims[0].estimate == more.estimate
+        assert looks(tmp_path) == [3, 6], "the same finished trials are the same look"
+
+    def test_a_cell_that_changes_begins_anew_and_the_others_go_on(self, tmp_path: Path) -> None:
+        run(Toy(effects={"none": 0.0, "other": 0.0}), tmp_path)
+        study = Toy(effects={"none": 0.0, "other": 0.1}, seeds=6)
+        result = run(study, tmp_path)
+        assert (looks(tmp_path, "none"), looks(tmp_path, "other")) == ([3, 6], [6])
+        levels = [found.estimate.level for found in result.claims]
+        assert levels == [level_at(2, 2), level_at(2, 1)]
+        assert result.notes[-1].startswith(
+            "toy.none: judged 2 times, on 3 and 6 seeds. toy.other: judged once, on 6 seeds."
+        )
+
+    def test_a_claim_that_had_a_larger_share_is_judged_again(self, tmp_path: Path) -> None:
+        alone = run(Toy(effects={"clear": 9.0}), tmp_path).claims[0]
+        assert alone.verdict == "holds"
+        study = Toy(effects={"clear": 9.0, "none": 0.0}, seeds=6)
+        shared = claim(run(study, tmp_path), "clear")
+        assert (shared.look, shared.estimate.n) == (2, 6)
+        assert shared.estimate.level == level_at(2, 2)
+        fewer = Toy(effects={"clear": 9.0}, seeds=12)
+        assert run(fewer, tmp_path).claims[0].estimate == alone.estimate
+
+    def test_claims_that_say_nothing_rest_on_all_that_is_planned(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0}, silent=True)
+        run(study, tmp_path)
+        run(study.model_copy(update={"delta": 0.1, "seeds": 6}), tmp_path)
+        assert looks(tmp_path) == [3, 6]
+        run(study.model_copy(update={"pictures": {"surface": 1.0}, "seeds": 6}), tmp_path)
+        assert looks(tmp_path) == [6]
+
+    def test_trials_that_results_called_for_begin_nothing_anew(self, tmp_path: Path) -> None:
+        results = {3: "first", 6: "second"}  # what is best after so many seeds
+
+        class Choosing(Toy):
+            def plan(self, done: Results) -> Sequence[Trial]:
+                chosen = results[self.seeds]
+                more = self.model_copy(update={"effects": {chosen: 1.0}})
+                return [*super().plan(done), *([more.trial(chosen, 0)] if done else [])]
+
+        for silent in (True, False):
+            study = Choosing(effects={"none": 0.0}, silent=silent)
+            run(study, tmp_path / str(silent))
+            run(grown(6, study), tmp_path / str(silent))
+            assert looks(tmp_path / str(silent)) == [3, 6]
+
+    def test_until_decided_goes_on_from_looks_at_the_same_trials(self, tmp_path: Path) -> None:
+        run(Toy(effects={"none": 0.0}, delta=0.1, seeds=10), tmp_path)
+        run(Toy(effects={"none": 0.0}, pictures={"surface": 1.0}), tmp_path, 15)
+        assert looks(tmp_path) == [10, 15]
+        run(Toy(effects={"none": 0.2}), tmp_path, 4)
+        assert looks(tmp_path) == [3, 4], "of which none is of another cell"
+
+    def test_a_page_of_an_older_version_is_passed_over(self, tmp_path: Path) -> None:
+        old = {"name": "toy", "family": "f", "looks": [3, 6], "judged": "e", "claims": []}
+        (tmp_path / "studies" / "toy-old").mkdir(parents=True)
+        Store(tmp_path).save_run("study", "toy-old", {**old, "trials": [], "created": "2020"})
+        run(Toy(effects={"none": 0.0}), tmp_path, 4)
+        assert looks(tmp_path) == [3, 4]
+
+    def test_two_claims_of_one_code_are_a_mistake(self, tmp_path: Path) -> None:
+        class Twice(Toy):
+            def findings(self, done: Results) -> Findings:
+                return Findings([self.effect("none", done)] * 2)
+
+        with pytest.raises(AssayError, match=r"two claims 'toy\.none'; give each a code"):
+            run(Twice(effects={"none": 0.0}), tmp_path)
+
+    def test_what_changes_no_sample_changes_no_kind(self) -> None:
+        def kinds(**change: object) -> set[str]:
+            return set(planned_kinds(TOY.model_copy(update=change)).values())
+
         same = [{"seeds": 9}, {"preset": "other"}, {"threads": 2}, {"device": "cuda"}]
-        assert {family(TOY.model_copy(update=change)) for change in same} == {family(TOY)}
-        other = [{"delta": 0.5}, {"spread": 2.0}, {"effects": {"clear": 9.0}}]
-        marks = {family(TOY.model_copy(update=change)) for change in other}
-        assert len(marks | {family(TOY)}) == 4
+        assert all(kinds(**change) == kinds() for change in same)
+        assert len(kinds()) == 2
+        assert not kinds(spread=2.0) & kinds()
+        assert kinds(effects={"clear": 9.0}) < kinds()
 
     def test_threads_give_no_second_first_look(self, tmp_path: Path) -> None:
         study = Toy(effects={"none": 0.0})
@@ -230,15 +340,23 @@ class TestLooks:
     def test_other_data_and_other_versions_begin_anew(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        marks = {family(TOY)}
+        def kinds() -> frozenset[str]:
+            return frozenset(planned_kinds(TOY).values())
+
+        marks = {kinds()}
         for change in ({"versions": {"CNN": 2}}, {"data": {"cifar10": "f00"}}):
             changed = [trial.model_copy(update=change) for trial in TOY.plan(Results())]
             needing = [Trial(task="a:b", config={}, needs=(trial,)) for trial in changed]
             for plan in (changed, needing):
                 with monkeypatch.context() as patch:
                     patch.setattr(Toy, "plan", lambda *_, plan=plan: plan)
-                    marks.add(family(TOY))
-        assert len(marks) == 3, "also below what is needed"
+                    marks.add(kinds())
+        assert len(marks) == 5
+        seeds = [trial.model_copy(update={"seed": 9}) for trial in changed]
+        other = [Trial(task="a:b", config={}, needs=(trial,), seed=9) for trial in seeds]
+        with monkeypatch.context() as patch:
+            patch.setattr(Toy, "plan", lambda *_: other)
+            assert kinds() in marks, "nor does the seed of what is needed"
 
     def test_one_seed_is_no_look_since_it_cannot_err(self, tmp_path: Path) -> None:
         study = Toy(effects={"none": 0.0})
@@ -267,11 +385,11 @@ class TestLostRuns:
         assert running.run(self.STUDY, tmp_path, workers=1, progress=False) == 1
         result = StudyResult.read(newest(tmp_path).folder / "result.json")
         whole, raising, dying, collapsing = (claim(result, cell) for cell in self.STUDY.effects)
-        assert (whole.verdict, whole.estimate.n, whole.note) == ("holds", 4, "")
+        assert (whole.verdict, whole.estimate.n, whole.note) == ("holds", 4, "4 were asked.")
         assert (raising.verdict, raising.estimate.n) == ("holds", 3)
         assert raising.failed == {"raising": 1}
         assert raising.note == (
-            "Runs that failed, counted but not averaged in: 1 of raising. "
+            "4 were asked. Runs that failed, counted but not averaged in: 1 of raising. "
             "raising: ValueError: loss is not finite at step 3."
         )
         assert dying.estimate.n == 2
@@ -282,14 +400,14 @@ class TestLostRuns:
         assert [line.status for line in result.trials].count("failed") == 3
         told = capsys.readouterr().out
         assert "failed: raising: ValueError: loss is not finite" in told
-        assert "toy.collapsing  Runs that collapsed" in told
+        assert "toy.collapsing  4 were asked. Runs that collapsed" in told
         page = (newest(tmp_path).folder / "index.html").read_text()
         assert "probably by the kernel because memory ran out" in page
 
     def test_what_they_leave_undecided_asks_for_no_seeds_in_vain(self, tmp_path: Path) -> None:
         fates = {f"dying:{seed}": "collapses" for seed in range(3)}
         run(Toy(effects={"clear": 9.0, "dying": 9.0}, fates=fates), tmp_path, 50)
-        assert looks(tmp_path) == [3]
+        assert looks(tmp_path, "clear") == [3]
 
     def test_a_repaired_run_makes_a_further_look(self, tmp_path: Path) -> None:
         repaired = tmp_path / "repaired"

@@ -20,6 +20,7 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import running
 from assay.studies.gradients import Gradients
+from assay.studies.looks import looks_now
 from assay.studies.mlps import Net, gain_per_layer, lag, rms_gradients, widths_of
 from assay.train import Adam, Constant, Recipe, Watch
 from assay.train.watch import gradient_lengths, layer_weights
@@ -230,6 +231,25 @@ def test_healthy_sigmoid_nets_would_refute_the_claims() -> None:
     }
     claims = judged(healthy)
     assert {claim.verdict for claim in claims.values()} == {"does not hold"}
+
+
+def test_each_claim_looks_at_its_own_nets(tmp_path: Path) -> None:
+    def kinds(**change: Any) -> dict[str, tuple[str, ...]]:
+        study = TINY.model_copy(update=change)
+        effects = study.effects(study.cells(Results()))
+        looks = looks_now(study, effects, Results(), Store(tmp_path))
+        return {e.code: look.kinds for e, look in zip(effects, looks, strict=True)}
+
+    now = kinds()
+    nets = {"sigmoid_vanishes": 1, "sigmoid_steeper": 2, "first_layers": 1, "he_keeps": 2}
+    nets |= dict.fromkeys(("proper", "batch_norm", "residual"), 2)
+    assert {code.split(".")[1]: len(found) for code, found in now.items()} == nets
+    assert kinds(delta_gain=0.5, shapes=("4x16",)) == now
+    tanh = kinds(activations=("sigmoid", "tanh", "relu"))
+    assert tanh.pop("gradients.tanh_steeper")
+    assert tanh == now
+    deeper = kinds(shapes=("2x16", "6x16"))
+    assert not any(deeper[code] == found for code, found in now.items())
 
 
 def test_a_run_that_failed_is_left_out_and_said() -> None:

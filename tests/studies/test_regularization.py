@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import running
 from assay.studies.features import Autoencoding, FeatureSpace
+from assay.studies.looks import looks_now
 from assay.studies.regularization import (
     NONE,
     Regularization,
@@ -203,6 +205,41 @@ def test_many_seeds_decide_and_the_opposite_does_not_hold() -> None:
         for code in ("augments", "underfits", "overdoes"):
             assert seen[code] == verdict, code
     assert seen["adds"] == "does not hold"
+
+
+def test_claims_rest_on_all_that_validation_chose_from() -> None:
+    other = {**COURSE, "dropout 0.5": runs(0.9, 1, 0.97), "layer norm": runs(0.9, 1, 0.98)}
+    chosen = {TOGETHER: runs(0.965, 1.0, 0.955)}
+    one, two = (
+        {effect.code.split(".")[1]: set(effect.rests_on) for effect in STUDY._effects(made_up(all))}
+        for all in ({**COURSE, **chosen}, other)
+    )
+    together = {f"{TOGETHER}, {k}" for k in range(3)}
+    assert one == {**two, "adds": two["adds"] | together}, "whichever were the best"
+    assert len(one["augments"]) == 3 * (2 + 3 + 2), "input space, dropout, norms"
+    assert len(one["features"]) == 3 * (3 + 3 + 2)
+    assert len(two["adds"]) == 3 * len(STUDY.variants())
+    assert two["underfits"] == {f"{name}, {k}" for name in (NONE, "dropout 0.8") for k in range(3)}
+
+
+def test_what_a_claim_is_a_sample_of(done: Results, tmp_path: Path) -> None:
+    def kinds(results: Results, **change: Any) -> dict[str, tuple[str, ...]]:
+        study = TINY.model_copy(update=change)
+        effects = study._effects(study.cells(results))
+        looks = looks_now(study, effects, results, Store(tmp_path))
+        return {e.code.split(".")[1]: look.kinds for e, look in zip(effects, looks, strict=True)}
+
+    now = kinds(done)
+    assert kinds(Results()) == now, "also before the best two are known"
+    assert len(now["adds"]) == len(TINY.variants())
+    for change, others in (
+        ({"delta": 0.2}, set()),
+        ({"mixup": 0.3}, {"adds"}),
+        ({"simple": TINY.simple.model_copy(update={"degrees": 5})}, {"augments", "adds"}),
+        ({"dropout": (0.1, 0.5, 0.8)}, {"augments", "features", "overdoes", "adds"}),
+    ):
+        changed = kinds(Results(), **change)
+        assert {code for code in now if changed[code] != now[code]} == others, change
 
 
 def test_two_of_one_kind_are_not_put_together() -> None:

@@ -21,9 +21,11 @@ from assay.errors import AssayError
 from assay.models import CNN
 from assay.models.loading import load_model
 from assay.report.result import StudyResult
+from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import running
+from assay.studies.looks import Looks, looks_now
 from assay.studies.skip import Skip
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
@@ -222,6 +224,27 @@ PLAIN_DEGRADES = {
     "skip [5,5]": [fake(0.79, 0.9)] * 3,
     "skip [7,7]": [fake(0.82, 0.95), fake(0.823, 0.95), fake(0.819, 0.95)],
 }
+
+
+def looks(store: Store, done: Results | None = None, **change: Any) -> list[Looks]:
+    study = TINY.model_copy(update=change)
+    found = execute(study.plan, store, progress=False) if done is None else done
+    return list(looks_now(study, study._effects(study.cells(found)), found, store))
+
+
+def test_looks_are_at_the_networks_that_a_claim_compares(store: Store) -> None:
+    unrelated = [{"delta": 0.3}, {"surface": None}, {"bare": ()}]
+    for change in unrelated:
+        assert [look.at for look in looks(store, **change)] == [(2,)] * 3, change
+    both = {**unrelated[0], **unrelated[1], "seeds": 3, "bare_optimizer": SGD(lr=0.1)}
+    nothing = Results()
+    assert [look.at for look in looks(store, nothing, **both)] == [(2, 3)] * 3, "a further one"
+    other = {"recipe": TINY.recipe.model_copy(update={"epochs": 4})}
+    for change in (other, {"dropout": 0.1}, {"train_images": 1000}, {"watch": Watch(every=9)}):
+        assert [look.at for look in looks(store, nothing, **change)] == [(2,)] * 3, "begins anew"
+        assert not {look.kinds for look in looks(store, nothing, **change)} & {
+            look.kinds for look in looks(store, nothing)
+        }
 
 
 def test_the_command_says_switches_as_the_command_line_takes_them() -> None:

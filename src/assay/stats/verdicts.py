@@ -38,6 +38,8 @@ class Effect:
         of: what there is one value of each.
         failed: how many runs failed (raised, or their process died), as `collapsed`.
         unit: how the effect is shown: a difference of fractions as points, or as it is.
+        rests_on: addresses of the trials that the values come from, of every seed, finished or
+            not, and of those that results chose among; none given: all trials of the study.
     """
 
     code: str
@@ -50,6 +52,7 @@ class Effect:
     of: str = "seeds"
     failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
     unit: Unit = field(default="points", kw_only=True)
+    rests_on: Sequence[str] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ class Claim:
         verdict: "holds" if the interval lies above delta, "does not hold" if below.
         seeds_needed: how many more seeds would decide at the observed effect and spread, judged
             at the next look; None when decided, or when not even 10,000 would.
-        note: as in `Effect`, which runs collapsed or failed, and when it was decided.
+        note: as in `Effect`, and which runs collapsed or failed, at the look of the estimate.
         look: the look whose estimate this is: the one that decided it, or the newest.
         latest: what all seeds say at the newest look, where an earlier one decided.
+        latest_note: when it was decided, and what must be known of `latest`.
     """
 
     code: str
@@ -79,6 +83,7 @@ class Claim:
     unit: Unit = field(default="points", kw_only=True)
     look: int = field(default=1, kw_only=True)
     latest: Estimate | None = field(default=None, kw_only=True)
+    latest_note: str = field(default="", kw_only=True)
 
     @property
     def mostly_lost(self) -> bool:
@@ -118,7 +123,7 @@ def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
 def judge_claims(
     effects: Sequence[Effect],
     *,
-    look: int = 1,
+    look: int | Sequence[int] = 1,
     alpha: float = 0.05,
     decided: Sequence[Claim] = (),
 ) -> tuple[Claim, ...]:
@@ -128,10 +133,12 @@ def judge_claims(
         effects: one for each claim of the study, also for those that have no values yet: how many
             they are corrects the level.
         look: how often these claims have been judged, each time on more seeds; this time counts.
+            One number, or one for each effect.
         alpha: probability that any verdict of the study, over all looks, is wrong.
         decided: claims as earlier looks left them. One that was decided stays decided, with the
             estimate of that look: its share of alpha was spent there, and a verdict that comes and
-            goes is none. What all seeds say now is its `latest`.
+            goes is none. What all seeds say now is its `latest`. One that was judged among fewer
+            claims than now spent more than its share: it is judged again.
 
     The estimate of each claim is `mean_interval` at `level_at(len(effects), look, alpha)`.
 
@@ -139,14 +146,16 @@ def judge_claims(
     left, which is so whenever more than half of them were: what is left then speaks for a few that
     survived. With fewer lost, the claim is about runs that train, and its note counts the others.
     """
-    level, next_level = (level_at(len(effects), at, alpha) for at in (look, look + 1))
+    looks = [look] * len(effects) if isinstance(look, int) else look
     before = {
         (claim.code, claim.text, claim.delta): claim
         for claim in decided
         if claim.verdict != "undecided"
+        and claim.estimate.level >= level_at(len(effects), claim.look, alpha)
     }
     claims = []
-    for effect in effects:
+    for effect, at in zip(effects, looks, strict=True):
+        level, next_level = (level_at(len(effects), one, alpha) for one in (at, at + 1))
         estimate = mean_interval(effect.values, effect.of, level, effect.floor_variance)
         claim = Claim(
             code=effect.code,
@@ -158,32 +167,40 @@ def judge_claims(
             note=effect.note,
             failed=dict(effect.failed),
             unit=effect.unit,
-            look=look,
+            look=at,
         )
         earlier = before.get((effect.code, effect.text, effect.delta))
         if earlier is not None:
-            claim = _stays(earlier, claim)
-        elif claim.mostly_lost:
+            claims.append(_stays(earlier, claim))
+            continue
+        if claim.mostly_lost:
             claim = replace(claim, verdict="undecided")
         elif claim.verdict == "undecided":
             claim = replace(claim, seeds_needed=more_seeds(estimate, effect.delta, next_level))
-        claims.append(replace(claim, note=" ".join(filter(None, (claim.note, *_lost(claim))))))
+        claims.append(replace(claim, note=_joined(claim.note, *_lost(claim))))
     return tuple(claims)
 
 
 def _stays(decided: Claim, now: Claim) -> Claim:
-    """Return a claim that an earlier look decided, beside what is known now."""
-    told = f"Decided at look {decided.look}, on {decided.estimate.n} {decided.estimate.of}."
+    """Return a claim that an earlier look decided, as it said it, beside what is known now."""
+    told = [f"Decided at look {decided.look}, on {decided.estimate.n} {decided.estimate.of}."]
     if now.verdict not in ("undecided", decided.verdict):
-        told += " The interval of all of them says the opposite: trust neither."
-    return replace(
+        told.append("The interval of all of them says the opposite: trust neither.")
+    if now.note not in decided.note:
+        told.append(f"All {now.estimate.n} {now.estimate.of} so far: {now.note}")
+    claim = replace(
         now,
         verdict=decided.verdict,
         estimate=decided.estimate,
         look=decided.look,
         latest=now.estimate,
-        note=" ".join(filter(None, (now.note, told))),
+        note=decided.note,
     )
+    return replace(claim, latest_note=_joined(*told, *_lost(claim)))
+
+
+def _joined(*sentences: str) -> str:
+    return " ".join(filter(None, sentences))
 
 
 def _lost(claim: Claim) -> Iterator[str]:

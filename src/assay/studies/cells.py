@@ -24,6 +24,7 @@ from assay.report.record import Unit
 from assay.report.result import Cell, Table
 from assay.runs.engine import Results
 from assay.runs.entry import Result
+from assay.runs.results import address_of
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
@@ -111,6 +112,7 @@ class Cells:
         floor: Metric | None = None,
         all_runs: bool = False,
         note: str = "",
+        among: Sequence[str] = (),
     ) -> stats.Effect:
         """Return what a claim rests on: one value per seed, from the cells' results of that seed.
 
@@ -120,6 +122,7 @@ class Cells:
             floor: the accuracy whose binomial variance is the least that a difference can have.
             all_runs: collapsed runs count too; otherwise a seed for which any cell collapsed is
                 left out, and the claim says so, as where the effect is not finite.
+            among: the cells that `of` were chosen from by their results; the claim rests on all.
         """
         seeds = zip(*(self.results(cell) for cell in of), strict=True)
         whole = [row for row in seeds if all(run is not None for run in row)]
@@ -142,12 +145,28 @@ class Cells:
             collapsed={cell: count for cell, count in lost.items() if count},
             failed={cell: self.failed(cell) for cell in cells if self.failed(cell)},
             note=note,
+            rests_on=self.addresses(*of, *among),
+        )
+
+    def addresses(self, *cells: str) -> tuple[str, ...]:
+        """Return the addresses of the trials of these cells, each once."""
+        return tuple(
+            address_of(trial) for cell in dict.fromkeys(cells) for trial in self.trials[cell]
         )
 
     def difference(
-        self, code: str, text: str, a: str, b: str, metric: Metric, *, delta: float, note: str = ""
+        self,
+        code: str,
+        text: str,
+        a: str,
+        b: str,
+        metric: Metric,
+        *,
+        delta: float,
+        note: str = "",
+        among: Sequence[str] = (),
     ) -> stats.Effect:
-        """Return the effect "a has more of the metric than b", paired by seed."""
+        """Return the effect "a has more of the metric than b", paired by seed (see `effect`)."""
         return self.effect(
             code,
             text,
@@ -156,6 +175,7 @@ class Cells:
             value=lambda one, other: _value(one, metric) - _value(other, metric),
             floor=metric if _is_share(metric) else None,
             note=note,
+            among=among,
         )
 
     def best(

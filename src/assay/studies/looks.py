@@ -1,19 +1,22 @@
-"""How often the claims of a study were judged, as the pages in the store tell.
+"""How often each claim of a study was judged, as the pages in the store tell.
 
-A look is a judgement that was written. It is known by the finished trials that it judged: judging
-the same ones again is the same look, and one of more seeds, or after a failed trial was repaired,
-is a further one. Looks share one probability of error (`stats.level_at`), and a claim that one of
-them decided stays decided.
+A look is a judgement of a claim that was written. Two judgements are of the same claim where the
+name of the study, the claim's code and the kinds of trials that it rests on are the same, whatever
+else the studies plan and whatever δ they ask about: an interval that holds the truth errs at no δ.
+A look is known by the finished trials that it judged: judging the same ones again is the same look,
+and one of more seeds, or after a failed trial was repaired, is a further one. The looks at a claim
+share its probability of error (`stats.level_at`), and what one of them decided stays decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from assay import stats
 from assay.config import digest
+from assay.errors import AssayError
 from assay.report.result import Claim
 from assay.runs.results import Results
 from assay.runs.store import Store
@@ -23,19 +26,22 @@ from assay.studies.base import Study
 HOW_IT_RUNS = ("device", "threads")
 """Settings, wherever they stand, that change a trial's bytes, but not what it is a sample of."""
 
-
 DECIDED = ("holds", "does not hold")
 
 
 @dataclass(frozen=True)
 class Looks:
-    """The looks at a study's claims, up to the one that is made now.
+    """The looks at one claim, up to the one that is made now.
 
     Attributes:
-        at: at how many seeds each was; the last is the one now.
-        decided: the claims that the earlier ones decided.
+        kinds: the kinds of trials that the claim rests on, a digest each.
+        judged: the digest of the finished trials that are judged now.
+        at: at how many seeds each look was; the last is the one now.
+        decided: the claim as earlier looks decided it, the first one last.
     """
 
+    kinds: tuple[str, ...]
+    judged: str
     at: tuple[int, ...]
     decided: tuple[stats.Claim, ...] = ()
 
@@ -45,54 +51,119 @@ class Looks:
         return len(self.at)
 
 
-def look_now(study: Study, done: Results, store: Store) -> Looks:
-    """Return which look a judgement of these results is."""
-    now, earlier = evidence(study, done), _earlier(study, store)
-    same = next((document for document in earlier if document["judged"] == now), None)
-    last = same or max(earlier, key=lambda document: len(document["looks"]), default=None)
+def looks_now(
+    study: Study, effects: Sequence[stats.Effect], done: Results, store: Store
+) -> tuple[Looks, ...]:
+    """Return which look at each claim a judgement of these results is.
+
+    Raises:
+        AssayError: two claims of the study have the same code.
+    """
+    codes = [effect.code for effect in effects]
+    if twice := next((code for code in codes if codes.count(code) > 1), None):
+        raise AssayError(f"{study.NAME} has two claims {twice!r}; give each a code of its own")
+    kinds = planned_kinds(study)
+    everything = [trial.address for trial in study.plan(done)]
+    earlier = list(_earlier(study, store))
+    found = []
+    for effect in effects:
+        rests_on = effect.rests_on or everything
+        found.append(
+            _look_now(
+                study.seeds,
+                effect.delta,
+                _kinds(rests_on, kinds),
+                digest(sorted({address for address in rests_on if address in done})),
+                [look for look in earlier if look["claim"]["code"] == effect.code],
+            )
+        )
+    return tuple(found)
+
+
+def _look_now(
+    seeds: int, delta: float, kinds: tuple[str, ...], judged: str, earlier: list[dict[str, Any]]
+) -> Looks:
+    ours = [look for look in earlier if tuple(look["kinds"]) == kinds]
+    same = next((look for look in ours if look["judged"] == judged), None)
+    last = same or max(ours, key=lambda look: len(look["at"]), default=None)
     if last is None:
-        return Looks((study.seeds,))
-    at = (*last["looks"],) if same else (*last["looks"], study.seeds)
-    decided = (claim for claim in last["claims"] if claim["verdict"] in DECIDED)
-    return Looks(at, tuple(_read(claim) for claim in decided if claim["look"] < len(at)))
+        return Looks(kinds, judged, (seeds,))
+    at = (*last["at"],) if same else (*last["at"], seeds)
+    decided = [
+        _read(look)
+        for look in ours
+        if look["claim"]["verdict"] in DECIDED and look["claim"]["look"] < len(at)
+    ]
+    decided = [claim for claim in decided if claim.delta == delta]
+    decided.sort(key=lambda claim: claim.look, reverse=True)
+    return Looks(kinds, judged, at, tuple(decided))
+
+
+def to_remember(claims: Iterable[stats.Claim], looks: Iterable[Looks]) -> dict[str, Any]:
+    """Return what run.json keeps of this look, by claim.
+
+    A claim whose interval is infinite cannot err, and was not looked at.
+    """
+    return {
+        claim.code: {
+            "kinds": list(look.kinds),
+            "judged": look.judged,
+            "at": list(look.at),
+            "note": claim.note,
+        }
+        for claim, look in zip(claims, looks, strict=True)
+        if (claim.latest or claim.estimate).n > 1
+    }
 
 
 def seeds_to_go_on_from(study: Study, store: Store, most: int) -> int:
-    """Return from how many seeds to go on: as many as were looked at, but no more than `most`."""
-    there: list[int] = [seeds for document in _earlier(study, store) for seeds in document["looks"]]
+    """Return from how many seeds to go on: as many as were looked at, but no more than `most`.
+
+    Claims count that rest on nothing but trials that this study plans.
+    """
+    kinds = set(planned_kinds(study).values())
+    ours = [look for look in _earlier(study, store) if kinds.issuperset(look["kinds"])]
+    there: list[int] = [seeds for look in ours for seeds in look["at"]]
     return max([study.seeds, *(seeds for seeds in there if seeds <= most)])
 
 
-def evidence(study: Study, done: Results) -> str:
-    """Return the digest of the finished trials that a judgement rests on."""
-    return digest(sorted(trial.address for trial in study.plan(done) if trial in done))
+def planned_kinds(study: Study) -> dict[str, str]:
+    """Return the kind of each trial, by address, that is planned before anything is known.
 
-
-def can_err(claims: Iterable[stats.Claim]) -> bool:
-    """Return whether a judgement spends anything: not where every interval is infinite."""
-    return any((claim.latest or claim.estimate).n > 1 for claim in claims)
-
-
-def family(study: Study) -> str:
-    """Return what studies have in common whose seeds are a sample of the same.
-
-    These are their settings, whatever device and threads they run with, and the data and the
-    versions of the components that they rest on.
+    Trials that results call for are left out: they follow from these, and a claim whose kinds the
+    data chose would begin anew whenever they chose otherwise.
     """
-    data: dict[str, str] = {}
-    versions: dict[str, int] = {}
+    found: dict[str, str] = {}
     waiting = list(study.plan(Results()))
-    seen: set[str] = set()
     while waiting:
-        trial: Trial = waiting.pop()
-        if trial.address not in seen:
-            seen.add(trial.address)
-            data |= trial.data
-            versions |= trial.versions
+        trial = waiting.pop()
+        if trial.address not in found:
+            found[trial.address] = kind(trial)
             waiting += trial.needs
-    settings = _without(study.model_dump(mode="json"), HOW_IT_RUNS)
-    del settings["preset"], settings["seeds"]
-    return digest({"study": study.NAME, "config": settings, "data": data, "versions": versions})
+    return found
+
+
+def kind(trial: Trial) -> str:
+    """Return what trials have in common whose seeds are a sample of the same.
+
+    It is their address without the seed, in what they need too, and without how they run: device,
+    threads, version of torch.
+    """
+    return digest(
+        {
+            "task": trial.task,
+            "config": _without(trial.config, HOW_IT_RUNS),
+            "needs": [kind(need) for need in trial.needs],
+            "data": trial.data,
+            "versions": trial.versions,
+        }
+    )
+
+
+def _kinds(rests_on: Iterable[str], kinds: dict[str, str]) -> tuple[str, ...]:
+    """Return the kinds of these trials; all that there are where they were all planned later."""
+    found = {kinds[address] for address in rests_on if address in kinds}
+    return tuple(sorted(found or set(kinds.values())))
 
 
 def _without(settings: Any, names: tuple[str, ...]) -> Any:
@@ -103,16 +174,23 @@ def _without(settings: Any, names: tuple[str, ...]) -> Any:
     return settings
 
 
-def _earlier(study: Study, store: Store) -> list[dict[str, Any]]:
-    """Return the documents of the looks at this study's claims; not of those that could not err."""
-    ours = family(study)
-    documents = [run.document for run in store.runs() if run.document.get("family") == ours]
-    return [document for document in documents if document.get("judged")]
+def _earlier(study: Study, store: Store) -> Iterator[dict[str, Any]]:
+    """Yield what run.json keeps of each earlier look at a claim of a study of this name.
+
+    What older versions wrote, which looked at a study as a whole, is passed over.
+    """
+    for run in store.runs():
+        looks = run.document.get("looks")
+        if run.document.get("name") != study.NAME or not isinstance(looks, dict):
+            continue
+        for claim in run.document["claims"]:
+            if claim["code"] in looks:
+                yield {**looks[claim["code"]], "claim": claim}
 
 
-def _read(document: dict[str, Any]) -> stats.Claim:
+def _read(look: dict[str, Any]) -> stats.Claim:
     """Return a decided claim from what run.json keeps of it."""
-    claim = Claim.model_validate(document)
+    claim = Claim.model_validate(look["claim"])
     assert claim.estimate is not None
     assert claim.delta is not None
     assert claim.verdict != "not run"
@@ -122,5 +200,6 @@ def _read(document: dict[str, Any]) -> stats.Claim:
         delta=claim.delta,
         estimate=stats.Estimate(**claim.estimate.model_dump()),
         verdict=claim.verdict,
+        note=look["note"],
         look=claim.look,
     )

@@ -252,10 +252,13 @@ class Regularization(CellStudy):
         low, aggressive = _dropout(self.dropout[0]), _dropout(self.dropout[-1])
         architecture = self._best(cells, *ARCHITECTURE)
         pair = self.best_two(cells)
+        singles = [variant.name for variant in self.variants()]
 
-        def over(code: str, text: str, a: str, b: str) -> stats.Effect:
+        def over(code: str, text: str, a: str, b: str, among: Sequence[str]) -> stats.Effect:
             note = f"{_upper(a)} against {b}, chosen by validation accuracy."
-            return cells.difference(code, text, a, b, "test_accuracy", delta=self.delta, note=note)
+            return cells.difference(
+                code, text, a, b, "test_accuracy", delta=self.delta, note=note, among=among
+            )
 
         return (
             over(
@@ -263,12 +266,14 @@ class Regularization(CellStudy):
                 "Augmentation in input space regularizes better than changing the architecture.",
                 self._best(cells, "input space"),
                 architecture,
+                self._of_kinds("input space", *ARCHITECTURE),
             ),
             over(
                 "regularization.features",
                 "Augmentation in feature space regularizes better than changing the architecture.",
                 self._best(cells, "feature space"),
                 architecture,
+                self._of_kinds("feature space", *ARCHITECTURE),
             ),
             cells.difference(
                 "regularization.underfits",
@@ -292,6 +297,7 @@ class Regularization(CellStudy):
                 "The best two together are better than the best one.",
                 _together(pair),
                 pair[0].name,
+                singles,
             )
             if pair is not None and _together(pair) in cells.names
             else stats.Effect(
@@ -299,13 +305,17 @@ class Regularization(CellStudy):
                 "The best two together are better than the best one.",
                 self.delta,
                 (),
+                rests_on=cells.addresses(*singles),
             ),
         )
 
     def _best(self, cells: Cells, *kinds: str) -> str:
         """Return the cell of these kinds with the highest validation accuracy."""
-        names = [variant.name for variant in self.variants() if variant.kind in kinds]
+        names = self._of_kinds(*kinds)
         return cells.best(validation_accuracy, "highest", names) or names[0]
+
+    def _of_kinds(self, *kinds: str) -> list[str]:
+        return [variant.name for variant in self.variants() if variant.kind in kinds]
 
     # -- what the page shows -------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ from assay.runs.status import kin, plan_status
 from assay.runs.store import Store, write_atomic
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
-from assay.studies.looks import Looks, can_err, evidence, family, look_now, seeds_to_go_on_from
+from assay.studies.looks import Looks, looks_now, seeds_to_go_on_from, to_remember
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,13 @@ def write(
     study: Study, done: Results, store: Store, command: str, *, started: datetime, seconds: float
 ) -> Judgement:
     """Judge a study and write its folder."""
-    looks = look_now(study, done, store)
     found = study.findings(done)
-    claims = stats.judge_claims(found.effects, look=looks.number, decided=looks.decided)
+    looks = looks_now(study, found.effects, done, store)
+    claims = stats.judge_claims(
+        found.effects,
+        look=[look.number for look in looks],
+        decided=[claim for look in looks for claim in look.decided],
+    )
     trials = study.plan(done)
     result = StudyResult(
         study=study.NAME,
@@ -130,7 +134,7 @@ def write(
         claims=tuple(_claim(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
-        notes=(*found.notes, _about_looks(looks)),
+        notes=(*found.notes, *_about_looks(claims, looks)),
         trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
         trials_at="../../trials",  # from studies/<id>/
         work_seconds=sum(result.record["seconds"] for result in done.values()),
@@ -144,18 +148,26 @@ def write(
             data={name: mark for trial in trials for name, mark in trial.data.items()},
         ),
     )
-    page = save(study, result, store, looks, evidence(study, done) if can_err(claims) else None)
+    page = save(study, result, store, claims, looks)
     return Judgement(result, page, claims, bool(done.failures))
 
 
-def _about_looks(looks: Looks) -> str:
-    *others, last = map(str, looks.at)
-    which = f"once, on {last} seeds"
-    if others:
-        which = f"{looks.number} times, on {', '.join(others)} and {last} seeds"
+def _about_looks(claims: Sequence[stats.Claim], looks: Sequence[Looks]) -> tuple[str, ...]:
+    """Return how often the claims were judged: in one sentence where it is as often for all."""
+    if not claims:
+        return ()
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for claim, look in zip(claims, looks, strict=True):
+        alike.setdefault(look.at, []).append(claim.code)
+    said = []
+    for at, codes in alike.items():
+        who = "These claims were" if len(alike) == 1 else f"{', '.join(codes)}:"
+        *others, last = map(str, at)
+        times = f"{len(at)} times, on {', '.join(others)} and" if others else "once, on"
+        said.append(f"{who} judged {times} {last} seeds.")
     return (
-        f"These claims were judged {which}. Their intervals are wider than 95 %: the claims share "
-        "an error rate of 5 % with one another, and with any later look at more seeds."
+        f"{' '.join(said)} Their intervals are wider than 95 %: the claims share an error rate of "
+        "5 % with one another, and with any later look at more seeds.",
     )
 
 
@@ -198,7 +210,7 @@ def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
         estimate=claim.estimate,
         verdict=claim.verdict if claim.estimate.n else "not run",
         seeds_needed=claim.seeds_needed,
-        note=" ".join(filter(None, (claim.note, *reasons))),
+        note=" ".join(filter(None, (claim.note, claim.latest_note, *reasons))),
         collapsed=dict(claim.collapsed),
         failed=dict(claim.failed),
         look=claim.look,
@@ -221,11 +233,14 @@ def _line(study: Study, trial: Trial, done: Results) -> TrialLine:
     )
 
 
-def save(study: Study, result: StudyResult, store: Store, looks: Looks, judged: str | None) -> Path:
-    """Write the study's folder, run.json last; return its page.
-
-    `judged` is the evidence of this look, None where it could not err and so is no look.
-    """
+def save(
+    study: Study,
+    result: StudyResult,
+    store: Store,
+    claims: Sequence[stats.Claim],
+    looks: Sequence[Looks],
+) -> Path:
+    """Write the study's folder, run.json last; return its page."""
     address = digest({"study": study.NAME, "config": study.model_dump(mode="json")})
     folder = store.run_folder("study", f"{study.NAME}-{study.preset}", address)
     write_atomic(folder / "config.yaml", study.to_yaml())
@@ -237,10 +252,8 @@ def save(study: Study, result: StudyResult, store: Store, looks: Looks, judged: 
         {
             "name": study.NAME,
             "address": address,
-            "family": family(study),
             "seeds": study.seeds,
-            "looks": list(looks.at),
-            "judged": judged,
+            "looks": to_remember(claims, looks),
             "config": study.model_dump(mode="json"),
             "trials": [trial.address for trial in result.trials],
             "claims": [claim.model_dump(mode="json") for claim in result.claims],
