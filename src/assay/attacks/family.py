@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from assay.attacks.base import Attack
+from assay.attacks.fab import FAB
 from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.square import Square
 from assay.core.family import members, union
 
-BUILT_IN: tuple[type[Attack], ...] = (FGSM, PGD, Square)
+BUILT_IN: tuple[type[Attack], ...] = (FAB, FGSM, PGD, Square)
 
 
 def attacks() -> dict[str, type[Attack]]:
@@ -20,6 +21,6 @@ def attacks() -> dict[str, type[Attack]]:
 
 
 if TYPE_CHECKING:
-    AnyAttack = Annotated[FGSM | PGD | Square, Field(discriminator="name")]
+    AnyAttack = Annotated[FAB | FGSM | PGD | Square, Field(discriminator="name")]
 else:
     AnyAttack = union(attacks().values())
