@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
-from assay.core.fast import FastCopy, fast_copy
+from assay.core.fast import FastCopy, fast_copy, renewed
 from assay.core.oracle import gradient
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -354,3 +354,36 @@ def test_queries_of_the_copy_count_from_its_making(x: Tensor) -> None:
 def test_a_report_without_a_copy_says_nan(x: Tensor) -> None:
     _, report = fast_copy(Classifier(made(Refuses)), x)
     assert math.isnan(report.difference)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", [InASequential, Residual])
+def test_a_renewed_copy_is_a_new_one(kind: Any, precision: Any, x: Tensor) -> None:
+    clf = Classifier(lived_in(kind()), mean=MEAN, std=STD)
+    fast, first = fast_copy(clf, x, precision)
+    assert isinstance(fast, FastCopy)
+    before = fast.query(x)
+    with torch.no_grad():
+        for tensor in clf.model.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1.25)
+    modes = [module.training for module in clf.model.train().modules()]
+    again, report = renewed(fast, x)
+    assert [module.training for module in clf.model.modules()] == modes
+    assert again is fast
+    fresh, expected = fast_copy(clf, x, precision)
+    assert report == expected
+    assert report.folded == first.folded == kind.folds
+    assert torch.equal(again.query(x), fresh.query(x))
+    assert not torch.allclose(again.query(x), before, atol=0.05)
+
+
+def test_a_renewed_copy_that_differs_gives_way_to_the_original(x: Tensor) -> None:
+    clf = Classifier(lived_in(InASequential()))
+    fast, _ = fast_copy(clf, x)
+    assert isinstance(fast, FastCopy)
+    clf.model[3].padding_mode = "zeros"  # no weight: the copy cannot know of it
+    again, report = renewed(fast, x)
+    assert again is clf
+    assert "differ" in report.why
+    assert not report.used

@@ -8,12 +8,14 @@ logits and input gradients both; where it cannot be made or differs, the origina
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from assay.core.classifier import Classifier, borrowed, check_channels
 from assay.core.memory import Tally, in_parts
@@ -22,6 +24,9 @@ from assay.core.oracle import Access, Encoded, gradient
 Precision = Literal["float32", "bfloat16"]
 
 CHECKED_ROWS = 8
+
+Folds = dict[str, str]
+"""By the name of a convolution, the batch norm that was folded into it."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,13 @@ class FastReport:
 class FastCopy:
     """A classifier's stand-in for gradients and screening queries; same classes, same inputs."""
 
-    def __init__(self, original: Classifier, model: nn.Module, precision: Precision) -> None:
+    def __init__(
+        self, original: Classifier, model: nn.Module, precision: Precision, folds: Folds
+    ) -> None:
         self.original = original
         self.model = model
         self.precision = precision
+        self._folds = folds
         self._dtype = torch.bfloat16 if precision == "bfloat16" else original.dtype
         self.tally = Tally()
         device = original.device
@@ -101,48 +109,84 @@ def fast_copy(
     rows = x[:CHECKED_ROWS]
     with borrowed(classifier.model):
         try:
-            model, folded = _prepare(classifier.model, precision)
+            model, folds = _prepare(classifier.model, precision)
         except Exception as error:  # whatever a user's module may raise when copied
             why = f"the model cannot be copied: {type(error).__name__}: {error}"
             return classifier, FastReport(False, precision, 0, float("nan"), _one_line(why))
-        candidate = FastCopy(classifier, model, precision)
-        try:
-            difference, why = _compare(classifier, candidate, rows)
-        except Exception as error:
-            difference, why = float("nan"), f"the copy fails: {type(error).__name__}: {error}"
-    candidate.tally.queries = 0
-    if why:
-        return classifier, FastReport(False, precision, folded, difference, _one_line(why))
-    return candidate, FastReport(True, precision, folded, difference, "")
+        return _checked(FastCopy(classifier, model, precision, folds), rows)
+
+
+def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
+    """Return the copy with the weights that its original has by now, as `fast_copy` would.
+
+    For a network in training, whose weights change at every step: nothing is copied or traced anew.
+
+    Args:
+        fast: what `fast_copy` returned; it is changed.
+        x: images to check on, as for `fast_copy`.
+    """
+    with borrowed(fast.original.model):
+        _take_weights(fast)
+        return _checked(fast, x[:CHECKED_ROWS])
+
+
+def _checked(fast: FastCopy, rows: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
+    """Return the copy where it agrees with its original on `rows`, otherwise the original."""
+    try:
+        difference, why = _compare(fast.original, fast, rows)
+    except Exception as error:
+        difference, why = float("nan"), f"the copy fails: {type(error).__name__}: {error}"
+    fast.tally.queries = 0
+    report = FastReport(not why, fast.precision, len(fast._folds), difference, _one_line(why))
+    return (fast.original if why else fast), report
+
+
+@torch.no_grad()
+def _take_weights(fast: FastCopy) -> None:
+    """Give the copy the weights of its original, every batch norm folded again."""
+    model = fast.original.model
+    now: dict[str, Any] = dict(_tensors(model))
+    for conv, norm in fast._folds.items():
+        module, after = model.get_submodule(conv), model.get_submodule(norm)
+        assert isinstance(module, nn.Conv2d)
+        assert isinstance(after, nn.BatchNorm2d)
+        fused = fuse_conv_bn_eval(module, after)
+        now |= {f"{conv}.weight": fused.weight, f"{conv}.bias": fused.bias}
+    for name, tensor in _tensors(fast.model):
+        tensor.copy_(now[name])
+
+
+def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())[:300]
 
 
-def _prepare(model: nn.Module, precision: Precision) -> tuple[nn.Module, int]:
-    """Return the frozen, folded, channels_last copy and the number of folded batch norms."""
+def _prepare(model: nn.Module, precision: Precision) -> tuple[nn.Module, Folds]:
+    """Return the frozen, folded, channels_last copy and what was folded into what."""
     made = copy.deepcopy(model).eval().requires_grad_(False)
-    made, folded = _fold(made)
+    made, folds = _fold(made)
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return made.to(torch.bfloat16) if precision == "bfloat16" else made, folded
+    return made.to(torch.bfloat16) if precision == "bfloat16" else made, folds
 
 
-def _fold(model: nn.Module) -> tuple[nn.Module, int]:
+def _fold(model: nn.Module) -> tuple[nn.Module, Folds]:
     """Fold each batch norm into the convolution that alone feeds it; untraceable models stay."""
     from torch.fx import symbolic_trace
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
 
     try:
         traced = symbolic_trace(model)
     except Exception:  # data-dependent control flow and the like: nothing is folded
-        return model, 0
+        return model, {}
     modules: dict[str, nn.Module] = dict(traced.named_modules())
     calls: dict[str, int] = {}
     for node in traced.graph.nodes:
         if node.op == "call_module":
             calls[node.target] = calls.get(node.target, 0) + 1
-    folded = 0
+    folds: Folds = {}
     for node in list(traced.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue
@@ -160,12 +204,12 @@ def _fold(model: nn.Module) -> tuple[nn.Module, int]:
         traced.set_submodule(source.target, fuse_conv_bn_eval(conv, norm))
         node.replace_all_uses_with(source)
         traced.graph.erase_node(node)
-        folded += 1
-    if not folded:
-        return model, 0
+        folds[source.target] = node.target
+    if not folds:
+        return model, {}
     traced.delete_all_unused_submodules()
     traced.recompile()
-    return traced.requires_grad_(False), folded
+    return traced.requires_grad_(False), folds
 
 
 def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[float, str]:

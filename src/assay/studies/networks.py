@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
+from torch import Tensor
 from torch.nn import functional as F
 
+from assay.attacks import AnyAttack, Attack, run
 from assay.config import Config
 from assay.core.classifier import Classifier
+from assay.core.fast import FastCopy, Precision, fast_copy, renewed
 from assay.core.oracle import Encoded
-from assay.core.random import Stream
+from assay.core.random import Rows, Stream
 from assay.data import load_data
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.data.dataset import Dataset
@@ -29,7 +32,7 @@ from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.studies.features import FeatureSpace
 from assay.train import Recipe, Watch
-from assay.train.fit import Augment, fit
+from assay.train.fit import Adversary, Augment, fit
 from assay.train.precision import computing
 from assay.train.resolve import resolve
 
@@ -37,6 +40,9 @@ TASK = "assay.studies.networks:train"
 
 COLLAPSED = 1.25
 """A network has collapsed when its training accuracy ends below this multiple of chance."""
+
+ROBUST_TESTED = 500
+"""How many validation images the adversary of a training is tried on at its end."""
 
 PREPARED = 2000
 """How many training images a network that takes something from them beforehand is shown."""
@@ -58,6 +64,9 @@ class TrainNetwork(Config):
     features: FeatureSpace | None = None
     """Replace some training images by new ones from a learned feature space, before the
     augmentation; none: do not."""
+    adversary: AnyAttack | None = None
+    """Train on images that this attack has moved, each batch against the network as it then is
+    (Madry et al. 2018); none: on the images as they are."""
     train_images: int | None = Field(default=None, ge=10)
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
@@ -67,6 +76,13 @@ class TrainNetwork(Config):
     train_tested: bool | None = None
     """Test the final network on its training images too, a fifth of the time of a short training;
     none: do."""
+
+    @field_validator("adversary")
+    @classmethod
+    def _starts_once(cls, adversary: Attack | None) -> Attack | None:
+        if adversary is not None and adversary.tries > 1:
+            raise ValueError("an image is attacked once per epoch: give the adversary one start")
+        return adversary
 
     def trial(self, seed: int, device: str, label: str) -> Trial:
         """Return the trial of this network with this seed.
@@ -93,6 +109,8 @@ class TrainNetwork(Config):
         named = self.model_copy(update={"data": short})
         used: list[type[Config]]
         used = [type(self), type(self.network), Recipe, type(self.augmentation)]
+        if self.adversary is not None:
+            used.append(type(self.adversary))
         needs: tuple[Trial, ...] = ()
         if self.features is not None:
             used.append(FeatureSpace)
@@ -175,8 +193,9 @@ def train(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: the history of the training; test accuracy, loss and n; the same of the final network
     on its training images in eval mode (degradation is about training error, He et al. 2015);
-    whether it collapsed. Arrays: curves, what was seen at the looks, which test images are right
-    and how confident the answer was.
+    whether it collapsed; with an adversary, robust accuracy and n on validation images. Arrays:
+    curves, what was seen at the looks, which test images are right and how confident the answer
+    was.
 
     Raises:
         AssayError: for data that has changed since the trial was planned, or a loss that diverged.
@@ -206,6 +225,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             checkpoint=work.checkpoint / "training.pt",
             progress=work.progress,
             augment=augmentation(config, data, trial, work),
+            adversary=against(config),
             watch=config.watch,
         )
         if history.diverged and not history.restored:
@@ -221,6 +241,9 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             metrics[f"{name}_loss"] = loss
             metrics[f"{name}_accuracy"] = float(right.mean())
             metrics[f"n_{name}"] = len(right)
+        if config.adversary is not None:
+            x, y = parts["validation"].take(ROBUST_TESTED)
+            metrics |= withstood(config.adversary, classifier, x, y, trial.seed)
         arrays |= {"test_correct": right, "test_confidence": confidence}
         reached = metrics.get("train_accuracy", history.train_accuracy[-1])
         metrics["collapsed"] = reached < COLLAPSED * metrics["chance"]
@@ -244,6 +267,39 @@ def augmentation(config: TrainNetwork, data: Dataset, trial: Trial, work: Worksp
     autoencoder = load_autoencoder(work.needs[0].path("model.safetensors")).to(trial.device)
     renew = config.features.fitted(autoencoder, data)
     return lambda x, rng: config.augmentation(renew(x, rng), rng)
+
+
+def against(config: TrainNetwork) -> Adversary | None:
+    """Return what attacks each batch: all steps, from one start, on a fast copy of the network.
+
+    The copy (batch norm folded, in the recipe's precision) takes the weights as they are at every
+    batch, and is checked again; where it differs, the network itself serves.
+    """
+    attack = config.adversary
+    if attack is None:
+        return None
+    threat, loss = attack.threat, attack.objective(False)
+    precision: Precision = "bfloat16" if config.recipe.precision == "bfloat16" else "float32"
+
+    held: FastCopy | Classifier | None = None
+
+    def attacked(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
+        nonlocal held
+        if isinstance(held, FastCopy):
+            asked, _ = renewed(held, x)
+        else:
+            asked, _ = held, _ = fast_copy(model, x, precision)
+        return attack.perturb(asked, x, y, threat=threat, loss=loss, rng=rng)
+
+    return attacked
+
+
+def withstood(
+    attack: Attack, classifier: Classifier, x: Tensor, y: Tensor, seed: int
+) -> dict[str, Any]:
+    """Return the metrics of how many of the images stay right when attacked, in float32."""
+    stood = run(attack, classifier, x, y, stop="fooled", seed=seed).robust_accuracy
+    return {"robust_accuracy": stood.value, "n_robust": stood.n}
 
 
 def evaluate(

@@ -1,0 +1,178 @@
+"""Adversarial training: what it is worth, that it repeats, and what it leaves as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import FGSM, PGD
+from assay.core.classifier import Classifier
+from assay.core.random import Rows, Stream
+from assay.data import load_data
+from assay.errors import AssayError
+from assay.models import CNN
+from assay.runs.worker import Workspace
+from assay.studies.networks import TrainNetwork, against, train
+from assay.train import AdamW, Recipe
+from assay.train.named import NAMED
+
+TINY = TrainNetwork(
+    data="digits",
+    network=CNN(depths=(1,), widths=(4,), norm="batch", stem_stride=4),
+    recipe=Recipe(epochs=2, batch_size=40),
+    train_images=120,
+    test_images=40,
+    train_tested=False,
+)
+PGD2 = PGD(eps=0.1, steps=2)
+
+
+def hardened(**settings: Any) -> TrainNetwork:
+    return TINY.model_copy(update={"adversary": PGD2, **settings})
+
+
+def test_it_withstands_what_fools_the_natural_network(digit_nets: dict[str, Classifier]) -> None:
+    x, y = load_data("digits", split="test").take(300)
+    stood = {
+        name: PGD(eps=0.1, steps=20)(clf, x, y, stop="fooled").robust_accuracy
+        for name, clf in digit_nets.items()
+    }
+    assert stood["natural"].high < 0.1
+    assert stood["robust"].low > 0.5
+    assert float((digit_nets["robust"].predict(x) == y).float().mean()) > 0.8
+
+
+class Stopped(Exception):
+    pass
+
+
+def made(folder: Path, config: TrainNetwork, stop_at: float = 2.0) -> tuple[bytes, dict[str, Any]]:
+    """Train, or stop after that share of it; return the model's bytes, and the metrics."""
+    folder.mkdir(exist_ok=True)
+
+    class Watched(Workspace):
+        def progress(self, fraction: float, note: str = "") -> None:
+            del note
+            if fraction >= stop_at:
+                raise Stopped
+
+    work = Watched(folder)
+    outcome = train(config.trial(3, "cpu", "tiny"), work)
+    return work.path("model.safetensors").read_bytes(), dict(outcome.metrics)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_stopped_and_started_again_it_ends_with_the_same_bytes(
+    tmp_path: Path, precision: str
+) -> None:
+    config = hardened(recipe=TINY.recipe.model_copy(update={"precision": precision}))
+    model, metrics = made(tmp_path / "one", config)
+    with pytest.raises(Stopped):
+        made(tmp_path / "two", config, stop_at=0.5)
+    assert list((tmp_path / "two").rglob("training.pt"))
+    assert made(tmp_path / "two", config) == (model, metrics)
+    assert metrics["n_robust"] == 500
+    assert 0 <= metrics["robust_accuracy"] <= 1
+    natural, without = made(tmp_path / "three", TINY)
+    assert natural != model
+    assert not {"robust_accuracy", "n_robust"} & without.keys()
+
+
+def test_the_attacked_images_are_trained_on_and_clean_ones_validate(tmp_path: Path) -> None:
+    """Steps of almost nothing: both networks stay what they were, and so what they validate by."""
+    still = TINY.model_copy(
+        update={
+            "network": CNN(depths=(1,), widths=(4,), stem_stride=4, init="he"),
+            "recipe": Recipe(epochs=1, batch_size=40, optimizer=AdamW(lr=1e-12)),
+        }
+    )
+    strong = still.model_copy(update={"adversary": PGD(eps=0.3, steps=2)})
+    natural = made(tmp_path / "natural", still)[1]["history"]
+    attacked = made(tmp_path / "attacked", strong)[1]["history"]
+    assert attacked["val_loss"] == pytest.approx(natural["val_loss"], rel=1e-6)
+    assert attacked["train_loss"][0] > natural["train_loss"][0] + 0.05
+
+
+def test_a_training_without_an_adversary_keeps_its_address() -> None:
+    trial = TINY.trial(0, "cpu", "tiny")
+    assert "adversary" not in trial.config
+    assert set(trial.versions) == {"TrainNetwork", "CNN", "Recipe", "NoAugmentation"}
+    # That of `TrainNetwork(data="digits")` before there were adversaries; it changes
+    # only where a VERSION rises.
+    old = TrainNetwork(data="digits").trial(0, "cpu", "").model_copy(update={"torch": "2.13.0+cpu"})
+    assert old.address == "25187c8fcb391f9cecd4b196576729322610a4143904ec9257787fa1a75631a5"
+
+
+def test_an_adversary_and_its_version_are_part_of_the_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def address(adversary: Any) -> str:
+        return hardened(adversary=adversary).trial(0, "cpu", "tiny").address
+
+    assert hardened().trial(0, "cpu", "tiny").versions["PGD"] == PGD.VERSION
+    settings = (None, PGD2, PGD(eps=0.1, steps=3), FGSM(eps=0.1))
+    assert len({address(one) for one in settings}) == len(settings)
+    before = address(PGD2)
+    monkeypatch.setattr(PGD, "VERSION", PGD.VERSION + 1)
+    assert address(PGD2) != before
+
+
+class Leaping(nn.Module):
+    """A network whose copy in bfloat16 is another one: a large number comes and goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((x.flatten(1) + 1000.0) - 1000.0)
+
+
+@pytest.mark.parametrize("asked", ["copy", "original"])
+def test_each_batch_is_attacked_by_the_weights_of_that_step(asked: str) -> None:
+    """What `against` gives is the attack on the network itself, before and after a step."""
+    torch.manual_seed(0)
+    conv = CNN(depths=(1,), widths=(4,), norm="batch").build((1, 4, 4), 3, Stream(1))
+    clf = Classifier(conv if asked == "copy" else Leaping(), mean=(0.5,), std=(0.25,))
+    recipe = Recipe(precision="float32" if asked == "copy" else "bfloat16")
+    attack = against(hardened(recipe=recipe))
+    assert attack is not None
+    x, y = Stream(2).rows(range(8)).uniform((1, 4, 4)), torch.arange(8) % 3
+
+    threat, loss = PGD2.threat, PGD2.objective(False)
+
+    def draws() -> Rows:
+        return Stream(4).rows(range(8))
+
+    clf.model.eval()
+    seen = []
+    for _ in range(2):
+        with clf.borrowed():
+            seen.append(attack(clf, x, y, rng=draws()))
+            expected = PGD2.perturb(clf, x, y, threat=threat, loss=loss, rng=draws())
+        torch.testing.assert_close(seen[-1], expected, atol=1e-6, rtol=0)
+        with torch.no_grad():
+            for parameter in clf.model.parameters():
+                parameter.neg_()
+    assert not torch.allclose(*seen, atol=0.05)
+
+
+def test_more_than_one_start_is_refused() -> None:
+    with pytest.raises(AssayError, match=r"adversary: .*one start"):
+        TrainNetwork(adversary=PGD(restarts=2))
+
+
+def test_the_robust_recipe_is_the_plain_one_of_the_paper() -> None:
+    """Madry et al. 2018, section 5, CIFAR10: seven steps of 2/255 within 8/255, random start."""
+    config = TrainNetwork.parse(NAMED["robust"])
+    attack = config.adversary
+    assert isinstance(attack, PGD)
+    assert (attack.norm, attack.steps, attack.random_start) == ("linf", 7, True)
+    assert (attack.eps, attack.step_size) == (8 / 255, 2 / 255)
+    assert attack.loss == "cross_entropy"
+    assert json.loads(config.canonical())["adversary"]["name"] == "pgd"
