@@ -1,0 +1,428 @@
+"""An attack over a set that is too large, or takes too long, for one call: part by part.
+
+Every finished part is a file. After a kill -9 the same call goes on at the first part that is not
+there, and ends with the same arrays to the byte: draws are keyed by an image's index in its data
+set, so a part comes out as it would without the interruption. Memory holds one part at a time; the
+arrays of the whole are mapped from the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from assay.attacks.base import Attack, Stop
+from assay.attacks.result import ARRAYS, AttackResult
+from assay.attacks.runner import run
+from assay.core.classifier import rows_that_fit
+from assay.core.fast import FastReport, Precision
+from assay.core.oracle import Oracle
+from assay.core.source import Source, as_bytes
+from assay.errors import AssayError
+
+Targets = int | Literal["least-likely"]
+"""What a targeted attack asks for: one class for all images, or of each the class, besides its
+label, that the model thinks least likely (Kurakin et al. 2017)."""
+
+Progress = Callable[[int, int, int | None], None]
+"""Called with how many images are done, how many of those an earlier call did, and how many there
+are (None: unknown)."""
+
+ARRAYS_FILE, STATE_FILE, PARTS_FOLDER = "arrays.safetensors", "state.json", "parts"
+
+
+def run_over(
+    attack: Attack,
+    oracle: Oracle[Tensor],
+    source: Source,
+    *,
+    folder: str | Path,
+    targets: Targets | None = None,
+    stop: Stop = "never",
+    attack_wrong: bool = False,
+    seed: int = 0,
+    precision: Precision = "float32",
+    batch_size: int | None = None,
+    query_budget: int | None = None,
+    time_limit: float | None = None,
+    part: int | None = None,
+    model: str | None = None,
+    progress: Progress | None = None,
+) -> AttackResult:
+    """Attack every image of a source, keeping each finished part in `folder`; go on where an
+    earlier call with the same settings was stopped.
+
+    In the end the folder holds arrays.safetensors, the arrays of the whole with the images' `ids`,
+    and state.json. Another call reads these, and asks the model nothing.
+
+    Args:
+        attack, oracle, stop, attack_wrong, seed, precision, batch_size: as for `run`.
+        source: images and labels; where all labels are -1, the model's own predictions are taken.
+        folder: where the parts are kept; made if it is not there.
+        targets: a class that no image of the source has; or "least-likely", which costs a question
+            per image and needs scores or logits.
+        query_budget: questions per image, as for `run`.
+        time_limit: seconds for the whole, earlier calls included. A part may take the share of
+            what is left that its images have among those left, so none goes without.
+        part: images per part; None takes a batch (256 CIFAR images). A kill costs one part at
+            most; an attack of many stages is slower in small parts.
+        model: what identifies the model, where the oracle has no `fingerprint`.
+        progress: told about every finished part.
+
+    Returns:
+        The result of the whole: arrays on the CPU, mapped from the disk; queries, seconds and
+        evaluations added up.
+
+    Raises:
+        AssayError: for a folder that was made with other settings (it names them), that another
+            process works in, or that cannot be written; and whatever `run` raises, in which case
+            the parts that are finished stay.
+    """
+    folder = Path(folder)
+    if part is not None and part < 1:
+        raise AssayError(f"a part has at least 1 image, not {part}")
+    if time_limit is not None and not time_limit > 0:
+        raise AssayError(f"time_limit is a number of seconds above 0, not {time_limit}")
+    size = part or _batch(source)
+    settings = {
+        "attack": attack.model_dump(mode="json"),
+        "version": attack.VERSION,
+        "model": model or _fingerprint(oracle),
+        "data": source.fingerprint,
+        "targets": targets,
+        "stop": stop,
+        "attack_wrong": attack_wrong,
+        "seed": seed,
+        "precision": precision,
+        "query_budget": query_budget,
+        "time_limit": time_limit,
+        "part": size,
+        "threads": torch.get_num_threads(),
+        "device": torch.device(getattr(oracle, "device", "cpu")).type,
+        "torch": torch.__version__,
+    }
+    ask = partial(
+        run,
+        attack,
+        oracle,
+        stop=stop,
+        attack_wrong=attack_wrong,
+        seed=seed,
+        precision=precision,
+        batch_size=batch_size,
+    )
+
+    def attacked(x: Tensor, y: Tensor, ids: Tensor, limit: float | None) -> AttackResult:
+        labels = None if bool((y < 0).all()) else y
+        if targets != "least-likely":
+            return ask(
+                x, labels, ids=ids, targets=targets, query_budget=query_budget, time_limit=limit
+            )
+        goal = least_likely(oracle, x, labels)
+        left = None if query_budget is None else query_budget - 1
+        result = ask(x, labels, ids=ids, targets=goal, query_budget=left, time_limit=limit)
+        asked = {**result.evaluations, "forward": result.evaluations["forward"] + len(x)}
+        return replace(result, queries=result.queries + 1, evaluations=asked)
+
+    with _held(folder):
+        finished = _finished(folder, settings)
+        if finished is None:
+            finished = _all_parts(attacked, source, size, time_limit, folder, progress)
+            _write(folder / STATE_FILE, {"settings": settings, "finished": finished})
+        shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
+        arrays = load_file(folder / ARRAYS_FILE)
+        held: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
+        return AttackResult(
+            **held,
+            images=_images(source, size, arrays["adversarial"].shape, folder),
+            attack=attack,
+            threat=attack.threat,
+            seed=seed,
+            stop=stop,
+            seconds=finished["seconds"],
+            evaluations=finished["evaluations"],
+            refused=finished["refused"],
+            fast=_report(finished["fast"]),
+            oracle=oracle,
+        )
+
+
+def least_likely(oracle: Oracle[Tensor], x: Tensor, y: Tensor | None = None) -> Tensor:
+    """Return the class that the model thinks least likely, int64 (N,), but never the label.
+
+    Args:
+        oracle: a model that answers with scores or logits.
+        x: float32 (N, C, H, W) in [0, 1].
+        y: labels int64 (N,); None takes the model's own predictions.
+
+    Raises:
+        AssayError: for a model that only answers with labels.
+    """
+    if oracle.access == "labels":
+        raise AssayError(
+            "a model that answers with labels only does not say which class it thinks least "
+            "likely: name the target"
+        )
+    answer = oracle.query(x).nan_to_num(nan=0.0)
+    own = answer.argmax(1) if y is None else y.to(answer.device)
+    return answer.scatter(1, own[:, None], math.inf).argmin(1)
+
+
+def _all_parts(
+    attacked: Callable[[Tensor, Tensor, Tensor, float | None], AttackResult],
+    source: Source,
+    size: int,
+    time_limit: float | None,
+    folder: Path,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """Attack the parts that are not there, join all of them, and return what they cost together."""
+    (folder / PARTS_FOLDER).mkdir(exist_ok=True)
+    files: list[Path] = []
+    costs: list[dict[str, Any]] = []
+    done, before, seconds = 0, 0, 0.0
+    for ids, x, y in source.batches(size):
+        file = folder / PARTS_FOLDER / f"{len(files):06d}.safetensors"
+        cost = _cost(file)
+        if cost is None:
+            limit = None
+            if time_limit is not None:
+                share = 1.0 if source.length is None else len(x) / (source.length - done)
+                limit = share * max(0.0, time_limit - seconds)
+            result = attacked(x, y, ids, limit)
+            cost = _write_part(file, result, ids)
+        else:
+            before += len(x)
+        done += len(x)
+        seconds += cost["seconds"]
+        files.append(file)
+        costs.append(cost)
+        if progress is not None:
+            progress(done, before, source.length)
+    if not files:
+        raise AssayError("there is nothing to attack: the source has no images")
+    _join(files, folder / ARRAYS_FILE)
+    kinds = sorted({kind for cost in costs for kind in cost["evaluations"]})
+    reports = [cost["fast"] for cost in costs if cost["fast"] is not None]
+    return {
+        "seconds": seconds,
+        "evaluations": {k: sum(cost["evaluations"].get(k, 0) for cost in costs) for k in kinds},
+        "refused": sum(cost["refused"] for cost in costs),
+        "fast": min(reports, key=_trust, default=None),
+    }
+
+
+def _trust(report: Mapping[str, Any]) -> tuple[bool, float]:
+    """What orders reports of fast copies: that of a part without one, or of the worst one, is
+    the least."""
+    return report["used"], -(report["difference"] or 0.0)
+
+
+# -- parts -------------------------------------------------------------------------------------
+
+
+def _write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
+    """Write the arrays of one part, with what it cost beside them, and return that."""
+    held = {name: getattr(result, name) for name in ARRAYS} | {"ids": ids}
+    arrays = {name: t.detach().cpu().contiguous() for name, t in held.items() if t is not None}
+    fast = None if result.fast is None else vars(result.fast).copy()
+    if fast is not None and math.isnan(fast["difference"]):
+        fast["difference"] = None  # JSON has no NaN
+    cost = {
+        "seconds": result.seconds,
+        "evaluations": result.evaluations,
+        "refused": result.refused,
+        "fast": fast,
+    }
+    with _whole(path) as file:
+        file.write(save(arrays, metadata={"cost": json.dumps(cost)}))
+    return cost
+
+
+def _cost(path: Path) -> dict[str, Any] | None:
+    """Return what a part cost that is there; None where it must be made, or made again."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            cost: dict[str, Any] = json.loads(file.metadata()["cost"])
+            return cost
+    except SafetensorError:  # the disk lost a piece of it
+        return None
+
+
+def _join(files: Sequence[Path], path: Path) -> None:
+    """Write the arrays of all parts, one after another, as one safetensors file.
+
+    The bytes are those that `safetensors.torch.save_file` would write of the joined arrays; but
+    this one never holds more than one array of one part.
+    """
+    rows = [_layout(file) for file in files]
+    names = sorted(rows[0], key=lambda name: (-WIDTH[rows[0][name][0]], name))
+    header: dict[str, Any] = {}
+    start = 0
+    for name in names:
+        kind, (_, *shape) = rows[0][name]
+        whole = [sum(part[name][1][0] for part in rows), *shape]
+        end = start + WIDTH[kind] * math.prod(whole)
+        header[name] = {"dtype": kind, "shape": whole, "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with _whole(path) as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            for file in files:
+                with safe_open(file, "pt") as part:
+                    out.write(as_bytes(part.get_tensor(name)))
+
+
+WIDTH = {"BOOL": 1, "U8": 1, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
+"""Bytes of a number, by the name that safetensors has for its type."""
+
+
+def _layout(path: Path) -> dict[str, tuple[str, list[int]]]:
+    """Return type and shape of every array in a part."""
+    with safe_open(path, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+
+
+def _images(source: Source, size: int, shape: Sequence[int], folder: Path) -> Tensor:
+    """Return all images of a source, on the disk: a file that goes when the tensor does."""
+    path = folder / ".images.part"
+    path.unlink(missing_ok=True)
+    images = torch.from_file(str(path), shared=True, size=math.prod(shape)).view(*shape)
+    path.unlink()
+    done = 0
+    for _, x, _ in source.batches(size):
+        images[done : done + len(x)] = x
+        done += len(x)
+    return images
+
+
+# -- the folder --------------------------------------------------------------------------------
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make the folder, and hold it against other processes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AssayError(
+            f"another process works in {folder}: wait for it, or give another folder"
+        ) from error
+    except OSError as error:
+        raise AssayError(f"cannot write in {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what the whole cost if it is finished; otherwise see that the folder is for it.
+
+    Raises:
+        AssayError: the folder was made with other settings.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        if (folder / ARRAYS_FILE).exists():
+            raise AssayError(
+                f"{folder} has an {ARRAYS_FILE}, but not the {STATE_FILE} that says what it is "
+                "of: give another folder"
+            )
+        _write(path, {"settings": settings, "finished": None})
+        return None
+    try:
+        state = json.loads(path.read_text())
+        then, now = _flat(state["settings"]), _flat(json.loads(json.dumps(settings)))
+        finished: dict[str, Any] | None = state["finished"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise AssayError(f"{path} is not a state of this command: give another folder") from error
+    changed = [key for key in {**then, **now} if then.get(key) != now.get(key)]
+    if changed:
+        said = [f"{key} was {_short(then.get(key))}, is {_short(now.get(key))}" for key in changed]
+        raise AssayError(
+            f"{folder} was made with other settings: {'; '.join(said)}. Give those it was made "
+            "with to go on, or another folder"
+        )
+    return finished if (folder / ARRAYS_FILE).is_file() else None
+
+
+def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inside = isinstance(value, Mapping)
+        found |= _flat(value, f"{path}{key}.") if inside else {f"{path}{key}": value}
+    return found
+
+
+def _short(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def _fingerprint(oracle: Oracle[Tensor]) -> str:
+    found = getattr(oracle, "fingerprint", None)
+    if found is None:
+        raise AssayError(
+            f"a {type(oracle).__name__} does not say which model it is, so a later call could not "
+            "know whether to go on: give model=, any text that is another for another model"
+        )
+    return str(found)
+
+
+def _batch(source: Source) -> int:
+    """Return a batch of the images of a source, which its first one gives the size of."""
+    for _, x, _ in source.batches(1):
+        return rows_that_fit(x)
+    return 1
+
+
+def _report(found: Mapping[str, Any] | None) -> FastReport | None:
+    if found is None:
+        return None
+    unknown = found["difference"] is None
+    return FastReport(**{**found, "difference": math.nan if unknown else found["difference"]})
+
+
+def _write(path: Path, data: Any) -> None:
+    with _whole(path) as file:
+        file.write((json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears at `path`, whole and on the disk, when the block ends."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise AssayError(
+            f"cannot write {path}: {error.strerror or error}; what is finished stays"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,343 @@
+"""An attack in parts: stopped anywhere, it ends with the arrays of the whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from assay.attacks import PGD, Attack, Iterate
+from assay.attacks.base import Search
+from assay.attacks.over import least_likely, run_over
+from assay.attacks.result import ARRAYS
+from assay.core.blackbox import BlackBox
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+from assay.core.source import TensorSource
+from assay.core.threats import NormBall
+from assay.data.dataset import in_memory
+from assay.errors import AssayError
+
+N, PART = 22, 8
+ATTACK = PGD(eps=0.01, steps=3)
+
+
+@pytest.fixture(scope="module")
+def clf() -> Classifier:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 12), nn.Tanh(), nn.Linear(12, 5))
+    return Classifier(model, mean=[0.5] * 3, std=[0.2] * 3)
+
+
+@pytest.fixture(scope="module")
+def data(clf: Classifier) -> TensorSource:
+    """The first four labels are wrong; the others are what the model says."""
+    x = Stream(1).rows(range(N)).uniform((3, 8, 8))
+    y = clf.predict(x)
+    y[:4] = (y[:4] + 1) % 5
+    return TensorSource(x, y)
+
+
+class Breaking:
+    """A source that ends in an error before part `after`; otherwise the one it wraps."""
+
+    def __init__(self, source: TensorSource, after: int) -> None:
+        self.source, self.after = source, after
+        self.length, self.fingerprint = source.length, source.fingerprint
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Any, Tensor]]:
+        for number, batch in enumerate(self.source.batches(size)):
+            if number == self.after:
+                raise ConnectionError("the disk went away")
+            yield batch
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What is the same whenever an attack is run: all but seconds."""
+    state = json.loads((folder / "state.json").read_text())
+    assert state["finished"].pop("seconds") > 0
+    return {"arrays": (folder / "arrays.safetensors").read_bytes(), "state": state}
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+def test_the_parts_are_the_whole(
+    clf: Classifier, data: TensorSource, tmp_path: Path, stop: Literal["fooled", "never"]
+) -> None:
+    whole = ATTACK(clf, data.x, data.y, seed=5, stop=stop)
+    told: list[tuple[int, int, int | None]] = []
+    result = run_over(
+        ATTACK,
+        clf,
+        data,
+        folder=tmp_path,
+        seed=5,
+        stop=stop,
+        part=PART,
+        progress=lambda *n: told.append(n),
+    )
+    assert told == [(8, 0, N), (16, 0, N), (22, 0, N)]
+    assert 0 < int(whole.success.sum()) < N, "an attack that always or never wins shows nothing"
+    for name in ARRAYS:
+        one, other = getattr(whole, name), getattr(result, name)
+        if name in ("adversarial", "distance"):  # a batch of another size may round otherwise
+            assert torch.allclose(one, other, atol=1e-6), name
+        elif one is not None:
+            assert torch.equal(one, other), name
+    assert torch.equal(result.images, data.x)
+    assert result.success_rate == whole.success_rate
+    spent = dict(result.evaluations), dict(whole.evaluations)
+    assert [each.pop("check") for each in spent] == [22, 8], "each part checks its fast copy"
+    assert spent[0] == spent[1]
+    assert (result.seed, result.stop, result.attack) == (5, stop, ATTACK)
+    assert result.fast is not None
+    assert result.fast.used
+
+
+def test_the_file_is_what_safetensors_writes(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    result = run_over(ATTACK, clf, data, folder=tmp_path, part=PART, targets="least-likely")
+    arrays = {name: getattr(result, name).clone() for name in ARRAYS} | {"ids": torch.arange(N)}
+    assert (tmp_path / "arrays.safetensors").read_bytes() == save(arrays)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".lock",
+        "arrays.safetensors",
+        "state.json",
+    ]
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_it_goes_on_at_the_first_missing_part(
+    clf: Classifier, data: TensorSource, tmp_path: Path, after: int
+) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    run_over(ATTACK, clf, data, folder=calm, part=PART)
+    with pytest.raises(ConnectionError):
+        run_over(ATTACK, clf, Breaking(data, after), folder=rough, part=PART)
+    assert len(list((rough / "parts").iterdir())) == after
+    (rough / "parts" / ".000007.safetensors.part").write_bytes(b"half of it")
+    told: list[tuple[int, int, int | None]] = []
+    run_over(ATTACK, clf, data, folder=rough, part=PART, progress=lambda *n: told.append(n))
+    assert [before for _, before, _ in told][: after + 1] == [
+        PART * k for k in range(1, after + 1)
+    ] + [PART * after]
+    assert contents(rough) == contents(calm)
+
+
+def test_a_finished_folder_asks_nothing(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    first = run_over(ATTACK, clf, data, folder=tmp_path, part=PART)
+    before, kept = clf.queries, contents(tmp_path)
+    again = run_over(ATTACK, clf, data, folder=tmp_path, part=PART)
+    assert clf.queries == before
+    assert contents(tmp_path) == kept
+    assert again.to_dict() == first.to_dict()
+    assert again.seconds == first.seconds
+
+
+def test_a_damaged_part_is_made_again(clf: Classifier, data: TensorSource, tmp_path: Path) -> None:
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    run_over(ATTACK, clf, data, folder=calm, part=PART)
+    with pytest.raises(ConnectionError):
+        run_over(ATTACK, clf, Breaking(data, 2), folder=rough, part=PART)
+    first, second = sorted((rough / "parts").iterdir())
+    first.write_bytes(first.read_bytes()[:-9])
+    second.write_bytes((rough / "parts" / first.name).read_bytes()[:5])
+    run_over(ATTACK, clf, data, folder=rough, part=PART)
+    assert contents(rough) == contents(calm)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"seed": 1}, "seed was 0, is 1"),
+        ({"stop": "fooled"}, "stop was never, is fooled"),
+        ({"part": 5}, "part was 8, is 5"),
+        ({"targets": "least-likely"}, "targets was None, is least-likely"),
+        ({"query_budget": 9}, "query_budget was None, is 9"),
+        ({"model": "another"}, "is another"),
+        ({"attack": PGD(eps=0.02, steps=3)}, "attack.eps was 0.01, is 0.02"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused(
+    clf: Classifier, data: TensorSource, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConnectionError):
+        run_over(ATTACK, clf, Breaking(data, 1), folder=tmp_path, part=PART)
+    given: dict[str, Any] = {"attack": ATTACK, "part": PART, **settings}
+    with pytest.raises(AssayError, match=f"other settings: .*{said}.*another folder"):
+        run_over(given.pop("attack"), clf, data, folder=tmp_path, **given)
+    other = TensorSource(data.x.flip(0), data.y)
+    with pytest.raises(AssayError, match="other settings: data was"):
+        run_over(ATTACK, clf, other, folder=tmp_path, part=PART)
+
+
+def test_a_subset_keeps_its_draws(clf: Classifier, data: TensorSource, tmp_path: Path) -> None:
+    assert data.y is not None
+    grey = (data.x * 255).round().to(torch.uint8)
+    kept = in_memory("made", "test", "abcde", grey, data.y)
+    rows = torch.tensor([19, 6, 12, 7, 20])
+    run_over(ATTACK, clf, kept, folder=tmp_path / "all", part=PART)
+    run_over(ATTACK, clf, kept.subset(rows), folder=tmp_path / "some", part=2)
+    whole = load_file(tmp_path / "all" / "arrays.safetensors")
+    some = load_file(tmp_path / "some" / "arrays.safetensors")
+    assert torch.equal(some["ids"], rows)
+    assert torch.allclose(some["adversarial"], whole["adversarial"][rows], atol=1e-6)
+
+
+class Slow(Attack):
+    """Takes a hundredth of a second per step, and never wins."""
+
+    name: Literal["slow"] = "slow"
+    """The method's name in configs."""
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(eps=0.1)
+
+    def search(self, model: Any, x: Tensor, y: Tensor, **settings: Any) -> Search:
+        del model, y, settings
+        for _ in range(10_000):
+            time.sleep(0.01)
+            keep = yield Iterate(x, spent=0)
+            x = x if keep is None else x[keep]
+
+
+def test_the_time_limit_is_shared_among_the_parts(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    source = TensorSource(data.x[4:], None if data.y is None else data.y[4:])
+    with pytest.raises(ConnectionError):
+        run_over(Slow(), clf, Breaking(source, 1), folder=tmp_path, part=6, time_limit=0.6)
+    started = time.monotonic()
+    result = run_over(Slow(), clf, source, folder=tmp_path, part=6, time_limit=0.6)
+    assert time.monotonic() - started < 0.6, "the first part had used up its share before"
+    assert bool(result.cut.all())
+    for steps in result.steps.split(6):
+        assert int(steps.min()) >= 3, "a part went without"
+    assert 0.5 < result.seconds < 1.0
+
+
+def test_the_least_likely_class_is_reached_and_its_question_counted(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    attack = PGD(eps=0.3, steps=10)
+    result = run_over(attack, clf, data, folder=tmp_path, part=PART, targets="least-likely")
+    goal = least_likely(clf, data.x, data.y)
+    assert result.targets is not None
+    assert torch.equal(result.targets, goal)
+    logits = clf.query(data.x)
+    right = clf.predict(data.x) == data.y
+    assert torch.equal(goal[right], logits[right].argmin(1))
+    assert not bool((goal == data.y).any())
+    assert int(result.success.sum()) > 10
+    assert bool((clf.predict(result.adversarial)[result.success] == goal[result.success]).all())
+    assert (
+        int(result.queries.sum()) == result.evaluations["forward"] + result.evaluations["gradient"]
+    )
+    assert int(result.queries.min()) == 2, "of an image that is not attacked"
+    cheap = run_over(
+        attack, clf, data, folder=tmp_path / "b", targets="least-likely", query_budget=6
+    )
+    assert int(cheap.queries.max()) <= 6
+
+
+def test_a_black_box_is_known_by_what_it_is_called(data: TensorSource, tmp_path: Path) -> None:
+    box = BlackBox(lambda x: x.mean((1, 2, 3)) > 0.5, classes=2, access="labels")
+    with pytest.raises(AssayError, match=r"BlackBox does not say which model it is.*model="):
+        run_over(ATTACK, box, data, folder=tmp_path)
+    assert not tmp_path.exists() or not list(tmp_path.iterdir())
+    with pytest.raises(AssayError, match="labels only"):
+        run_over(ATTACK, box, data, folder=tmp_path, model="mean", targets="least-likely")
+
+
+def test_a_folder_is_held_by_one_process(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    with (
+        FileLock(tmp_path / ".lock"),
+        pytest.raises(AssayError, match=r"another process works in .*another folder"),
+    ):
+        run_over(ATTACK, clf, data, folder=tmp_path)
+
+
+def test_what_is_not_ours_is_left_alone(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    (tmp_path / "arrays.safetensors").write_bytes(b"somebody's")
+    with pytest.raises(AssayError, match=r"not the state.json .* another folder"):
+        run_over(ATTACK, clf, data, folder=tmp_path)
+    (tmp_path / "state.json").write_text("[1]")
+    with pytest.raises(AssayError, match="is not a state"):
+        run_over(ATTACK, clf, data, folder=tmp_path)
+    assert (tmp_path / "arrays.safetensors").read_bytes() == b"somebody's"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"part": 0}, "at least 1 image"), ({"time_limit": 0.0}, "above 0")],
+)
+def test_settings_that_make_no_sense(
+    clf: Classifier, data: TensorSource, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(AssayError, match=said):
+        run_over(ATTACK, clf, data, folder=tmp_path, **settings)
+
+
+def test_no_images_is_an_error(clf: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(AssayError, match="no images"):
+        run_over(ATTACK, clf, TensorSource(torch.empty(0, 3, 8, 8)), folder=tmp_path)
+
+
+LARGE = """
+import re, sys
+from pathlib import Path
+import torch
+from torch import nn
+from assay.attacks import FGSM
+from assay.attacks.over import run_over
+from assay.core.classifier import Classifier
+
+class Large:
+    length, fingerprint = 20_000, "made up"
+    def batches(self, size):
+        for start in range(0, self.length, size):
+            ids = torch.arange(start, min(start + size, self.length))
+            grey = (ids % 251 / 251.0)[:, None, None, None]
+            yield ids, grey.expand(-1, 3, 32, 32).clone(), ids % 2
+
+def own():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+torch.set_num_threads(1)
+seen = []
+clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)))
+result = run_over(FGSM(), clf, Large(), folder=sys.argv[1], progress=lambda *_: seen.append(own()))
+assert result.adversarial.shape == result.images.shape == (20_000, 3, 32, 32)
+print(max(*seen, own()) - seen[0])
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
+    """20,000 images are 234 MiB, and as much again when attacked."""
+    done = subprocess.run(
+        [sys.executable, "-c", LARGE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert float(done.stdout) < 40, "MiB"
