@@ -62,10 +62,11 @@ def full(estimate: Doubtful, unit: Unit = "fraction") -> str:
 
 
 def metric(value: float | None, name: str) -> str:
-    """Return a metric of a trial: 71.3 % for what is called an accuracy, else four digits."""
+    """Return a metric of a trial: 71.3 % for what is called an accuracy or a share, else four
+    digits."""
     if value is None:
         return MISSING
-    if name.endswith("accuracy"):
+    if name.endswith(("accuracy", "share")):
         return with_unit(value, "fraction")
     return f"{value:.4g}".replace("-", "−")
 

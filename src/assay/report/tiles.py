@@ -35,22 +35,24 @@ def before_after(
     attacked: ArrayLike,
     *,
     captions: Sequence[str] = (),
-    amplification: float | None = None,
+    amplifications: Sequence[float] = (),
     columns: int = 8,
 ) -> Picture:
     """Return images, attacked images and amplified differences, a column for each image.
 
-    `images` and `attacked` are (N, C, H, W) in [0, 1]. Without `amplification` the factor is
-    chosen so that the largest difference is seen at full strength; the figure says it.
+    `images` and `attacked` are (N, C, H, W) in [0, 1]. There is a row of differences for each of
+    `amplifications`; without any the factor is chosen so that the largest difference is seen at
+    full strength. The figure says it.
     """
     clean, moved = np.asarray(images)[:columns], np.asarray(attacked)[:columns]
-    factor = amplification or fit_amplification(clean, moved)
+    factors = amplifications or (fit_amplification(clean, moved),)
     rows = [
         [pixels(image) for image in clean],
         [pixels(image) for image in moved],
-        [pixels(image) for image in amplify(clean, moved, factor)],
+        *([pixels(image) for image in amplify(clean, moved, factor)] for factor in factors),
     ]
-    return _tiles(rows, columns, ["image", "attacked", f"difference × {factor:g}"], captions)
+    names = [f"difference × {factor:g}" if factor != 1 else "difference" for factor in factors]
+    return _tiles(rows, columns, ["image", "attacked", *names], captions)
 
 
 def _tiles(

@@ -119,7 +119,8 @@ class Cells:
         Args:
             of: the cells that `value` is called with, in this order.
             value: the effect for one seed.
-            floor: the accuracy whose binomial variance is the least that a difference can have.
+            floor: the accuracy (or other share) whose binomial variance is the least that a
+                difference can have.
             all_runs: collapsed runs count too; otherwise a seed for which any cell collapsed is
                 left out, and the claim says so, as where the effect is not finite.
             among: the cells that `of` were chosen from by their results; the claim rests on all.
@@ -385,18 +386,18 @@ def _value(result: Result, metric: Metric) -> float:
 
 
 def _is_share(metric: Metric) -> bool:
-    return isinstance(metric, str) and metric.endswith("_accuracy")
+    return isinstance(metric, str) and metric.endswith(("_accuracy", "_share"))
 
 
 def _floor(groups: Sequence[Sequence[Result]], metric: Metric) -> float | None:
-    """Return the sum of the groups' binomial variances of an accuracy; None for other metrics.
+    """Return the sum of the groups' binomial variances of a share; None for other metrics.
 
     Seeds cannot agree better than the number of images allows.
     """
     if not _is_share(metric) or not all(groups) or not groups:
         return None
     assert isinstance(metric, str)
-    images = "n_" + metric.removesuffix("_accuracy")
+    images = "n_" + metric.removesuffix("_accuracy").removesuffix("_share")
     return sum(
         stats.binomial_variance(
             float(np.mean([run.metrics[metric] for run in runs])), int(runs[0].metrics[images])

@@ -1,0 +1,129 @@
+"""The trial of the studies of attacks: a trained network, attacked on test images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from assay.attacks.base import Attack, Stop
+from assay.attacks.family import AnyAttack
+from assay.attacks.gradient import PGD
+from assay.attacks.runner import run
+from assay.config import Config
+from assay.core.fast import Precision
+from assay.errors import AssayError
+from assay.models.loading import load_model
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Workspace
+from assay.studies.networks import settings, split
+from assay.train.precision import computing
+
+TASK = "assay.studies.attacking:attack"
+
+
+class AttackNetwork(Config):
+    """An attack on a trained network, and on which images."""
+
+    VERSION = 1
+
+    attack: AnyAttack = PGD()
+    """The method."""
+    images: int = Field(default=500, ge=1)
+    """How many of the network's test images: a stable random subset."""
+    stop: Stop = "fooled"
+    """When an image leaves: fooled, for success rates; never, for whatever looks at the images."""
+    precision: Precision = "float32"
+    """Of the copy that is searched on; float32 confirms."""
+    kept: int = Field(default=0, ge=0)
+    """How many attacked images to keep, the first ones."""
+
+    def trials(self, needs: Iterable[Trial], label: str) -> list[Trial]:
+        """Return the trials of this attack on the networks that `needs` train, each with the
+        network's seed, device and threads."""
+        return [
+            Trial(
+                task=TASK,
+                config=self.model_dump(mode="json"),
+                seed=need.seed,
+                needs=(need,),
+                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
+                places=need.places,
+                versions={
+                    kind.__name__: kind.VERSION for kind in (type(self), *_kinds(self.attack))
+                },
+                device=need.device,
+                threads=need.threads,
+                label=label,
+            )
+            for need in needs
+        ]
+
+
+def _kinds(attack: Attack) -> list[type[Attack]]:
+    """Return the classes of an attack and of its stages."""
+    return list(dict.fromkeys([type(attack), *(type(stage) for stage in attack.stages)]))
+
+
+def attack(trial: Trial, work: Workspace) -> Outcome:
+    """Attack the network that the trial needs, on a part of its test images.
+
+    Metrics: what `AttackResult.to_dict` says; `success_share` of the correctly classified images
+    (`n_success`), also once rounded to 8 bits; whether the network had collapsed. Arrays: of every
+    image success, correct, distance, queries, labels and both predictions; of the first `kept`
+    also the image and the attacked image.
+
+    Raises:
+        AssayError: for data that has changed since the network was planned.
+    """
+    config = AttackNetwork.parse(trial.config, where="trial")
+    (need,), (trained,) = trial.needs, work.needs
+    data = split(settings(need), "test")
+    if data.fingerprint != need.data[f"{need.config['data']}/test"]:
+        raise AssayError(f"{need.config['data']} (test) has changed since the trial was planned")
+    classifier = load_model(trained.path("model.safetensors"))
+    classifier.model.to(trial.device)
+    part = data.sample(min(config.images, len(data)))
+    ids, x, y = next(part.batches(len(part)))
+    with computing(trial.threads):
+        work.progress(0.0, f"{config.attack.name} on {len(x)} images")
+        result = run(
+            config.attack,
+            classifier,
+            x.to(trial.device),
+            y,
+            stop=config.stop,
+            seed=trial.seed,
+            precision=config.precision,
+            ids=ids,
+        )
+        rounded = result.after_rounding
+    metrics: dict[str, Any] = {
+        **result.to_dict(),
+        "success_share": result.success_rate.value,
+        "n_success": result.success_rate.n,
+        "rounded_share": rounded.value,
+        "n_rounded": rounded.n,
+        "clean_accuracy": float(result.correct.double().mean()),
+        "n_clean": len(result),
+        "robust_accuracy": result.robust_accuracy.value,
+        "n_robust": len(result),
+        "collapsed": trained.metrics["collapsed"],
+    }
+    kept = slice(0, config.kept)
+    held: dict[str, torch.Tensor] = {
+        name: getattr(result, name)
+        for name in (
+            "success",
+            "correct",
+            "distance",
+            "queries",
+            "labels",
+            "clean_prediction",
+            "adversarial_prediction",
+        )
+    }
+    held |= {"images": result.images[kept], "adversarial": result.adversarial[kept]}
+    return Outcome(metrics, {name: tensor.cpu().numpy() for name, tensor in held.items()})
