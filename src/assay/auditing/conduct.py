@@ -17,6 +17,8 @@ from torch import Tensor
 
 from assay import stats
 from assay.attacks import reliability
+from assay.attacks.base import Attack
+from assay.attacks.square import Square
 from assay.auditing import chapters, checks
 from assay.auditing.config import AuditConfig
 from assay.core.classifier import Classifier, check_images
@@ -292,15 +294,10 @@ def _flags(
     few = slice(0, 64)
     strongest = curves[chapters.label(config.attacks[-1])]
     at = dict(strongest)[config.eps]
+    attack = chapters.at_budget(config.attacks[-1], config, config.eps)
     found = [
         reliability.vanishing_gradients(clf, x[few], y[few]),
-        reliability.unbounded_fails(
-            chapters.at_budget(config.attacks[-1], config, config.eps),
-            clf,
-            x[few],
-            y[few],
-            seed=config.seed,
-        ),
+        reliability.unbounded_fails(attack, clf, x[few], y[few], seed=config.seed),
         reliability.randomised(clf, x[few]),
         reliability.outputs_were_probabilities(clf),
         reliability.rounding_undoes(at),
@@ -310,8 +307,32 @@ def _flags(
     if len(curves) > 1:
         single = dict(next(iter(curves.values())))[config.eps]
         found.append(reliability.iterated_worse(single, at))
+    right = at.correct[few].nonzero()[:, 0]
+    if len(right) and attack.needs == "gradient" and not attack.minimal:
+        found.append(
+            reliability.loss_does_not_rise(attack, clf, x[right], y[right], seed=config.seed)
+        )
+    if len(right) and attack.needs == "gradient" and config.norm != "l0":
+        found.append(_black_box(attack, clf, x[right], y[right], config))
     found.sort(key=lambda flag: flag.code)
     return [Flag(code=f.code, title=f.title, raised=f.raised, detail=f.detail) for f in found]
+
+
+def _black_box(
+    attack: Attack, clf: Classifier, x: Tensor, y: Tensor, config: AuditConfig
+) -> reliability.Flag:
+    """Hold the attack against one that asks for no gradient, on the same few images."""
+    square = Square(norm=config.norm, eps=config.eps, queries=BLACK_BOX_QUESTIONS)
+    white, black = (
+        one(clf, x, y, stop="fooled", seed=config.seed, precision=config.precision)
+        for one in (attack, square)
+    )
+    return reliability.black_box_beats_white_box(white, black)
+
+
+BLACK_BOX_QUESTIONS = 200
+"""Questions per image that the audit's black-box attack may ask: enough to show masked gradients,
+which leave images standing that fall to a few random squares."""
 
 
 def _summary(
