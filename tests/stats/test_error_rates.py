@@ -202,7 +202,7 @@ def test_what_was_said_when_it_was_decided_is_not_said_of_what_is_known_now() ->
     lost = "Runs that collapsed, counted but not averaged in:"
     assert second.note == first.note == f"Best: A. {lost} 1 of A."
     assert second.latest_note == (
-        f"Decided at look 1, on 3 seeds. All 4 seeds so far: Best: B. {lost} 2 of B."
+        f"Decided at look 1, on 3 seeds. Now, on 4 seeds: Best: B. {lost} 2 of B."
     )
     same = effect((*DECIDED, 1.0), note="Best: A.")
     (same_again,) = stats.judge_claims([same], look=2, decided=[first])

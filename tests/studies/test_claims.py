@@ -219,7 +219,7 @@ class TestLooks:
         later = claim(run(grown(5, TOY), tmp_path), "clear")
         assert (later.estimate, later.look, later.latest.n) == (first.estimate, 1, 5)
         assert later.note == (
-            "3 were asked. Decided at look 1, on 3 seeds. All 5 seeds so far: 5 were asked."
+            "3 were asked. Decided at look 1, on 3 seeds. Now, on 5 seeds: 5 were asked."
         ), "what was said then beside the estimate of then, and today's note called so"
         last = claim(run(grown(6, TOY), tmp_path), "clear")
         assert last.note == later.note.replace("5", "6")
@@ -284,19 +284,26 @@ class TestLooks:
         assert looks(tmp_path) == [6]
 
     def test_trials_that_results_called_for_begin_nothing_anew(self, tmp_path: Path) -> None:
-        results = {3: "first", 6: "second"}  # what is best after so many seeds
+        best = {3: "first", 6: "second"}  # after so many seeds
 
         class Choosing(Toy):
             def plan(self, done: Results) -> Sequence[Trial]:
-                chosen = results[self.seeds]
-                more = self.model_copy(update={"effects": {chosen: 1.0}})
-                return [*super().plan(done), *([more.trial(chosen, 0)] if done else [])]
+                if not done:
+                    return super().plan(done)
+                more = self.model_copy(update={"effects": {best[self.seeds]: 1.0}})
+                return [*super().plan(done), more.trial(best[self.seeds], 0)]
 
         for silent in (True, False):
             study = Choosing(effects={"none": 0.0}, silent=silent)
             run(study, tmp_path / str(silent))
             run(grown(6, study), tmp_path / str(silent))
             assert looks(tmp_path / str(silent)) == [3, 6]
+
+    def test_settings_that_depend_on_the_seed_begin_nothing_anew(self, tmp_path: Path) -> None:
+        study = Toy(effects={"none": 0.0}, fates={"none:4": "collapses"})
+        run(study, tmp_path)
+        run(grown(6, study), tmp_path)
+        assert looks(tmp_path) == [3, 6]
 
     def test_until_decided_goes_on_from_looks_at_the_same_trials(self, tmp_path: Path) -> None:
         run(Toy(effects={"none": 0.0}, delta=0.1, seeds=10), tmp_path)

@@ -187,7 +187,7 @@ def _stays(decided: Claim, now: Claim) -> Claim:
     if now.verdict not in ("undecided", decided.verdict):
         told.append("The interval of all of them says the opposite: trust neither.")
     if now.note not in decided.note:
-        told.append(f"All {now.estimate.n} {now.estimate.of} so far: {now.note}")
+        told.append(f"Now, on {now.estimate.n} {now.estimate.of}: {now.note}")
     claim = replace(
         now,
         verdict=decided.verdict,

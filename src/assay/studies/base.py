@@ -22,7 +22,8 @@ class Findings:
     """What a study makes of its finished trials."""
 
     effects: Sequence[Effect]
-    """What the claims rest on; all of a study's claims are judged together."""
+    """What the claims rest on; all of a study's claims are judged together. Each has a code of its
+    own, which names how its values are computed: one that is computed otherwise gets another."""
     tables: Sequence[Table] = field(default_factory=tuple)
     figures: Sequence[Drawing] = field(default_factory=tuple)
     summary: str = ""

@@ -128,13 +128,15 @@ def seeds_to_go_on_from(study: Study, store: Store, most: int) -> int:
 
 
 def planned_kinds(study: Study) -> dict[str, str]:
-    """Return the kind of each trial, by address, that is planned before anything is known.
+    """Return the kind of each trial, by address, that is planned for the first seed before anything
+    is known.
 
     Trials that results call for are left out: they follow from these, and a claim whose kinds the
-    data chose would begin anew whenever they chose otherwise.
+    data chose would begin anew whenever they chose otherwise. So are further seeds, lest a study
+    whose settings of a trial depend on its seed begin anew with every one.
     """
     found: dict[str, str] = {}
-    waiting = list(study.plan(Results()))
+    waiting = list(study.model_copy(update={"seeds": 1}).plan(Results()))
     while waiting:
         trial = waiting.pop()
         if trial.address not in found:
@@ -161,7 +163,7 @@ def kind(trial: Trial) -> str:
 
 
 def _kinds(rests_on: Iterable[str], kinds: dict[str, str]) -> tuple[str, ...]:
-    """Return the kinds of these trials; all that there are where they were all planned later."""
+    """Return the kinds of these trials; all that there are where none of these is among them."""
     found = {kinds[address] for address in rests_on if address in kinds}
     return tuple(sorted(found or set(kinds.values())))
 
