@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.attacks import PGD
 from assay.auditing.running import Subject, load
 from assay.cli import app, call
 from assay.data import load_data
@@ -77,6 +78,20 @@ def test_a_network_is_trained_kept_and_found_again(assay: Command) -> None:
     assert json.loads((Path("c") / "metrics.json").read_text())["seed"] == 1
 
 
+def test_an_adversary_by_its_flags(assay: Command) -> None:
+    tiny = [token for token in SMALL if token != "--quiet"]
+    against = ("--adversary.name", "pgd", "--adversary.eps", "8/255", "--adversary.steps", "2")
+    code, out, err = assay(*tiny, *against, "--out", "mine")
+    assert code == 0, err
+    metrics = json.loads(Path("mine/metrics.json").read_text())["metrics"]
+    stood = proportion(round(500 * metrics["robust_accuracy"]), 500, "validation images")
+    assert metrics["n_robust"] == 500
+    assert metrics["robust_interval"] == {"low": stood.low, "high": stood.high, "level": 0.95}
+    assert f"against pgd {stood.percent()}" in " ".join(out.split())
+    made = TrainNetwork.from_yaml(Path("mine/config.yaml").read_text())
+    assert made.adversary == PGD(eps=8 / 255, steps=2)
+
+
 def test_what_a_failed_training_leaves(assay: Command) -> None:
     code, out, err = assay(*SMALL, "--recipe.optimizer.lr", "1e30", "--out", "mine")
     assert (code, out) == (2, "")
@@ -100,6 +115,9 @@ def test_flags_go_over_yaml_and_yaml_over_the_recipe(assay: Command) -> None:
     assert (made.recipe.epochs, made.recipe.batch_size, made.recipe.threads) == (7, 100, 3)
     assert made.recipe.optimizer.name == "sgd"
     assert printed(assay).network == CNN()
+    assert printed(assay).adversary is None
+    fewer = printed(assay, "--recipe", "robust", "--adversary.steps", "3").adversary
+    assert fewer == PGD(eps=8 / 255, steps=3, step_size=2 / 255)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +127,9 @@ def test_flags_go_over_yaml_and_yaml_over_the_recipe(assay: Command) -> None:
         (["--seed", "-1"], ["--seed", "-1"]),
         (["--data", "digts"], ["digts", "'digits'"]),
         (["--threads", "0"], ["threads", "greater than or equal to 1"]),
+        (["--adversary.name", "pdg"], ["pdg", "'pgd'"]),
+        (["--adversary.steps", "7"], ["adversary needs a name", "pgd"]),
+        (["--adversary.name", "pgd", "--adversary.restarts", "2"], ["adversary", "one start"]),
         (["--recipe.epohcs", "3"], ["--recipe.epohcs", "--recipe.epochs"]),
         (["--data", "digits", "--out", "file/mine"], ["--out", "file"]),
         (["--data", "digits", "--recipe", "fast", "--network.widths", *"12345678"], ["too small"]),

@@ -17,7 +17,7 @@ from assay.data import load_data
 from assay.errors import AssayError
 from assay.models import CNN
 from assay.runs.worker import Workspace
-from assay.studies.networks import TrainNetwork, against, train
+from assay.studies.networks import TrainNetwork, against, expected_seconds, train
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
 
@@ -160,6 +160,14 @@ def test_each_batch_is_attacked_by_the_weights_of_that_step(asked: str) -> None:
             for parameter in clf.model.parameters():
                 parameter.neg_()
     assert not torch.allclose(*seen, atol=0.05)
+
+
+def test_the_time_of_the_attack_is_expected() -> None:
+    natural, attacked = (
+        expected_seconds(TINY.model_copy(update={"adversary": adversary}), "cpu")
+        for adversary in (None, PGD(steps=30))
+    )
+    assert attacked > 4 * natural
 
 
 def test_more_than_one_start_is_refused() -> None:

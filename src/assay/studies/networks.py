@@ -330,9 +330,14 @@ def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) ->
         rows = min(recipe.batch_size, len(data))
         x = torch.rand(rows, *data.shape).to(device, memory_format=torch.channels_last)
         y = torch.zeros(rows, dtype=torch.int64, device=device)
+        classifier = Classifier(model, mean=data.mean, std=data.std, classes=data.classes)
+        attacked, draws = against(config), Stream(0).rows(range(rows)).to(device)
         least = math.inf
         for _ in range(probe_steps):
             start = time.perf_counter()
+            if attacked is not None:
+                with classifier.borrowed():
+                    attacked(classifier, x, y, rng=draws)
             loss = F.cross_entropy(model(x), y)
             torch.autograd.backward(loss)
             loss.item()  # waits for the device

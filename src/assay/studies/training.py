@@ -68,15 +68,18 @@ def export(result: Result, config: TrainNetwork, out: Path) -> Path:
 
 def measured(result: Result) -> dict[str, Any]:
     """Return what is the same whenever the training is repeated, as JSON."""
-    accuracy = test_accuracy(result)
+    shares = {"test_interval": test_accuracy(result)}
+    if "n_robust" in result.metrics:
+        shares["robust_interval"] = robust_accuracy(result)
+    intervals = {
+        name: {"low": share.low, "high": share.high, "level": share.level}
+        for name, share in shares.items()
+    }
     return {
         "schema": SCHEMA,
         "seed": result.trial.seed,
         "data": result.trial.data,
-        "metrics": {
-            **result.metrics,
-            "test_interval": {"low": accuracy.low, "high": accuracy.high, "level": accuracy.level},
-        },
+        "metrics": {**result.metrics, **intervals},
     }
 
 
@@ -86,7 +89,16 @@ def test_accuracy(result: Result) -> stats.Estimate:
     return stats.proportion(round(result.metrics["test_accuracy"] * n), n, "test images")
 
 
+def robust_accuracy(result: Result) -> stats.Estimate:
+    """Return the share of validation images that are right and stay so under the adversary."""
+    n = result.metrics["n_robust"]
+    return stats.proportion(round(result.metrics["robust_accuracy"] * n), n, "validation images")
+
+
 def summary(result: Result) -> str:
-    """Return one line on how good the network is, and what it took."""
-    accuracy, seconds = test_accuracy(result), result.record["seconds"]
-    return f"test accuracy {accuracy.percent()}, in {duration(seconds)}"
+    """Return one line on how good the network is, what it withstands, and what it took."""
+    said = [f"test accuracy {test_accuracy(result).percent()}"]
+    adversary = result.trial.config.get("adversary")
+    if adversary is not None:
+        said.append(f"against {adversary['name']} {robust_accuracy(result).percent()}")
+    return ", ".join([*said, f"in {duration(result.record['seconds'])}"])
