@@ -31,11 +31,14 @@ class Iterate:
         logits: (n, K) what the model said about exactly these, or labels (n,) where it says no
             more. None: it was not asked, so nobody leaves here.
         spent: evaluations of the model per row since the last yield: a number, or int64 (n,).
+        ahead: the most evaluations per row that the next step may take, by which a query budget is
+            kept. None: as many as this step took.
     """
 
     adversarial: Tensor
     logits: Tensor | None = None
     spent: int | Tensor = 1
+    ahead: int | Tensor | None = None
 
 
 Search = Generator[Iterate, Tensor | None, None]

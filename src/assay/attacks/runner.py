@@ -293,8 +293,9 @@ def _search(
                 if len(suspects):
                     at = suspects.to(device)
                     leaves[suspects] = ledger.judge(attack, rows[suspects], x[at], last[at], step)
-            spent = torch.as_tensor(iterate.spent).cpu()
-            over = (ledger.queries[rows] + spent + 1 > ledger.budget) & ~leaves
+            ahead = iterate.spent if iterate.ahead is None else iterate.ahead
+            ahead = torch.as_tensor(ahead).cpu()
+            over = (ledger.queries[rows] + ahead + 1 > ledger.budget) & ~leaves
             over |= ~leaves & (time.monotonic() >= deadline)
             if bool(over.any()):
                 at = over.nonzero()[:, 0].to(device)

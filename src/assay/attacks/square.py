@@ -14,7 +14,7 @@ from torch import Tensor
 from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import cross_entropy, margin, towards
 from assay.config import Number
-from assay.core.oracle import Access, Loss
+from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import NormBall
 
@@ -99,9 +99,7 @@ class Square(Attack):
                 best.scatter_(1, where, torch.where(better[:, None], new, old))
             damage, won = torch.where(better, rise, damage), won | fooled
             # An image that is as it was has been judged; nothing new is said about it.
-            keep = yield Iterate(
-                layout.images(best), answer.masked_fill(~better[:, None], torch.nan)
-            )
+            keep = yield Iterate(layout.images(best), labels(answer).masked_fill(~better, -1))
             x, y, best, damage, won, rng = only(keep, x, y, best, damage, won, rng)
 
     def _side(self, proposal: int, layout: Layout) -> int:
