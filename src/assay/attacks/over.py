@@ -42,7 +42,8 @@ Progress = Callable[[int, int, int | None], None]
 """Called with how many images are done, how many of those an earlier call did, and how many there
 are (None: unknown)."""
 
-ARRAYS_FILE, STATE_FILE, PARTS_FOLDER = "arrays.safetensors", "state.json", "parts"
+ARRAYS_FILE, STATE_FILE = "arrays.safetensors", "state.json"
+PARTS_FOLDER, LOCK_FILE = "parts", ".lock"
 
 
 def run_over(
@@ -141,7 +142,8 @@ def run_over(
     with _held(folder):
         finished = _finished(folder, settings)
         if finished is None:
-            finished = _all_parts(attacked, source, size, time_limit, folder, progress)
+            begin = {"settings": settings, "finished": None}
+            finished = _all_parts(attacked, source, size, time_limit, folder, begin, progress)
             _write(folder / STATE_FILE, {"settings": settings, "finished": finished})
         shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
         arrays = load_file(folder / ARRAYS_FILE)
@@ -188,10 +190,13 @@ def _all_parts(
     size: int,
     time_limit: float | None,
     folder: Path,
+    state: Mapping[str, Any],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Attack the parts that are not there, join all of them, and return what they cost together."""
-    (folder / PARTS_FOLDER).mkdir(exist_ok=True)
+    """Attack the parts that are not there, join all of them, and return what they cost together.
+
+    The folder is marked as that of `state` when there is a first part to keep in it.
+    """
     files: list[Path] = []
     costs: list[dict[str, Any]] = []
     done, before, seconds = 0, 0, 0.0
@@ -204,6 +209,9 @@ def _all_parts(
                 share = 1.0 if source.length is None else len(x) / (source.length - done)
                 limit = share * max(0.0, time_limit - seconds)
             result = attacked(x, y, ids, limit)
+            if not files:
+                _write(folder / STATE_FILE, state)
+                file.parent.mkdir(exist_ok=True)
             cost = _write_part(file, result, ids)
         else:
             before += len(x)
@@ -321,9 +329,10 @@ def _images(source: Source, size: int, shape: Sequence[int], folder: Path) -> Te
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Make the folder, and hold it against other processes."""
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / LOCK_FILE)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise AssayError(
@@ -334,6 +343,10 @@ def _held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:  # nothing was finished
+            (folder / LOCK_FILE).unlink()
+            if made:
+                folder.rmdir()
         lock.release()
 
 
@@ -350,7 +363,6 @@ def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
                 f"{folder} has an {ARRAYS_FILE}, but not the {STATE_FILE} that says what it is "
                 "of: give another folder"
             )
-        _write(path, {"settings": settings, "finished": None})
         return None
     try:
         state = json.loads(path.read_text())

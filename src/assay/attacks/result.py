@@ -120,21 +120,27 @@ class AttackResult:
         return int((self.clean_prediction < 0).sum())
 
     @cached_property
-    def after_rounding(self) -> Estimate:
-        """The success rate once the images are rounded to 8 bits, as a PNG would; asks the model.
+    def survives_rounding(self) -> Tensor:
+        """The successes that are successes still once rounded to 8 bits: bool (N,); asks the model.
 
         Rounding may move a pixel out of the ball by half a grey level; that is allowed here, since
         what is asked is whether the success survives being saved.
         """
-        rows = (self.success & self.correct).nonzero()[:, 0]
-        survived = 0
-        for part in torch.split(rows, 256):
+        survives = torch.zeros_like(self.success)
+        for part in torch.split((self.success & self.correct).nonzero()[:, 0], 256):
             answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
             said = labels(answer).to(self.labels.device)
             if self.targets is None:
-                survived += int(((said != self.labels[part]) & (said >= 0)).sum())
+                survives[part] = (said != self.labels[part]) & (said >= 0)
             else:
-                survived += int((said == self.targets[part]).sum())
+                survives[part] = said == self.targets[part]
+        return survives
+
+    @property
+    def after_rounding(self) -> Estimate:
+        """The success rate once the images are rounded to 8 bits, as a PNG would; asks the model
+        the first time."""
+        survived = int(self.survives_rounding.sum())
         return stats.proportion(survived, int(self.correct.sum()), "correctly classified images")
 
     def to_dict(self) -> dict[str, Any]:
