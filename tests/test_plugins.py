@@ -33,7 +33,7 @@ from torch import nn
 from assay.auditing.config import AuditConfig
 
 config = AuditConfig.parse({
-    "attacks": [{"name": "noise", "eps": "16/255"}], "detectors": [{"name": "entropy"}],
+    "attacks": [{"name": "hiss", "eps": "16/255"}], "detectors": [{"name": "entropy"}],
 })
 x = torch.rand(5, 1, 8, 8)
 torch.manual_seed(0)

@@ -20,11 +20,11 @@ from assay.stats import Effect
 from assay.studies.base import Findings, Study
 
 
-class Noise(Attack):
+class Hiss(Attack):
     """One random point of the Linf ball."""
 
     needs: ClassVar[Access] = "labels"
-    name: Literal["noise"] = "noise"
+    name: Literal["hiss"] = "hiss"
     norm: Literal["linf"] = "linf"
     eps: Number = 8 / 255
 
