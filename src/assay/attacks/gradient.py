@@ -1,4 +1,4 @@
-"""Attacks that follow the gradient of a loss with respect to the image: FGSM and PGD."""
+"""Attacks that follow the gradient of a loss with respect to the image: FGSM, PGD and MI-FGSM."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only
@@ -17,7 +17,7 @@ from assay.core.classifier import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Loss, gradient
 from assay.core.random import Rows
-from assay.core.threats import NormBall
+from assay.core.threats import TINY, NormBall, per_row
 
 AT_A_TIME = 32
 """Rows per gradient and thread on a CPU: the activations of 32 CIFAR images in a ResNet-20 stay in
@@ -26,14 +26,18 @@ step, which costs up to a fifth of the time."""
 
 
 class GradientAttack(Attack):
-    """What FGSM and PGD share: a ball, and a loss that is followed uphill."""
+    """What attacks by gradient share: a ball, and a loss that is followed uphill."""
 
     norm: Literal["linf", "l2", "l1"] = "linf"
     """The norm that the perturbation is measured in: linf, l2 or l1."""
     eps: Number = 8 / 255
     """Radius of the ball, in pixel units of [0, 1]."""
     loss: LossName = "cross_entropy"
-    """What is made to rise: cross_entropy, or margin (Carlini & Wagner 2017)."""
+    """What is made to rise: cross_entropy, margin (Carlini & Wagner 2017) or dlr, the difference
+    of logits ratio (Croce & Hein 2020)."""
+    eot: PositiveInt | None = None
+    """Over how many draws of a randomised model each gradient is averaged (expectation over
+    transformation, Athalye et al. 2018); null is one. Another model is only asked more often."""
 
     def model_post_init(self, _: Any) -> None:
         self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
@@ -41,6 +45,11 @@ class GradientAttack(Attack):
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)
+
+    @property
+    def draws(self) -> int:
+        """What one gradient costs: how many passes it is averaged over."""
+        return self.eot or 1
 
     def objective(self, targeted: bool) -> Loss:
         return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
@@ -67,8 +76,8 @@ class FGSM(GradientAttack):
         rng: Rows,
     ) -> Search:
         del targeted, rng  # the loss says it all, and nothing is drawn
-        logits, slope = uphill(model, x, y, loss)
-        keep = yield Iterate(x, logits)
+        logits, slope = uphill(model, x, y, loss, self.draws)
+        keep = yield Iterate(x, logits, spent=self.draws)
         x, slope = only(keep, x, slope)
         yield Iterate(threat.project(x, x + step(threat, x, slope, threat.eps)), spent=0)
 
@@ -118,15 +127,65 @@ class PGD(GradientAttack):
         size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
         adv = threat.random_start(x, rng) if self.random_start else x
         for _ in range(self.steps):
-            logits, slope = uphill(model, adv, y, loss)
-            keep = yield Iterate(adv, logits)
+            logits, slope = uphill(model, adv, y, loss, self.draws)
+            keep = yield Iterate(adv, logits, spent=self.draws)
             x, y, adv, slope = only(keep, x, y, adv, slope)
             adv = threat.project(x, adv + step(threat, adv, slope, size))
         yield Iterate(adv, spent=0)
 
 
-def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
-    """Return (logits (n, K), d loss / d x), on a CPU a few rows at a time, to stay in its cache."""
+class MIFGSM(GradientAttack):
+    """The momentum iterative fast gradient sign method (Dong et al. 2018), from the image itself.
+
+    Each gradient is divided by its L1 norm and added to `decay` times the sum so far; the step
+    follows the sum. It is made to transfer to other models; where the model attacked is the one
+    that is judged, `PGD` and `APGD` are stronger.
+    """
+
+    name: Literal["mifgsm"] = "mifgsm"
+    """The method's name in configs."""
+    steps: PositiveInt = 10
+    """How many steps, each one gradient."""
+    step_size: Number | None = Field(default=None, gt=0)
+    """Length of a step, in pixel units; null takes eps / steps, as Dong et al. 2018 do."""
+    decay: Number = Field(default=1.0, ge=0)
+    """What is kept of the sum of gradients at each step: 0 is no momentum, 1 keeps all."""
+
+    def search(
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
+    ) -> Search:
+        del targeted, rng  # the loss says it all, and nothing is drawn
+        size = threat.eps / self.steps if self.step_size is None else self.step_size
+        adv, gathered = x, torch.zeros_like(x)
+        for _ in range(self.steps):
+            logits, slope = uphill(model, adv, y, loss, self.draws)
+            keep = yield Iterate(adv, logits, spent=self.draws)
+            x, y, adv, slope, gathered = only(keep, x, y, adv, slope, gathered)
+            length = slope.flatten(1).abs().sum(1).clamp_min(TINY)
+            gathered = gathered * self.decay + slope / per_row(length, slope)
+            adv = threat.project(x, adv + step(threat, adv, gathered, size))
+        yield Iterate(adv, spent=0)
+
+
+def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss, draws: int = 1) -> tuple[Tensor, Tensor]:
+    """Return (logits (n, K), d loss / d x), both the mean of `draws` passes, each of which costs
+    one evaluation; on a CPU a few rows at a time, to stay in its cache."""
+    logits, slope = _climb(model, x, y, loss)
+    for _ in range(draws - 1):
+        again, steeper = _climb(model, x, y, loss)
+        logits, slope = logits + again, slope + steeper
+    return (logits, slope) if draws == 1 else (logits / draws, slope / draws)
+
+
+def _climb(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
     rows = min(AT_A_TIME * torch.get_num_threads(), rows_that_fit(x))
     if x.device.type != "cpu":
         rows = len(x)

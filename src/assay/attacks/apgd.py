@@ -1,0 +1,374 @@
+"""APGD: projected gradient descent that chooses its own step sizes, and its form with targets.
+
+Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+parameter-free attacks"; in L1, Croce & Hein 2021, "Mind the box: l1-APGD for sparse adversarial
+attacks on image classifiers".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from assay.attacks.base import Iterate, Search, only, wins
+from assay.attacks.gradient import GradientAttack, uphill
+from assay.attacks.losses import dlr_targeted
+from assay.config import Number
+from assay.core.oracle import Loss
+from assay.core.random import Rows
+from assay.core.threats import NormBall, per_row
+
+SPARSER = 1.5
+"""In L1, how many times fewer coordinates a step moves than the best point has moved."""
+MOMENTUM = 0.75
+"""Share of the projected step in a move; the rest repeats the move before it."""
+WIDER = ((3, 0.3), (2, 0.3), (1, 0.4))
+"""In L1, which multiples of eps are searched one after the other, and for what share of the steps:
+each stage starts from the best point of the one before, projected."""
+
+
+class _AutoPGD(GradientAttack):
+    """What `APGD` and `APGDT` share: how one run climbs."""
+
+    steps: PositiveInt = 100
+    """How many steps in a run. The first starting point costs a gradient more."""
+    restarts: PositiveInt = 1
+    """How many times to try, each from random starting points of its own."""
+    rho: Number = Field(default=0.75, gt=0, lt=1)
+    """The step is halved where the loss rose in at most this share of the steps since it was last
+    looked at."""
+
+    @property
+    def tries(self) -> int:
+        return self.restarts
+
+    def climb(
+        self, model: Any, of: _Images, goal: Tensor, threat: NormBall, loss: Loss, judge: _Judge
+    ) -> Search:
+        """One run from a random start, with which `loss(logits, goal)` is to rise.
+
+        What it finds it writes down in `of`, whose rows follow those that stay.
+        """
+        if threat.norm != "l1":
+            at = _Climb.at(threat.random_start(of.x, of.rng), goal, 2 * threat.eps)
+            yield from self.ascend(model, of, at, threat, loss, judge, self.steps)
+            return
+        away = of.x + of.rng.normal(tuple(of.x.shape[1:]))
+        for times, steps in _shares(self.steps):
+            ball = NormBall(norm="l1", eps=times * threat.eps)
+            start = nearest_in_l1(of.x, away, ball.eps)
+            sparse = _SparseClimb.at(start, goal, ball.eps, **_SparseClimb.moving(of.x, start))
+            yield from self.ascend(model, of, sparse, ball, loss, judge, steps, times == 1)
+            away, goal = sparse.peak, sparse.goal
+
+    def ascend(
+        self,
+        model: Any,
+        of: _Images,
+        at: _Climb,
+        ball: NormBall,
+        loss: Loss,
+        judge: _Judge,
+        steps: int,
+        inside: bool = True,
+    ) -> Search:
+        """Take `steps` steps in `ball`; unless it lies `inside` the threat, nothing is a candidate
+        yet."""
+        interval, least, shrink = at.intervals(steps)
+        due = interval
+        for k in range(steps + 1):
+            logits, at.slope = uphill(model, at.adv, at.goal, loss, self.draws)
+            at.note(loss(logits, at.goal))
+            if inside:
+                of.note(at.adv, *judge(logits, of.y))
+                keep = yield Iterate(at.adv, logits, spent=self.draws)
+            else:
+                keep = yield Iterate(of.best, spent=self.draws)
+            of.only(keep)
+            at.only(keep)
+            if k == due:
+                at.check(of.x, self.rho * interval, ball.eps)
+                interval = max(interval - shrink, least)
+                due += interval
+            if k < steps:
+                at.move(of.x, ball, 1.0 if k == 0 else MOMENTUM)
+
+
+class APGD(_AutoPGD):
+    """Auto-PGD (Croce & Hein 2020): PGD with momentum, whose step starts at 2 · eps and is halved,
+    image by image, at checkpoints where the loss has not risen often enough, or not at all since
+    the last halving; it then goes on from the best point so far.
+
+    Checkpoints come after 22 % of the steps, then after 3 % fewer each time, at least 6 %. They
+    follow the paper: the first also counts whether the loss rose in the very first step, where the
+    authors' code compares with 0. As in that code, "at most" rho · steps halves, not "fewer".
+
+    In L1 (Croce & Hein 2021) a step moves the coordinates with the largest gradients, fewer as the
+    best point gets sparser, the projection is on the ball and [0, 1] at once, and balls of 3 and 2
+    times eps are searched first.
+    """
+
+    name: Literal["apgd"] = "apgd"
+    """The method's name in configs."""
+
+    def search(
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
+    ) -> Search:
+        images = _Images.of(x, y, rng)
+        yield from self.climb(model, images, y, threat, loss, _judge(loss, targeted))
+        yield Iterate(images.best, spent=0)
+
+
+class APGDT(_AutoPGD):
+    """Targeted APGD (Croce & Hein 2020): towards each of the best-ranked other classes in turn, by
+    the targeted difference of logits ratio. An image that reaches any other class has left its own.
+
+    The classes are ranked by the logits of the image itself. With a target of the user's, that one
+    class is all it tries.
+    """
+
+    name: Literal["apgdt"] = "apgdt"
+    """The method's name in configs."""
+    loss: Literal["dlr"] = "dlr"
+    """What is made to rise, in its targeted form."""
+    n_target_classes: PositiveInt = 9
+    """How many classes to try; a model with fewer others has those tried."""
+
+    def search(
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
+    ) -> Search:
+        images, judge = _Images.of(x, y, rng), _judge(loss, targeted)
+        if targeted:
+            yield from self.climb(model, images, y, threat, loss, judge)
+        else:
+            logits = model.query(x)
+            others = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+            images.towards = others[:, : min(self.n_target_classes, logits.shape[1] - 1)]
+            images.only((yield Iterate(x, logits)))
+            for k in range(images.towards.shape[1]):
+                pair = torch.stack([images.y, images.towards[:, k]], dim=1)
+                yield from self.climb(model, images, pair, threat, dlr_targeted, judge)
+        yield Iterate(images.best, spent=0)
+
+
+_Judge = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(logits (n, K), y (n,)) → bool (n,), whether they are what is wanted, and a score (n,)."""
+
+
+def _judge(loss: Loss, targeted: bool) -> _Judge:
+    return lambda logits, y: (wins(logits, y, targeted), loss(logits, y))
+
+
+class _Held:
+    """What is held per row, as fields; `only` keeps the rows to go on with."""
+
+    def only(self, keep: Tensor | None) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            (kept,) = only(keep, getattr(self, field.name))
+            setattr(self, field.name, kept)
+
+
+@dataclass
+class _Images(_Held):
+    """The images (n, ...) of a search, and the best candidate of each over all its runs: one that
+    fooled the model before one that did not, then the higher loss."""
+
+    x: Tensor
+    y: Tensor
+    rng: Rows
+    towards: Tensor
+    """int64 (n, T), the classes to try; none unless the search chooses them."""
+    best: Tensor
+    fooled: Tensor
+    score: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, rng: Rows) -> _Images:
+        score = torch.full((len(x),), -torch.inf, device=x.device)
+        return cls(x, y, rng, y[:, None][:, :0], x, score > 0, score)
+
+    def note(self, adv: Tensor, fooled: Tensor, score: Tensor) -> None:
+        """Keep the candidates `adv` that are better than what is held."""
+        better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (score > self.score))
+        self.best = torch.where(per_row(better, adv), adv, self.best)
+        self.score = torch.where(better, score, self.score)
+        self.fooled = self.fooled | fooled
+
+
+@dataclass
+class _Climb(_Held):
+    """Where a run of APGD is, in Linf or L2."""
+
+    goal: Tensor
+    """What the loss takes beside the logits: (n,) or (n, 2)."""
+    adv: Tensor
+    before: Tensor
+    """Where the row was a move ago."""
+    slope: Tensor
+    loss: Tensor
+    peak: Tensor
+    """The point of the highest loss so far."""
+    peak_slope: Tensor
+    peak_loss: Tensor
+    size: Tensor
+    """float32 (n,), the length of a step."""
+    rises: Tensor
+    """How often the loss rose since the last checkpoint."""
+    checked_loss: Tensor
+    """`peak_loss` at the last checkpoint."""
+    changed: Tensor
+    """bool (n,), whether the last checkpoint changed the step."""
+
+    @classmethod
+    def at(cls, start: Tensor, goal: Tensor, size: float, **more: Tensor) -> Self:
+        per_image = torch.zeros(len(start), device=start.device)
+        flat = torch.zeros_like(start)
+        return cls(
+            goal=goal,
+            adv=start,
+            before=start,
+            slope=flat,
+            loss=per_image + torch.inf,
+            peak=start,
+            peak_slope=flat,
+            peak_loss=per_image - torch.inf,
+            size=per_image + size,
+            rises=per_image,
+            checked_loss=per_image - torch.inf,
+            changed=per_image == 0,
+            **more,
+        )
+
+    def intervals(self, steps: int) -> tuple[int, int, int]:
+        """Return steps to the first checkpoint, the fewest between two, and how many fewer each."""
+        return max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
+
+    def note(self, loss: Tensor) -> None:
+        """Take note of the loss of `adv`; one that is NaN is no rise, and no peak."""
+        loss = loss.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        self.rises = self.rises + (loss > self.loss)
+        self.loss = loss
+        higher = loss > self.peak_loss
+        rows = per_row(higher, self.adv)
+        self.peak = torch.where(rows, self.adv, self.peak)
+        self.peak_slope = torch.where(rows, self.slope, self.peak_slope)
+        self.peak_loss = torch.where(higher, loss, self.peak_loss)
+
+    def check(self, x: Tensor, enough: float, eps: float) -> None:
+        """Halve the step where it is too long, and go on from the peak there."""
+        del x, eps
+        seldom = self.rises <= enough
+        no_higher = ~self.changed & (self.checked_loss >= self.peak_loss)
+        self.changed = seldom | no_higher
+        self.size = torch.where(self.changed, self.size / 2, self.size)
+        self.return_to_peak(self.changed)
+        self.checked_loss = self.peak_loss
+        self.rises = torch.zeros_like(self.rises)
+
+    def return_to_peak(self, where: Tensor) -> None:
+        rows = per_row(where, self.adv)
+        self.adv = torch.where(rows, self.peak, self.adv)
+        self.slope = torch.where(rows, self.peak_slope, self.slope)
+
+    def move(self, x: Tensor, ball: NormBall, share: float) -> None:
+        """Make a step, then `share` of it and the rest of the move before."""
+        ahead = ball.steepest(self.slope).mul_(per_row(self.size, x)).add_(self.adv)
+        ahead = ball.project(x, ahead)
+        if share < 1:
+            ahead = ahead.sub_(self.adv).mul_(share).add_(self.adv)
+            ahead = ahead.add_(self.adv - self.before, alpha=1 - share)
+            ahead = ball.project(x, ahead)
+        self.before, self.adv = self.adv, ahead
+
+
+@dataclass
+class _SparseClimb(_Climb):
+    """Where a run of APGD is, in L1."""
+
+    share: Tensor
+    """float32 (n,), of the coordinates, the share that a step moves."""
+    nonzero: Tensor
+    """float32 (n,), how many coordinates of the peak had moved at the last checkpoint."""
+
+    @staticmethod
+    def moving(x: Tensor, adv: Tensor) -> dict[str, Tensor]:
+        """Return `share` and `nonzero` of where it starts."""
+        nonzero = (adv != x).flatten(1).sum(1).float()
+        return {"share": nonzero / (SPARSER * x[0].numel()), "nonzero": nonzero}
+
+    def intervals(self, steps: int) -> tuple[int, int, int]:
+        every = max(int(0.04 * steps), 1)
+        return every, every, 0
+
+    def check(self, x: Tensor, enough: float, eps: float) -> None:
+        """Take the full step again, from the peak, where that has become sparser; elsewhere a
+        shorter one."""
+        del enough
+        now = self.moving(x, self.peak)
+        sparser = now["nonzero"] < 0.95 * self.nonzero
+        self.size = torch.where(sparser, eps, self.size / 1.5).clamp_(eps / 10, eps)
+        self.share, self.nonzero = now["share"], now["nonzero"]
+        self.return_to_peak(sparser)
+
+    def move(self, x: Tensor, ball: NormBall, share: float) -> None:
+        """Move the coordinates with the largest gradients equally far; there is no momentum."""
+        del share
+        size = self.slope.flatten(1).abs()
+        count = size.shape[1]
+        place = ((1 - self.share) * count).long().clamp_(0, count - 1)
+        least = size.sort(dim=1).values.gather(1, place[:, None])
+        step = torch.where(size >= least, self.slope.flatten(1), 0.0).sign_()
+        length = self.size / step.abs().sum(1).clamp_min(1)
+        away = self.adv + (step * length[:, None]).view_as(x)
+        self.before, self.adv = self.adv, nearest_in_l1(x, away, ball.eps)
+
+
+def nearest_in_l1(x: Tensor, adv: Tensor, eps: float) -> Tensor:
+    """Return the nearest point to `adv` (in L2) that lies in the L1 ball around `x` and in [0, 1]
+    (Croce & Hein 2021, proposition 2.1), not the clipped projection on the ball alone.
+
+    With d = adv - x and room for each coordinate up to the end of [0, 1], it is x + sign(d) ·
+    min(max(|d| - t, 0), room), for the least t ≥ 0 that fits. Its L1 norm is piecewise linear in
+    t, with a bend at each |d| and each |d| - room, so t is found by sorting those.
+    """
+    delta = (adv - x).flatten(1)
+    size, room = delta.abs(), torch.where(delta > 0, 1 - x.flatten(1), x.flatten(1))
+    bends, order = torch.cat([size, size - room], dim=1).sort(dim=1, descending=True)
+    bends = bends.double()
+    falling = torch.where(order < size.shape[1], 1.0, -1.0).double().cumsum(1)
+    norm = (falling[:, :-1] * (bends[:, :-1] - bends[:, 1:])).cumsum(1)  # at bends[:, 1:]
+    first = (norm < eps).sum(1, keepdim=True).clamp_max(norm.shape[1] - 1)
+    over = (norm - eps).gather(1, first) / falling.gather(1, first).clamp_min(1)
+    limit = (bends.gather(1, first + 1) + over).clamp_min(0).to(size)
+    moved = (size - limit).clamp_min_(0).minimum(room).mul_(delta.sign())
+    return (x + moved.view_as(x)).clamp_(0, 1)
+
+
+def _shares(steps: int) -> list[tuple[int, int]]:
+    """Return, of the balls in WIDER, the multiple of eps and how many of `steps` it gets."""
+    if steps < len(WIDER):
+        return [(1, steps)]
+    given = [(times, math.ceil(share * steps)) for times, share in WIDER[:-1]]
+    return [*given, (WIDER[-1][0], steps - sum(count for _, count in given))]
