@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from assay.attacks import AnyAttack, Attack, attacks
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.errors import AssayError
 
 N = 40
 EPS = {"linf": 8 / 255, "l2": 1.0, "l1": 12.0, "l0": 5.0}
 SMALL: dict[str, dict[str, object]] = {
     "apgd": {"steps": 20},
     "apgdt": {"steps": 10, "n_target_classes": 3},
+    "auto": {"steps": 6, "queries": 30},
     "carlini-wagner": {"steps": 40, "searches": 4, "initial_c": 0.1},
     "fab": {"steps": 6},
     "hopskipjump": {"queries": 800, "probes": 40},
@@ -198,10 +200,13 @@ def test_training_gets_every_row_and_all_steps(net: nn.Module, x: Tensor, name: 
     attack = make(name)
     y = clf.predict(x)
     rng = Stream(0).child("attack", name, 0).rows(range(N))
+    settings = {"threat": attack.threat, "loss": attack.objective(False), "rng": rng}
+    if attack.stages != (attack,):  # a cascade moves survivors only, so it says that it cannot
+        with pytest.raises(AssayError, match="take one of its stages"):
+            attack.perturb(clf, x, y, **settings)
+        return
     with clf.borrowed():
-        adversarial = attack.perturb(
-            clf, x, y, threat=attack.threat, loss=attack.objective(False), rng=rng
-        )
+        adversarial = attack.perturb(clf, x, y, **settings)
     assert not adversarial.requires_grad
     ran = attack(clf, x, y, seed=0)
     assert torch.allclose(adversarial, ran.adversarial, atol=1e-5)

@@ -12,13 +12,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from assay.attacks.apgd import APGD as APGD
+    from assay.attacks.apgd import APGDT as APGDT
+    from assay.attacks.auto import Auto as Auto
     from assay.attacks.base import Attack as Attack
     from assay.attacks.base import Iterate as Iterate
     from assay.attacks.fab import FAB as FAB
     from assay.attacks.family import AnyAttack as AnyAttack
     from assay.attacks.family import attacks as attacks
     from assay.attacks.gradient import FGSM as FGSM
+    from assay.attacks.gradient import MIFGSM as MIFGSM
     from assay.attacks.gradient import PGD as PGD
+    from assay.attacks.hopskipjump import HopSkipJump as HopSkipJump
+    from assay.attacks.noise import Noise as Noise
+    from assay.attacks.over import run_over as run_over
     from assay.attacks.result import AttackResult as AttackResult
     from assay.attacks.runner import run as run
     from assay.attacks.square import Square as Square
@@ -28,13 +35,20 @@ if TYPE_CHECKING:
     from assay.attacks.universal import Universal as Universal
 
 _HOMES = {
+    "APGD": "apgd",
+    "APGDT": "apgd",
     "Attack": "base",
+    "Auto": "auto",
     "Iterate": "base",
     "FAB": "fab",
     "AnyAttack": "family",
     "attacks": "family",
     "FGSM": "gradient",
+    "MIFGSM": "gradient",
     "PGD": "gradient",
+    "HopSkipJump": "hopskipjump",
+    "Noise": "noise",
+    "run_over": "over",
     "AttackResult": "result",
     "run": "runner",
     "Transfer": "transfer",
@@ -44,19 +58,26 @@ _HOMES = {
     "Square": "square",
 }
 __all__ = [
+    "APGD",
+    "APGDT",
     "FAB",
     "FGSM",
+    "MIFGSM",
     "PGD",
     "AnyAttack",
     "Attack",
     "AttackResult",
+    "Auto",
+    "HopSkipJump",
     "Iterate",
+    "Noise",
     "Perturbation",
     "Square",
     "Transfer",
     "Universal",
     "attacks",
     "run",
+    "run_over",
     "transfer_matrix",
 ]
 

@@ -6,13 +6,28 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from assay.attacks.apgd import APGD, APGDT
+from assay.attacks.auto import Auto
 from assay.attacks.base import Attack
 from assay.attacks.fab import FAB
-from assay.attacks.gradient import FGSM, PGD
+from assay.attacks.gradient import FGSM, MIFGSM, PGD
+from assay.attacks.hopskipjump import HopSkipJump
+from assay.attacks.noise import Noise
 from assay.attacks.square import Square
 from assay.core.family import members, union
 
-BUILT_IN: tuple[type[Attack], ...] = (FAB, FGSM, PGD, Square)
+BUILT_IN: tuple[type[Attack], ...] = (
+    APGD,
+    APGDT,
+    Auto,
+    FAB,
+    FGSM,
+    MIFGSM,
+    PGD,
+    Noise,
+    Square,
+    HopSkipJump,
+)
 
 
 def attacks() -> dict[str, type[Attack]]:
@@ -21,6 +36,18 @@ def attacks() -> dict[str, type[Attack]]:
 
 
 if TYPE_CHECKING:
-    AnyAttack = Annotated[FAB | FGSM | PGD | Square, Field(discriminator="name")]
+    AnyAttack = Annotated[
+        APGD
+        | APGDT
+        | Auto
+        | FAB
+        | FGSM
+        | MIFGSM
+        | PGD
+        | Noise
+        | HopSkipJump
+        | Square,
+        Field(discriminator="name"),
+    ]
 else:
     AnyAttack = union(attacks().values())

@@ -104,19 +104,23 @@ def run(
         deadline = math.inf if time_limit is None else started + time_limit
         rows = torch.arange(len(x)) if attack_wrong else (clean == truth).nonzero()[:, 0]
         for number, stage in enumerate(attack.stages):
-            stream = Stream(seed).child("attack", attack.name)
-            if stage is not attack:
-                stream = stream.child(number)
+            # A stage draws what it would alone: the cascade fools whatever one of them does.
+            stream = Stream(seed).child("attack", stage.name)
+            asked = model
+            if stage.minimal and not attack.minimal and precision != "float32":
+                checked_from = oracle.queries
+                asked, _ = _model_for(stage, oracle, x, precision)
+                checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
             for attempt in range(stage.tries):
                 rows = ledger.may_start(rows, survivors=stop == "fooled" or attempt == 0)
-                for part in torch.split(rows, size):
+                for part in torch.split(rows, size) if len(rows) else ():
                     if time.monotonic() >= deadline:
                         ledger.cut[part] = True
                         continue
                     ledger.number = number
                     draws = stream.child(attempt).rows(names[part])
-                    _search(stage, model, ledger, part, draws, layout, stop, deadline)
+                    _search(stage, asked, ledger, part, draws, layout, stop, deadline)
     return AttackResult(
         adversarial=ledger.adversarial,
         success=ledger.success.to(x.device),
