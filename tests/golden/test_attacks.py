@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, Attack, attacks
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, attacks
 from assay.core.classifier import Classifier
 
 W = torch.tensor([3.0, -4.0, 0.0, 12.0])
@@ -39,6 +39,8 @@ def margin(clf: Classifier, x: Tensor) -> float:
     ("method", "accuracy"),
     [
         ({"name": "fgsm"}, 1e-5),
+        ({"name": "mifgsm"}, 1e-5),
+        ({"name": "apgd"}, 1e-3),
         ({"name": "pgd", "random_start": False}, 1e-5),
         ({"name": "pgd", "random_start": True}, 1e-2),  # in L2 a start off the axis leaves a rest
     ],
@@ -55,7 +57,7 @@ def test_the_margin_falls_by_the_dual_norm(
 
 
 @pytest.mark.parametrize("norm", DUAL)
-@pytest.mark.parametrize("kind", [FGSM, PGD])
+@pytest.mark.parametrize("kind", [APGD, FGSM, MIFGSM, PGD])
 def test_it_succeeds_just_where_the_margin_is_used_up(kind: type[Attack], norm: str) -> None:
     attack = kind.parse({"norm": norm, "eps": 0.25})
     reach = 0.25 * DUAL[norm]

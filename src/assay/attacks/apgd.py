@@ -107,7 +107,8 @@ class APGD(_AutoPGD):
 
     Checkpoints come after 22 % of the steps, then after 3 % fewer each time, at least 6 %. They
     follow the paper: the first also counts whether the loss rose in the very first step, where the
-    authors' code compares with 0. As in that code, "at most" rho · steps halves, not "fewer".
+    authors' code compares with 0. As in that code, "at most" rho · steps halves, not "fewer", and
+    after a return to the best point the loss is compared with that of the point it returned from.
 
     In L1 (Croce & Hein 2021) a step moves the coordinates with the largest gradients, fewer as the
     best point gets sparser, the projection is on the ball and [0, 1] at once, and balls of 3 and 2
@@ -337,8 +338,8 @@ class _SparseClimb(_Climb):
         del share
         size = self.slope.flatten(1).abs()
         count = size.shape[1]
-        place = ((1 - self.share) * count).long().clamp_(0, count - 1)
-        least = size.sort(dim=1).values.gather(1, place[:, None])
+        moved = (self.share * count).long().clamp_(1, count)
+        least = size.sort(dim=1, descending=True).values.gather(1, moved[:, None] - 1)
         step = torch.where(size >= least, self.slope.flatten(1), 0.0).sign_()
         length = self.size / step.abs().sum(1).clamp_min(1)
         away = self.adv + (step * length[:, None]).view_as(x)

@@ -1,0 +1,112 @@
+"""MI-FGSM's momentum, and gradients averaged over a randomised model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack
+from assay.attacks.gradient import uphill
+from assay.attacks.losses import margin
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+
+N = 48
+
+
+class Noisy(nn.Module):
+    """A linear classifier of 2 classes behind random signs and gains of every weight: a draw's
+    gradient says little of the mean model's, which is what the attacker has to fool."""
+
+    def __init__(self, noise: float) -> None:
+        super().__init__()
+        self.noise = noise
+        self.weight = nn.Parameter(Stream(7).rows([0]).normal((192,))[0])
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.draws = torch.Generator().manual_seed(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = 1 + self.noise * torch.randn(x.shape[0], 192, generator=self.draws)
+        score = ((x.flatten(1) - 0.5) * self.weight * gain).sum(1) + self.bias
+        return torch.stack([score, -score], dim=1)
+
+
+def fallen(attack: Attack, seed: int = 0) -> float:
+    """Return by how much the margin of the mean model falls, over what it can fall by at most."""
+    x = Stream(2).rows(range(N)).uniform((3, 8, 8), 0.3, 0.7)
+    mean, clf = Classifier(Noisy(0.0)), Classifier(Noisy(8.0))
+    y = mean.predict(x)
+    result = attack(clf, x, y, attack_wrong=True, seed=seed)
+    fall = margin(mean.query(result.adversarial), y) - margin(mean.query(x), y)
+    most = 2 * attack.threat.eps * float(mean.model.weight.detach().abs().sum())
+    return float(fall.mean()) / most
+
+
+@pytest.mark.parametrize(
+    "kind", [FGSM, PGD, MIFGSM, lambda **s: APGD(**s, steps=6)], ids=["fgsm", "pgd", "mi", "apgd"]
+)
+def test_the_mean_of_many_draws_finds_the_way_that_one_does_not(kind: Any) -> None:
+    settings = {"eps": 0.02, "loss": "margin"}
+    one, many = fallen(kind(**settings)), fallen(kind(**settings, eot=40))
+    assert many > one + 0.2
+    assert many > 0.45
+
+
+def test_the_draws_are_paid_for() -> None:
+    clf = Classifier(Noisy(0.0))
+    x = torch.full((3, 3, 8, 8), 0.4)
+    assert FGSM(eps=1e-6, eot=5)(clf, x).queries.tolist() == [1 + 5 + 1] * 3
+    assert PGD(eps=1e-6, steps=4, eot=5)(clf, x).queries.tolist() == [1 + 4 * 5 + 1] * 3
+    assert APGD(eps=1e-6, steps=4, eot=5)(clf, x).queries.tolist() == [1 + 5 * 5 + 1] * 3
+
+
+def test_for_a_model_that_always_answers_the_same_they_change_nothing() -> None:
+    clf = Classifier(Noisy(0.0))
+    x = Stream(2).rows(range(4)).uniform((3, 8, 8), 0.3, 0.7)
+    y = clf.predict(x)
+    with clf.borrowed():
+        once, often = (uphill(clf, x, y, margin, draws) for draws in (1, 4))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(once, often, strict=True))
+
+
+class Turns(nn.Module):
+    """The score's slope is 1 up to 0.52, then -2: momentum carries on, plain steps turn back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        beyond = (x.flatten(1)[:, :1] - 0.52).clamp_min(0)
+        score = x.flatten(1)[:, :1] - 3 * beyond
+        return torch.cat([score, torch.zeros(len(x), 1)], dim=1)
+
+
+def test_momentum_by_hand() -> None:
+    x = torch.full((1, 1, 1, 1), 0.5)
+
+    def path(decay: float) -> list[float]:
+        attack = MIFGSM(eps=0.1, steps=6, step_size=0.015, decay=decay, loss="margin")
+        search = attack.search(
+            Classifier(Turns()),
+            x,
+            torch.tensor([1]),
+            threat=attack.threat,
+            loss=margin,
+            targeted=False,
+            rng=Stream(0).rows([0]),
+        )
+        return [round(float(iterate.adversarial), 3) for iterate in search]
+
+    # divided by their L1 norm gradients are +1 below 0.52 and -1 above it; their sums, kept whole:
+    # 1, 2, 1, 0, -1 and 0 again, where a zero sum is no step
+    assert path(1.0) == [0.5, 0.515, 0.53, 0.545, 0.545, 0.53, 0.515]
+    assert path(0.0) == [0.5, 0.515, 0.53, 0.515, 0.53, 0.515, 0.53]
+
+
+def test_its_step_is_dongs() -> None:
+    clf = Classifier(Turns())
+    x = torch.full((1, 1, 1, 1), 0.3)
+    y = torch.tensor([1])  # not what it says, but what is to fall behind
+    attack = MIFGSM(eps=0.1, steps=5, loss="margin")
+    moved = attack(clf, x, y, attack_wrong=True).adversarial - x
+    assert float(moved) == pytest.approx(0.1)  # 5 steps of eps / 5
