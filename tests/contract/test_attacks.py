@@ -22,7 +22,9 @@ SMALL: dict[str, dict[str, object]] = {
     "auto": {"steps": 6, "queries": 30},
     "carlini-wagner": {"steps": 40, "searches": 4, "initial_c": 0.1},
     "fab": {"steps": 6},
+    "genetic": {"steps": 120},
     "hopskipjump": {"queries": 800, "probes": 40},
+    "one-pixel": {"population": 30, "steps": 30},
     "square": {"queries": 150},
 }
 """Settings that make an attack quick on the network of this file."""
@@ -37,11 +39,13 @@ METHODS = [(name, norm) for name, norm in CASES if name != "noise"]
 """Those that are attacks; noise is what they are held against."""
 
 
-def make(name: str, norm: str = "linf", **settings: object) -> Attack:
+def make(name: str, norm: str | None = None, **settings: object) -> Attack:
+    """Make an attack, small; without a norm it is given the first of EPS that it has."""
     kind = attacks()[name]
     fields = kind.model_fields
     settings = {**SMALL.get(name, {}), **settings}
     if "norm" in fields:
+        norm = norm or next(norm for case, norm in CASES if case == name)
         settings |= {"norm": norm, "eps": EPS[norm]}
     return kind.parse({key: value for key, value in settings.items() if key in fields})
 

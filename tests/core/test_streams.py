@@ -297,3 +297,21 @@ def test_seeding_on_mps_seeds_its_generator_and_puts_it_back(
     with stream.seeding("mps"):
         assert int(held["state"]) == stream.integer()
     assert int(held["state"]) == 5
+
+
+def test_coarse_draws_are_uniform_and_independent() -> None:
+    drawn = rows(5).coarse((3, 4000)).flatten(1)
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    for row in drawn:
+        counts = torch.histc(row, 100, 0, 1)
+        assert stats.chisquare(counts.numpy()).pvalue > P
+    for lag in (1, 2, 3, 4):  # four come of the same 64 bits
+        seen = stats.pearsonr(drawn[:, :-lag].flatten(), drawn[:, lag:].flatten())
+        assert seen.pvalue > P
+
+
+def test_coarse_draws_do_not_depend_on_the_batch() -> None:
+    whole, part = rows(8), rows(8)[torch.tensor([5, 2])]
+    assert torch.equal(whole.coarse((7,))[[5, 2]], part.coarse((7,)))
+    assert torch.equal(whole.coarse((7,))[[5, 2]], part.coarse((7,)))

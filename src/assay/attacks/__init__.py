@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from assay.attacks.fab import FAB as FAB
     from assay.attacks.family import AnyAttack as AnyAttack
     from assay.attacks.family import attacks as attacks
+    from assay.attacks.genetic import Genetic as Genetic
     from assay.attacks.gradient import FGSM as FGSM
     from assay.attacks.gradient import MIFGSM as MIFGSM
     from assay.attacks.gradient import PGD as PGD
     from assay.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.attacks.noise import Noise as Noise
     from assay.attacks.over import run_over as run_over
+    from assay.attacks.pixels import FewPixel as FewPixel
+    from assay.attacks.pixels import OnePixel as OnePixel
     from assay.attacks.result import AttackResult as AttackResult
     from assay.attacks.runner import run as run
     from assay.attacks.square import Square as Square
@@ -43,12 +46,15 @@ _HOMES = {
     "FAB": "fab",
     "AnyAttack": "family",
     "attacks": "family",
+    "Genetic": "genetic",
     "FGSM": "gradient",
     "MIFGSM": "gradient",
     "PGD": "gradient",
     "HopSkipJump": "hopskipjump",
     "Noise": "noise",
     "run_over": "over",
+    "FewPixel": "pixels",
+    "OnePixel": "pixels",
     "AttackResult": "result",
     "run": "runner",
     "Transfer": "transfer",
@@ -68,9 +74,12 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Auto",
+    "FewPixel",
+    "Genetic",
     "HopSkipJump",
     "Iterate",
     "Noise",
+    "OnePixel",
     "Perturbation",
     "Square",
     "Transfer",

@@ -10,9 +10,11 @@ from assay.attacks.apgd import APGD, APGDT
 from assay.attacks.auto import Auto
 from assay.attacks.base import Attack
 from assay.attacks.fab import FAB
+from assay.attacks.genetic import Genetic
 from assay.attacks.gradient import FGSM, MIFGSM, PGD
 from assay.attacks.hopskipjump import HopSkipJump
 from assay.attacks.noise import Noise
+from assay.attacks.pixels import FewPixel, OnePixel
 from assay.attacks.square import Square
 from assay.core.family import members, union
 
@@ -27,6 +29,9 @@ BUILT_IN: tuple[type[Attack], ...] = (
     Noise,
     Square,
     HopSkipJump,
+    FewPixel,
+    OnePixel,
+    Genetic,
 )
 
 
@@ -46,7 +51,10 @@ if TYPE_CHECKING:
         | PGD
         | Noise
         | HopSkipJump
-        | Square,
+        | Square
+        | FewPixel
+        | OnePixel
+        | Genetic,
         Field(discriminator="name"),
     ]
 else:

@@ -1,0 +1,211 @@
+"""GenAttack: a genetic algorithm that needs no more than the model's scores."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from assay.attacks.base import Attack, Iterate, Search, only, wins
+from assay.attacks.losses import towards
+from assay.attacks.pixels import WON, rows_asked
+from assay.config import Number
+from assay.core.oracle import Access, Loss
+from assay.core.random import Rows
+from assay.core.threats import TINY, NormBall
+
+PATIENCE = 100
+"""Generations without a fitter elite that make a plateau, as in the paper."""
+FADING = 0.9
+"""What each plateau multiplies the mutation's rate and range by, as in the paper."""
+HOPELESS = -1e30
+"""The fitness of a candidate that the model did not answer."""
+
+
+class Genetic(Attack):
+    """GenAttack (Alzantot et al. 2019, "GenAttack: practical black-box attacks with gradient-free
+    optimization"): a population of candidates in the linf ball, bred for fitness.
+
+    The fitness of a candidate is log p(target) minus the log of the sum of all others'
+    probabilities; untargeted, which the paper leaves out, it is the negative of this for the true
+    class. Each generation keeps the fittest (a candidate that fools the model before any other)
+    and breeds the rest: two parents drawn by the softmax of fitness, each value taken from the
+    first with the probability p₁ / (p₁ + p₂) of the two, and then, with probability ρ, moved
+    uniformly by up to α · eps. Whenever the fittest has not improved for 100 generations, ρ and α
+    fall by a tenth, down to their floors. The first population is uniform in the ball. As in the
+    authors' code, the fittest is not asked about again.
+
+    Where it departs from the paper: the softmax is of fitness in units of its spread over the
+    population, so that selection does not depend on the scale of the logits (with differences as
+    small as an untargeted attack meets, the authors' temperature of 0.3 selects hardly at all);
+    and α begins with 2, by which a value crosses the ball, not with 1 (CIFAR-10) or 0.4
+    (ImageNet). The up-scaling of small perturbations is not here.
+    """
+
+    needs: ClassVar[Access] = "scores"
+
+    name: Literal["genetic"] = "genetic"
+    """The method's name in configs."""
+    norm: Literal["linf"] = "linf"
+    """The norm that the perturbation is measured in."""
+    eps: Number = 8 / 255
+    """Radius of the ball, in pixel units of [0, 1]."""
+    population: int = Field(default=6, ge=2)
+    """Candidates per image."""
+    steps: PositiveInt = 500
+    """Generations after the first population, each of population - 1 questions per image."""
+    temperature: Number = Field(default=0.3, gt=0)
+    """Of the softmax that parents are drawn by, in standard deviations of the population's fitness:
+    the lower, the more they are the fittest."""
+    mutation_rate: Number = Field(default=0.05, gt=0, le=1)
+    """ρ before the first plateau: the share of a child's values that mutate."""
+    mutation_range: Number = Field(default=2.0, gt=0, le=2)
+    """α before the first plateau: how far a value mutates at most, in units of eps."""
+    least_rate: Number = Field(default=0.01, ge=0, le=1)
+    """What plateaus do not bring ρ below."""
+    least_range: Number = Field(default=0.15, ge=0, le=2)
+    """What plateaus do not bring α below."""
+
+    def model_post_init(self, _: Any) -> None:
+        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm="linf", eps=self.eps)
+
+    @property
+    def breadth(self) -> int:
+        return self.population
+
+    def objective(self, targeted: bool) -> Loss:
+        return towards(odds) if targeted else odds
+
+    def search(
+        self,
+        model: Any,
+        x: Tensor,
+        y: Tensor,
+        *,
+        threat: NormBall,
+        loss: Loss,
+        targeted: bool,
+        rng: Rows,
+    ) -> Search:
+        noise = rng.coarse((self.population, *x.shape[1:])).mul_(2 * threat.eps).sub_(threat.eps)
+        pool = noise.add_(x[:, None]).clamp_(0, 1)
+        few = max(1, rows_asked(x) // self.population)
+        answer = torch.cat([model.query(part.flatten(0, 1)) for part in torch.split(pool, few)])
+        said = answer.view(len(x), self.population, -1)
+        fitness, merit = judged(said, y, loss, targeted)
+        record = x.new_full((len(x),), -math.inf)
+        idle = torch.zeros_like(y)  # generations since the fittest has improved
+        plateaus = torch.zeros_like(record)
+        spent = self.population
+        for generation in range(self.steps + 1):
+            top, best = merit.max(1)
+            risen = top > record
+            record = torch.maximum(top, record)
+            idle = torch.where(risen, 0, idle + 1)
+            plateaus = plateaus + (idle == PATIENCE)
+            idle = idle % PATIENCE
+            at = torch.arange(len(x), device=x.device)
+            # An elite of the last generation has been judged; nothing new is said about it.
+            told = said[at, best].masked_fill(~risen[:, None], torch.nan)
+            keep = yield Iterate(pool[at, best], told, spent)
+            if generation == self.steps:
+                return
+            x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus = only(
+                keep, x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus
+            )
+            spent = self.population - 1
+            pool, born = self._next(model, x, pool, fitness, best, plateaus, threat.eps, rng)
+            at = torch.arange(len(x), device=x.device)
+            said = torch.cat([said[at, best][:, None], born], dim=1)
+            fitness, merit = judged(said, y, loss, targeted)
+
+    def _next(
+        self,
+        model: Any,
+        x: Tensor,
+        pool: Tensor,
+        fitness: Tensor,
+        best: Tensor,
+        plateaus: Tensor,
+        eps: float,
+        rng: Rows,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the next population, the elite first, and what the model says about the others:
+        (n, population, C, H, W) and (n, population - 1, K)."""
+        faded = FADING**plateaus
+        rate = (self.mutation_rate * faded).clamp_min(self.least_rate)
+        most = eps * (self.mutation_range * faded).clamp_min(self.least_range)
+        parents, share = parents_of(fitness, self.temperature, rng)
+        draws = rng.repeat(1)
+        following = torch.empty_like(pool)
+        answers = []
+        rows = torch.arange(len(x), device=x.device)
+        for part in torch.split(rows, max(1, rows_asked(x) // (self.population - 1))):
+            children = bred(pool, part, parents, share, rate, most, draws[part])
+            low, high = (x[part] - eps).clamp_(min=0), (x[part] + eps).clamp_(max=1)
+            children = torch.clamp(children, low[:, None], high[:, None], out=children)
+            answers.append(model.query(children.flatten(0, 1)))
+            following[part, 0] = pool[part, best[part]]
+            following[part, 1:] = children
+        born = torch.cat(answers)
+        return following, born.view(len(x), self.population - 1, -1)
+
+
+def odds(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the log of the probability of all other classes over that of `y`, per row."""
+    own = logits.gather(1, y[:, None])
+    others = logits.scatter(1, y[:, None], -math.inf).logsumexp(1)
+    return others - own[:, 0]
+
+
+def judged(said: Tensor, y: Tensor, loss: Loss, targeted: bool) -> tuple[Tensor, Tensor]:
+    """Return (fitness, the same with all that fool the model first), both (n, population), of
+    candidates about which the model has `said` (n, population, K)."""
+    answer, goal = said.flatten(0, 1), y.repeat_interleave(said.shape[1])
+    fitness = loss(answer, goal).nan_to_num(nan=HOPELESS, posinf=WON / 2, neginf=HOPELESS)
+    merit = fitness + WON * wins(answer, goal, targeted)
+    return fitness.view(said.shape[:2]), merit.view(said.shape[:2])
+
+
+def parents_of(fitness: Tensor, temperature: float, rng: Rows) -> tuple[Tensor, Tensor]:
+    """Draw two parents for each place but the elite's by the softmax of fitness (n, population):
+    int64 (n, 2, population - 1); and the share of the first in their child (n, population - 1)."""
+    size = fitness.shape[1]
+    spread = fitness.std(1, keepdim=True).clamp_min(TINY)
+    fitness = (fitness - fitness.amax(1, keepdim=True)) / (temperature * spread)
+    ends = fitness.softmax(1).cumsum(1)
+    parents = (rng.uniform((2, size - 1))[..., None] > ends[:, None, None]).sum(-1)
+    parents = parents.clamp_(max=size - 1)  # rounding may end the sum below 1
+    one, two = fitness.gather(1, parents.flatten(1)).view_as(parents).unbind(1)
+    return parents, (one - two).sigmoid()  # p₁ / (p₁ + p₂)
+
+
+def bred(
+    pool: Tensor,
+    part: Tensor,
+    parents: Tensor,
+    share: Tensor,
+    rate: Tensor,
+    most: Tensor,
+    rng: Rows,
+) -> Tensor:
+    """Return the children of the images `part` (m,), mutated: (m, population - 1, C, H, W).
+
+    One draw says which parent a value is from; another, whether it mutates, where it is below
+    `rate`, and by where it lies below it, how far.
+    """
+    at, wide = part[:, None], (len(part), -1, 1, 1, 1)
+    share, rate, most = share[part].view(wide), rate[part].view(wide), most[part].view(wide)
+    shape = (parents.shape[2], *pool.shape[2:])
+    ours = rng.coarse(shape) < share
+    children = torch.where(ours, pool[at, parents[part, 0]], pool[at, parents[part, 1]])
+    draw = rng.coarse(shape)
+    stays = draw >= rate
+    return children.add_(draw.mul_(2 * most / rate).sub_(most).masked_fill_(stays, 0.0))

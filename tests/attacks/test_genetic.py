@@ -1,0 +1,132 @@
+"""The genetic attack: the elite stays, the fit are parents, mutation fades on plateaus."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from assay.attacks import Genetic, genetic
+from assay.attacks.genetic import bred, odds, parents_of
+from assay.core.blackbox import BlackBox
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+
+N = 24
+
+
+@pytest.fixture(scope="module")
+def clf() -> Classifier:
+    """A small network with random weights."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 12, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(12 * 25, 5)
+    )
+    return Classifier(model, mean=[0.5] * 3, std=[0.2] * 3)
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return Stream(4).rows(range(N)).uniform((3, 12, 12))
+
+
+def test_odds_are_those_of_the_softmax() -> None:
+    logits = torch.tensor([[1.0, 2.0, 0.5], [3.0, -3.0, 0.0]], dtype=torch.float64)
+    share = logits.softmax(1)[[0, 1], [2, 0]]
+    expected = torch.log((1 - share) / share)
+    assert torch.allclose(odds(logits, torch.tensor([2, 0])), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_breeding_beats_as_many_random_candidates(
+    clf: Classifier, x: Tensor, targeted: bool
+) -> None:
+    y = clf.predict(x)
+    goal = (y + 1) % 5 if targeted else None
+    bred = Genetic(eps=0.05, steps=79)(clf, x, y, targets=goal)
+    random = Genetic(eps=0.05, population=400, steps=1)(clf, x, y, targets=goal)
+    assert int(bred.queries.max()) < int(random.queries.max())
+    assert int(bred.success.sum()) > int(random.success.sum())
+    assert bred.success_rate.value >= 0.3
+
+
+def test_the_elite_is_never_lost_nor_asked_about_again(clf: Classifier, x: Tensor) -> None:
+    attack = Genetic(eps=0.05, steps=25)
+    loss, y = attack.objective(False), clf.predict(x)
+    search = attack.search(
+        clf, x, y, threat=attack.threat, loss=loss, targeted=False, rng=Stream(0).rows(range(N))
+    )
+    best, won, before = torch.full((N,), -torch.inf), torch.zeros(N, dtype=torch.bool), x
+    asked = []
+    for iterate in search:
+        asked.append(iterate.spent)
+        assert iterate.logits is not None
+        same = (iterate.adversarial == before).flatten(1).all(1)
+        assert bool((iterate.logits.isnan().all(1) | ~same).all())
+        answer = clf.query(iterate.adversarial)
+        fooled, rise = answer.argmax(1) != y, loss(answer, y)
+        assert bool((fooled | ~won).all())  # once fooled, always fooled
+        assert bool((rise >= best - 1e-3)[fooled == won].all())
+        best, won, before = rise, fooled, iterate.adversarial
+    assert asked == [6] + [5] * 25
+
+
+def test_parents_are_drawn_by_the_softmax_in_units_of_the_spread() -> None:
+    fitness = torch.tensor([0.0, 1.0, 2.0, 3.0]).expand(4000, 4)
+    for scale in (1.0, 1e-4):
+        parents, share = parents_of(fitness * scale + 7, 0.5, Stream(0).rows(range(4000)))
+        spread = math.sqrt(5 / 3)
+        expected = torch.softmax(torch.arange(4.0) / (0.5 * spread), 0)
+        seen = torch.bincount(parents.flatten(), minlength=4) / parents.numel()
+        assert torch.allclose(seen, expected, atol=0.01)
+        one, two = expected[parents[:, 0]], expected[parents[:, 1]]
+        assert torch.allclose(share, one / (one + two), atol=0.02 if scale < 1 else 1e-5)
+
+
+def test_children_mix_their_parents_and_mutate_as_said() -> None:
+    pool = torch.stack([torch.zeros(3, 40, 40), torch.ones(3, 40, 40)])[None].expand(
+        2, -1, -1, -1, -1
+    )
+    parents = torch.tensor([[[0], [1]], [[1], [0]]])  # (image, which parent, child)
+    share, rate = torch.tensor([[0.3], [0.9]]), torch.tensor([0.2, 0.5])
+    most = torch.tensor([0.05, 0.25])
+    made = bred(pool, torch.arange(2), parents, share, rate, most, Stream(0).rows(range(2)))[:, 0]
+    for image, zeros in ((0, 0.3), (1, 0.1)):
+        from_zero = made[image].abs() <= 0.5
+        assert float(from_zero.float().mean()) == pytest.approx(zeros, abs=0.03)
+        shift = made[image] - (~from_zero).float()
+        moved = shift[shift != 0]
+        assert len(moved) / shift.numel() == pytest.approx(float(rate[image]), abs=0.03)
+        far = float(most[image])
+        assert float(moved.abs().max()) == pytest.approx(far, rel=0.02)
+        assert float(moved.abs().mean()) == pytest.approx(far / 2, rel=0.05)  # uniform
+        assert float(moved.mean()) == pytest.approx(0, abs=far / 20)
+        # whose a value is says nothing of whether it mutates
+        share_of_moved = (from_zero & (shift != 0)).sum() / (shift != 0).sum()
+        assert float(share_of_moved) == pytest.approx(zeros, abs=0.04)
+
+
+def test_mutation_fades_on_plateaus(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing ever improves, each 100 generations are a plateau, down to the floors."""
+    used: list[tuple[float, float]] = []
+
+    def watched(*given: Any) -> Tensor:
+        used.append((float(given[4]), float(given[5])))
+        return bred(*given)
+
+    def same(images: Any) -> Tensor:
+        return torch.tensor([[0.6, 0.4]]).expand(len(images), 2)
+
+    monkeypatch.setattr(genetic, "bred", watched)
+    attack = Genetic(
+        eps=0.1, steps=301, mutation_rate=0.5, mutation_range=1, least_rate=0.42, least_range=0.5
+    )
+    attack(BlackBox(same, classes=2, access="scores"), x[:1], torch.zeros(1, dtype=torch.int64))
+    rates, reaches = zip(*used, strict=True)
+    for plateau, rate in enumerate((0.5, 0.45, 0.42)):
+        inside = slice(100 * plateau, 100 * plateau + 100)
+        assert rates[inside] == pytest.approx([rate] * 100)
+        assert reaches[inside] == pytest.approx([0.1 * 0.9**plateau] * 100)
