@@ -13,25 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from assay.explain.base import Explainer as Explainer
+    from assay.explain.cam import EigenCAM as EigenCAM
+    from assay.explain.cam import GradCAM as GradCAM
+    from assay.explain.cam import GradCAMPlusPlus as GradCAMPlusPlus
+    from assay.explain.cam import HiResCAM as HiResCAM
+    from assay.explain.cam import LayerCAM as LayerCAM
     from assay.explain.family import AnyExplainer as AnyExplainer
     from assay.explain.family import explainers as explainers
-    from assay.explain.gradcam import GradCAM as GradCAM
     from assay.explain.shift import AttentionShift as AttentionShift
     from assay.explain.shift import attention_shift as attention_shift
 
 _HOMES = {
     "AnyExplainer": "family",
     "AttentionShift": "shift",
+    "EigenCAM": "cam",
     "Explainer": "base",
-    "GradCAM": "gradcam",
+    "GradCAM": "cam",
+    "GradCAMPlusPlus": "cam",
+    "HiResCAM": "cam",
+    "LayerCAM": "cam",
     "attention_shift": "shift",
     "explainers": "family",
 }
 __all__ = [
     "AnyExplainer",
     "AttentionShift",
+    "EigenCAM",
     "Explainer",
     "GradCAM",
+    "GradCAMPlusPlus",
+    "HiResCAM",
+    "LayerCAM",
     "attention_shift",
     "explainers",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +25,9 @@ class Explainer(Config):
     To add one: derive from this, tag it with `name: Literal["..."] = "..."` and write `maps`.
     Checking the inputs, holding the model and scaling are done here.
     """
+
+    class_specific: ClassVar[bool] = True
+    """Whether the map depends on the class that is asked about."""
 
     name: str
     """The method's name in configs."""
@@ -48,19 +53,21 @@ class Explainer(Config):
         Raises:
             AssayError: for images or targets that do not fit the classifier, or none at all.
         """
-        x = check_images(x)
-        if not len(x):
-            raise AssayError("there is nothing to explain: x holds no images")
-        wanted = _one_per_row(targets, len(x))
-        # a caller's no_grad or inference_mode must not reach the maps, which are made by gradients
-        with clf.borrowed(), torch.inference_mode(False), torch.enable_grad():
+        x, wanted = asked(x, targets)
+        with held(clf):
             raw, explained, layer = self.maps(clf, x, wanted)
+        return self.finished(raw, explained, layer, x)
+
+    def finished(self, raw: Tensor, explained: Tensor, layer: str, x: Tensor) -> Attribution:
+        """Return what `maps` gave for the images `x` as an attribution, scaled and checked."""
         raw = raw.to(x.device)
         if not bool(raw.isfinite().all()):
             bad = int((~raw.isfinite()).flatten(1).any(1).sum())
+            where = f"layer {layer!r}" if layer else "the input"
             raise AssayError(
-                f"the gradients of the model are NaN or infinite for {bad} of {len(x)} images "
-                f"at layer {layer!r}; such a map would mean nothing"
+                f"{self.name} is NaN or infinite for {bad} of {len(x)} images at {where}: what "
+                "the model answers there, or its gradients, is not finite; such a map would mean "
+                "nothing"
             )
         height, width = x.shape[2:]
         values, empty = scaled(raw, (height, width), self.upsample)
@@ -84,6 +91,22 @@ class Explainer(Config):
             int64 (N,); the name of the layer ("" for the input itself).
         """
         raise NotImplementedError
+
+
+def asked(x: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
+    """Return the checked images, and the targets as int64 (N,) or None for the predicted ones."""
+    x = check_images(x)
+    if not len(x):
+        raise AssayError("there is nothing to explain: x holds no images")
+    return x, _one_per_row(targets, len(x))
+
+
+@contextmanager
+def held(clf: Classifier) -> Iterator[None]:
+    """Hold the model as `maps` needs it: in eval mode, frozen, with gradients enabled."""
+    # a caller's no_grad or inference_mode must not reach the maps, which are made by gradients
+    with clf.borrowed(), torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def _one_per_row(targets: Targets, rows: int) -> Tensor | None:

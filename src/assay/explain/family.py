@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING
 
 from assay.core.family import members, union
 from assay.explain.base import Explainer
-from assay.explain.gradcam import GradCAM
+from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 
-BUILT_IN: tuple[type[Explainer], ...] = (GradCAM,)
+BUILT_IN: tuple[type[Explainer], ...] = (
+    GradCAM,
+    GradCAMPlusPlus,
+    HiResCAM,
+    LayerCAM,
+    EigenCAM,
+)
 
 
 def explainers() -> dict[str, type[Explainer]]:
@@ -17,6 +23,6 @@ def explainers() -> dict[str, type[Explainer]]:
 
 
 if TYPE_CHECKING:
-    AnyExplainer = GradCAM
+    AnyExplainer = GradCAM | GradCAMPlusPlus | HiResCAM | LayerCAM | EigenCAM
 else:
     AnyExplainer = union(explainers().values())

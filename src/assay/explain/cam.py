@@ -1,0 +1,205 @@
+"""Class activation maps: the channels of a layer, weighted by what they say for a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from assay.core.attribution import Attribution
+from assay.core.classifier import Classifier
+from assay.core.memory import in_parts
+from assay.core.oracle import Encoded
+from assay.errors import AssayError
+from assay.explain.base import Explainer, Targets, asked, chosen, held
+from assay.explain.layers import cut, find_layer, output_of, slopes, spatial
+
+
+class ActivationMap(Explainer):
+    """A map made of a layer's channels and of their gradients; an author writes `weigh`.
+
+    Only what comes after the layer is differentiated: the layer's output is detached, so no graph
+    is recorded before it, and neither the parameters nor their gradients are touched. It is also
+    cloned, so an in-place ReLU after the layer does not spoil it. Of a layer that the model calls
+    several times, the last call is explained. Images that `preprocess` resizes are fine; one that
+    crops shifts the map.
+    """
+
+    by_gradient: ClassVar[bool] = True
+    """Whether `weigh` reads the gradient; without, the model is only run."""
+
+    layer: str | None = None
+    """The layer to explain, by its name in the model; null finds the last convolution's block."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
+        """Return signed maps (N, h, w) of a layer's channels: an author's part.
+
+        Args:
+            channels: float32 (N, C, h, w), what the layer returned.
+            slope: float32 (N, C, h, w), d logit of the class / d channels; zeros where the method
+                does without gradients.
+        """
+        raise NotImplementedError
+
+    def maps(
+        self, clf: Classifier, x: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor, str]:
+        layer = find_layer(clf, x[:1]) if self.layer is None else self.layer
+        raw, explained = self._passes(clf, x, targets, (layer,))
+        return raw[layer], explained, layer
+
+    def by_layer(
+        self, clf: Classifier, x: Tensor, layers: Sequence[str], targets: Targets = None
+    ) -> dict[str, Attribution]:
+        """Explain several layers from one forward and one backward pass.
+
+        Each map is the one that `layer` would give; what `layer` says is left aside.
+
+        Args:
+            clf, x, targets: as for a call.
+            layers: names of the model's modules, at least one.
+
+        Raises:
+            AssayError: as a call, for any of the layers.
+        """
+        if not layers:
+            raise AssayError("there is nothing to explain: layers holds no names")
+        x, wanted = asked(x, targets)
+        with held(clf):
+            raw, explained = self._passes(clf, x, wanted, tuple(dict.fromkeys(layers)))
+        return {layer: self.finished(raw[layer], explained, layer, x) for layer in raw}
+
+    def _passes(
+        self, clf: Classifier, x: Tensor, targets: Tensor | None, layers: tuple[str, ...]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the maps (N, h, w) of every layer, and the classes they explain (N,)."""
+        raw: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+        rows = torch.arange(len(x))
+
+        def explain(part: Tensor, some: Tensor) -> Tensor:
+            outputs.clear()
+            logits = clf.logits(Encoded(part))
+            wanted = chosen(logits, None if targets is None else targets[some])
+            channels = {layer: output_of(outputs, layer) for layer in layers}
+            if self.by_gradient:
+                found = slopes(logits.gather(1, wanted[:, None]).sum(), channels)
+            else:
+                found = {layer: torch.zeros_like(values) for layer, values in channels.items()}
+            made = {
+                layer: self.weigh(
+                    spatial(channels[layer].detach(), layer).float(),
+                    spatial(found[layer], layer).float(),
+                )
+                for layer in layers
+            }
+            for layer in layers:
+                raw[layer].append(made[layer])
+            return wanted
+
+        with cut(clf.model, layers) as outputs, torch.set_grad_enabled(self.by_gradient):
+            size = clf.rows_per_batch(x)
+            kind = f"explain {', '.join(layers)}"
+            explained = in_parts(explain, size, x.detach(), rows, tally=clf.tally, kind=kind)
+        return {layer: torch.cat(parts) for layer, parts in raw.items()}, explained
+
+
+class GradCAM(ActivationMap):
+    """Where a layer's channels speak for a class (Selvaraju et al. 2017, "Visual explanations from
+    deep networks").
+
+    Each channel of the layer is weighted by the mean, over space, of the gradient of the class's
+    logit. `raw` is the weighted sum of the channels before the paper's ReLU, so it is signed:
+    negative where the layer speaks against the class. `values` is made of its positive part.
+    """
+
+    name: Literal["grad-cam"] = "grad-cam"
+    """The method's name in configs."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
+        return torch.einsum("nc,nchw->nhw", slope.mean((2, 3)), channels)
+
+
+class GradCAMPlusPlus(ActivationMap):
+    """Grad-CAM for several objects of one class (Chattopadhay et al. 2018, "Grad-CAM++").
+
+    A channel is weighted by the sum, over space, of α · ReLU(g), where g is the gradient of the
+    class's logit S and α = g² / (2 g² + g³ · Σ A), Σ A being the sum of the channel over space: the
+    paper's equation 19, for a class score exp(S) and a layer after which S is piecewise linear.
+
+    The paper's weights also hold the factor exp(S). It is the same all over an image and would
+    overflow, so `raw` leaves it out; `values` does not depend on it. The authors' code divides α by
+    its sum over space as well; here, as in the paper, it does not. Where g is 0, so is α.
+    """
+
+    name: Literal["grad-cam++"] = "grad-cam++"
+    """The method's name in configs."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
+        # numerator and denominator over g², which may be too small for a float32
+        below = 2 + slope * channels.sum((2, 3), keepdim=True)
+        share = torch.where((slope != 0) & (below != 0), 1 / below, 0.0)
+        weights = (share * slope.relu()).sum((2, 3))
+        return torch.einsum("nc,nchw->nhw", weights, channels)
+
+
+class HiResCAM(ActivationMap):
+    """Where a layer itself speaks for a class, pixel by pixel (Draelos & Carin 2020, "Use HiResCAM
+    instead of Grad-CAM for faithful explanations of convolutional neural networks").
+
+    Each channel is multiplied by its gradient, place by place, and the products are summed over
+    the channels; nothing is averaged over space. In a network whose layer is followed by linear
+    ones alone, the map sums to the logit but for the bias.
+    """
+
+    name: Literal["hires-cam"] = "hires-cam"
+    """The method's name in configs."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
+        return (slope * channels).sum(1)
+
+
+class LayerCAM(ActivationMap):
+    """Where a layer's channels speak for a class, also in early layers (Jiang et al. 2021,
+    "LayerCAM: exploring hierarchical class activation maps for localization").
+
+    Each channel is multiplied, place by place, by the positive part of its gradient, and the
+    products are summed over the channels. `by_layer` gives the maps of several layers.
+    """
+
+    name: Literal["layer-cam"] = "layer-cam"
+    """The method's name in configs."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
+        return (slope.relu() * channels).sum(1)
+
+
+class EigenCAM(ActivationMap):
+    """What a layer sees most of, whatever the class (Muhammad & Yeasin 2020, "Eigen-CAM").
+
+    The channels are projected on their first right singular vector over space, without centring, as
+    in the paper. No class is asked about: the map is the same for every target, which is only
+    handed on. A singular vector has no sign; it is chosen so that the map's sum is positive, which
+    makes it positive everywhere after a ReLU.
+    """
+
+    class_specific: ClassVar[bool] = False
+    by_gradient: ClassVar[bool] = False
+
+    name: Literal["eigen-cam"] = "eigen-cam"
+    """The method's name in configs."""
+
+    def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
+        places = channels.flatten(2).double()  # (N, C, h·w)
+        bad = ~places.isfinite().flatten(1).all(1)
+        places = places.masked_fill(bad[:, None, None], 0.0)  # which have no eigenvectors
+        if places.shape[1] <= places.shape[2]:
+            vector = torch.linalg.eigh(places @ places.mT).eigenvectors[:, :, -1]  # (N, C)
+            flat = torch.einsum("nc,ncp->np", vector, places)
+        else:  # the same map, from the smaller of the two products
+            values, vectors = torch.linalg.eigh(places.mT @ places)
+            flat = vectors[:, :, -1] * values[:, -1:].clamp_min(0).sqrt()
+        flat = torch.where(flat.sum(1, keepdim=True) < 0, -flat, flat)
+        flat = flat.masked_fill(bad[:, None], torch.nan)
+        return flat.float().view(-1, *channels.shape[2:])
