@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from assay.explain.cam import LayerCAM as LayerCAM
     from assay.explain.family import AnyExplainer as AnyExplainer
     from assay.explain.family import explainers as explainers
+    from assay.explain.gradients import IntegratedGradients as IntegratedGradients
+    from assay.explain.gradients import SmoothGrad as SmoothGrad
+    from assay.explain.occlusion import Occlusion as Occlusion
+    from assay.explain.scorecam import ScoreCAM as ScoreCAM
     from assay.explain.shift import AttentionShift as AttentionShift
     from assay.explain.shift import attention_shift as attention_shift
 
@@ -31,7 +35,11 @@ _HOMES = {
     "GradCAM": "cam",
     "GradCAMPlusPlus": "cam",
     "HiResCAM": "cam",
+    "IntegratedGradients": "gradients",
     "LayerCAM": "cam",
+    "Occlusion": "occlusion",
+    "ScoreCAM": "scorecam",
+    "SmoothGrad": "gradients",
     "attention_shift": "shift",
     "explainers": "family",
 }
@@ -43,7 +51,11 @@ __all__ = [
     "GradCAM",
     "GradCAMPlusPlus",
     "HiResCAM",
+    "IntegratedGradients",
     "LayerCAM",
+    "Occlusion",
+    "ScoreCAM",
+    "SmoothGrad",
     "attention_shift",
     "explainers",
 ]

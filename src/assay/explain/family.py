@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from assay.core.family import members, union
 from assay.explain.base import Explainer
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from assay.explain.gradients import IntegratedGradients, SmoothGrad
+from assay.explain.occlusion import Occlusion
+from assay.explain.scorecam import ScoreCAM
 
 BUILT_IN: tuple[type[Explainer], ...] = (
     GradCAM,
@@ -14,6 +17,10 @@ BUILT_IN: tuple[type[Explainer], ...] = (
     HiResCAM,
     LayerCAM,
     EigenCAM,
+    ScoreCAM,
+    IntegratedGradients,
+    SmoothGrad,
+    Occlusion,
 )
 
 
@@ -23,6 +30,16 @@ def explainers() -> dict[str, type[Explainer]]:
 
 
 if TYPE_CHECKING:
-    AnyExplainer = GradCAM | GradCAMPlusPlus | HiResCAM | LayerCAM | EigenCAM
+    AnyExplainer = (
+        GradCAM
+        | GradCAMPlusPlus
+        | HiResCAM
+        | LayerCAM
+        | EigenCAM
+        | ScoreCAM
+        | IntegratedGradients
+        | SmoothGrad
+        | Occlusion
+    )
 else:
     AnyExplainer = union(explainers().values())

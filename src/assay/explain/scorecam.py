@@ -1,0 +1,79 @@
+"""Score-CAM (Wang et al. 2020, "Score-CAM: score-weighted visual explanations")."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay.core.classifier import Classifier
+from assay.core.memory import in_parts
+from assay.core.oracle import Encoded
+from assay.explain.base import Explainer, chosen
+from assay.explain.layers import cut, find_layer, output_of, spatial
+from assay.explain.variants import each_variant, fast
+
+
+class ScoreCAM(Explainer):
+    """A layer's channels, weighted by what the model says of the image seen through them (Wang et
+    al. 2020).
+
+    Each channel, brought to the size of the image and scaled to [0, 1], is a mask that the image is
+    multiplied by; a channel's weight is the softmax, over the channels, of the class's logit for
+    the masked image. `raw` is the weighted sum of the channels: weights are positive, so it is
+    negative only where the channels are. The paper's Algorithm 1 is followed; the authors' code
+    instead weights by the class's probability, without a softmax over channels. The logit of a
+    black image, which the paper subtracts, cancels in that softmax and is not asked for. A channel
+    that is the same everywhere is no mask, and has no weight.
+
+    It needs no gradients: channels and images are asked about together, in batches, by the fast
+    copy of the model where there is one. It costs one evaluation per channel.
+    """
+
+    name: Literal["score-cam"] = "score-cam"
+    """The method's name in configs."""
+    layer: str | None = None
+    """The layer to explain, by its name in the model; null finds the last convolution's block."""
+
+    def maps(
+        self, clf: Classifier, x: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor, str]:
+        layer = find_layer(clf, x[:1]) if self.layer is None else self.layer
+        rows = torch.arange(len(x), device=x.device)
+
+        def look(part: Tensor) -> tuple[Tensor, Tensor]:
+            with cut(clf.model, (layer,)) as outputs:
+                logits = clf.logits(Encoded(part))
+                channels = spatial(output_of(outputs, layer), layer).float()
+            return logits, channels.to(x.device)
+
+        def explain(part: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
+            logits, channels = in_parts(look, len(part), part, tally=clf.tally, kind="query")
+            wanted = chosen(logits, None if targets is None else targets[some]).to(x.device)
+
+            def ask(image: Tensor, channel: Tensor) -> Tensor:
+                masks = _as_masks(channels[image, channel], part)
+                seen = model.logits(Encoded(part[image] * masks)).to(x.device)
+                return seen.gather(1, wanted[image, None])[:, 0]
+
+            scores = each_variant(ask, clf, part, channels.shape[1], "mask")
+            flat = channels.amax((2, 3)) == channels.amin((2, 3))
+            weights = scores.masked_fill(flat, -torch.inf).softmax(1)
+            weights = weights.masked_fill(flat, 0.0)  # NaN where all are
+            return torch.einsum("nc,nchw->nhw", weights, channels), wanted
+
+        with fast(clf, x) as model:
+            raw, explained = in_parts(
+                explain, clf.rows_per_batch(x), x.detach(), rows, tally=clf.tally, kind="score-cam"
+            )
+        return raw, explained, layer
+
+
+def _as_masks(channels: Tensor, x: Tensor) -> Tensor:
+    """Return channels (R, h, w) as masks in [0, 1] of the size of the images: (R, 1, H, W)."""
+    size = (x.shape[2], x.shape[3])
+    large = F.interpolate(channels[:, None], size, mode="bilinear", align_corners=False)
+    low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
+    return (large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)
