@@ -93,7 +93,7 @@ def test_children_mix_their_parents_and_mutate_as_said() -> None:
     parents = torch.tensor([[[0], [1]], [[1], [0]]])  # (image, which parent, child)
     share, rate = torch.tensor([[0.3], [0.9]]), torch.tensor([0.2, 0.5])
     most = torch.tensor([0.05, 0.25])
-    made = bred(pool, torch.arange(2), parents, share, rate, most, Stream(0).rows(range(2)))[:, 0]
+    made = bred(pool, parents, share, rate, most, Stream(0).rows(range(2)))[:, 0]
     for image, zeros in ((0, 0.3), (1, 0.1)):
         from_zero = made[image].abs() <= 0.5
         assert float(from_zero.float().mean()) == pytest.approx(zeros, abs=0.03)
@@ -114,7 +114,7 @@ def test_mutation_fades_on_plateaus(x: Tensor, monkeypatch: pytest.MonkeyPatch) 
     used: list[tuple[float, float]] = []
 
     def watched(*given: Any) -> Tensor:
-        used.append((float(given[4]), float(given[5])))
+        used.append((float(given[3]), float(given[4])))
         return bred(*given)
 
     def same(images: Any) -> Tensor:

@@ -146,13 +146,16 @@ class Genetic(Attack):
         draws = rng.repeat(1)
         following = torch.empty_like(pool)
         answers = []
-        rows = torch.arange(len(x), device=x.device)
-        for part in torch.split(rows, max(1, rows_asked(x) // (self.population - 1))):
-            children = bred(pool, part, parents, share, rate, most, draws[part])
+        few = max(1, rows_asked(x) // (self.population - 1))
+        for start in range(0, len(x), few):
+            part = slice(start, start + few)
+            rows = torch.arange(start, min(start + few, len(x)), device=x.device)
+            mates = parents[part], share[part]
+            children = bred(pool[part], *mates, rate[part], most[part], draws[rows])
             low, high = (x[part] - eps).clamp_(min=0), (x[part] + eps).clamp_(max=1)
-            children = torch.clamp(children, low[:, None], high[:, None], out=children)
+            torch.clamp(children, low[:, None], high[:, None], out=children)
             answers.append(model.query(children.flatten(0, 1)))
-            following[part, 0] = pool[part, best[part]]
+            following[part, 0] = pool[rows, best[part]]
             following[part, 1:] = children
         born = torch.cat(answers)
         return following, born.view(len(x), self.population - 1, -1)
@@ -188,24 +191,19 @@ def parents_of(fitness: Tensor, temperature: float, rng: Rows) -> tuple[Tensor, 
 
 
 def bred(
-    pool: Tensor,
-    part: Tensor,
-    parents: Tensor,
-    share: Tensor,
-    rate: Tensor,
-    most: Tensor,
-    rng: Rows,
+    pool: Tensor, parents: Tensor, share: Tensor, rate: Tensor, most: Tensor, rng: Rows
 ) -> Tensor:
-    """Return the children of the images `part` (m,), mutated: (m, population - 1, C, H, W).
+    """Return the children of a pool (n, population, C, H, W), mutated but not yet clipped:
+    (n, population - 1, C, H, W).
 
     One draw says which parent a value is from; another, whether it mutates, where it is below
-    `rate`, and by where it lies below it, how far.
+    `rate` (n,), and by where it lies below it, how far, up to `most` (n,).
     """
-    at, wide = part[:, None], (len(part), -1, 1, 1, 1)
-    share, rate, most = share[part].view(wide), rate[part].view(wide), most[part].view(wide)
-    shape = (parents.shape[2], *pool.shape[2:])
-    ours = rng.coarse(shape) < share
-    children = torch.where(ours, pool[at, parents[part, 0]], pool[at, parents[part, 1]])
-    draw = rng.coarse(shape)
+    rows, wide = torch.arange(len(pool), device=pool.device)[:, None], (len(pool), -1, 1, 1, 1)
+    rate, most = rate.view(wide), most.view(wide)
+    mother, father = pool[rows, parents[:, 0]], pool[rows, parents[:, 1]]
+    ours = rng.coarse(mother.shape[1:]).lt_(share.view(wide))
+    children = father.lerp_(mother, ours)  # exact at 0 and 1, and far quicker than torch.where
+    draw = rng.coarse(mother.shape[1:])
     stays = draw >= rate
     return children.add_(draw.mul_(2 * most / rate).sub_(most).masked_fill_(stays, 0.0))
