@@ -208,12 +208,13 @@ class _Images(_Held):
     @classmethod
     def of(cls, x: Tensor, y: Tensor, rng: Rows) -> _Images:
         score = torch.full((len(x),), -torch.inf, device=x.device)
-        return cls(x, y, rng, y[:, None][:, :0], x, score > 0, score)
+        return cls(x, y, rng, y[:, None][:, :0], x.clone(), score > 0, score)
 
     def note(self, adv: Tensor, fooled: Tensor, score: Tensor) -> None:
         """Keep the candidates `adv` that are better than what is held."""
         better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (score > self.score))
-        self.best = torch.where(per_row(better, adv), adv, self.best)
+        rows = better.nonzero()[:, 0]
+        self.best.index_copy_(0, rows, adv[rows])
         self.score = torch.where(better, score, self.score)
         self.fooled = self.fooled | fooled
 
@@ -252,7 +253,7 @@ class _Climb(_Held):
             before=start,
             slope=flat,
             loss=per_image + torch.inf,
-            peak=start,
+            peak=start.clone(),
             peak_slope=flat,
             peak_loss=per_image - torch.inf,
             size=per_image + size,
@@ -271,11 +272,10 @@ class _Climb(_Held):
         loss = loss.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
         self.rises = self.rises + (loss > self.loss)
         self.loss = loss
-        higher = loss > self.peak_loss
-        rows = per_row(higher, self.adv)
-        self.peak = torch.where(rows, self.adv, self.peak)
-        self.peak_slope = torch.where(rows, self.slope, self.peak_slope)
-        self.peak_loss = torch.where(higher, loss, self.peak_loss)
+        higher = (loss > self.peak_loss).nonzero()[:, 0]
+        self.peak.index_copy_(0, higher, self.adv[higher])
+        self.peak_slope.index_copy_(0, higher, self.slope[higher])
+        self.peak_loss = torch.maximum(loss, self.peak_loss)
 
     def check(self, x: Tensor, enough: float, eps: float) -> None:
         """Halve the step where it is too long, and go on from the peak there."""
@@ -289,17 +289,16 @@ class _Climb(_Held):
         self.rises = torch.zeros_like(self.rises)
 
     def return_to_peak(self, where: Tensor) -> None:
-        rows = per_row(where, self.adv)
-        self.adv = torch.where(rows, self.peak, self.adv)
-        self.slope = torch.where(rows, self.peak_slope, self.slope)
+        rows = where.nonzero()[:, 0]
+        self.adv = self.adv.index_copy(0, rows, self.peak[rows])
+        self.slope = self.slope.index_copy(0, rows, self.peak_slope[rows])
 
     def move(self, x: Tensor, ball: NormBall, share: float) -> None:
         """Make a step, then `share` of it and the rest of the move before."""
-        ahead = ball.steepest(self.slope).mul_(per_row(self.size, x)).add_(self.adv)
+        ahead = torch.addcmul(self.adv, ball.steepest(self.slope), per_row(self.size, x))
         ahead = ball.project(x, ahead)
         if share < 1:
-            ahead = ahead.sub_(self.adv).mul_(share).add_(self.adv)
-            ahead = ahead.add_(self.adv - self.before, alpha=1 - share)
+            ahead.mul_(share).add_(self.adv, alpha=2 - 2 * share).sub_(self.before, alpha=1 - share)
             ahead = ball.project(x, ahead)
         self.before, self.adv = self.adv, ahead
 

@@ -116,7 +116,7 @@ class NormBall(Config):
         if not self.limited:
             return adv.clamp(0, 1)
         if self.norm == "linf":
-            return torch.minimum(torch.maximum(adv, x - self.eps), x + self.eps).clamp_(0, 1)
+            return adv.clamp(x - self.eps, x + self.eps).clamp_(0, 1)
         delta = adv - x
         if self.norm == "l2":
             length = torch.linalg.vector_norm(delta.flatten(1), dim=1).clamp_min(1e-12)
