@@ -175,6 +175,25 @@ def test_three_others_are_drawn_evenly() -> None:
         assert float((shares[[0, 1, 3, 4, 5]] - 0.2).abs().max()) < 0.03
 
 
+@pytest.mark.parametrize("base", ["best", "random"])
+def test_children_start_from_the_best_or_from_any_other(base: str) -> None:
+    attack = OnePixel(population=5, weight=1e-4, base=base)
+    ends = torch.tensor([8.0, 8.0, 1.0])
+    pool = first(Stream(0).rows(range(100)), 5, 1, ends)
+    merit = Stream(1).rows(range(100)).uniform((5,))
+    made = attack._children(pool, merit, ends, Stream(2).rows(range(100)))
+    apart = (made[:, :, None] - pool[:, None]).abs().flatten(3).amax(3)  # (image, child, father)
+    origin = apart.argmin(2)
+    assert float(apart.amin(2).quantile(0.95)) < 2e-3
+    led = origin == merit.argmax(1)[:, None]
+    own = origin == torch.arange(5)
+    if base == "best":
+        assert bool(led.all())
+    else:
+        assert not bool(own.any())
+        assert 0.1 < float(led.float().mean()) < 0.3
+
+
 def test_the_first_population_is_the_papers() -> None:
     pool = first(Stream(0).rows(range(200)), 50, 2, torch.tensor([32.0, 16.0, 1.0, 1.0, 1.0]))
     rows, columns, colours = pool[..., 0], pool[..., 1], pool[..., 2:]
