@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
-from assay.explain import GradCAM
+from assay.explain import GradCAM, Occlusion, ScoreCAM
 
 from .nets import Functional, LeNet, Patches, images, plain, residual, seeded
 
@@ -54,6 +54,20 @@ class Wrapped(nn.Module):
         return out
 
 
+class Preactivated(nn.Module):
+    """Blocks that normalise first, as in DenseNet: norm and ReLU come after the last block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.head(self.norm(self.stem(x)).relu().mean((2, 3)))
+        return out
+
+
 @pytest.mark.parametrize(
     ("make", "layer"),
     [
@@ -64,12 +78,38 @@ class Wrapped(nn.Module):
         (Gated, "mix"),  # after the gate, whose own convolution has a single pixel
         (Functional, "filter"),  # no convolution module: the last spatial output
         (Wrapped, "net.1"),
+        (Preactivated, "norm"),
     ],
 )
 def test_the_layer_found(make: object, layer: str) -> None:
     model = seeded(make)
     with untouched(model):
         assert GradCAM()(Classifier(model), images(2)).layer == layer
+
+
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_the_last_stage_of_a_resnet_of_hugging_face(kind: str) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.ResNetConfig(
+        embedding_size=4, hidden_sizes=[4, 8], depths=[1, 2], layer_type=kind, num_labels=3
+    )
+    model = seeded(transformers.ResNetForImageClassification, config)
+    x, y = images(3), torch.tensor([0, 1, 2])
+    with untouched(model):
+        found = GradCAM()(Classifier(model), x, y)
+        others = [of(Classifier(model), x, y) for of in (ScoreCAM(), Occlusion(window=16))]
+    assert found.layer == "resnet.encoder.stages.1"
+    assert [maps.layer for maps in others] == [found.layer, ""]
+    assert tuple(found.raw.shape) == (3, 4, 4)
+    # its head is a global average and a linear layer: the weights are the head's rows over 4 · 4
+    kept: list[Tensor] = []
+    model.get_submodule(found.layer).register_forward_hook(lambda *seen: kept.append(seen[2]))
+    logits = Classifier(model).query(x)
+    head = model.classifier[1]
+    expected = torch.einsum("nc,nchw->nhw", head.weight / 16, kept[-1]).detach()
+    torch.testing.assert_close(found.raw, expected)
+    total = found.raw.sum((1, 2)) + head.bias.detach()
+    torch.testing.assert_close(total, logits.diagonal())
 
 
 def test_a_network_without_spatial_layers_is_refused() -> None:

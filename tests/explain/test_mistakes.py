@@ -1,0 +1,167 @@
+"""One table of what can go wrong, over every explainer of ours; no hook is left behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from contract.untouched import untouched
+from torch import Tensor, nn
+
+from assay.core.classifier import Classifier
+from assay.errors import AssayError
+from assay.explain import (
+    EigenCAM,
+    Explainer,
+    GradCAM,
+    GradCAMPlusPlus,
+    HiResCAM,
+    IntegratedGradients,
+    LayerCAM,
+    Occlusion,
+    ScoreCAM,
+    SmoothGrad,
+)
+
+from .nets import LeNet, Patches, images, plain, residual, seeded
+
+BY_GRADIENT = [GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM]
+OF_A_LAYER = [*BY_GRADIENT, EigenCAM, ScoreCAM]
+OF_THE_INPUT = [IntegratedGradients, SmoothGrad]
+EVERY = [*OF_A_LAYER, *OF_THE_INPUT, Occlusion]
+QUICK = {IntegratedGradients: {"steps": 3}, SmoothGrad: {"samples": 3}, Occlusion: {"window": 16}}
+
+
+def made(kind: type[Explainer], **settings: object) -> Explainer:
+    return kind(**QUICK.get(kind, {}), **settings)
+
+
+class Odd(nn.Module):
+    """Layers that give no map, and logits that the image or the layer does not reach."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 2, 3), nn.Linear(2, 3)
+        self.side = nn.Conv2d(3, 2, 3)
+        self.unused = nn.Conv2d(3, 2, 3)
+        self.pair = nn.MaxPool2d(2, return_indices=True)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.how = how
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.pair(self.side(x))
+        features = self.conv(x)
+        features = features.detach() if self.how == "detached" else features
+        with torch.set_grad_enabled(self.how != "no_grad"):
+            out: Tensor = self.head(self.pool(features).flatten(1))
+        return out
+
+
+@pytest.mark.parametrize("kind", OF_A_LAYER)
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("convv", "unknown layer 'convv': did you mean 'conv'"),
+        ("head", r"'head' returns shape \(2, 3\), which has no spatial extent"),
+        ("pool", r"'pool' returns shape \(2, 2, 1, 1\), which has no spatial extent"),
+        ("unused", "'unused' is never called"),
+        ("pair", "'pair' returns tuple, not a tensor"),
+    ],
+)
+def test_a_layer_that_gives_no_map(kind: type[Explainer], layer: str, message: str) -> None:
+    model = Odd()
+    with untouched(model), pytest.raises(AssayError, match=message):
+        made(kind, layer=layer)(Classifier(model), images(2, size=12))
+
+
+@pytest.mark.parametrize("kind", BY_GRADIENT)
+@pytest.mark.parametrize(
+    ("how", "layer"), [("", "side"), ("detached", "conv"), ("no_grad", "conv")]
+)
+def test_a_layer_that_no_gradient_reaches(kind: type[Explainer], how: str, layer: str) -> None:
+    model = Odd(how)
+    with (
+        untouched(model),
+        pytest.raises(AssayError, match=f"the logits do not depend on layer {layer!r}"),
+    ):
+        made(kind, layer=layer)(Classifier(model), images(2, size=12))
+
+
+@pytest.mark.parametrize("kind", OF_THE_INPUT)
+@pytest.mark.parametrize("how", ["detached", "no_grad"])
+def test_an_image_that_no_gradient_reaches(kind: type[Explainer], how: str) -> None:
+    model = Odd(how)
+    with untouched(model), pytest.raises(AssayError, match="do not depend on the image by a grad"):
+        made(kind)(Classifier(model), images(2, size=12))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [(EigenCAM, {"layer": "conv"}), (ScoreCAM, {"layer": "conv"}), (Occlusion, {})],
+)
+@pytest.mark.parametrize("how", ["detached", "no_grad"])
+def test_methods_without_gradients_do_not_need_them(
+    kind: type[Explainer], settings: dict[str, str], how: str
+) -> None:
+    model, bare = seeded(Odd, how), seeded(Odd)
+    x, y = images(2, size=16), torch.tensor([0, 2])
+    with untouched(model):
+        found = made(kind, **settings)(Classifier(model), x, y).raw
+    torch.testing.assert_close(found, made(kind, **settings)(Classifier(bare), x, y).raw)
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("make", [plain, residual])
+def test_in_place_activations_and_frozen_parameters_change_nothing(
+    kind: type[Explainer], make: object
+) -> None:
+    x, y = images(2), torch.tensor([0, 2])
+    expected = made(kind)(Classifier(seeded(make, False)), x, y)
+    model = seeded(make, True)
+    next(iter(model.parameters())).requires_grad_(False)
+    with untouched(model), torch.inference_mode():
+        found = made(kind)(Classifier(model), x + 0, y)
+    assert found.layer == expected.layer
+    torch.testing.assert_close(found.raw, expected.raw)
+    assert not found.raw.requires_grad
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_a_module_that_is_called_again_is_no_obstacle(kind: type[Explainer]) -> None:
+    model = seeded(LeNet)
+    with untouched(model):
+        maps = made(kind)(Classifier(model), images(2), 1)
+    assert maps.layer == ("conv2" if kind in OF_A_LAYER else "")
+    assert float(maps.raw.abs().max()) > 0
+
+
+@pytest.mark.parametrize("kind", OF_A_LAYER)
+def test_tokens_are_refused_by_name(kind: type[Explainer]) -> None:
+    model = seeded(Patches)
+    with untouched(model), pytest.raises(AssayError, match=r"after 'patch'.*tokens"):
+        made(kind)(Classifier(model), images(2))
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("targets", [3, -1, torch.tensor([0, 7])])
+def test_targets_that_do_not_exist(kind: type[Explainer], targets: int | Tensor) -> None:
+    model = seeded(plain)
+    with untouched(model), pytest.raises(AssayError, match="but the model has 3 classes"):
+        made(kind)(Classifier(model), images(2), targets)
+
+
+@pytest.mark.parametrize("kind", [*BY_GRADIENT, *OF_THE_INPUT])
+def test_an_error_on_the_way_back_leaves_no_hook(kind: type[Explainer]) -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.clone()
+            if x.requires_grad:
+                x.register_hook(self.fail)
+            return x
+
+        def fail(self, _: Tensor) -> Tensor:
+            raise RuntimeError("backward failed")
+
+    model = seeded(plain)
+    model.insert(6, Fails())
+    with untouched(model), pytest.raises(RuntimeError, match="backward failed"):
+        made(kind)(Classifier(model), images(2))
