@@ -298,7 +298,9 @@ class _Climb(_Held):
         ahead = torch.addcmul(self.adv, ball.steepest(self.slope), per_row(self.size, x))
         ahead = ball.project(x, ahead)
         if share < 1:
-            ahead.mul_(share).add_(self.adv, alpha=2 - 2 * share).sub_(self.before, alpha=1 - share)
+            # by differences, so that a point that stays where it is does so to the last bit
+            ahead.sub_(self.adv).mul_(share).add_(self.adv)
+            ahead.add_(self.adv - self.before, alpha=1 - share)
             ahead = ball.project(x, ahead)
         self.before, self.adv = self.adv, ahead
 
