@@ -11,10 +11,10 @@ from torch import Tensor
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.memory import in_parts
-from assay.core.oracle import Encoded
 from assay.errors import AssayError
 from assay.explain.base import Explainer, Targets, asked, chosen, held
 from assay.explain.layers import cut, find_layer, output_of, slopes, spatial
+from assay.explain.passes import quick_logits, rows_at_once
 
 
 class ActivationMap(Explainer):
@@ -77,10 +77,11 @@ class ActivationMap(Explainer):
         """Return the maps (N, h, w) of every layer, and the classes they explain (N,)."""
         raw: dict[str, list[Tensor]] = {layer: [] for layer in layers}
         rows = torch.arange(len(x))
+        ask = quick_logits(clf)
 
         def explain(part: Tensor, some: Tensor) -> Tensor:
             outputs.clear()
-            logits = clf.logits(Encoded(part))
+            logits = ask(part)
             wanted = chosen(logits, None if targets is None else targets[some])
             channels = {layer: output_of(outputs, layer) for layer in layers}
             if self.by_gradient:
@@ -99,7 +100,7 @@ class ActivationMap(Explainer):
             return wanted
 
         with cut(clf.model, layers) as outputs, torch.set_grad_enabled(self.by_gradient):
-            size = clf.rows_per_batch(x)
+            size = rows_at_once(clf, x)
             kind = f"explain {', '.join(layers)}"
             explained = in_parts(explain, size, x.detach(), rows, tally=clf.tally, kind=kind)
         return {layer: torch.cat(parts) for layer, parts in raw.items()}, explained

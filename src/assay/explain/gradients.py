@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -11,10 +12,10 @@ from torch import Tensor
 from assay.config import Number
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
-from assay.core.oracle import Encoded
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
+from assay.explain.passes import quick_logits
 from assay.explain.variants import Missing, each_variant, missing
 
 
@@ -42,11 +43,11 @@ class IntegratedGradients(Explainer):
         x = x.detach()
         wanted = chosen(clf.query(x), targets)
         start = missing(self.baseline, x)
-        total = torch.zeros_like(x)
+        logits, total = quick_logits(clf), torch.zeros_like(x)
 
         def ask(image: Tensor, step: Tensor) -> Tensor:
             way = ((step + 0.5) / self.steps).view(-1, 1, 1, 1)
-            seen, slope = _slope(clf, start[image].lerp(x[image], way), wanted[image])
+            seen, slope = _slope(logits, start[image].lerp(x[image], way), wanted[image])
             total.index_add_(0, image, slope)
             return seen
 
@@ -98,11 +99,11 @@ class SmoothGrad(Explainer):
         draws = Stream(self.seed).child("smoothgrad").rows(range(self.samples))
         noise = draws.normal(x.shape[1:]).to(x.device)
         spread = self.sigma * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
-        total = torch.zeros_like(x)
+        logits, total = quick_logits(clf), torch.zeros_like(x)
 
         def ask(image: Tensor, sample: Tensor) -> Tensor:
             noisy = x[image] + spread[image].view(-1, 1, 1, 1) * noise[sample]
-            seen, slope = _slope(clf, noisy, wanted[image])
+            seen, slope = _slope(logits, noisy, wanted[image])
             total.index_add_(0, image, slope)
             return seen
 
@@ -112,11 +113,10 @@ class SmoothGrad(Explainer):
         return raw, wanted, ""
 
 
-def _slope(clf: Classifier, x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def _slope(logits: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
     """Return the logits of the wanted classes (R,), and their gradients by `x` (R, C, H, W)."""
     values = x.detach().requires_grad_(True)
-    logits = clf.logits(Encoded(values)).to(x.device)
-    scores = logits.gather(1, wanted[:, None])[:, 0]
+    scores = logits(values).to(x.device).gather(1, wanted[:, None])[:, 0]
     slope = None
     if scores.requires_grad:
         (slope,) = torch.autograd.grad(scores.sum(), values, allow_unused=True)

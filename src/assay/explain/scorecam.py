@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
+from assay.core.fast import Precision
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded
 from assay.explain.base import Explainer, chosen
 from assay.explain.layers import cut, find_layer, output_of, spatial
+from assay.explain.passes import rows_at_once
 from assay.explain.variants import each_variant, fast
 
 
@@ -36,6 +38,9 @@ class ScoreCAM(Explainer):
     """The method's name in configs."""
     layer: str | None = None
     """The layer to explain, by its name in the model; null finds the last convolution's block."""
+    precision: Precision = "float32"
+    """What the fast copy computes in; "bfloat16" is several times as fast on processors that have
+    it, and its logits are off by about a hundredth of their spread."""
 
     def maps(
         self, clf: Classifier, x: Tensor, targets: Tensor | None
@@ -64,9 +69,9 @@ class ScoreCAM(Explainer):
             weights = weights.masked_fill(flat, 0.0)  # NaN where all are
             return torch.einsum("nc,nchw->nhw", weights, channels), wanted
 
-        with fast(clf, x) as model:
+        with fast(clf, x, self.precision) as model:
             raw, explained = in_parts(
-                explain, clf.rows_per_batch(x), x.detach(), rows, tally=clf.tally, kind="score-cam"
+                explain, rows_at_once(clf, x), x.detach(), rows, tally=clf.tally, kind="score-cam"
             )
         return raw, explained, layer
 

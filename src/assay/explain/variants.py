@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from assay.config import Number
 from assay.core.classifier import Classifier
-from assay.core.fast import FastCopy, fast_copy
+from assay.core.fast import FastCopy, Precision, fast_copy
 from assay.core.memory import in_parts
+from assay.explain.passes import rows_at_once
 
 Missing = Literal["black", "mean", "blur"] | Annotated[Number, Field(ge=0, le=1)]
 """What stands for nothing being there: black; each image's own mean colour; the image blurred by a
@@ -59,7 +60,7 @@ def each_variant(
     shape = x[:1].expand(len(image), *x.shape[1:])  # takes no memory: only its shape is looked at
     answers = in_parts(
         lambda _, some, which: ask(some, which),
-        clf.rows_per_batch(x),
+        rows_at_once(clf, x),
         shape,
         image,
         variant,
@@ -70,12 +71,12 @@ def each_variant(
 
 
 @contextmanager
-def fast(clf: Classifier, x: Tensor) -> Iterator[FastCopy | Classifier]:
+def fast(clf: Classifier, x: Tensor, precision: Precision) -> Iterator[FastCopy | Classifier]:
     """Lend what answers fastest, without gradients: a checked copy, or the classifier itself.
 
     What the copy is asked is counted as asked of the classifier.
     """
-    model, _ = fast_copy(clf, x)
+    model, _ = fast_copy(clf, x, precision)
     try:
         with torch.no_grad():
             yield model
