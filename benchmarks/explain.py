@@ -91,10 +91,10 @@ def masks(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> tuple[dict[str
     clf, clock = assay.Classifier(model), Clock()
     places = len(range(0, x.shape[2] - WINDOW + STRIDE, STRIDE)) ** 2
     theirs = CaptumOcclusion(model)
-    occlusion, score_cam = Occlusion(window=WINDOW, stride=STRIDE), ScoreCAM()
+    occlusion, score_cam = Occlusion(window=WINDOW, stride=STRIDE, fill=0.5), ScoreCAM()
     rough = {"precision": "bfloat16"}
     half = {
-        "assay, occlusion bfloat16": Occlusion(window=WINDOW, stride=STRIDE, **rough),
+        "assay, occlusion bfloat16": Occlusion(window=WINDOW, stride=STRIDE, fill=0.5, **rough),
         "assay, Score-CAM bfloat16": ScoreCAM(**rough),
     }
     channels = 0

@@ -35,7 +35,7 @@ def test_it_equals_windows_one_by_one(window: int, stride: int) -> None:
         images(3, size=16),
         torch.tensor([2, 0, 1]),
     )
-    raw = Occlusion(window=window, stride=stride)(clf, x, y).raw
+    raw = Occlusion(window=window, stride=stride, fill=0.5)(clf, x, y).raw
     for row in range(3):
         expected = one_by_one(clf, x[[row]], int(y[row]), window, stride)
         torch.testing.assert_close(raw[row], expected, rtol=1e-3, atol=2e-6)

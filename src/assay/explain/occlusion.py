@@ -38,8 +38,9 @@ class Occlusion(Explainer):
     """Side of the window, in pixels; null: a quarter of the image's shorter side."""
     stride: int | None = Field(default=None, ge=1)
     """From one window to the next, in pixels; null: half a window."""
-    fill: Missing = 0.5
-    """What covers: a grey in [0, 1], as in the paper; "black", "mean" or "blur" of the image."""
+    fill: Missing = "mean"
+    """What covers: the image's "mean" colour, its "blur", "black", or a grey in [0, 1], which is
+    what the paper takes; on a background unlike it, a grey square is itself something to see."""
     precision: Precision = "float32"
     """What the fast copy computes in; "bfloat16" is several times as fast on processors that have
     it, and its logits are off by about a hundredth of their spread."""

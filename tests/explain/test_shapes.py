@@ -1,0 +1,127 @@
+"""On `shapes`, whose objects are known pixel by pixel: a trained CNN's maps find the object."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from assay.core.classifier import Classifier
+from assay.data.shapes import shapes
+from assay.explain import (
+    EigenCAM,
+    Explainer,
+    GradCAM,
+    GradCAMPlusPlus,
+    HiResCAM,
+    IntegratedGradients,
+    LayerCAM,
+    Occlusion,
+    ScoreCAM,
+    SmoothGrad,
+)
+
+pytestmark = pytest.mark.slow
+
+
+def block(inner: int, outer: int) -> list[nn.Module]:
+    conv = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
+    return [conv, nn.BatchNorm2d(outer), nn.ReLU()]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Classifier:
+    """A CNN of five convolutions, trained for 12 epochs; its last layer has 8x8 places."""
+    data = shapes("train")
+    x, y = data.images.float() / 255, data.labels
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            *block(3, 24),
+            *block(24, 24),
+            nn.MaxPool2d(2),
+            *block(24, 48),
+            *block(48, 48),
+            nn.MaxPool2d(2),
+            *block(48, 64),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(64, 8),
+        )
+        epochs, size = 12, 64
+        optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+        total = epochs * (len(x) // size)
+        rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total)
+        for _ in range(epochs):
+            for some in torch.randperm(len(x)).split(size)[: len(x) // size]:
+                optimizer.zero_grad()
+                F.cross_entropy(model(x[some]), y[some]).backward()
+                optimizer.step()
+                rate.step()
+    return Classifier(model)
+
+
+def objects(clf: Classifier, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The first n test images that the model gets right, their labels, and their objects' masks."""
+    data = shapes("test")
+    x, y = data.images[: 2 * n].float() / 255, data.labels[: 2 * n]
+    right = (clf.predict(x) == y).nonzero()[:n, 0]
+    assert len(right) == n
+    return x[right], y[right], data.masks[right]
+
+
+def boxes(masks: Tensor) -> Tensor:
+    """Return the bounding box of each mask, as a mask."""
+    sides = []
+    for away in (2, 1):
+        some = masks.any(away).int()
+        sides.append((some.cummax(1).values & some.flip(1).cummax(1).values.flip(1)).bool())
+    return sides[0][:, :, None] & sides[1][:, None, :]
+
+
+def pointed(values: Tensor, masks: Tensor) -> float:
+    """The pointing game (Zhang et al. 2016): how often the largest value lies in the box."""
+    peaks = values.flatten(1).argmax(1, keepdim=True)
+    return float(boxes(masks).flatten(1).float().gather(1, peaks).mean())
+
+
+@pytest.mark.parametrize(
+    ("explainer", "hits"),
+    [
+        (GradCAM(), 0.85),
+        (GradCAMPlusPlus(), 0.85),
+        (HiResCAM(), 0.85),
+        (LayerCAM(), 0.85),
+        (EigenCAM(), 0.85),
+        (ScoreCAM(), 0.85),
+        (ScoreCAM(precision="bfloat16"), 0.85),
+        (IntegratedGradients(), 0.85),
+        (IntegratedGradients(baseline="mean"), 0.95),
+        (SmoothGrad(), 0.7),
+        (SmoothGrad(times_input=False), 0.75),
+        (Occlusion(), 0.75),
+        (Occlusion(precision="bfloat16"), 0.75),
+    ],
+    ids=str,
+)
+def test_the_largest_value_lies_on_the_object(
+    trained: Classifier, explainer: Explainer, hits: float
+) -> None:
+    x, y, masks = objects(trained, 100)
+    assert pointed(explainer(trained, x, y).values, masks) >= hits
+
+
+def test_a_random_map_scores_what_chance_gives(trained: Classifier) -> None:
+    masks = objects(trained, 400)[2]
+    noise = torch.rand(400, 32, 32, generator=torch.Generator().manual_seed(2))
+    assert pointed(noise, masks) == pytest.approx(float(boxes(masks).float().mean()), abs=0.07)
+
+
+def test_bfloat16_gives_nearly_the_same_maps(trained: Classifier) -> None:
+    x, y, _ = objects(trained, 20)
+    for kind in (ScoreCAM, Occlusion):
+        exact, rough = (kind(precision=p)(trained, x, y).raw for p in ("float32", "bfloat16"))
+        assert not torch.equal(exact, rough)
+        nearness = F.cosine_similarity(exact.flatten(1), rough.flatten(1))
+        assert float(nearness.min()) > 0.98
