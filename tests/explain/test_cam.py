@@ -95,6 +95,28 @@ def test_a_shared_module_goes_by_both_its_names(kind: type[ActivationMap]) -> No
 
 
 @each
+def test_a_layer_that_one_batch_calls_and_the_next_does_not(kind: type[ActivationMap]) -> None:
+    class Dark(nn.Module):
+        """Takes another way where the images are dark."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.day, self.night = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            way = self.day if float(x.mean()) > 0.3 else self.night
+            out: Tensor = self.head(way(x).relu().mean((2, 3)))
+            return out
+
+    x = images(4, size=8)
+    x[2:] *= 0.1
+    model = seeded(Dark)
+    with untouched(model), pytest.raises(AssayError, match="'day' is never called"):
+        kind(layer="day")(Classifier(model, batch_size=2), x)
+
+
+@each
 def test_rows_do_not_depend_on_the_batch_they_are_in(kind: type[ActivationMap]) -> None:
     model, x, y = seeded(residual), images(7, size=12), torch.arange(7) % 3
     whole = kind()(Classifier(model), x, y).raw
