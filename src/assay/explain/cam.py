@@ -115,6 +115,8 @@ class GradCAM(ActivationMap):
     negative where the layer speaks against the class. `values` is made of its positive part.
     """
 
+    VERSION: ClassVar[int] = 2  # channels last, 64 rows at a time: other last bits
+
     name: Literal["grad-cam"] = "grad-cam"
     """The method's name in configs."""
 
