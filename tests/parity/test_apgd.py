@@ -16,7 +16,7 @@ from assay.core.random import Stream
 from assay.core.threats import NormBall
 from assay.data import load_data
 
-from .test_attacks import peer
+from .peers import peer
 
 ROOT = Path(__file__).resolve().parents[2]
 N = 32

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import types
-import warnings
 from typing import Any
 
 import pytest
@@ -17,18 +14,11 @@ from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.threats import NormBall
 
+from .peers import peer
+
 N = 32
 STEPS = 8
 BUDGETS = [("linf", 8 / 255, 2 / 255), ("l2", 0.7, 0.15)]
-
-
-def peer(name: str) -> Any:
-    """Import a peer, or skip. foolbox's model zoo wants packages that no attack needs."""
-    if name == "foolbox":
-        sys.modules.setdefault("foolbox.zoo", types.ModuleType("foolbox.zoo"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name, reason=f"{name} is not installed (the `bench` extra)")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from assay.attacks.pixels import nearest
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.stats.estimates import paired_difference
-from tests.parity.test_attacks import peer
+
+from .peers import peer
 
 
 class Normalised(nn.Module):
