@@ -14,7 +14,15 @@ from scipy.stats import spearmanr
 from assay.core.attribution import Attribution
 from assay.errors import AssayError
 from assay.explain import attention_shift
-from assay.explain.shift import centre_distance, overlap, rank_correlation
+from assay.explain.shift import (
+    centre_distance,
+    energy_under,
+    entropy,
+    gini,
+    inside,
+    overlap,
+    rank_correlation,
+)
 
 
 def grid(*rows: list[float]) -> np.ndarray:
@@ -84,7 +92,7 @@ def test_maps_that_explain_nothing_are_left_out_not_averaged_in() -> None:
     mixed = np.stack([some[0], none[1]])
     shift = attention_shift(some, mixed)
     assert shift.empty.tolist() == [False, True]
-    for part in (shift.overlap, shift.correlation, shift.distance):
+    for part in (shift.overlap, shift.correlation, shift.distance, shift.entropy, shift.gini):
         assert np.isnan(part).tolist() == [False, True]
     assert shift.to_dict() == {
         "n": 1,
@@ -92,6 +100,10 @@ def test_maps_that_explain_nothing_are_left_out_not_averaged_in() -> None:
         "overlap": 1.0,
         "correlation": pytest.approx(1.0),
         "distance": pytest.approx(0.0),
+        "entropy": 0.0,
+        "gini": 0.0,
+        "clinging": None,
+        "inside": None,
     }
     assert attention_shift(none, some).to_dict()["overlap"] is None
 
@@ -114,3 +126,57 @@ def test_maps_of_different_shape_and_a_silly_fraction_are_mistakes() -> None:
         attention_shift(np.ones((1, 4, 4)), np.ones((1, 5, 5)))
     with pytest.raises(AssayError, match="fraction"):
         overlap(np.ones((1, 4, 4)), np.ones((1, 4, 4)), top=20)
+
+
+def test_entropy_and_gini_by_hand() -> None:
+    even, one, half = np.ones((1, 2, 4)), np.zeros((1, 2, 4)), np.zeros((1, 2, 4))
+    one[0, 1, 2], half[0, 0] = 0.3, 1.0
+    # An even map over 4 of 8 pixels has 2 bits of 3; sorted it is 0 0 0 0 1 1 1 1, whose Gini is
+    # the sum of (2i - 9) / 8 over i = 5..8, (1 + 3 + 5 + 7) / 8 = 2, over 4.
+    np.testing.assert_allclose([entropy(m)[0] for m in (even, half, one)], [1, 2 / 3, 0])
+    np.testing.assert_allclose([gini(m)[0] for m in (even, half, one)], [0, 0.5, 7 / 8])
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_gini_is_half_the_mean_difference_over_the_mean(seed: int) -> None:
+    maps = np.random.default_rng(seed).random((3, 4, 5)) ** 2
+    for found, values in zip(gini(maps), maps.reshape(3, -1), strict=True):
+        apart = np.abs(values[:, None] - values[None, :]).mean()
+        np.testing.assert_allclose(found, apart / (2 * values.mean()))
+
+
+def test_energy_under_a_map_by_hand() -> None:
+    maps = grid([1.0, 1.0], [0.0, 0.0])
+    energy = grid([3.0, 1.0], [0.0, 0.0])  # its mean is 1; where the map looks it is 2
+    np.testing.assert_allclose(energy_under(maps, energy), [2.0])
+    np.testing.assert_allclose(energy_under(np.ones((1, 2, 2)), energy), [1.0])
+    np.testing.assert_allclose(energy_under(maps, np.full((1, 2, 2), 7.0)), [1.0])
+
+
+def test_a_map_that_goes_to_the_perturbation_clings() -> None:
+    before, after = grid([1.0, 0.0], [0.0, 0.0]), grid([0.0, 0.0], [0.0, 1.0])
+    changed = np.zeros((1, 3, 2, 2))
+    changed[0, 1, 1, 1] = -0.1
+    shift = attention_shift(before, after, perturbation=changed)
+    assert shift.clinging.tolist() == pytest.approx([4.0])  # all of it, against a quarter
+    assert attention_shift(after, before, perturbation=changed).clinging.tolist() == pytest.approx(
+        [-4.0]
+    )
+    assert np.isnan(attention_shift(before, after).clinging).all()
+
+
+def test_the_share_inside_the_object() -> None:
+    maps, masks = grid([0.5, 0.25], [0.25, 0.0]), np.array([[[True, False], [True, False]]])
+    assert inside(maps, masks).tolist() == [0.75]
+    assert np.isnan(inside(maps, np.zeros_like(masks))).all()
+    left = attention_shift(maps, maps[:, :, ::-1], masks=masks)
+    assert left.inside.tolist() == [-0.5]
+
+
+def test_what_does_not_fit_the_maps_is_refused() -> None:
+    maps = np.random.default_rng(0).random((2, 4, 4))
+    with pytest.raises(AssayError, match=r"perturbation of shape \(2, 3, 5, 4\) do not fit"):
+        attention_shift(maps, maps, perturbation=np.zeros((2, 3, 5, 4)))
+    with pytest.raises(AssayError, match="masks of shape"):
+        attention_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))

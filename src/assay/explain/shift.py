@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from assay.core.attribution import Attribution
@@ -24,46 +25,134 @@ class AttentionShift:
         overlap: float64 (N,), intersection over union of the top 20 % of pixels; 1 when unmoved.
         correlation: float64 (N,), Spearman's rank correlation of the pixels; 1 when unmoved.
         distance: float64 (N,), how far the centre of mass moved, in pixels; 0 when unmoved.
+        entropy: float64 (N,), by how much the map's entropy rose, as a share of the greatest there
+            is (that of an even map): above 0 it scatters, below 0 it concentrates.
+        gini: float64 (N,), by how much its Gini coefficient rose: above 0 it concentrates.
+        clinging: float64 (N,), by how much more of the perturbation's energy lies under the map
+            (see `energy_under`): above 0 it goes where the perturbation is. NaN without one.
+        inside: float64 (N,), by how much the share of the map inside the object rose; NaN without
+            masks.
         empty: bool (N,), images where one of the two maps explains nothing.
     """
 
     overlap: Array
     correlation: Array
     distance: Array
+    entropy: Array
+    gini: Array
+    clinging: Array
+    inside: Array
     empty: NDArray[np.bool_]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the medians over the images with two maps, and how many these are."""
-        n = int((~self.empty).sum())
-        return {
-            "n": n,
+        found: dict[str, Any] = {
+            "n": int((~self.empty).sum()),
             "empty": int(self.empty.sum()),
-            **{
-                name: float(np.nanmedian(getattr(self, name))) if n else None
-                for name in ("overlap", "correlation", "distance")
-            },
         }
+        for name in MEASURES:
+            values = getattr(self, name)
+            known = values[np.isfinite(values)]
+            found[name] = float(np.median(known)) if len(known) else None
+        return found
+
+
+MEASURES = ("overlap", "correlation", "distance", "entropy", "gini", "clinging", "inside")
+"""The measures of a shift, by the names of their fields."""
 
 
 def attention_shift(
-    before: Attribution | NDArray[Any], after: Attribution | NDArray[Any], top: float = 0.2
+    before: Attribution | NDArray[Any],
+    after: Attribution | NDArray[Any],
+    top: float = 0.2,
+    *,
+    perturbation: NDArray[Any] | None = None,
+    masks: NDArray[Any] | None = None,
 ) -> AttentionShift:
     """Compare two explanations (N, H, W) of the same images, image by image.
+
+    Both must explain the same classes, as a rule the true ones: a successful attack changes what is
+    predicted, and a map of another class has moved by that alone.
 
     Args:
         before, after: maps in [0, 1]; a row of zeros counts as one that explains nothing.
         top: the fraction of pixels that `overlap` compares, in (0, 1].
+        perturbation: attacked images less the images, (N, C, H, W).
+        masks: bool (N, H, W), true on the object.
+
+    Raises:
+        AssayError: for maps, perturbations or masks that are not of one size.
     """
     a, b = (np.asarray(maps, dtype=np.float64) for maps in (before, after))
     if a.ndim != 3 or a.shape != b.shape:
         raise AssayError(f"two sets of maps (N, H, W) of one shape: got {a.shape} and {b.shape}")
     empty = np.asarray((a <= 0).all((1, 2)) | (b <= 0).all((1, 2)), dtype=np.bool_)
-    return AttentionShift(
-        overlap=np.where(empty, np.nan, overlap(a, b, top)),
-        correlation=np.where(empty, np.nan, rank_correlation(a, b)),
-        distance=np.where(empty, np.nan, centre_distance(a, b)),
-        empty=empty,
-    )
+    for name, given in (("perturbation", perturbation), ("masks", masks)):
+        if given is not None and (len(given), *np.shape(given)[-2:]) != a.shape:
+            raise AssayError(
+                f"{name} of shape {np.shape(given)} do not fit maps of shape {a.shape}"
+            )
+    unknown = np.full(len(a), np.nan)
+    energy = None if perturbation is None else np.square(perturbation, dtype=np.float64).sum(1)
+    measured = {
+        "overlap": overlap(a, b, top),
+        "correlation": rank_correlation(a, b),
+        "distance": centre_distance(a, b),
+        "entropy": entropy(b) - entropy(a),
+        "gini": gini(b) - gini(a),
+        "clinging": unknown
+        if energy is None
+        else energy_under(b, energy) - energy_under(a, energy),
+        "inside": unknown if masks is None else inside(b, masks) - inside(a, masks),
+    }
+    known = {name: np.where(empty, np.nan, values) for name, values in measured.items()}
+    return AttentionShift(empty=empty, **known)
+
+
+def entropy(maps: Array) -> Array:
+    """Return the entropy of each map as a share of an even map's, in [0, 1]: (N,) from (N, H, W).
+
+    The map's values, divided by their sum, are read as a distribution over pixels. NaN where a map
+    is all zeros.
+    """
+    flat = maps.reshape(len(maps), -1)
+    share = _ratio(flat, flat.sum(1, keepdims=True))
+    return np.asarray(-xlogy(share, share).sum(1) / np.log(flat.shape[1]), dtype=np.float64)
+
+
+def gini(maps: Array) -> Array:
+    """Return the Gini coefficient of each map's values, 0 (even) to 1 (one pixel): (N,).
+
+    NaN where a map is all zeros (Hurley & Rickard 2009, "Comparing measures of sparsity").
+    """
+    flat = np.sort(maps.reshape(len(maps), -1), axis=1)
+    n = flat.shape[1]
+    weight = (2 * np.arange(1, n + 1) - n - 1) / n
+    return _ratio((flat * weight).sum(1), flat.sum(1))
+
+
+def energy_under(maps: Array, energy: Array) -> Array:
+    """Return the mean energy of a perturbation where the map looks, over its mean everywhere: (N,).
+
+    Pixels are weighted by the map. 1 is what a map gets that knows nothing of the perturbation, or
+    a perturbation that is the same everywhere. NaN where either is all zeros.
+
+    Args:
+        maps: (N, H, W), not negative.
+        energy: (N, H, W): the squares of the perturbation, summed over channels.
+    """
+    weighted = _ratio((maps * energy).sum((1, 2)), maps.sum((1, 2)))
+    return _ratio(weighted, energy.mean((1, 2)))
+
+
+def inside(maps: Array, masks: NDArray[Any]) -> Array:
+    """Return the share of each map's sum that lies inside the object, in [0, 1]: (N,).
+
+    NaN where a map is all zeros, or where there is no object.
+    """
+    there = np.asarray(masks, dtype=bool)
+    share = _ratio((maps * there).sum((1, 2)), maps.sum((1, 2)))
+    return np.where(there.any((1, 2)), share, np.nan)
 
 
 def overlap(a: Array, b: Array, top: float = 0.2) -> Array:
