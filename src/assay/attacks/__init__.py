@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from assay.attacks.auto import Auto as Auto
     from assay.attacks.base import Attack as Attack
     from assay.attacks.base import Iterate as Iterate
+    from assay.attacks.carlini_wagner import CarliniWagner as CarliniWagner
+    from assay.attacks.deepfool import DeepFool as DeepFool
     from assay.attacks.fab import FAB as FAB
     from assay.attacks.family import AnyAttack as AnyAttack
     from assay.attacks.family import attacks as attacks
@@ -43,6 +45,8 @@ _HOMES = {
     "Attack": "base",
     "Auto": "auto",
     "Iterate": "base",
+    "CarliniWagner": "carlini_wagner",
+    "DeepFool": "deepfool",
     "FAB": "fab",
     "AnyAttack": "family",
     "attacks": "family",
@@ -74,6 +78,8 @@ __all__ = [
     "Attack",
     "AttackResult",
     "Auto",
+    "CarliniWagner",
+    "DeepFool",
     "FewPixel",
     "Genetic",
     "HopSkipJump",

@@ -9,6 +9,8 @@ from pydantic import Field
 from assay.attacks.apgd import APGD, APGDT
 from assay.attacks.auto import Auto
 from assay.attacks.base import Attack
+from assay.attacks.carlini_wagner import CarliniWagner
+from assay.attacks.deepfool import DeepFool
 from assay.attacks.fab import FAB
 from assay.attacks.genetic import Genetic
 from assay.attacks.gradient import FGSM, MIFGSM, PGD
@@ -22,6 +24,8 @@ BUILT_IN: tuple[type[Attack], ...] = (
     APGD,
     APGDT,
     Auto,
+    CarliniWagner,
+    DeepFool,
     FAB,
     FGSM,
     MIFGSM,
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
         APGD
         | APGDT
         | Auto
+        | CarliniWagner
+        | DeepFool
         | FAB
         | FGSM
         | MIFGSM

@@ -222,7 +222,7 @@ def halvings(x: Tensor) -> int:
     """Return how often a binary search halves: until it is as fine as the step of a probe across
     the boundary, of which a random direction has but a share of 1 / √d. 13 times for CIFAR.
     """
-    return math.ceil(math.log2(math.sqrt(x[0].numel()) / RADIUS))
+    return math.ceil(math.log2(math.sqrt(math.prod(x.shape[1:])) / RADIUS))
 
 
 def blocks(x: Tensor, rng: Rows, number: int) -> Tensor:

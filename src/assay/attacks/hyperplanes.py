@@ -98,7 +98,13 @@ def dual(slope: Tensor, norm: Norm) -> Tensor:
     """Return the dual norm over the last dimension: how fast a step of length 1 may rise."""
     if norm == "linf":
         return slope.abs().sum(-1)
-    return slope.norm(dim=-1) if norm == "l2" else slope.abs().amax(-1)
+    largest = slope.abs().amax(-1)
+    if norm == "l1":
+        return largest
+    # Squares of vanishing slopes (1e-25 in deep plain nets) would be zero.
+    scaled = slope / largest.clamp_min(TINY).unsqueeze(-1)
+    length: Tensor = torch.linalg.vector_norm(scaled, dim=-1)
+    return length * largest
 
 
 def to_hyperplane(x: Tensor, lead: Tensor, slope: Tensor, norm: Norm) -> Tensor:
