@@ -20,6 +20,7 @@ BUILT_IN = {
         "assay.studies.regularization:Regularization",
         "What regularizes an over-sized MLP best?",
     ),
+    "attacks": ("assay.studies.attacks:Attacks", "How easily is a trained CNN fooled?"),
     "skip": ("assay.studies.skip:Skip", "Do skip connections undo the degradation by depth?"),
 }
 GROUP = "assay.studies"

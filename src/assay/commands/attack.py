@@ -1,0 +1,289 @@
+"""`assay attack MODEL --data DATA --attack NAME --out DIR`: attack, keep what came of it, go on."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from assay.cli import FLAGS
+from assay.commands.flags import flags_of, merge, read_yaml, with_settings
+from assay.errors import AssayError, unknown
+
+if TYPE_CHECKING:
+    from assay.attacks import Attack
+
+app = App(
+    name="attack",
+    help_flags=(),
+    version_flags=(),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+
+Model = Parameter(group="Model")
+Data = Parameter(group="Data")
+How = Parameter(group="Attack")
+Running = Parameter(group="Running")
+
+
+@app.default
+def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
+    """Attack a model's images, and keep arrays and pictures of what came of it."""
+    from assay.attacks import attacks
+
+    known = attacks()
+    name = named(tokens)
+    if name is not None and name not in known:
+        raise unknown("attack", name, known)
+    if name is None and {"--help", "-h"} & set(tokens):
+        print(listing(known))
+    elif name is None:
+        raise AssayError(f"name the attack: --attack NAME, one of {', '.join(known)}")
+    else:
+        refuse_settings_of_others(tokens, name, known)
+    kind = None if name is None else known[name]
+    return int(attack_app(kind)(list(tokens), exit_on_error=False, print_error=False) or 0)
+
+
+def named(tokens: Sequence[str]) -> str | None:
+    """Return the attack that a command names, itself or in its YAML file; None if it does not."""
+    name = _value(tokens, "--attack")
+    file = _value(tokens, "--config")
+    if name is None and file is not None:
+        found = read_yaml(Path(file)).get("name")
+        if not isinstance(found, str):
+            raise AssayError(f"{file} names no attack (name: pgd), and neither does --attack")
+        return found
+    return name
+
+
+def _value(tokens: Sequence[str], flag: str) -> str | None:
+    """Return what stands behind a flag, as `--flag value` or `--flag=value`."""
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if token == flag:
+            return after
+        if token.startswith(f"{flag}="):
+            return token.partition("=")[2]
+    return None
+
+
+def listing(known: Mapping[str, type[Attack]]) -> str:
+    """Return every attack with a line about it and the names of its settings."""
+    lines = ["Attacks, and the settings of each (assay attack --attack NAME --help explains them):"]
+    for name, kind in known.items():
+        about = (inspect.getdoc(kind) or "").partition("\n\n")[0]
+        lines += ["", *_wrapped(name, about), *_wrapped("", " ".join(_settings(kind)))]
+    return "\n".join([*lines, ""])
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()),
+        100,
+        initial_indent=f"  {name:<16}",
+        subsequent_indent=" " * 18,
+        break_on_hyphens=False,
+    )
+
+
+def _settings(kind: type[Attack]) -> list[str]:
+    return [flag.name for flag in flags_of(kind) if flag.path != ("name",)]
+
+
+def refuse_settings_of_others(
+    tokens: Sequence[str], name: str, known: Mapping[str, type[Attack]]
+) -> None:
+    """Refuse a setting that other attacks have, but not this one: no typing error is meant there.
+
+    Raises:
+        AssayError: names the attacks that have it, and the settings that this one has.
+    """
+    own = _settings(known[name])
+    for token in tokens:
+        flag = token.partition("=")[0]
+        having = [other for other, kind in known.items() if flag in _settings(kind)]
+        if flag not in own and having:
+            raise AssayError(
+                f"{name} has no {flag} ({', '.join(having)}: it has); its settings are "
+                f"{' '.join(own)}"
+            )
+
+
+def attack_app(kind: type[Attack] | None) -> App:
+    """Return the App; the settings of the attack that was chosen, if one was, are its flags."""
+    from assay.attacks.base import Attack
+
+    def command(
+        model: str,
+        /,
+        *,
+        settings: dict[str, Any],
+        name: Annotated[str | None, How, Parameter(name="--attack")] = None,
+        config: Annotated[Path | None, How] = None,
+        targets: Annotated[str | None, How] = None,
+        stop: Annotated[Literal["fooled", "never"], How] = "never",
+        attack_wrong: Annotated[bool, How] = False,
+        seed: Annotated[int, How] = 0,
+        query_budget: Annotated[int | None, How] = None,
+        time_limit: Annotated[float | None, How] = None,
+        data: Annotated[str, Data],
+        split: Annotated[str, Data] = "test",
+        images: Annotated[int, Data] = 1000,
+        weights: Annotated[Path | None, Model] = None,
+        mean: Annotated[tuple[float, ...] | None, Model] = None,
+        std: Annotated[tuple[float, ...] | None, Model] = None,
+        outputs: Annotated[Literal["logits", "probabilities"], Model] = "logits",
+        access: Annotated[Literal["labels", "scores", "logits"] | None, Model] = None,
+        timeout: Annotated[float | None, Model] = None,
+        header: Annotated[tuple[str, ...], Model] = (),
+        out: Annotated[Path | None, Running] = None,
+        pictures: Annotated[int, Running] = 16,
+        precision: Annotated[Literal["float32", "bfloat16"], Running] = "float32",
+        batch_size: Annotated[int | None, Running] = None,
+        part: Annotated[int | None, Running] = None,
+        threads: Annotated[int | None, Running] = None,
+        device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Running] = "auto",
+        print_config: Annotated[bool, Running] = False,
+        progress: Annotated[bool, Running, Parameter(negative="--no-progress")] = True,
+        quiet: Annotated[bool, Running] = False,
+    ) -> int:
+        """Attack the images of a data set that MODEL classifies correctly, and keep arrays and
+        pictures of what came of it. The same command goes on where it was stopped.
+
+        Args:
+            model: path.safetensors made by assay; file.py:factory, a function of yours that returns
+                a torch.nn.Module; or, with --access, file.py:function or a URL that can only be
+                asked.
+            name: the attack. `assay attack --help` lists them, `assay attack --attack NAME --help`
+                explains the settings of one.
+            config: a YAML file of the attack's settings (name: pgd, eps: 8/255, ...); flags are
+                laid over it.
+            targets: a class (its name or number) that the model is to be led to, or "least-likely";
+                images of that class are left out. Default: any other class than the label.
+            stop: "never" makes every step for every image. "fooled" lets an image leave once the
+                model is fooled: quicker, but the images then lie close to the decision boundary,
+                where rounding undoes them.
+            attack_wrong: also attack what is classified wrongly to begin with.
+            seed: what all random draws are made from.
+            query_budget: most questions about an image.
+            time_limit: seconds for all images together, earlier runs of the command included.
+            data: a bundled name (digits, shapes), a hub id or a folder.
+            split: the part of the data that is attacked.
+            images: how many of its images are used, a stable random subset.
+            weights: weights for file.py:factory: .safetensors, or a state dict (.pt).
+            mean: per-channel mean that the model's inputs are normalised with.
+            std: per-channel standard deviation likewise.
+            outputs: what the model returns.
+            access: what a function or a service answers, which can only be asked.
+            timeout: seconds that a service may take for an answer.
+            header: sent with every request to a service, as "Name: value".
+            out: the folder for arrays.safetensors, attack.json, record.json, the contact sheet and
+                images/; what is finished so far is kept there too.
+            pictures: how many successes are saved as PNGs (image, attacked image, difference,
+                amplified difference) and shown on the sheet; 0: none.
+            precision: of the copy of the model that screens; float32 confirms every success.
+            batch_size: images in play at a time; results do not depend on it.
+            part: images per part, which is what a kill costs at most; default: a batch.
+            threads: threads computed with; default: as many as there are cores.
+            device: where the model computes; auto takes CUDA or MPS where there is one.
+            print_config: only print the attack's settings as YAML.
+            progress: show how far it is.
+            quiet: print nothing but the path of the folder.
+        """
+        assert kind is not None  # without it only --help is asked for
+        made = settled(kind, name, config, settings)
+        if print_config:
+            sys.stdout.write(made.to_yaml())
+            return 0
+        if out is None:
+            raise AssayError("say where to keep what comes of it: --out DIR")
+        counts = {"--images": (images, 1), "--pictures": (pictures, 0), "--threads": (threads, 1)}
+        for flag, (given, least) in counts.items():
+            if given is not None and given < least:
+                raise AssayError(f"{flag} must be at least {least}, got {given}")
+        from assay.commands import attacking
+
+        return attacking.run(
+            made,
+            attacking.Victim(
+                model=model,
+                weights=weights,
+                mean=mean,
+                std=std,
+                outputs=outputs,
+                access=access,
+                timeout=timeout,
+                headers=headers(header),
+                data=data,
+                split=split,
+                images=images,
+                targets=targets,
+                device=device,
+            ),
+            out,
+            stop=stop,
+            attack_wrong=attack_wrong,
+            seed=seed,
+            precision=precision,
+            batch_size=batch_size,
+            query_budget=query_budget,
+            time_limit=time_limit,
+            part=part,
+            threads=threads,
+            pictures=pictures,
+            progress=progress and not quiet,
+            quiet=quiet,
+        )
+
+    app = App(
+        name="assay attack",
+        default_parameter=FLAGS,
+        result_action="return_value",
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+    )
+    app.default(with_settings(command, kind or Attack, {} if kind is None else _defaults(kind)))
+    return app
+
+
+def _defaults(kind: type[Attack]) -> dict[str, Any]:
+    """Return the settings that an attack has by default; none where some of them must be given."""
+    try:
+        return kind.parse({}).model_dump(mode="json")
+    except AssayError:
+        return {}
+
+
+def settled(
+    kind: type[Attack], name: str | None, file: Path | None, settings: Mapping[str, Any]
+) -> Attack:
+    """Return the attack that a YAML file and flags make, in this order; where --attack names
+    another than the file does, the file's settings go.
+
+    Raises:
+        AssayError: names the file or the flag, the value seen, and the nearest known key.
+    """
+    below: dict[str, Any] = {}
+    if file is not None:
+        below = read_yaml(file)
+        if name in (None, below.get("name")):
+            kind.parse(below, where=str(file))
+    given = {**settings, **({} if name is None else {"name": name})}
+    return kind.parse(merge({"attack": below}, {"attack": given})["attack"], where="command line")
+
+
+def headers(given: Sequence[str]) -> dict[str, str]:
+    """Return what `--header "Name: value"` says."""
+    found = {}
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not (name.strip() and colon):
+            raise AssayError(f'--header is "Name: value", not {text!r}')
+        found[name.strip()] = value.strip()
+    return found

@@ -1,0 +1,287 @@
+"""How easily is a trained CNN fooled? The course's attacks, and the field's, at rising budgets.
+
+Every attack meets the same test images of the same networks; a success counts only among the images
+that the network classifies correctly, and the float32 original has to confirm it. Noise of the same
+size is the null: what it does is no attack's merit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from assay import stats
+from assay.attacks.deepfool import DeepFool
+from assay.attacks.family import AnyAttack
+from assay.attacks.genetic import Genetic
+from assay.attacks.gradient import FGSM, PGD
+from assay.attacks.noise import Noise
+from assay.attacks.pixels import FewPixel, OnePixel
+from assay.attacks.square import Square
+from assay.config import Number
+from assay.report.numerals import budget, norm_name
+from assay.runs.engine import Results
+from assay.runs.trial import Trial
+from assay.studies import attacks_page
+from assay.studies.attacking import AttackNetwork
+from assay.studies.base import Cost, Findings, Study
+from assay.studies.cells import Cells
+from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
+from assay.studies.skip import Skip
+
+
+def _subject(preset: str, depth: int) -> TrainNetwork:
+    """Return the training of a network of the study `skip`, which is shared with it."""
+    return Skip.parse(Skip.preset_values(preset)).cell(depth, True, "batch", "he")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An attack at one budget, as one cell of the study.
+
+    Attributes:
+        name: what the cell is called: "pgd 8/255".
+        method: what the attack is called.
+        attack: the attack.
+    """
+
+    name: str
+    method: str
+    attack: AnyAttack
+
+    @property
+    def eps(self) -> float:
+        """The budget; infinite for a method that looks for the nearest image."""
+        return self.attack.threat.eps
+
+
+class Attacks(Study):
+    """The course's attacks and the field's on a trained CNN, at rising budgets, over seeds."""
+
+    NAME: ClassVar[str] = "attacks"
+    QUESTION: ClassVar[str] = "How easily is a trained CNN fooled, and by which attack?"
+    METRICS: ClassVar[Sequence[str]] = (
+        "success_share",
+        "test_accuracy",
+        "median_distance",
+        "median_queries",
+    )
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "seeds": 2,
+            "network": _subject("smoke", 1).model_dump(mode="json"),
+            "images": 60,
+            "shown": 24,
+            "budgets": (0.02, 0.05),
+            "at": 0.05,
+            "pixels": (1, 5),
+            "attacks": (
+                {"name": "noise"},
+                {"name": "fgsm"},
+                {"name": "pgd", "steps": 10},
+                {"name": "square", "queries": 60},
+                {"name": "genetic", "steps": 20},
+                {"name": "noise", "norm": "l0", "eps": 1},
+                {"name": "few-pixel", "steps": 5},
+                {"name": "one-pixel", "population": 20, "steps": 5},
+                {"name": "deepfool"},
+            ),
+        },
+        "quick": {},
+        "full": {"robust": {"name": "pgd", "eps": 8 / 255, "steps": 7, "step_size": 2 / 255}},
+    }
+
+    network: TrainNetwork = _subject("quick", 5)
+    """What is attacked: the default is the best network of the study `skip`, and shared with it."""
+    robust: AnyAttack | None = None
+    """Also attack the same network trained against this attack (adversarial training); none: do
+    not."""
+    attacks: tuple[AnyAttack, ...] = Field(
+        default=(
+            Noise(),
+            FGSM(),
+            PGD(steps=20),
+            Square(queries=500),
+            Genetic(steps=100),
+            Noise(norm="l0", eps=1),
+            FewPixel(),
+            OnePixel(population=50, steps=20),
+            DeepFool(),
+        ),
+        min_length=1,
+    )
+    """The attacks; their eps are the budgets below, but of methods that look for the nearest
+    image."""
+    budgets: tuple[Number, ...] = (0.5 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
+    """Budgets of the attacks in linf, pixel units of [0, 1]; rising."""
+    at: Number = 2 / 255
+    """The budget in linf at which attacks are compared and classes counted; one of `budgets`."""
+    pixels: tuple[int, ...] = (1, 3, 5, 10)
+    """Budgets of the attacks in l0, pixels; rising."""
+    images: int = Field(default=300, ge=10)
+    """How many test images of every network are attacked: a stable random subset."""
+    shown: int = Field(default=48, ge=8)
+    """How many of them every attack also meets with all its steps, at its greatest budget: for
+    the pictures."""
+    delta: Number = Field(default=0.05, ge=0, lt=1)
+    """Smallest share of images that matters."""
+
+    @field_validator("budgets", "pixels")
+    @classmethod
+    def _rising(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
+        if not budgets or any(eps <= 0 for eps in budgets) or len(set(budgets)) < len(budgets):
+            raise ValueError("budgets are positive, and each is there once")
+        return tuple(sorted(budgets))
+
+    def model_post_init(self, _: Any) -> None:
+        if self.at not in self.budgets:
+            known = ", ".join(budget(eps, "linf") for eps in self.budgets)
+            raise ValueError(f"at must be one of the budgets, {known}; not {self.at:g}")
+
+    # -- trials --------------------------------------------------------------------------------
+
+    def networks(self) -> dict[str, list[Trial]]:
+        """Return the trials that train what is attacked, one per seed, by what it is called."""
+        recipe = self.network.recipe.model_copy(update={"threads": self.threads})
+        natural = self.network.model_copy(update={"data": self.data, "recipe": recipe})
+        found = {"natural": natural.trials(range(self.seeds), self.device, "network")}
+        if self.robust is not None:
+            hardened = natural.model_copy(update={"adversary": self.robust})
+            label = "network trained against attacks"
+            found["robust"] = hardened.trials(range(self.seeds), self.device, label)
+        return found
+
+    def runs(self) -> list[Run]:
+        """Return every attack at every budget it is run with."""
+        return [run for attack in self.attacks for run in self.at_budgets(attack)]
+
+    def at_budgets(self, attack: AnyAttack) -> list[Run]:
+        """Return one attack at each of its budgets."""
+        norm = attack.threat.norm
+        method = attack.name if norm == "linf" else f"{attack.name} {norm_name(norm)}"
+        if attack.minimal or norm not in ("linf", "l0"):
+            return [Run(method, method, attack)]
+        budgets = self.budgets if norm == "linf" else self.pixels
+        return [
+            Run(f"{method} {budget(eps, norm)}", method, attack.model_copy(update={"eps": eps}))
+            for eps in budgets
+        ]
+
+    def trials(self) -> dict[str, list[Trial]]:
+        """Return the trials of every cell (a network under an attack), one per seed."""
+        found = {}
+        for network, needs in self.networks().items():
+            for run in self.runs():
+                name = cell(run.name, network)
+                found[name] = AttackNetwork(attack=run.attack, images=self.images).trials(
+                    needs, name
+                )
+        return found
+
+    def pictured(self) -> dict[str, Trial]:
+        """Return, by method, the trial whose images are shown: all steps, the greatest budget, the
+        first network."""
+        need = self.networks()["natural"][:1]
+        return {
+            run.method: AttackNetwork(
+                attack=run.attack, images=self.shown, stop="never", kept=self.shown
+            ).trials(need, f"pictures of {run.name}")[0]
+            for run in (self.at_budgets(attack)[-1] for attack in self.attacks)
+        }
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        trained = [trial for trials in self.networks().values() for trial in trials]
+        attacked = [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
+        return [*trained, *self.pictured().values(), *attacked]
+
+    def cost(self, trial: Trial) -> Cost | None:
+        if trial.task != TASK:
+            return None
+        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
+
+    # -- findings ------------------------------------------------------------------------------
+
+    def findings(self, done: Results) -> Findings:
+        cells = Cells({**self.networks_by_cell(), **self.trials()}, done)
+        return Findings(
+            effects=self.effects(cells),
+            tables=attacks_page.tables(self, cells),
+            figures=attacks_page.figures(self, cells, done),
+            summary=attacks_page.summary(self, cells),
+            notes=attacks_page.notes(self),
+        )
+
+    def networks_by_cell(self) -> dict[str, list[Trial]]:
+        """Return the trials of the networks as cells."""
+        return {f"{name} network": trials for name, trials in self.networks().items()}
+
+    def named(self, method: str) -> Run | None:
+        """Return the attack `method` at the budget of comparison, or at its least; None: absent."""
+        found = [run for run in self.runs() if run.method == method]
+        return next((run for run in found if run.eps == self.at), next(iter(found), None))
+
+    def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        found = []
+        fgsm, pgd, noise = self.named("fgsm"), self.named("pgd"), self.named("noise")
+        at, most = budget(self.at, "linf"), self.budgets[-1]
+        if fgsm and pgd:
+            found.append(
+                cells.difference(
+                    "attacks.iterate",
+                    f"At a budget of {at} many small steps (PGD) fool more images than one large "
+                    "step (FGSM).",
+                    cell(pgd.name),
+                    cell(fgsm.name),
+                    "success_share",
+                    delta=self.delta,
+                )
+            )
+        fewest = self.named(f"one-pixel {norm_name('l0')}")
+        if fewest:
+            found.append(
+                self._share(
+                    cells,
+                    "attacks.pixels",
+                    f"{budget(fewest.eps, 'l0').capitalize()}, found without gradients (one-pixel "
+                    f"attack), fools more than {100 * self.delta:g} % of the images.",
+                    fewest,
+                )
+            )
+        if noise:
+            largest = next(run for run in self.runs() if run.method == "noise" and run.eps == most)
+            found.append(
+                self._share(
+                    cells,
+                    "attacks.noise",
+                    f"Noise of the greatest budget, {budget(most, 'linf')}, leaves more than "
+                    f"{100 * (1 - self.delta):g} % of the images as they were classified.",
+                    largest,
+                    left=True,
+                )
+            )
+        return tuple(found)
+
+    def _share(
+        self, cells: Cells, code: str, text: str, run: Run, *, left: bool = False
+    ) -> stats.Effect:
+        """Return the effect "the share of images that are fooled (or left) is so high"."""
+        return cells.effect(
+            code,
+            text,
+            delta=1 - self.delta if left else self.delta,
+            of=(cell(run.name),),
+            value=lambda result: (
+                1 - result.metrics["success_share"] if left else result.metrics["success_share"]
+            ),
+            floor="success_share",
+        )
+
+
+def cell(run: str, network: str = "natural") -> str:
+    """Return what the cell of a run on a network is called."""
+    return run if network == "natural" else f"{run}, {network}"

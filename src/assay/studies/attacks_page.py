@@ -1,0 +1,322 @@
+"""What the page of the study `attacks` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay.report import figures as draw
+from assay.report.numerals import budget, norm_name
+from assay.report.result import Cell, Drawing, Table
+from assay.runs.engine import Results
+from assay.runs.entry import Result
+from assay.studies.cells import Cells, Column
+from assay.studies.networks import settings, split
+
+if TYPE_CHECKING:
+    from assay.studies.attacks import Attacks, Run
+
+EXAMPLES = 4
+"""Images that are shown under every attack."""
+AMPLIFICATION = 10
+"""Of the differences, the same for all attacks: at 8/255 a third of the range."""
+
+
+def tables(study: Attacks, cells: Cells) -> tuple[Table, ...]:
+    """Return, for every network, what every attack did at every budget, and what it cost."""
+    found = []
+    for network in study.networks():
+        names = {run.name: _cell(run, network) for run in study.runs()}
+        clean = cells.mean(f"{network} network", "test_accuracy")
+        found.append(
+            cells.table(
+                "What every attack does"
+                + ("" if network == "natural" else " to the network trained against attacks"),
+                (
+                    Column("fooled", "success_share"),
+                    Column("fooled once rounded to 8 bits", "rounded_share"),
+                ),
+                cells=list(names.values()),
+                caption="Shares are of the test images that the network classifies correctly "
+                f"(its test accuracy is {clean.percent()}; {study.images} images are attacked). "
+                "Distance: the median of the fooled images, in the attack's own norm. Questions: "
+                "the median per fooled image, gradients included, the clean prediction and the "
+                "confirmation too; images leave once they are fooled. Time: of one core, over all "
+                "attacked images.",
+                heading="attack and budget",
+                more={
+                    "median distance": lambda name: _typical(cells, name, "median_distance"),
+                    "questions": lambda name: _typical(cells, name, "median_queries"),
+                    "ms per image": lambda name: _time(cells, name),
+                },
+            )
+        )
+    return tuple(found)
+
+
+def figures(study: Attacks, cells: Cells, done: Results) -> tuple[Drawing, ...]:
+    """Return success against budget, pictures, where the pixels are, which classes become which."""
+    pictured = {method: done[trial] for method, trial in study.pictured().items() if trial in done}
+    return (
+        *_curves(study, cells),
+        *_pictures(study, pictured),
+        *_places(pictured),
+        *_confusions(study, cells),
+    )
+
+
+def summary(study: Attacks, cells: Cells) -> str:
+    """Return the success of the attacks at the budget of comparison."""
+    said = []
+    for method in ("fgsm", "pgd"):
+        run = study.named(method)
+        if run and cells.kept(_cell(run, "natural")):
+            share = cells.mean(_cell(run, "natural"), "success_share").percent()
+            said.append(f"{method.upper()} fools {share}")
+    if not said:
+        return "No attack has run."
+    return f"At {budget(study.at, 'linf')} {' and '.join(said)} of the images it meets."
+
+
+def notes(study: Attacks) -> tuple[str, ...]:
+    """Return what a reader must know."""
+    return (
+        "Budgets are in pixel units of [0, 1], images stay in [0, 1], and float32 confirms every "
+        "success. The course's were in normalised units, not clipped, with a step of PGD longer "
+        "than its radius.",
+        "An image leaves once it is fooled, so distances and questions are those of the first "
+        "success; the pictures are of attacks that make all their steps.",
+        f"Black-box attacks are given few questions ({_spends(study)}): with more they fool more.",
+        "An attack that fools few images may be a weak attack: what it does not find is no proof "
+        "of robustness.",
+    )
+
+
+def _spends(study: Attacks) -> str:
+    said = []
+    for attack in study.attacks:
+        if attack.needs == "scores":
+            asked = getattr(attack, "queries", None)
+            if asked is None:
+                asked = attack.breadth * (getattr(attack, "steps", 0) + 1)
+            said.append(f"{attack.name} about {asked:,}")
+    return ", ".join(said) or "none here"
+
+
+def _cell(run: Run, network: str) -> str:
+    return run.name if network == "natural" else f"{run.name}, {network}"
+
+
+def _typical(cells: Cells, name: str, metric: str) -> Cell | str:
+    """Return the mean over seeds of a median; "" where nothing was fooled."""
+    values = [r.metrics[metric] for r in cells.kept(name) if r.metrics[metric] is not None]
+    if not values:
+        return "none fooled"
+    return f"{np.mean(values):.3g}"
+
+
+def _time(cells: Cells, name: str) -> str:
+    """Return the mean wall time per attacked image, in milliseconds."""
+    each = [
+        1000 * run.record["seconds"] / max(1, run.metrics["n_success"]) for run in cells.kept(name)
+    ]
+    return f"{np.mean(each):.3g}" if each else "no result"
+
+
+def _curves(study: Attacks, cells: Cells) -> list[Drawing]:
+    """Return success against the budget, a panel per norm and network."""
+    found = []
+    for norm, unit in (("linf", "grey levels of 255"), ("l0", "pixels")):
+        runs = [
+            run for run in study.runs() if run.attack.threat.norm == norm and not run.attack.minimal
+        ]
+        methods = list(dict.fromkeys(run.method for run in runs))
+        panels = []
+        for network in study.networks():
+            series = []
+            for method in methods:
+                own = [run for run in runs if run.method == method]
+                shares = [cells.mean(_cell(run, network), "success_share") for run in own]
+                if not any(share.n for share in shares):
+                    continue
+                scale = 255 if norm == "linf" else 1
+                series.append(
+                    draw.Series(
+                        method,
+                        [run.eps * scale for run in own],
+                        [share.value for share in shares],
+                        [_bounded(share.low, share.value) for share in shares],
+                        [_bounded(share.high, share.value) for share in shares],
+                    )
+                )
+            panels.append(draw.Panel(f"{network} network", series))
+        if not any(panel.series for panel in panels):
+            continue
+        found.append(
+            Drawing(
+                title=f"Success against budget, {norm_name(norm)}",
+                caption="Share of the correctly classified images that are fooled, with the 95 % "
+                "interval over seeds. Noise is the null: what it does is no attack's merit.",
+                svg=draw.inline_svg(
+                    draw.panels(
+                        [panels], x_label=f"budget, {unit}", y_label="fooled", fraction=True
+                    )
+                ),
+            )
+        )
+    return found
+
+
+def _bounded(end: float, value: float) -> float:
+    """Return the end of an interval of a share; that of a single seed is nowhere."""
+    return min(1.0, max(0.0, end)) if np.isfinite(end) else value
+
+
+def _pictures(study: Attacks, pictured: dict[str, Result]) -> list[Drawing]:
+    """Return a few images under every attack: attacked, difference, amplified difference."""
+    if not pictured:
+        return []
+    first = next(iter(pictured.values()))
+    rows = _telling(list(pictured.values()))[:EXAMPLES]
+    classes = split(settings(first.trial.needs[0]), "test").classes
+    found = []
+    for row in rows:
+        names, clean, attacked = ["image"], [], []
+        label = classes[int(first.arrays["clean_prediction"][row])]
+        captions = [label]
+        image = first.arrays["images"][row]
+        clean.append(image)
+        attacked.append(image)
+        for method, result in pictured.items():
+            names.append(method)
+            clean.append(image)
+            attacked.append(result.arrays["adversarial"][row])
+            said = int(result.arrays["adversarial_prediction"][row])
+            captions.append(classes[said] if said >= 0 else "no answer")
+        heads = [f"{name}\n{caption}" for name, caption in zip(names, captions, strict=True)]
+        found.append(
+            Drawing(
+                title=f"One {label} under every attack",
+                caption="Above the image as it is and as each attack leaves it, with what the "
+                "network says; in the middle the difference as it is, below it "
+                f"{AMPLIFICATION} times as strong, the same for all attacks; mid grey is no "
+                f"change. Budgets: {_budgets(study)}.",
+                svg=draw.inline_svg(
+                    draw.before_after(
+                        np.stack(clean),
+                        np.stack(attacked),
+                        captions=heads,
+                        amplifications=(1, AMPLIFICATION),
+                        columns=len(clean),
+                    )
+                ),
+            )
+        )
+    return found
+
+
+def _budgets(study: Attacks) -> str:
+    last = [study.at_budgets(attack)[-1] for attack in study.attacks]
+    shown: dict[str, str] = {}
+    for run in last:
+        norm = run.attack.threat.norm
+        shown[norm] = "no limit" if run.attack.minimal else budget(run.eps, norm)
+    return "; ".join(f"{norm_name(norm)} {said}" for norm, said in shown.items())
+
+
+def _telling(results: Sequence[Result]) -> list[int]:
+    """Return the images that all attacks met, those that most of them fooled first, each of
+    another class as long as there are such."""
+    count = sum(result.arrays["success"].astype(int) for result in results)
+    right = results[0].arrays["correct"]
+    order = [int(row) for row in np.argsort(-count, kind="stable") if right[row]]
+    labels = results[0].arrays["labels"]
+    seen: set[int] = set()
+    new: list[int] = []
+    again: list[int] = []
+    for row in order:
+        (again if int(labels[row]) in seen else new).append(row)
+        seen.add(int(labels[row]))
+    return new + again
+
+
+def _places(pictured: dict[str, Result]) -> list[Drawing]:
+    """Return where the attacks in l0 put their pixels."""
+    maps: dict[str, NDArray[Any]] = {}
+    for method, result in pictured.items():
+        if result.metrics["threat"]["norm"] != "l0" or method.startswith("noise"):
+            continue
+        fooled = result.arrays["success"]
+        moved = result.arrays["adversarial"] != result.arrays["images"]
+        if fooled.any():
+            maps[method] = moved[fooled].any(1).mean(0)
+    if not maps:
+        return []
+    height, width = next(iter(maps.values())).shape
+    return [
+        Drawing(
+            title="Where the few pixels are",
+            caption="Share of the fooled images in which a pixel was changed, from black (never) "
+            f"on, at the greatest budget, on {_counts(pictured, maps)}.",
+            svg=draw.inline_svg(
+                draw.heat_maps(
+                    list(maps),
+                    list(maps.values()),
+                    x=list(range(width)),
+                    y=[[str(row) for row in range(height)]] * len(maps),
+                    x_label="column",
+                    y_label="row",
+                    bar_label="share of images",
+                    log=False,
+                )
+            ),
+        )
+    ]
+
+
+def _counts(pictured: dict[str, Result], maps: dict[str, NDArray[Any]]) -> str:
+    return " and ".join(
+        f"{int(pictured[method].arrays['success'].sum())} images ({method})" for method in maps
+    )
+
+
+def _confusions(study: Attacks, cells: Cells) -> list[Drawing]:
+    """Return which classes become which, under the strongest gradient attack at `at`."""
+    run = study.named("pgd")
+    results = cells.kept(_cell(run, "natural")) if run else []
+    if not run or not results:
+        return []
+    classes = split(settings(results[0].trial.needs[0]), "test").classes
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    for result in results:
+        held = result.arrays
+        for label, said in zip(
+            held["labels"][held["correct"]],
+            held["adversarial_prediction"][held["correct"]],
+            strict=True,
+        ):
+            if said >= 0:
+                counts[label, said] += 1
+    fooled = counts.sum() - counts.trace()
+    pairs = sorted(
+        (
+            (int(counts[a, b]), f"{classes[a]} → {classes[b]}")
+            for a in range(len(classes))
+            for b in range(len(classes))
+            if a != b
+        ),
+        reverse=True,
+    )[:3]
+    most = ", ".join(f"{name} ({count})" for count, name in pairs if count)
+    return [
+        Drawing(
+            title="Which classes become which",
+            caption=f"Correctly classified images under {run.name}: rows are what they are, "
+            f"columns what the network then says; {fooled} images were fooled, over all seeds. "
+            f"Most often: {most or 'none'}.",
+            svg=draw.inline_svg(draw.confusion(counts, classes)),
+        )
+    ]

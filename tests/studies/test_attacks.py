@@ -1,0 +1,107 @@
+"""The study of attacks: its plan, its verdicts on made-up results, and one small run."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.errors import AssayError
+from assay.runs.engine import execute
+from assay.runs.results import Results
+from assay.runs.store import Store
+from assay.studies.attacking import TASK
+from assay.studies.attacks import Attacks, cell
+from assay.studies.skip import Skip
+
+
+def smoke(**settings: object) -> Attacks:
+    return Attacks.parse({**Attacks.preset_values("smoke"), "device": "cpu", **settings})
+
+
+def test_networks_are_those_of_skip() -> None:
+    """A network is trained once: the trials that both studies plan have the same addresses."""
+    ours = smoke(network=Attacks.PRESETS["smoke"]["network"]).networks()["natural"]
+    theirs = Skip.parse({**Skip.preset_values("smoke"), "device": "cpu"}).trials()["skip [1,1]"]
+    assert [trial.address for trial in ours] == [trial.address for trial in theirs]
+
+
+def test_every_attack_meets_every_budget_of_its_norm() -> None:
+    study = smoke()
+    names = [run.name for run in study.runs()]
+    assert "pgd 0.02" in names
+    assert "pgd 0.05" in names
+    assert "one-pixel L0 5 pixels" in names
+    assert names.count("deepfool L2") == 1  # it has no budget
+    attacked = [trial for trial in study.plan(Results()) if trial.task == TASK]
+    assert len(attacked) == 2 * len(names) + len(study.attacks)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"at": 0.1}, "at must be one of the budgets, 0.02, 0.05; not 0.1"),
+        ({"budgets": (0.1, 0.1)}, "each is there once"),
+        ({"attacks": ()}, "at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(AssayError, match=message):
+        smoke(**settings)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Attacks, Results]:
+    study = smoke(
+        attacks=(
+            {"name": "noise"},
+            {"name": "fgsm"},
+            {"name": "pgd", "steps": 10},
+            {"name": "few-pixel", "steps": 3},
+            {"name": "one-pixel", "population": 8, "steps": 4},
+            {"name": "deepfool"},
+        ),
+        images=40,
+        shown=8,
+    )
+    store = Store(tmp_path_factory.mktemp("attacks") / "runs")
+    results = execute(study.plan, store, workers=1, progress=False)
+    assert not results.failures
+    return study, results
+
+
+def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> None:
+    study, results = done
+    found = study.findings(results)
+    codes = {effect.code: effect for effect in found.effects}
+    assert list(codes) == ["attacks.iterate", "attacks.pixels", "attacks.noise"]
+    trials = study.trials()
+    shares = {
+        name: [results[trial].metrics["success_share"] for trial in trials[name]]
+        for name in ("noise 0.05", "fgsm 0.05", "pgd 0.05", "pgd 0.02")
+    }
+    for seed in range(2):
+        assert shares["pgd 0.05"][seed] > shares["noise 0.05"][seed] + 0.2
+        assert shares["pgd 0.05"][seed] > shares["pgd 0.02"][seed]
+    iterate = [a - b for a, b in zip(shares["pgd 0.05"], shares["fgsm 0.05"], strict=True)]
+    assert list(codes["attacks.iterate"].values) == pytest.approx(iterate)
+    assert list(codes["attacks.noise"].values) == pytest.approx(
+        [1 - share for share in shares["noise 0.05"]]
+    )
+    (table,) = found.tables
+    assert [row[0].text for row in table.rows] == [cell(run.name) for run in study.runs()]
+    estimate = next(row[1].estimate for row in table.rows if row[0].text == "pgd 0.05")
+    assert estimate is not None
+    assert estimate.value == pytest.approx(sum(shares["pgd 0.05"]) / 2)
+    titles = [drawing.title for drawing in found.figures]
+    assert sum("under every attack" in title for title in titles) == 4
+    assert {"Success against budget, L∞", "Where the few pixels are"} <= set(titles)
+    assert "Which classes become which" in titles
+    assert all(len(drawing.svg) < 300_000 for drawing in found.figures)
+
+
+def test_claims_rest_on_the_trials_they_name(done: tuple[Attacks, Results]) -> None:
+    study, results = done
+    trials = study.trials()
+    rests = {effect.code: set(effect.rests_on) for effect in study.findings(results).effects}
+    own = {trial.address for trial in trials["pgd 0.05"]}
+    assert own <= rests["attacks.iterate"]
+    assert not own & rests["attacks.noise"]
