@@ -2,7 +2,7 @@
 
 Both have the architecture, the recipe and the seed of `assay train --recipe robust`; the natural
 one has no adversary. They are trained on CIFAR-10 (looked for in $ASSAY_DATA) when they are first
-asked for, in bfloat16 and with one thread, and kept in benchmarks/out/ by their settings: delete
+asked for, in float32 and with one thread, and kept in benchmarks/out/ by their settings: delete
 the file there to train again.
 
     python benchmarks/nets.py        # trains what is missing, and says how much each withstands
@@ -45,7 +45,7 @@ def robust() -> assay.Classifier:
 def config(kind: str) -> TrainNetwork:
     """Return how the `natural` or the `robust` network is trained."""
     made = TrainNetwork.parse(NAMED["robust"])
-    recipe = made.recipe.model_copy(update={"precision": "bfloat16", "threads": 1})
+    recipe = made.recipe.model_copy(update={"precision": "float32", "threads": 1})
     adversary = {"natural": None, "robust": made.adversary}[kind]
     return made.model_copy(update={"data": DATA, "recipe": recipe, "adversary": adversary})
 
