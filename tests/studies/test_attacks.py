@@ -9,8 +9,9 @@ from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.attacking import TASK
-from assay.studies.attacks import Attacks, cell
+from assay.studies.attacks import Attacks
 from assay.studies.skip import Skip
+from assay.studies.subjects import cell
 
 
 def smoke(**settings: object) -> Attacks:

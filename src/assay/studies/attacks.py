@@ -27,15 +27,9 @@ from assay.runs.engine import Results
 from assay.runs.trial import Trial
 from assay.studies import attacks_page
 from assay.studies.attacking import AttackNetwork
-from assay.studies.base import Cost, Findings, Study
+from assay.studies.base import Findings
 from assay.studies.cells import Cells
-from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
-from assay.studies.skip import Skip
-
-
-def _subject(preset: str, depth: int) -> TrainNetwork:
-    """Return the training of a network of the study `skip`, which is shared with it."""
-    return Skip.parse(Skip.preset_values(preset)).cell(depth, True, "batch", "he")
+from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class Run:
         return self.attack.threat.eps
 
 
-class Attacks(Study):
+class Attacks(SubjectStudy):
     """The course's attacks and the field's on a trained CNN, at rising budgets, over seeds."""
 
     NAME: ClassVar[str] = "attacks"
@@ -73,7 +67,7 @@ class Attacks(Study):
         "smoke": {
             "data": "digits",
             "seeds": 2,
-            "network": _subject("smoke", 1).model_dump(mode="json"),
+            "network": of_skip("smoke", 1).model_dump(mode="json"),
             "images": 60,
             "shown": 24,
             "budgets": (0.02, 0.05),
@@ -92,14 +86,9 @@ class Attacks(Study):
             ),
         },
         "quick": {},
-        "full": {"robust": {"name": "pgd", "eps": 8 / 255, "steps": 7, "step_size": 2 / 255}},
+        "full": {"robust": hardening(8 / 255)},
     }
 
-    network: TrainNetwork = _subject("quick", 5)
-    """What is attacked: the default is the best network of the study `skip`, and shared with it."""
-    robust: AnyAttack | None = None
-    """Also attack the same network trained against this attack (adversarial training); none: do
-    not."""
     attacks: tuple[AnyAttack, ...] = Field(
         default=(
             Noise(),
@@ -144,17 +133,6 @@ class Attacks(Study):
 
     # -- trials --------------------------------------------------------------------------------
 
-    def networks(self) -> dict[str, list[Trial]]:
-        """Return the trials that train what is attacked, one per seed, by what it is called."""
-        recipe = self.network.recipe.model_copy(update={"threads": self.threads})
-        natural = self.network.model_copy(update={"data": self.data, "recipe": recipe})
-        found = {"natural": natural.trials(range(self.seeds), self.device, "network")}
-        if self.robust is not None:
-            hardened = natural.model_copy(update={"adversary": self.robust})
-            label = "network trained against attacks"
-            found["robust"] = hardened.trials(range(self.seeds), self.device, label)
-        return found
-
     def runs(self) -> list[Run]:
         """Return every attack at every budget it is run with."""
         return [run for attack in self.attacks for run in self.at_budgets(attack)]
@@ -185,7 +163,7 @@ class Attacks(Study):
     def pictured(self) -> dict[str, Trial]:
         """Return, by method, the trial whose images are shown: all steps, the greatest budget, the
         first network."""
-        need = self.networks()["natural"][:1]
+        need = self.networks()[NATURAL][:1]
         return {
             run.method: AttackNetwork(
                 attack=run.attack, images=self.shown, stop="never", kept=self.shown
@@ -199,15 +177,10 @@ class Attacks(Study):
         attacked = [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
         return [*trained, *self.pictured().values(), *attacked]
 
-    def cost(self, trial: Trial) -> Cost | None:
-        if trial.task != TASK:
-            return None
-        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
-
     # -- findings ------------------------------------------------------------------------------
 
     def findings(self, done: Results) -> Findings:
-        cells = Cells({**self.networks_by_cell(), **self.trials()}, done)
+        cells = Cells({**self.network_cells(), **self.trials()}, done)
         return Findings(
             effects=self.effects(cells),
             tables=attacks_page.tables(self, cells),
@@ -215,10 +188,6 @@ class Attacks(Study):
             summary=attacks_page.summary(self, cells),
             notes=attacks_page.notes(self),
         )
-
-    def networks_by_cell(self) -> dict[str, list[Trial]]:
-        """Return the trials of the networks as cells."""
-        return {f"{name} network": trials for name, trials in self.networks().items()}
 
     def named(self, method: str) -> Run | None:
         """Return the attack `method` at the budget of comparison, or at its least; None: absent."""
@@ -280,8 +249,3 @@ class Attacks(Study):
             ),
             floor="success_share",
         )
-
-
-def cell(run: str, network: str = "natural") -> str:
-    """Return what the cell of a run on a network is called."""
-    return run if network == "natural" else f"{run}, {network}"

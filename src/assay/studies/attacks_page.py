@@ -15,9 +15,10 @@ from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.studies.cells import Cells, Column
 from assay.studies.networks import settings, split
+from assay.studies.subjects import NATURAL, cell
 
 if TYPE_CHECKING:
-    from assay.studies.attacks import Attacks, Run
+    from assay.studies.attacks import Attacks
 
 EXAMPLES = 4
 """Images that are shown under every attack."""
@@ -29,12 +30,12 @@ def tables(study: Attacks, cells: Cells) -> tuple[Table, ...]:
     """Return, for every network, what every attack did at every budget, and what it cost."""
     found = []
     for network in study.networks():
-        names = {run.name: _cell(run, network) for run in study.runs()}
+        names = {run.name: cell(run.name, network) for run in study.runs()}
         clean = cells.mean(f"{network} network", "test_accuracy")
         found.append(
             cells.table(
                 "What every attack does"
-                + ("" if network == "natural" else " to the network trained against attacks"),
+                + ("" if network == NATURAL else " to the network trained against attacks"),
                 (
                     Column("fooled", "success_share"),
                     Column("fooled once rounded to 8 bits", "rounded_share"),
@@ -73,8 +74,8 @@ def summary(study: Attacks, cells: Cells) -> str:
     said = []
     for method in ("fgsm", "pgd"):
         run = study.named(method)
-        if run and cells.kept(_cell(run, "natural")):
-            share = cells.mean(_cell(run, "natural"), "success_share").percent()
+        if run and cells.kept(cell(run.name)):
+            share = cells.mean(cell(run.name), "success_share").percent()
             said.append(f"{method.upper()} fools {share}")
     if not said:
         return "No attack has run."
@@ -106,10 +107,6 @@ def _spends(study: Attacks) -> str:
     return ", ".join(said) or "none here"
 
 
-def _cell(run: Run, network: str) -> str:
-    return run.name if network == "natural" else f"{run.name}, {network}"
-
-
 def _typical(cells: Cells, name: str, metric: str) -> Cell | str:
     """Return the mean over seeds of a median; "" where nothing was fooled."""
     values = [r.metrics[metric] for r in cells.kept(name) if r.metrics[metric] is not None]
@@ -139,7 +136,7 @@ def _curves(study: Attacks, cells: Cells) -> list[Drawing]:
             series = []
             for method in methods:
                 own = [run for run in runs if run.method == method]
-                shares = [cells.mean(_cell(run, network), "success_share") for run in own]
+                shares = [cells.mean(cell(run.name, network), "success_share") for run in own]
                 if not any(share.n for share in shares):
                     continue
                 scale = 255 if norm == "linf" else 1
@@ -286,7 +283,7 @@ def _counts(pictured: dict[str, Result], maps: dict[str, NDArray[Any]]) -> str:
 def _confusions(study: Attacks, cells: Cells) -> list[Drawing]:
     """Return which classes become which, under the strongest gradient attack at `at`."""
     run = study.named("pgd")
-    results = cells.kept(_cell(run, "natural")) if run else []
+    results = cells.kept(cell(run.name)) if run else []
     if not run or not results:
         return []
     classes = split(settings(results[0].trial.needs[0]), "test").classes

@@ -17,7 +17,6 @@ import numpy as np
 from pydantic import Field
 
 from assay import stats
-from assay.data import load_data
 from assay.errors import AssayError
 from assay.report import figures
 from assay.report.record import Unit
@@ -27,7 +26,7 @@ from assay.runs.entry import Result
 from assay.runs.results import address_of
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
-from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
+from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings, split
 from assay.train import Recipe
 
 Metric = str | Callable[[Result], float]
@@ -334,8 +333,8 @@ class CellStudy(Study):
 
     def resolved(self) -> Self:
         made = super().resolved()
-        made.check_data()
         largest = next(iter(made.grid().values()))
+        check_data(largest)
         return made.model_copy(update={"recipe": largest.settled(made.device)})
 
     def plan(self, done: Results) -> Sequence[Trial]:
@@ -351,34 +350,34 @@ class CellStudy(Study):
             return None
         return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
 
-    def check_data(self) -> None:
-        """Refuse a data set that no cell can learn from, before anything is run.
 
-        Raises:
-            AssayError: for a data set without labels or with one class, one with a class that is
-                missing from the images chosen for training or test, or fewer images than a batch.
-        """
-        for name, wanted in (("train", self.train_images), ("test", self.test_images)):
-            part = load_data(self.data, split=name)
-            part = part if wanted is None else part.sample(wanted)
-            there = set(part.labels.tolist())
-            if len(part.classes) < 2:
-                raise AssayError(
-                    f"{self.data} has {len(part.classes)} class"
-                    f"{'es' if not part.classes else ''}; a study of classifiers needs two or more"
-                )
-            missing = [c for k, c in enumerate(part.classes) if k not in there]
-            if missing:
-                raise AssayError(
-                    f"{self.data} ({name}): {len(missing)} of {len(part.classes)} classes have no "
-                    f"image among the {len(part)} used, {missing[0]!r} for one; use more images "
-                    "or a data set that has them"
-                )
-            if name == "train" and len(part) < self.recipe.batch_size:
-                raise AssayError(
-                    f"{self.data} (train): {len(part)} images are fewer than one batch of "
-                    f"{self.recipe.batch_size}; use more images or a smaller --recipe.batch-size"
-                )
+def check_data(config: TrainNetwork) -> None:
+    """Refuse a data set that no network can learn from, before anything is run.
+
+    Raises:
+        AssayError: for a data set without labels or with one class, one with a class that is
+            missing from the images chosen for training or test, or fewer images than a batch.
+    """
+    for name in ("train", "test"):
+        part = split(config, name)
+        there = set(part.labels.tolist())
+        if len(part.classes) < 2:
+            raise AssayError(
+                f"{config.data} has {len(part.classes)} class"
+                f"{'es' if not part.classes else ''}; a study of classifiers needs two or more"
+            )
+        missing = [c for k, c in enumerate(part.classes) if k not in there]
+        if missing:
+            raise AssayError(
+                f"{config.data} ({name}): {len(missing)} of {len(part.classes)} classes have no "
+                f"image among the {len(part)} used, {missing[0]!r} for one; use more images "
+                "or a data set that has them"
+            )
+        if name == "train" and len(part) < config.recipe.batch_size:
+            raise AssayError(
+                f"{config.data} (train): {len(part)} images are fewer than one batch of "
+                f"{config.recipe.batch_size}; use more images or a smaller --recipe.batch-size"
+            )
 
 
 def _value(result: Result, metric: Metric) -> float:

@@ -1,0 +1,72 @@
+"""What studies of trained networks share: the networks that they put to the test.
+
+The networks are trials of their own, and shared: the default is the best of the study `skip`, so
+whoever has run that one trains nothing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from assay.attacks.family import AnyAttack
+from assay.runs.trial import Trial
+from assay.studies.base import Cost, Study
+from assay.studies.cells import check_data
+from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
+from assay.studies.skip import Skip
+
+NATURAL, ROBUST = "natural", "robust"
+
+
+def of_skip(preset: str, depth: int) -> TrainNetwork:
+    """Return the training of a network with skip connections of the study `skip`."""
+    return Skip.parse(Skip.preset_values(preset)).cell(depth, True, "batch", "he")
+
+
+class SubjectStudy(Study):
+    """A study of trained networks, one per seed, and of the same trained against an attack."""
+
+    network: TrainNetwork = of_skip("quick", 5)
+    """What is put to the test: the default is the best network of the study `skip`, and shared with
+    it. Its data are the study's."""
+    robust: AnyAttack | None = None
+    """Also put the same network to the test trained against this attack (adversarial training);
+    none: do not."""
+
+    def networks(self) -> dict[str, list[Trial]]:
+        """Return the trials that train the networks, one per seed, by what they are called."""
+        recipe = self.network.recipe.model_copy(update={"threads": self.threads})
+        natural = self.network.model_copy(update={"data": self.data, "recipe": recipe})
+        found = {NATURAL: natural.trials(range(self.seeds), self.device, "network")}
+        if self.robust is not None:
+            hardened = natural.model_copy(update={"adversary": self.robust})
+            label = "network trained against attacks"
+            found[ROBUST] = hardened.trials(range(self.seeds), self.device, label)
+        return found
+
+    def network_cells(self) -> dict[str, list[Trial]]:
+        """Return the trials of the networks as cells of a table."""
+        return {f"{name} network": trials for name, trials in self.networks().items()}
+
+    def resolved(self) -> Self:
+        made = super().resolved()
+        network = made.network.model_copy(update={"data": made.data})
+        check_data(network)
+        recipe = network.settled(made.device)
+        return made.model_copy(update={"network": network.model_copy(update={"recipe": recipe})})
+
+    def cost(self, trial: Trial) -> Cost | None:
+        if trial.task != TASK:
+            return None
+        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
+
+
+def cell(what: str, network: str = NATURAL) -> str:
+    """Return what a cell is called in which a network of that kind meets `what`."""
+    return what if network == NATURAL else f"{what}, {network}"
+
+
+def hardening(eps: float) -> dict[str, Any]:
+    """Return the settings of adversarial training by plain PGD (Madry et al. 2018): seven steps, a
+    quarter of the budget each."""
+    return {"name": "pgd", "eps": eps, "steps": 7, "step_size": eps / 4}
