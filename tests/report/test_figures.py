@@ -280,6 +280,36 @@ def every_figure(report):
     yield figures.intervals([("a", Estimate(0.5, 0.4, 0.6, 9, "seeds"), 2)], "gain", 0.0)
 
 
+def test_attention_rows_have_one_scale_and_outline_the_top_of_each_map():
+    rng = np.random.default_rng(0)
+    images, attacked = rng.random((2, 2, 3, 8, 8))
+    before, after = rng.random((2, 2, 8, 8)) * np.array([1, 0.3])[None, :, None, None]
+    after[1] = 0  # a map that says nothing has no outline
+    figure = figures.attention_rows(
+        images,
+        attacked,
+        before,
+        after,
+        names=["cat", "dog"],
+        captions=[("cat, 90 %", "dog, 60 %"), ("dog, 50 %", "dog, 40 %")],
+        top=0.25,
+    )
+    grid = np.array(figure.axes[:10]).reshape(2, 5)
+    for i, row in enumerate(grid):
+        for column, values, ends in (
+            (1, before[i], (0, 1)),
+            (3, after[i], (0, 1)),
+            (4, after[i] - before[i], (-1, 1)),
+        ):
+            (image,) = row[column].images
+            np.testing.assert_allclose(image.get_array(), values)
+            assert image.get_clim() == ends
+        assert [bool(axes.collections) for axes in row] == [True, False, i == 0, False, False]
+    (line, _) = grid[0, 0].collections
+    assert line.levels.tolist() == [np.quantile(before[0], 0.75)]
+    assert {"cat, 90 %", "dog, 60 %", "dog, 40 %", "difference of maps"} <= set(texts(figure))
+
+
 def test_svg_is_deterministic_and_only_draws(report):
     for first, again in zip(every_figure(report), every_figure(report), strict=True):
         svg = figures.inline_svg(first, "a <title>")

@@ -5,6 +5,7 @@ Functions that take estimates take anything with `value`, `low`, `high` and `n`,
 
 from __future__ import annotations
 
+from assay.report.attention import attention_rows
 from assay.report.charts import (
     confusion,
     histograms,
@@ -24,6 +25,7 @@ __all__ = [
     "Picture",
     "Series",
     "accuracy_against_eps",
+    "attention_rows",
     "before_after",
     "confusion",
     "gradient_norms",

@@ -11,6 +11,7 @@ from assay.stats.estimates import (
     proportion,
 )
 from assay.stats.looks import until_decided
+from assay.stats.matching import stratified_difference
 from assay.stats.ranking import auroc, fpr_at_tpr, roc_curve
 from assay.stats.verdicts import (
     CheckVerdict,
@@ -48,5 +49,6 @@ __all__ = [
     "paired_difference",
     "proportion",
     "roc_curve",
+    "stratified_difference",
     "until_decided",
 ]

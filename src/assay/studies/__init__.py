@@ -21,6 +21,10 @@ BUILT_IN = {
         "What regularizes an over-sized MLP best?",
     ),
     "attacks": ("assay.studies.attacks:Attacks", "How easily is a trained CNN fooled?"),
+    "attention": (
+        "assay.studies.attention:Attention",
+        "Where does a trained CNN look, and where once it is attacked?",
+    ),
     "skip": ("assay.studies.skip:Skip", "Do skip connections undo the degradation by depth?"),
 }
 GROUP = "assay.studies"

@@ -13,7 +13,9 @@ from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
 from assay.attacks.runner import run
 from assay.config import Config
+from assay.core.classifier import Classifier
 from assay.core.fast import Precision
+from assay.data.dataset import Dataset
 from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.runs.trial import Outcome, Trial
@@ -52,7 +54,7 @@ class AttackNetwork(Config):
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
                 places=need.places,
                 versions={
-                    kind.__name__: kind.VERSION for kind in (type(self), *_kinds(self.attack))
+                    kind.__name__: kind.VERSION for kind in (type(self), *kinds(self.attack))
                 },
                 device=need.device,
                 threads=need.threads,
@@ -62,9 +64,24 @@ class AttackNetwork(Config):
         ]
 
 
-def _kinds(attack: Attack) -> list[type[Attack]]:
+def kinds(attack: Attack) -> list[type[Attack]]:
     """Return the classes of an attack and of its stages."""
     return list(dict.fromkeys([type(attack), *(type(stage) for stage in attack.stages)]))
+
+
+def subject(trial: Trial, work: Workspace, images: int) -> tuple[Classifier, Dataset]:
+    """Return the network that the trial needs, on its device, and a part of its test images.
+
+    Raises:
+        AssayError: for data that has changed since the network was planned.
+    """
+    (need,), (trained,) = trial.needs, work.needs
+    data = split(settings(need), "test")
+    if data.fingerprint != need.data[f"{need.config['data']}/test"]:
+        raise AssayError(f"{need.config['data']} (test) has changed since the trial was planned")
+    classifier = load_model(trained.path("model.safetensors"))
+    classifier.model.to(trial.device)
+    return classifier, data.sample(min(images, len(data)))
 
 
 def attack(trial: Trial, work: Workspace) -> Outcome:
@@ -79,13 +96,7 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
         AssayError: for data that has changed since the network was planned.
     """
     config = AttackNetwork.parse(trial.config, where="trial")
-    (need,), (trained,) = trial.needs, work.needs
-    data = split(settings(need), "test")
-    if data.fingerprint != need.data[f"{need.config['data']}/test"]:
-        raise AssayError(f"{need.config['data']} (test) has changed since the trial was planned")
-    classifier = load_model(trained.path("model.safetensors"))
-    classifier.model.to(trial.device)
-    part = data.sample(min(config.images, len(data)))
+    classifier, part = subject(trial, work, config.images)
     ids, x, y = next(part.batches(len(part)))
     with computing(trial.threads):
         work.progress(0.0, f"{config.attack.name} on {len(x)} images")
@@ -110,7 +121,7 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
         "n_clean": len(result),
         "robust_accuracy": result.robust_accuracy.value,
         "n_robust": len(result),
-        "collapsed": trained.metrics["collapsed"],
+        "collapsed": work.needs[0].metrics["collapsed"],
     }
     kept = slice(0, config.kept)
     held: dict[str, torch.Tensor] = {

@@ -86,7 +86,7 @@ class Attacks(SubjectStudy):
             ),
         },
         "quick": {},
-        "full": {"robust": hardening(8 / 255)},
+        "full": {"robust": hardening(8 / 255).model_dump(mode="json")},
     }
 
     attacks: tuple[AnyAttack, ...] = Field(

@@ -33,6 +33,10 @@ Metric = str | Callable[[Result], float]
 """The name of a metric ("test_accuracy"), or what computes one from a result."""
 
 
+FRACTIONS = ("_accuracy", "_share", "_overlap")
+"""How metrics end that lie in [0, 1], so that their intervals do too."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table of cells.
@@ -96,7 +100,7 @@ class Cells:
         runs = self.finished(cell) if all_runs else self.kept(cell)
         values = [value for run in runs if math.isfinite(value := _value(run, metric))]
         found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
-        if not _is_share(metric) or not runs:
+        if not isinstance(metric, str) or not metric.endswith(FRACTIONS) or not runs:
             return found
         return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 

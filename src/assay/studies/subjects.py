@@ -6,9 +6,10 @@ whoever has run that one trains nothing here.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from assay.attacks.family import AnyAttack
+from assay.attacks.gradient import PGD
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cells import check_data
@@ -66,7 +67,7 @@ def cell(what: str, network: str = NATURAL) -> str:
     return what if network == NATURAL else f"{what}, {network}"
 
 
-def hardening(eps: float) -> dict[str, Any]:
-    """Return the settings of adversarial training by plain PGD (Madry et al. 2018): seven steps, a
-    quarter of the budget each."""
-    return {"name": "pgd", "eps": eps, "steps": 7, "step_size": eps / 4}
+def hardening(eps: float, steps: int = 7) -> PGD:
+    """Return the adversary of adversarial training by plain PGD (Madry et al. 2018, with seven
+    steps for CIFAR-10), each step a quarter of the budget."""
+    return PGD(eps=eps, steps=steps, step_size=eps / 4)

@@ -1,0 +1,210 @@
+"""The trial of the study of attention: a trained network explained before and after an attack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from assay import stats
+from assay.attacks.base import Attack
+from assay.attacks.family import AnyAttack
+from assay.attacks.gradient import PGD
+from assay.attacks.losses import margin
+from assay.attacks.noise import noisy
+from assay.attacks.runner import run
+from assay.config import Config
+from assay.core.attribution import Attribution
+from assay.core.random import Stream
+from assay.errors import AssayError
+from assay.explain.cam import GradCAM
+from assay.explain.family import AnyExplainer
+from assay.explain.shift import MEASURES, AttentionShift, attention_shift
+from assay.report.numerals import budget
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Workspace
+from assay.studies.attacking import kinds, subject
+from assay.train.precision import computing
+
+TASK = "assay.studies.attending:attend"
+
+PAIRS = ("attacked", "noise", "mate", "predicted")
+"""What the map of an image is compared with: its own when attacked; its own under noise of the
+budget's size (the null); that of another image of its class (the ceiling); its own when attacked,
+but for the class that the network then says."""
+
+
+class AttendNetwork(Config):
+    """An attack on a trained network, and how the network is explained before and after."""
+
+    VERSION = 1
+
+    attack: AnyAttack = PGD()
+    """The method; it makes all its steps."""
+    explainer: AnyExplainer = GradCAM()
+    """How the network is explained."""
+    images: int = Field(default=300, ge=10)
+    """How many of the network's test images: a stable random subset."""
+    kept: int = Field(default=8, ge=1)
+    """How many images to keep at either end: those whose attention moved most, and of those that
+    were fooled those whose attention moved least."""
+
+    @field_validator("attack")
+    @classmethod
+    def _has_a_budget(cls, attack: Attack) -> Attack:
+        if not attack.threat.limited:
+            raise ValueError(f"{attack.name} has no budget, so there is no noise of its size")
+        return attack
+
+    def trials(self, needs: Iterable[Trial], label: str) -> list[Trial]:
+        """Return the trials of this attack on the networks that `needs` train, each with the
+        network's seed, device and threads."""
+        used = (type(self), *kinds(self.attack), type(self.explainer))
+        return [
+            Trial(
+                task=TASK,
+                config=self.model_dump(mode="json"),
+                seed=need.seed,
+                needs=(need,),
+                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
+                places=need.places,
+                versions={kind.__name__: kind.VERSION for kind in used},
+                device=need.device,
+                threads=need.threads,
+                label=label,
+            )
+            for need in needs
+        ]
+
+
+def named(attack: Attack) -> str:
+    """Return what an attack at its budget is called: "pgd 8/255"."""
+    return f"{attack.name} {budget(attack.threat.eps, attack.threat.norm)}"
+
+
+def attend(trial: Trial, work: Workspace) -> Outcome:
+    """Attack the network that the trial needs on a part of its test images, and say how far its
+    attention moved on those that it classifies correctly.
+
+    Metrics: for each of `PAIRS` the means of `MEASURES` (the explained class is the true one on
+    both images, but in "predicted"), over pairs of maps of which neither is empty; their number;
+    the share that was fooled; `gap`, by how much more of the top fifth is lost on fooled images
+    than on others at equal clean margin, and its weight. Arrays: every measure of every image, and
+    pictures of a few.
+
+    Raises:
+        AssayError: for data that has changed since the network was planned, or a network that
+            classifies none of the images correctly.
+    """
+    config = AttendNetwork.parse(trial.config, where="trial")
+    classifier, part = subject(trial, work, config.images)
+    ids, x, y = next(part.batches(len(part)))
+    x = x.to(trial.device)
+    with computing(trial.threads):
+        work.progress(0.0, f"{config.attack.name} on {len(x)} images")
+        result = run(config.attack, classifier, x, y, stop="never", seed=trial.seed, ids=ids)
+        rows = result.correct.cpu().nonzero()[:, 0]
+        if not len(rows):
+            raise AssayError(f"the network classifies none of {len(x)} images correctly")
+        ids, x, y = ids[rows], x[rows], y[rows]
+        attacked, said = result.adversarial[rows], result.adversarial_prediction[rows].cpu()
+        draws = Stream(trial.seed).child("attention", "noise").rows(ids).to(trial.device)
+        noise = noisy(config.attack.threat, x, draws)
+        work.progress(0.7, f"{config.explainer.name} on {len(x)} images")
+        maps = {
+            "clean": config.explainer(classifier, x, targets=y),
+            "attacked": config.explainer(classifier, attacked, targets=y),
+            "noise": config.explainer(classifier, noise, targets=y),
+            "predicted": config.explainer(classifier, attacked, targets=said.clamp_min(0)),
+        }
+        before, after = (classifier.query(z).cpu() for z in (x, attacked))
+    masks = None if part.masks is None else part.masks[rows].numpy()
+    moved = {"attacked": attacked - x, "noise": noise - x, "predicted": attacked - x}
+    shifts = {"mate": attention_shift(maps["clean"], of_mates(maps["clean"], y))}
+    for name, change in moved.items():
+        perturbation = change.cpu().numpy()
+        shifts[name] = attention_shift(
+            maps["clean"], maps[name], perturbation=perturbation, masks=masks
+        )
+    fooled = result.success[rows].cpu().numpy()
+    lead = -margin(before, y).numpy()
+    gap, weight = stats.stratified_difference(1 - shifts["attacked"].overlap, fooled, lead)
+    metrics: dict[str, Any] = {
+        "success_share": float(fooled.mean()),
+        "n_success": len(rows),
+        "gap": gap if weight else None,
+        "gap_weight": weight,
+        "layer": maps["clean"].layer,
+        "collapsed": work.needs[0].metrics["collapsed"],
+        **{f"{name}_empty": int(found.empty.sum()) for name, found in maps.items()},
+        **means(shifts),
+    }
+    arrays = {
+        "ids": ids.numpy(),
+        "labels": y.numpy(),
+        "fooled": fooled,
+        "lead": lead,
+        **{
+            f"{name}_{measure}": getattr(shift, measure).astype(np.float32)
+            for name, shift in shifts.items()
+            for measure in MEASURES
+        },
+    }
+    ends = most_and_least(shifts["attacked"].overlap, fooled, config.kept)
+    shown = torch.from_numpy(np.concatenate(ends))
+    arrays |= {
+        "shown": shown.numpy(),
+        "hardly": np.repeat([False, True], [len(end) for end in ends]),
+        "shown_before": before[shown].softmax(1).numpy(),
+        "shown_after": after[shown].softmax(1).numpy(),
+    }
+    pictures = {
+        "image": x,
+        "attacked": attacked,
+        "map_before": maps["clean"].values,
+        "map_after": maps["attacked"].values,
+    }
+    on = shown.to(trial.device)
+    arrays |= {f"shown_{name}": held[on].cpu().numpy() for name, held in pictures.items()}
+    return Outcome(metrics, arrays)
+
+
+def of_mates(maps: Attribution, y: Tensor) -> NDArray[np.float32]:
+    """Return for every image the map of the next one of its class, the last one's being the first;
+    an empty one where it is alone in its class."""
+    values = np.asarray(maps)
+    found = np.zeros_like(values)
+    for label in set(y.tolist()):
+        members = (y == label).nonzero()[:, 0].numpy()
+        if len(members) > 1:
+            found[members] = values[np.roll(members, -1)]
+    return found
+
+
+def means(shifts: dict[str, AttentionShift]) -> dict[str, float | int]:
+    """Return the mean of every measure that there is, over the pairs that have it, and how many
+    pairs of maps there are."""
+    found: dict[str, float | int] = {}
+    for name, shift in shifts.items():
+        found[f"n_{name}"] = int((~shift.empty).sum())
+        for measure in MEASURES:
+            values = getattr(shift, measure)
+            known = values[np.isfinite(values)]
+            if len(known):
+                found[f"{name}_{measure}"] = float(known.mean())
+    return found
+
+
+def most_and_least(
+    overlap: NDArray[np.float64], fooled: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the images whose attention moved most, and those that were fooled although it hardly
+    moved, each end first; images without two maps are left out."""
+    order = np.argsort(overlap, kind="stable")
+    order = order[np.isfinite(overlap[order])]
+    return order[:count], order[fooled[order]][::-1][:count]

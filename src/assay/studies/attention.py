@@ -1,0 +1,174 @@
+"""Where does a trained CNN look, and where once it is attacked? The course's most striking pictures
+as a measurement.
+
+The map of an image is compared with that of the attacked image, for the true class on both: a
+successful attack changes what is predicted, and a map of another class has moved by that alone,
+which is shown apart. What any change of that size does to a map is told by noise (the null), what
+another image altogether does by one of the same class (the ceiling).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field, field_validator
+
+from assay import stats
+from assay.attacks.family import AnyAttack
+from assay.attacks.genetic import Genetic
+from assay.attacks.gradient import FGSM, PGD
+from assay.attacks.pixels import FewPixel
+from assay.config import Number
+from assay.explain.cam import GradCAM
+from assay.explain.family import AnyExplainer
+from assay.runs.engine import Results
+from assay.runs.entry import Result
+from assay.runs.trial import Trial
+from assay.studies import attention_page
+from assay.studies.attending import AttendNetwork, named
+from assay.studies.base import Findings
+from assay.studies.cells import Cells
+from assay.studies.subjects import ROBUST, SubjectStudy, cell, hardening, of_skip
+
+
+class Attention(SubjectStudy):
+    """How far attacks move the attention of a trained CNN, natural and adversarially trained."""
+
+    NAME: ClassVar[str] = "attention"
+    QUESTION: ClassVar[str] = "Where does a trained CNN look, and where once it is attacked?"
+    METRICS: ClassVar[Sequence[str]] = ("attacked_overlap", "success_share", "test_accuracy")
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "seeds": 2,
+            "network": of_skip("smoke", 1).model_dump(mode="json"),
+            "robust": hardening(0.1, steps=3).model_dump(mode="json"),
+            "images": 60,
+            "kept": 3,
+            "attacks": (
+                {"name": "fgsm", "eps": 0.05},
+                {"name": "pgd", "eps": 0.1, "steps": 10},
+                {"name": "few-pixel", "eps": 5, "steps": 5},
+                {"name": "genetic", "eps": 0.1, "steps": 10},
+            ),
+        },
+        "quick": {},
+    }
+
+    robust: AnyAttack | None = hardening(8 / 255)
+    """Also look at the same network trained against this attack (adversarial training); none: do
+    not."""
+    attacks: tuple[AnyAttack, ...] = Field(
+        default=(
+            FGSM(eps=2 / 255),
+            PGD(eps=2 / 255, steps=20),
+            PGD(eps=8 / 255, steps=20),
+            FewPixel(eps=5),
+            Genetic(eps=4 / 255, steps=100),
+        ),
+        min_length=1,
+    )
+    """The attacks. All steps are made: images that leave once they are fooled hug the boundary. The
+    course's 0.031 in normalised units is about 2/255; its budgets leave images unfooled, which a
+    comparison of successes and failures needs."""
+    explainer: AnyExplainer = GradCAM()
+    """How attention is told."""
+    images: int = Field(default=300, ge=10)
+    """How many test images of every network are attacked and explained: a stable random subset."""
+    kept: int = Field(default=6, ge=1)
+    """How many images a gallery shows at most."""
+    delta: Number = Field(default=0.05, ge=0, lt=1)
+    """Smallest difference of the overlap that matters, as a fraction."""
+
+    @field_validator("attacks")
+    @classmethod
+    def _distinct(cls, attacks: tuple[AnyAttack, ...]) -> tuple[AnyAttack, ...]:
+        names = [named(attack) for attack in attacks]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"every attack and budget is there once; {twice} is not")
+        return attacks
+
+    def trials(self) -> dict[str, list[Trial]]:
+        """Return the trials of every cell (an attack on a network), one per seed."""
+        found = {}
+        for network, needs in self.networks().items():
+            for attack in self.attacks:
+                name = cell(named(attack), network)
+                found[name] = AttendNetwork(
+                    attack=attack, explainer=self.explainer, images=self.images, kept=self.kept
+                ).trials(needs, name)
+        return found
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        trained = [trial for trials in self.networks().values() for trial in trials]
+        attacked = [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
+        return [*trained, *attacked]
+
+    def findings(self, done: Results) -> Findings:
+        cells = Cells({**self.network_cells(), **self.trials()}, done)
+        return Findings(
+            effects=self.effects(cells),
+            tables=attention_page.tables(self, cells),
+            figures=attention_page.figures(self, cells),
+            summary=attention_page.summary(self, cells),
+            notes=attention_page.notes(self),
+        )
+
+    def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        names = [named(attack) for attack in self.attacks]
+        strongest = self.strongest()
+        found = [
+            cells.effect(
+                "attention.moves",
+                "Attacks move attention further than noise of the same size: less of the top fifth "
+                "of the map stays, on the mean of all attacks.",
+                delta=self.delta,
+                of=names,
+                value=lambda *runs: sum(map(beyond_noise, runs)) / len(runs),
+            ),
+            cells.effect(
+                "attention.success",
+                "Attacks that succeed move attention further than attacks that fail, at equal "
+                "clean margin.",
+                delta=self.delta,
+                of=names,
+                value=pooled_gap,
+            ),
+        ]
+        if self.robust is not None and strongest is not None:
+            found.append(
+                cells.difference(
+                    "attention.steadier",
+                    f"Under {strongest} adversarial training keeps attention steadier: more of the "
+                    "top fifth of the map stays.",
+                    cell(strongest, ROBUST),
+                    strongest,
+                    lambda run: run.metrics.get("attacked_overlap", math.nan),
+                    delta=self.delta,
+                )
+            )
+        return tuple(found)
+
+    def strongest(self) -> str | None:
+        """Return the attack that natural and robust networks are compared under: PGD at its
+        largest budget, or else none."""
+        pgd = [attack for attack in self.attacks if attack.name == "pgd"]
+        return named(max(pgd, key=lambda attack: attack.threat.eps)) if pgd else None
+
+
+def beyond_noise(run: Result) -> float:
+    """Return by how much less the map overlaps under the attack than under noise."""
+    held = run.metrics
+    return float(held.get("noise_overlap", math.nan) - held.get("attacked_overlap", math.nan))
+
+
+def pooled_gap(*runs: Result) -> float:
+    """Return how much more of the top fifth is lost where attacks succeed, at equal clean margin,
+    over all attacks: weighted by what each can tell. NaN where none fooled some and not others."""
+    told = [run.metrics for run in runs if run.metrics["gap"] is not None]
+    weight = sum(held["gap_weight"] for held in told)
+    return sum(held["gap"] * held["gap_weight"] for held in told) / weight if told else math.nan

@@ -1,0 +1,371 @@
+"""What the page of the study `attention` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay import stats
+from assay.report import figures as draw
+from assay.report.record import Unit
+from assay.report.result import Cell, Drawing, Table
+from assay.runs.entry import Result
+from assay.studies.attending import named
+from assay.studies.cells import Cells, Column
+from assay.studies.networks import settings, split
+from assay.studies.subjects import NATURAL, cell
+
+if TYPE_CHECKING:
+    from assay.studies.attention import Attention
+
+STRATA = 5
+"""Parts of equal size that images are cut into by their clean margin."""
+MEASURES: tuple[tuple[str, Unit], ...] = (
+    ("overlap", "fraction"),
+    ("correlation", "number"),
+    ("distance", "number"),
+    ("entropy", "number"),
+    ("gini", "number"),
+    ("clinging", "number"),
+    ("inside", "number"),
+)
+HEADINGS = {
+    "overlap": "overlap of the top 20 %",
+    "correlation": "rank correlation",
+    "distance": "centre moved, pixels",
+    "entropy": "entropy",
+    "gini": "Gini",
+    "clinging": "clings to the perturbation",
+    "inside": "share inside the object",
+}
+
+
+def attack_cells(study: Attention, network: str) -> dict[str, str]:
+    """Return the cells of a network by the attack's name and budget."""
+    names = [named(attack) for attack in study.attacks]
+    return {name: cell(name, network) for name in names}
+
+
+def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
+    """Return the overlap beside null and ceiling, every measure, and the predicted class apart."""
+    every = [name for network in study.networks() for name in attack_cells(study, network).values()]
+    there = [
+        (measure, unit)
+        for measure, unit in MEASURES
+        if any(f"attacked_{measure}" in run.metrics for name in every for run in cells.kept(name))
+    ]
+
+    def measured(what: str) -> list[Column]:
+        return [Column(HEADINGS[measure], f"{what}_{measure}", unit) for measure, unit in there]
+
+    accuracy = ", ".join(
+        f"{name} {cells.mean(f'{name} network', 'test_accuracy').percent()}"
+        for name in study.networks()
+    )
+    return (
+        cells.table(
+            "How much of the top fifth of the map stays",
+            [
+                Column("fooled", "success_share"),
+                Column("under the attack", "attacked_overlap"),
+                Column("under noise of the same size", "noise_overlap"),
+                Column("another image of the class", "mate_overlap"),
+            ],
+            cells=every,
+            caption="Intersection over union of the top 20 % of pixels of two maps of the true "
+            "class: 100 % where nothing moved, 11 % by chance. Only images that are classified "
+            f"correctly (test accuracy: {accuracy}). Noise is as large as the budget allows: the "
+            "null. Another image of the same class is what could be expected of unrelated "
+            "pictures: the ceiling of what can move. Pairs with an empty map are left out: where "
+            "an attack left nothing that speaks for the true class, that is not counted as moved.",
+            heading="attack and budget",
+            more={"empty maps, clean / attacked": lambda name: _empty(cells, name)},
+        ),
+        cells.table(
+            "Every measure under attack, for the true class",
+            measured("attacked"),
+            cells=every,
+            caption=READING,
+            heading="attack and budget",
+        ),
+        cells.table(
+            "The same under noise of the same size",
+            measured("noise"),
+            cells=every,
+            caption="What a change of that size does to a map that no attacker has chosen.",
+            heading="budget of",
+        ),
+        cells.table(
+            "Secondary: the attacked image's map is that of the class then predicted",
+            measured("predicted"),
+            cells=every,
+            caption="A successful attack changes the class that is explained, and the map moves by "
+            "that alone: these figures are no measure of where the network looks for one class.",
+            heading="attack and budget",
+        ),
+        cells.table(
+            "Successes against failures",
+            [],
+            cells=every,
+            caption="By how many points less of the top fifth stays where the attack succeeded "
+            "than where it failed. At equal margin: within five parts of equal size by the lead of "
+            "the true class on the clean image. Mean over seeds.",
+            heading="attack and budget",
+            more={
+                "fooled / not": lambda name: _counts(cells, name),
+                "as they are": lambda name: _points(cells, name, _raw_gap),
+                "at equal clean margin": lambda name: _points(
+                    cells, name, lambda run: run.metrics["gap"]
+                ),
+            },
+        ),
+    )
+
+
+READING = (
+    "Means over images, then over seeds. Rank correlation: Spearman's, 1 where nothing moved. "
+    "Entropy and Gini: by how much they rose; entropy up and Gini down is a map that scatters, the "
+    "other way round one that concentrates. Clings: by how much more of the perturbation's energy "
+    "lies where the map looks, over its mean everywhere; above 0 the map went to the perturbation "
+    "(0 by construction where every pixel has moved by as much)."
+)
+
+
+def figures(study: Attention, cells: Cells) -> tuple[Drawing, ...]:
+    """Return overlaps as a forest, overlap against clean margin, and the galleries."""
+    return (
+        *_forest(study, cells),
+        *_margins(study, cells),
+        *_galleries(study, cells),
+        *_hardly(study, cells),
+    )
+
+
+def summary(study: Attention, cells: Cells) -> str:
+    """Return what is left of the top fifth of the map under the strongest attack and noise."""
+    name = study.strongest() or next(iter(attack_cells(study, NATURAL)))
+    if not cells.kept(name):
+        return "Nothing was attacked and explained."
+    under, noise = (cells.mean(name, f"{what}_overlap").value for what in ("attacked", "noise"))
+    return (
+        f"Under {name} {100 * under:.0f} % of the top fifth of the map stays, under noise of that "
+        f"size {100 * noise:.0f} %."
+    )
+
+
+def notes(study: Attention) -> tuple[str, ...]:
+    """Return what a reader must know."""
+    return (
+        "The course showed Grad-CAM for the class that is predicted, of ten images under one "
+        "attack in normalised units that were not clipped. Here the true class is explained on "
+        "both images, and what the predicted one's map shows stands apart.",
+        f"Attention is what {study.explainer.name} says: an explanation of a layer's evidence, not "
+        "of all that the network computes. `assay explain` says how far it can be believed for a "
+        "model.",
+        "All attacks make all their steps. An attack on the class was not asked to move the map: "
+        "that it does is a side effect.",
+    )
+
+
+def _empty(cells: Cells, name: str) -> str:
+    runs = cells.kept(name)
+    if not runs:
+        return "no result"
+    counts = [sum(run.metrics[f"{what}_empty"] for run in runs) for what in ("clean", "attacked")]
+    return f"{counts[0]} / {counts[1]} of {sum(run.metrics['n_success'] for run in runs)}"
+
+
+def _counts(cells: Cells, name: str) -> str:
+    fooled = [run.arrays["fooled"] for run in cells.kept(name)]
+    return f"{sum(f.sum() for f in fooled)} / {sum((~f).sum() for f in fooled)}"
+
+
+def _raw_gap(run: Result) -> float | None:
+    fooled, overlap = run.arrays["fooled"], run.arrays["attacked_overlap"]
+    known = np.isfinite(overlap)
+    one, other = overlap[known & fooled], overlap[known & ~fooled]
+    return float(other.mean() - one.mean()) if len(one) and len(other) else None
+
+
+def _points(cells: Cells, name: str, value: Callable[[Result], float | None]) -> Cell | str:
+    """Return the mean over seeds of a difference of fractions, where any seed has it."""
+    found = [gap for run in cells.kept(name) if (gap := value(run)) is not None]
+    if not found:
+        return "no two groups"
+    return Cell(estimate=stats.mean_interval(found, "seeds"), unit="points")
+
+
+def _forest(study: Attention, cells: Cells) -> list[Drawing]:
+    """Return the overlaps under every attack beside null and ceiling."""
+    found = []
+    for network in study.networks():
+        rows = []
+        for name, own in attack_cells(study, network).items():
+            if not cells.kept(own):
+                continue
+            rows += [
+                (name, cells.mean(own, "attacked_overlap"), 1),
+                ("noise of that size", cells.mean(own, "noise_overlap"), 0),
+            ]
+        if not rows:
+            continue
+        first = next(own for own in attack_cells(study, network).values() if cells.kept(own))
+        rows.append(("another image of the class", cells.mean(first, "mate_overlap"), 2))
+        found.append(
+            Drawing(
+                title=f"How much of the map's top fifth stays, {network} network",
+                caption="Mean over seeds with its 95 % interval; the dashed line is chance (two "
+                "random fifths overlap by 11 %).",
+                svg=draw.inline_svg(
+                    draw.intervals(rows, "overlap of the top 20 %", reference=1 / 9)
+                ),
+            )
+        )
+    return found
+
+
+def _margins(study: Attention, cells: Cells) -> list[Drawing]:
+    """Return the overlap of fooled and other images against their clean margin."""
+    panels = []
+    for name in attack_cells(study, NATURAL).values():
+        runs = cells.kept(name)
+        if not runs:
+            continue
+        lead, overlap, fooled = (
+            np.concatenate([run.arrays[key] for run in runs])
+            for key in ("lead", "attacked_overlap", "fooled")
+        )
+        series = []
+        for label, group in (("fooled", fooled), ("not fooled", ~fooled)):
+            x, y, low, high = _binned(lead, overlap, group)
+            if len(x):
+                series.append(draw.Series(label, x, y, low, high, colour=int(label != "fooled")))
+        panels.append(draw.Panel(name, series))
+    if not panels:
+        return []
+    return [
+        Drawing(
+            title="Successes and failures at equal clean margin",
+            caption="Overlap of the top 20 % against the lead of the true class on the clean image "
+            "(logits), in five parts of equal size, all seeds of the natural network together; "
+            "the band is one standard error over images.",
+            svg=draw.inline_svg(
+                draw.panels(
+                    [panels[k : k + 3] for k in range(0, len(panels), 3)],
+                    x_label="clean margin, logits",
+                    y_label="overlap",
+                    fraction=True,
+                )
+            ),
+        )
+    ]
+
+
+def _binned(
+    lead: NDArray[Any], overlap: NDArray[Any], group: NDArray[Any]
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return margin, mean overlap and its standard error's ends, a point for each part that has
+    at least five images of the group."""
+    x, y, low, high = [], [], [], []
+    for part in np.array_split(np.argsort(lead, kind="stable"), STRATA):
+        own = part[group[part] & np.isfinite(overlap[part])]
+        if len(own) >= 5:
+            error = float(overlap[own].std(ddof=1) / np.sqrt(len(own)))
+            x.append(float(lead[part].mean()))
+            y.append(float(overlap[own].mean()))
+            low.append(y[-1] - error)
+            high.append(y[-1] + error)
+    return x, y, low, high
+
+
+def _galleries(study: Attention, cells: Cells) -> list[Drawing]:
+    """Return the images whose attention moved most, for every attack, of the first seed."""
+    found = []
+    for network in study.networks():
+        for name, own in attack_cells(study, network).items():
+            if network != NATURAL and name != study.strongest():
+                continue
+            runs = cells.kept(own)
+            if not runs:
+                continue
+            run = runs[0]
+            rows = [(run, int(row)) for row in np.flatnonzero(~run.arrays["hardly"])]
+            found.append(
+                Drawing(
+                    title=f"Where attention moved most: {name}, {network} network",
+                    caption=f"Of {run.metrics['n_success']} correctly classified images those "
+                    f"whose maps overlap least, seed {run.trial.seed}. {LEGEND}",
+                    svg=_rows(rows[: study.kept]),
+                )
+            )
+    return found
+
+
+LEGEND = (
+    "Both maps are of the true class; a line bounds their top fifth on the images. Above: what the "
+    "network says, and how surely."
+)
+
+
+def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
+    """Return images of all attacks that were fooled although attention hardly moved."""
+    rows = []
+    for own in attack_cells(study, NATURAL).values():
+        for run in cells.kept(own)[:1]:
+            rows += [(run, int(row)) for row in np.flatnonzero(run.arrays["hardly"])]
+    if not rows:
+        return []
+    rows.sort(key=lambda one: -_overlap(*one))
+    return [
+        Drawing(
+            title="Fooled, though attention hardly moved",
+            caption="Of all attacks on the natural network those fooled images whose maps overlap "
+            f"most, first seed: looking at the same place is no proof of seeing the same. {LEGEND}",
+            svg=_rows(rows[: study.kept], attack=True),
+        )
+    ]
+
+
+def _overlap(run: Result, row: int) -> float:
+    return float(run.arrays["attacked_overlap"][run.arrays["shown"][row]])
+
+
+def _rows(rows: list[tuple[Result, int]], *, attack: bool = False) -> str:
+    """Return pictures of the given rows of what trials kept."""
+    first = rows[0][0]
+    classes = split(settings(first.trial.needs[0]), "test").classes
+    names, captions = [], []
+    for run, row in rows:
+        label = classes[int(run.arrays["labels"][run.arrays["shown"][row]])]
+        overlap = f"overlap {100 * _overlap(run, row):.0f} %"
+        names.append("\n".join([run.trial.label, label, overlap] if attack else [label, overlap]))
+        captions.append(
+            (
+                _said(run.arrays["shown_before"][row], classes),
+                _said(run.arrays["shown_after"][row], classes),
+            )
+        )
+    held = {
+        key: np.stack([run.arrays[f"shown_{key}"][row] for run, row in rows])
+        for key in ("image", "attacked", "map_before", "map_after")
+    }
+    return draw.inline_svg(
+        draw.attention_rows(
+            held["image"],
+            held["attacked"],
+            held["map_before"],
+            held["map_after"],
+            names=names,
+            captions=captions,
+        )
+    )
+
+
+def _said(probabilities: NDArray[Any], classes: tuple[str, ...]) -> str:
+    if not np.isfinite(probabilities).all():
+        return "no answer"
+    best = int(probabilities.argmax())
+    return f"{classes[best]}, {100 * probabilities[best]:.0f} %"
