@@ -146,6 +146,31 @@ def test_gallery_shows_right_images_after_every_step(found: assay.Audit) -> None
     assert shown.max() <= 1
 
 
+def test_galleries_show_where_attention_moved_most_and_where_it_hardly_moved(
+    found: assay.Audit,
+) -> None:
+    before, after = (found.arrays[f"gallery/map_{when}"] for when in ("before", "after"))
+    overlaps = assay.explain.attention_shift(before, after).overlap
+    most = [item.overlap for item in found.report.gallery.items]
+    least = [item.overlap for item in found.report.hardly.items]
+    assert most == pytest.approx(sorted(overlaps[np.isfinite(overlaps)])[:3])
+    assert all(item.fooled for item in found.report.hardly.items)
+    assert least == sorted(least, reverse=True)
+    assert min(least) >= max(most)
+
+
+def test_attention_stands_beside_noise_and_another_image(found: assay.Audit) -> None:
+    held = {m.name: m for m in found.report.attention.measures}
+    noise = assay.explain.attention_shift(
+        found.arrays["gallery/map_before"], found.arrays["gallery/map_noise"]
+    )
+    overlap = held["overlap of the top 20 %"]
+    known = noise.overlap[np.isfinite(noise.overlap)]
+    assert overlap.noise.value == pytest.approx(known.mean())
+    assert overlap.estimate.high < overlap.noise.low, "PGD at 0.1 moves a map further than noise"
+    assert overlap.mate.value < overlap.noise.value
+
+
 def test_detectors_are_fitted_on_the_reference_only(
     found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
@@ -191,7 +216,8 @@ def test_the_same_audit_again_says_the_same(
     model, x, y = trained
     reference = assay.load_data("digits", split="train").take(200)
     again = assay.audit(assay.Classifier(model), x, y, reference=reference, config=FEW)
-    for chapter in ("accuracy", "calibration", "confusion", "gallery", "attention", "ood", "flags"):
+    chapters = ("accuracy", "calibration", "confusion", "gallery", "hardly", "attention", "ood")
+    for chapter in (*chapters, "flags"):
         assert getattr(again.report, chapter) == getattr(found.report, chapter)
     assert again.checks == found.checks
 

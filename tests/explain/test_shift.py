@@ -20,6 +20,8 @@ from assay.explain.shift import (
     entropy,
     gini,
     inside,
+    most_and_least,
+    of_mates,
     overlap,
     rank_correlation,
 )
@@ -180,3 +182,18 @@ def test_what_does_not_fit_the_maps_is_refused() -> None:
         attention_shift(maps, maps, perturbation=np.zeros((2, 3, 5, 4)))
     with pytest.raises(AssayError, match="masks of shape"):
         attention_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))
+
+
+def test_a_mate_is_the_next_image_of_the_class() -> None:
+    maps = np.ones((5, 2, 2)) * np.arange(1, 6)[:, None, None] / 5
+    assert of_mates(maps, np.array([0, 1, 0, 2, 0]))[:, 0, 0].tolist() == pytest.approx(
+        [0.6, 0, 1.0, 0, 0.2]
+    )
+
+
+def test_ends_are_ordered_and_the_hardly_moved_were_fooled() -> None:
+    overlap = np.array([0.5, np.nan, 0.1, 0.9, 0.8, 0.3])
+    fooled = np.array([True, True, False, False, True, True])
+    most, least = most_and_least(overlap, fooled, 2)
+    assert most.tolist() == [2, 5]
+    assert least.tolist() == [4, 0]

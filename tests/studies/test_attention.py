@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-import torch
 
-from assay.core.attribution import Attribution
 from assay.errors import AssayError
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.attending import AttendNetwork, most_and_least, of_mates
+from assay.studies.attending import AttendNetwork
 from assay.studies.attention import Attention, beyond_noise
 from assay.studies.skip import Skip
 from assay.studies.subjects import ROBUST, cell
@@ -21,21 +17,6 @@ from assay.studies.subjects import ROBUST, cell
 
 def smoke(**settings: object) -> Attention:
     return Attention.parse({**Attention.preset_values("smoke"), "device": "cpu", **settings})
-
-
-def test_a_mate_is_the_next_image_of_the_class() -> None:
-    values = torch.arange(1.0, 6.0).view(5, 1, 1).expand(5, 2, 2) / 5
-    y = torch.tensor([0, 1, 0, 2, 0])
-    maps = Attribution(values, values, torch.zeros(5, dtype=torch.bool), "", y)
-    assert of_mates(maps, y)[:, 0, 0].tolist() == pytest.approx([0.6, 0, 1.0, 0, 0.2])
-
-
-def test_ends_are_ordered_and_the_hardly_moved_were_fooled() -> None:
-    overlap = np.array([0.5, math.nan, 0.1, 0.9, 0.8, 0.3])
-    fooled = np.array([True, True, False, False, True, True])
-    most, least = most_and_least(overlap, fooled, 2)
-    assert most.tolist() == [2, 5]
-    assert least.tolist() == [4, 0]
 
 
 def test_networks_are_those_of_skip_and_robust_ones_differ_in_their_adversary_alone() -> None:

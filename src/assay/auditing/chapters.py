@@ -5,34 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import Attack
 from assay.attacks.result import AttackResult
 from assay.auditing.config import AuditConfig
-from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.core.random import Stream
 from assay.data.outliers import NoiseKind, noise
-from assay.errors import AssayError
-from assay.explain.shift import attention_shift
 from assay.ood.evaluation import evaluate
-from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
 from assay.report.schema import (
     Accuracy,
-    Attention,
     Bin,
     Calibration,
     ClassAccuracy,
     Confusion,
     DetectorResult,
-    Gallery,
     Histogram,
-    Measure,
     Ood,
     Robustness,
     RobustnessCurve,
@@ -160,119 +152,6 @@ def worst_case(curves: Curves, eps: float) -> stats.Estimate:
     for result in found:
         stands &= ~result.success
     return stats.proportion(int(stands.sum()), len(stands), "all images attacked")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The gallery's images: attacked by the strongest attack with every step taken."""
-
-    ids: Tensor
-    result: AttackResult
-    before: Attribution | None
-    after: Attribution | None
-    why_no_maps: str = ""
-
-
-def show(
-    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
-) -> Shown | NotRun:
-    """Attack and explain images that are classified correctly, both for the true class.
-
-    Every step is taken (stop="never"): images that leave at the first success all lie at the
-    decision boundary, which is not what an attacker would send.
-    """
-    ids = correct.nonzero()[:, 0][: max(config.gallery, MAPPED)]
-    if len(ids) == 0:
-        return NotRun(not_run="no image is classified correctly, so there is nothing to attack")
-    attack = at_budget(config.attacks[-1], config, config.eps)
-    result = attack(clf, x[ids], y[ids], seed=config.seed, stop="never", precision=config.precision)
-    try:
-        before = config.explainer(clf, x[ids], targets=y[ids])
-        after = config.explainer(clf, result.adversarial, targets=y[ids])
-    except AssayError as error:
-        return Shown(ids, result, None, None, str(error))
-    return Shown(ids, result, before, after)
-
-
-MAPPED = 128
-"""Pairs of attention maps that the measures of shift rest on."""
-
-
-def gallery(
-    shown: Shown | NotRun, x: Tensor, classes: Sequence[str], config: AuditConfig
-) -> Gallery | NotRun:
-    """Images, attacked images, their difference, and where the model looked."""
-    if isinstance(shown, NotRun):
-        return shown
-    found, count = shown.result, min(config.gallery, len(shown.ids))
-    originals, moved = x[shown.ids[:count]], found.adversarial[:count]
-    clean = found.oracle.query(originals).softmax(1)
-    attacked = found.oracle.query(moved).softmax(1)
-    rows = []
-    for i in range(count):
-        before, after = int(found.clean_prediction[i]), int(found.adversarial_prediction[i])
-        rows.append(
-            {
-                "id": int(shown.ids[i]),
-                "label": classes[int(found.labels[i])],
-                "prediction": classes[before],
-                "confidence": float(clean[i, before]),
-                "adversarial_prediction": classes[after],
-                "adversarial_confidence": float(attacked[i, after]),
-                "fooled": bool(found.success[i]),
-                "distance": float(found.distance[i]),
-            }
-        )
-    amplification = fit_amplification(originals.numpy(), moved.numpy())
-    return Gallery(
-        attack=label(found.attack),
-        norm=config.norm,
-        eps=config.eps,
-        amplification=amplification,
-        chosen="the first images that the model classifies correctly",
-        arrays="arrays.npz",
-        items=gallery_items(
-            originals.numpy(),
-            moved.numpy(),
-            rows,
-            amplification=amplification,
-            maps_before=None if shown.before is None else shown.before.values[:count].numpy(),
-            maps_after=None if shown.after is None else shown.after.values[:count].numpy(),
-        ),
-    )
-
-
-def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
-    """How far the model's attention moved, as numbers, over maps that are not empty."""
-    if isinstance(shown, NotRun):
-        return shown
-    if shown.before is None or shown.after is None:
-        return NotRun(not_run=shown.why_no_maps)
-    shift = attention_shift(shown.before, shown.after)
-    both = ~shift.empty
-    return Attention(
-        method=method,
-        layer=shown.before.layer,
-        n=int(both.sum()),
-        empty_before=int(shown.before.empty.sum()),
-        empty_after=int(shown.after.empty.sum()),
-        measures=tuple(
-            Measure(
-                name=name,
-                estimate=stats.mean_interval(values[both & np.isfinite(values)], "pairs of maps"),
-                reading=reading,
-            )
-            for name, values, reading in (
-                (
-                    "overlap of the top 20 %",
-                    shift.overlap,
-                    "intersection over union; 1: did not move, 0: looks elsewhere",
-                ),
-                ("rank correlation", shift.correlation, "Spearman; 1: did not move, 0: unrelated"),
-                ("shift of the centre", shift.distance, "pixels; 0: did not move"),
-            )
-        ),
-    )
 
 
 def detection(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from assay import stats
-from assay.auditing.chapters import Shown
+from assay.auditing.attention import Shown
 from assay.auditing.config import AuditConfig
 from assay.report.numerals import budget, norm_name
 from assay.report.record import EstimateModel, NotRun
@@ -100,7 +100,7 @@ def explanation(shown: Shown | NotRun, config: AuditConfig) -> Check:
     title = "attention maps that explain nothing"
     question = "Are its attention maps for the true class seldom empty?"
     threshold = config.thresholds.explanation
-    maps = None if isinstance(shown, NotRun) else shown.before
+    maps = None if isinstance(shown, NotRun) or shown.maps is None else shown.maps.before
     why = shown.not_run if isinstance(shown, NotRun) else shown.why_no_maps
     if maps is None:
         return not_run("EXP-001", title, question, threshold, "at most", why)

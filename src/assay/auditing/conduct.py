@@ -19,7 +19,7 @@ from assay import stats
 from assay.attacks import reliability
 from assay.attacks.base import Attack
 from assay.attacks.square import Square
-from assay.auditing import chapters, checks
+from assay.auditing import attention, chapters, checks
 from assay.auditing.config import AuditConfig
 from assay.core.classifier import Classifier, check_images
 from assay.core.embedding import Embedding
@@ -161,7 +161,8 @@ def audit(
     flags = _flags(clf, attacked, labels, curves, config)
 
     tick("gallery and attention")
-    shown = chapters.show(clf, attacked, labels, correct[some], config)
+    shown = attention.show(clf, attacked, labels, correct[some], config)
+    moved, hardly = attention.galleries(shown, attacked, classes, config)
     tick("outliers")
     fit, scored = _fitting(clf, inside, x, y, reference, calibration)
     ood: Ood | NotRun
@@ -188,8 +189,9 @@ def audit(
         calibration=reliable,
         confusion=chapters.confusion(inside, y, classes),
         robustness=chapters.robustness(curves, config, clean),
-        gallery=chapters.gallery(shown, attacked, classes, config),
-        attention=chapters.attention(shown, config.explainer.name),
+        gallery=moved,
+        hardly=hardly,
+        attention=attention.attention(shown, config.explainer.name),
         ood=ood,
         flags=tuple(flags),
         made=made_by(
@@ -357,16 +359,17 @@ def _arrays(
     inside: Embedding,
     y: Tensor,
     curves: chapters.Curves,
-    shown: chapters.Shown | NotRun,
+    shown: attention.Shown | NotRun,
     config: AuditConfig,
 ) -> dict[str, NDArray[Any]]:
     arrays: dict[str, NDArray[Any]] = {"labels": y.numpy(), "logits": inside.logits.numpy()}
     if not isinstance(shown, NotRun):
         arrays["gallery/ids"] = shown.ids.numpy()
         arrays["gallery/adversarial"] = shown.result.adversarial.numpy()
-        for when, maps in (("before", shown.before), ("after", shown.after)):
-            if maps is not None:
-                arrays[f"gallery/map_{when}"] = maps.values.numpy().astype(np.float32)
+        if shown.maps is not None:
+            for when in ("before", "after", "noise"):
+                maps = getattr(shown.maps, when).values.numpy()
+                arrays[f"gallery/map_{when}"] = maps.astype(np.float32)
     for name, points in curves.items():
         slug = name.lower().replace(", ", "-").replace(" ", "-")
         for eps, result in points:

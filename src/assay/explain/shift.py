@@ -109,6 +109,28 @@ def attention_shift(
     return AttentionShift(empty=empty, **known)
 
 
+def of_mates(maps: Attribution | NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return for every image the map (N, H, W) of the next one of its class, of the last one that
+    of the first; an empty one where an image is alone in its class."""
+    values = np.asarray(maps, dtype=np.float32)
+    found = np.zeros_like(values)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) > 1:
+            found[members] = values[np.roll(members, -1)]
+    return found
+
+
+def most_and_least(
+    overlaps: Array, fooled: NDArray[np.bool_], count: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the images whose attention moved most, and those that were fooled although it hardly
+    moved: at most `count` each, the furthest end first; images without two maps are left out."""
+    order = np.argsort(overlaps, kind="stable")
+    order = order[np.isfinite(overlaps[order])]
+    return order[:count], order[fooled[order]][::-1][:count]
+
+
 def entropy(maps: Array) -> Array:
     """Return the entropy of each map as a share of an even map's, in [0, 1]: (N,) from (N, H, W).
 

@@ -160,6 +160,8 @@ class GalleryItem(Record):
     """Whether the attack changed a right prediction into a wrong one."""
     distance: Maybe = None
     """How far the image was moved, in the norm of the attack."""
+    overlap: Maybe = None
+    """How much the two maps overlap: intersection over union of their top 20 %."""
     image: Png
     """The image."""
     attacked: Png
@@ -198,6 +200,10 @@ class Measure(Record):
     """What it is called."""
     estimate: EstimateModel
     """What was measured."""
+    noise: EstimateModel | None = None
+    """The same for random noise as large as the attack may be: the null."""
+    mate: EstimateModel | None = None
+    """The same for another image of the class: the ceiling of what can move."""
     unit: Unit = "number"
     """How it is shown."""
     reading: str = ""
@@ -297,6 +303,8 @@ class AuditReport(Record):
     confusion: Confusion | NotRun = NotRun()
     robustness: Robustness | NotRun = NotRun()
     gallery: Gallery | NotRun = NotRun()
+    hardly: Gallery | NotRun = NotRun()
+    """Images that were fooled although attention hardly moved."""
     attention: Attention | NotRun = NotRun()
     ood: Ood | NotRun = NotRun()
     flags: tuple[Flag, ...] = ()

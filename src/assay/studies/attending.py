@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import Attack
@@ -19,12 +17,17 @@ from assay.attacks.losses import margin
 from assay.attacks.noise import noisy
 from assay.attacks.runner import run
 from assay.config import Config
-from assay.core.attribution import Attribution
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.cam import GradCAM
 from assay.explain.family import AnyExplainer
-from assay.explain.shift import MEASURES, AttentionShift, attention_shift
+from assay.explain.shift import (
+    MEASURES,
+    AttentionShift,
+    attention_shift,
+    most_and_least,
+    of_mates,
+)
 from assay.report.numerals import budget
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
@@ -125,7 +128,7 @@ def attend(trial: Trial, work: Workspace) -> Outcome:
         before, after = (classifier.query(z).cpu() for z in (x, attacked))
     masks = None if part.masks is None else part.masks[rows].numpy()
     moved = {"attacked": attacked - x, "noise": noise - x, "predicted": attacked - x}
-    shifts = {"mate": attention_shift(maps["clean"], of_mates(maps["clean"], y))}
+    shifts = {"mate": attention_shift(maps["clean"], of_mates(maps["clean"], y.numpy()))}
     for name, change in moved.items():
         perturbation = change.cpu().numpy()
         shifts[name] = attention_shift(
@@ -174,18 +177,6 @@ def attend(trial: Trial, work: Workspace) -> Outcome:
     return Outcome(metrics, arrays)
 
 
-def of_mates(maps: Attribution, y: Tensor) -> NDArray[np.float32]:
-    """Return for every image the map of the next one of its class, the last one's being the first;
-    an empty one where it is alone in its class."""
-    values = np.asarray(maps)
-    found = np.zeros_like(values)
-    for label in set(y.tolist()):
-        members = (y == label).nonzero()[:, 0].numpy()
-        if len(members) > 1:
-            found[members] = values[np.roll(members, -1)]
-    return found
-
-
 def means(shifts: dict[str, AttentionShift]) -> dict[str, float | int]:
     """Return the mean of every measure that there is, over the pairs that have it, and how many
     pairs of maps there are."""
@@ -198,13 +189,3 @@ def means(shifts: dict[str, AttentionShift]) -> dict[str, float | int]:
             if len(known):
                 found[f"{name}_{measure}"] = float(known.mean())
     return found
-
-
-def most_and_least(
-    overlap: NDArray[np.float64], fooled: NDArray[np.bool_], count: int
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the images whose attention moved most, and those that were fooled although it hardly
-    moved, each end first; images without two maps are left out."""
-    order = np.argsort(overlap, kind="stable")
-    order = order[np.isfinite(overlap[order])]
-    return order[:count], order[fooled[order]][::-1][:count]

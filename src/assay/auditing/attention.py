@@ -1,0 +1,221 @@
+"""The chapters of an audit on attention: where the model looked, and where once it is attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from assay import stats
+from assay.attacks.noise import noisy
+from assay.attacks.result import AttackResult
+from assay.auditing.chapters import at_budget, label
+from assay.auditing.config import AuditConfig
+from assay.core.attribution import Attribution
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
+from assay.errors import AssayError
+from assay.explain.shift import AttentionShift, attention_shift, most_and_least, of_mates
+from assay.report.pictures import fit_amplification, gallery_items
+from assay.report.record import NotRun
+from assay.report.schema import Attention, Gallery, Measure
+
+MAPPED = 128
+"""Pairs of attention maps that the measures of shift rest on."""
+
+READINGS = (
+    ("overlap", "overlap of the top 20 %", "1: did not move, 0: looks elsewhere, 0.11: chance"),
+    ("correlation", "rank correlation", "Spearman; 1: did not move, 0: unrelated"),
+    ("distance", "shift of the centre", "pixels; 0: did not move"),
+    (
+        "entropy",
+        "change of entropy",
+        "of the greatest; above 0: scatters, below: concentrates",
+    ),
+    ("gini", "change of the Gini coefficient", "above 0: concentrates, below: scatters"),
+    (
+        "clinging",
+        "clings to the perturbation",
+        "its energy under the map, over that everywhere; above 0: the map went where it is",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The maps of the true class, of images, attacked images and images with as much noise.
+
+    Attributes:
+        before, after, noise: (N, H, W) each.
+        shift: from image to attacked image.
+        null: from image to the image with noise.
+        ceiling: from image to another image of its class.
+    """
+
+    before: Attribution
+    after: Attribution
+    noise: Attribution
+    shift: AttentionShift
+    null: AttentionShift
+    ceiling: AttentionShift
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Images that are classified correctly, attacked by the strongest attack with every step taken.
+
+    Attributes:
+        ids: (N,) which images.
+        result: what the attack came to.
+        maps: where the model looked; None where the explainer does not work on it.
+        why_no_maps: why it does not.
+    """
+
+    ids: Tensor
+    result: AttackResult
+    maps: Maps | None
+    why_no_maps: str = ""
+
+
+def show(
+    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
+) -> Shown | NotRun:
+    """Attack and explain images that are classified correctly, all for the true class.
+
+    Every step is taken (stop="never"): images that leave at the first success all lie at the
+    decision boundary, which is not what an attacker would send.
+    """
+    ids = correct.nonzero()[:, 0][: max(config.gallery, MAPPED)]
+    if len(ids) == 0:
+        return NotRun(not_run="no image is classified correctly, so there is nothing to attack")
+    attack = at_budget(config.attacks[-1], config, config.eps)
+    result = attack(clf, x[ids], y[ids], seed=config.seed, stop="never", precision=config.precision)
+    draws = Stream(config.seed).child("audit", "attention", "noise").rows(ids)
+    noise = noisy(attack.threat, x[ids], draws)
+    try:
+        before, after, null = (
+            config.explainer(clf, images, targets=y[ids])
+            for images in (x[ids], result.adversarial, noise)
+        )
+    except AssayError as error:
+        return Shown(ids, result, None, str(error))
+    moved, drawn = (images - x[ids] for images in (result.adversarial, noise))
+    return Shown(
+        ids,
+        result,
+        Maps(
+            before,
+            after,
+            null,
+            shift=attention_shift(before, after, perturbation=moved.numpy()),
+            null=attention_shift(before, null, perturbation=drawn.numpy()),
+            ceiling=attention_shift(before, of_mates(before, y[ids].numpy())),
+        ),
+    )
+
+
+def galleries(
+    shown: Shown | NotRun, x: Tensor, classes: Sequence[str], config: AuditConfig
+) -> tuple[Gallery | NotRun, Gallery | NotRun]:
+    """Return two galleries: where attention moved most, and where it hardly moved though the
+    answer changed. Without maps the first one holds the first images."""
+    if isinstance(shown, NotRun):
+        return shown, shown
+    if shown.maps is None:
+        rows = torch.arange(min(config.gallery, len(shown.ids)))
+        chosen = "the first images that the model classifies correctly"
+        return _gallery(shown, rows, x, classes, config, chosen), NotRun(not_run=shown.why_no_maps)
+    fooled = shown.result.success.numpy()
+    most, least = most_and_least(shown.maps.shift.overlap, fooled, config.gallery)
+    hardly: Gallery | NotRun
+    if len(least):
+        chosen = "of the fooled images those whose maps overlap most, the least moved first"
+        hardly = _gallery(shown, torch.tensor(least.tolist()), x, classes, config, chosen)
+    else:
+        hardly = NotRun(not_run="no image that was fooled has two maps to compare")
+    chosen = "correctly classified images whose maps overlap least, the furthest moved first"
+    return _gallery(shown, torch.tensor(most.tolist()), x, classes, config, chosen), hardly
+
+
+def _gallery(
+    shown: Shown,
+    rows: Tensor,
+    x: Tensor,
+    classes: Sequence[str],
+    config: AuditConfig,
+    chosen: str,
+) -> Gallery:
+    """Return the given rows of what is shown: images, attacked images, differences and maps."""
+    found, maps = shown.result, shown.maps
+    originals, moved = x[shown.ids[rows]], found.adversarial[rows]
+    clean = found.oracle.query(originals).softmax(1)
+    attacked = found.oracle.query(moved).softmax(1)
+    said = []
+    for i, row in enumerate(rows.tolist()):
+        before, after = int(found.clean_prediction[row]), int(found.adversarial_prediction[row])
+        said.append(
+            {
+                "id": int(shown.ids[row]),
+                "label": classes[int(found.labels[row])],
+                "prediction": classes[before],
+                "confidence": float(clean[i, before]),
+                "adversarial_prediction": classes[after],
+                "adversarial_confidence": float(attacked[i, after]),
+                "fooled": bool(found.success[row]),
+                "distance": float(found.distance[row]),
+                "overlap": None if maps is None else float(maps.shift.overlap[row]),
+            }
+        )
+    amplification = fit_amplification(originals.numpy(), moved.numpy())
+    return Gallery(
+        attack=label(found.attack),
+        norm=config.norm,
+        eps=config.eps,
+        amplification=amplification,
+        chosen=chosen,
+        arrays="arrays.npz",
+        items=gallery_items(
+            originals.numpy(),
+            moved.numpy(),
+            said,
+            amplification=amplification,
+            maps_before=None if maps is None else maps.before.values[rows].numpy(),
+            maps_after=None if maps is None else maps.after.values[rows].numpy(),
+        ),
+    )
+
+
+def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
+    """How far the model's attention moved, as numbers, beside what noise of the same size does (the
+    null) and what another image of the class would (the ceiling); over maps that are not empty."""
+    if isinstance(shown, NotRun):
+        return shown
+    maps = shown.maps
+    if maps is None:
+        return NotRun(not_run=shown.why_no_maps)
+    return Attention(
+        method=method,
+        layer=maps.before.layer,
+        n=int((~maps.shift.empty).sum()),
+        empty_before=int(maps.before.empty.sum()),
+        empty_after=int(maps.after.empty.sum()),
+        measures=tuple(
+            Measure(
+                name=name,
+                estimate=_mean(getattr(maps.shift, measure)),
+                noise=_mean(getattr(maps.null, measure)),
+                mate=_mean(getattr(maps.ceiling, measure)) if measure != "clinging" else None,
+                reading=reading,
+            )
+            for measure, name, reading in READINGS
+        ),
+    )
+
+
+def _mean(values: NDArray[Any]) -> Any:
+    return stats.mean_interval(values[np.isfinite(values)], "pairs of maps")
