@@ -139,6 +139,15 @@ def test_one_perturbation_fools_most_unseen_images(
     assert torch.equal(again.delta, found.delta)
 
 
+def test_pixels_that_are_black_in_every_image_are_moved(models: dict[str, Classifier]) -> None:
+    """At the end of [0, 1] a pixel can still go inwards: most of a digit's pixels are black."""
+    x, y = load_data("digits", split="train").take(200)
+    black = (x == 0).all(0)
+    delta = Universal(eps=0.2).fit(models["large"], x, y).delta
+    assert int(black.sum()) > 100
+    assert float((delta[black] > 0.05).float().mean()) > 0.2
+
+
 def test_a_universal_perturbation_needs_images(models: dict[str, Classifier]) -> None:
     with pytest.raises(AssayError, match="got 0 images"):
         Universal().fit(models["small"], torch.zeros(0, 1, 8, 8), torch.zeros(0).long())

@@ -34,6 +34,8 @@ def test_every_attack_meets_every_budget_of_its_norm() -> None:
     assert names.count("deepfool L2") == 1  # it has no budget
     attacked = [trial for trial in study.plan(Results()) if trial.task == TASK]
     assert len(attacked) == 2 * len(names) + len(study.attacks)
+    assert study.transferred() in study.plan(Results())
+    assert smoke(seeds=1).transferred() is None
 
 
 @pytest.mark.parametrize(
@@ -87,11 +89,18 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert list(codes["attacks.noise"].values) == pytest.approx(
         [1 - share for share in shares["noise 0.05"]]
     )
-    (table,) = found.tables
+    table, transfer, universal = found.tables
     assert [row[0].text for row in table.rows] == [cell(run.name) for run in study.runs()]
     estimate = next(row[1].estimate for row in table.rows if row[0].text == "pgd 0.05")
     assert estimate is not None
     assert estimate.value == pytest.approx(sum(shares["pgd 0.05"]) / 2)
+    made = [row[0].text for row in transfer.rows]
+    assert made == list(transfer.columns[1:]) == ["natural 0", "natural 1"]
+    for matrix in (transfer, universal):
+        rates = [[cell.estimate.value for cell in row[1:]] for row in matrix.rows]
+        assert min(rates[0][0], rates[1][1]) > max(shares["noise 0.05"]), "on its own network"
+    own, other = (transfer.rows[0][k].estimate.value for k in (1, 2))
+    assert own > other
     titles = [drawing.title for drawing in found.figures]
     assert sum("under every attack" in title for title in titles) == 4
     assert {"Success against budget, L∞", "Where the few pixels are"} <= set(titles)

@@ -133,8 +133,10 @@ class Universal(Config):
                     moved = images + delta
                     logits, slope = gradient(model, moved.clamp(0, 1), labelled, capped)
                     total += float(capped(logits, labelled).sum())
-                    free = (moved > 0) & (moved < 1)  # a clipped pixel does not move
-                    ascent = threat.steepest((slope * free).sum(0, keepdim=True))
+                    # Where clipping stands in the way, an image asks for nothing.
+                    stuck = (moved <= 0) & (slope < 0) | (moved >= 1) & (slope > 0)
+                    wanted = slope.masked_fill(stuck, 0.0).sum(0, keepdim=True)
+                    ascent = threat.steepest(wanted)
                     delta = delta + first * (1 - step / steps) * ascent
                     delta = _inside(threat, delta)
                     step += 1

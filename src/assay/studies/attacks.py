@@ -21,6 +21,7 @@ from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.noise import Noise
 from assay.attacks.pixels import FewPixel, OnePixel
 from assay.attacks.square import Square
+from assay.attacks.universal import Universal
 from assay.config import Number
 from assay.report.numerals import budget, norm_name
 from assay.runs.engine import Results
@@ -30,6 +31,7 @@ from assay.studies.attacking import AttackNetwork
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
+from assay.studies.transferring import Transferring
 
 
 @dataclass(frozen=True)
@@ -171,11 +173,28 @@ class Attacks(SubjectStudy):
             for run in (self.at_budgets(attack)[-1] for attack in self.attacks)
         }
 
+    def transferred(self) -> Trial | None:
+        """Return the trial that tries what is made on one network on the others; None where there
+        is one network alone."""
+        networks = self.networks()
+        if sum(map(len, networks.values())) < 2:
+            return None
+        eps = self.budgets[-1]
+        made = Transferring(
+            attack=PGD(eps=eps, steps=20),
+            universal=Universal(eps=eps),
+            images=self.images,
+            names=(),
+        )
+        return made.trial(networks, "transfer")
+
     def plan(self, done: Results) -> Sequence[Trial]:
         del done
         trained = [trial for trials in self.networks().values() for trial in trials]
         attacked = [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
-        return [*trained, *self.pictured().values(), *attacked]
+        transfer = self.transferred()
+        other = [*self.pictured().values(), *([transfer] if transfer else [])]
+        return [*trained, *other, *attacked]
 
     # -- findings ------------------------------------------------------------------------------
 
@@ -183,7 +202,7 @@ class Attacks(SubjectStudy):
         cells = Cells({**self.network_cells(), **self.trials()}, done)
         return Findings(
             effects=self.effects(cells),
-            tables=attacks_page.tables(self, cells),
+            tables=attacks_page.tables(self, cells, done),
             figures=attacks_page.figures(self, cells, done),
             summary=attacks_page.summary(self, cells),
             notes=attacks_page.notes(self),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from assay.report import figures as draw
 from assay.report.numerals import budget, norm_name
+from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.entry import Result
@@ -26,8 +27,9 @@ AMPLIFICATION = 10
 """Of the differences, the same for all attacks: at 8/255 a third of the range."""
 
 
-def tables(study: Attacks, cells: Cells) -> tuple[Table, ...]:
-    """Return, for every network, what every attack did at every budget, and what it cost."""
+def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
+    """Return, for every network, what every attack did at every budget, and what it cost; and what
+    is made on one network does to the others."""
     found = []
     for network in study.networks():
         names = {run.name: cell(run.name, network) for run in study.runs()}
@@ -55,7 +57,39 @@ def tables(study: Attacks, cells: Cells) -> tuple[Table, ...]:
                 },
             )
         )
-    return tuple(found)
+    transfer = study.transferred()
+    result = None if transfer is None else done.get(transfer)
+    return (*found, *(_transfer(study, result) if result else ()))
+
+
+def _transfer(study: Attacks, result: Result) -> tuple[Table, ...]:
+    """Return the matrices of transfer and of universal perturbations."""
+    names = result.metrics["names"]
+    size = budget(study.budgets[-1], "linf")
+    tried = (
+        "Rows are what they were made on, columns what they were tried on (network and seed): the "
+        "share of the images that the latter classifies correctly and is fooled on, with the 95 % "
+        f"interval over {study.images} images."
+    )
+    return tuple(
+        Table(
+            title=title,
+            columns=("made on", *names),
+            rows=tuple(
+                (Cell(text=name), *(Cell(estimate=EstimateModel(**rate)) for rate in rates))
+                for name, rates in zip(names, result.metrics[key], strict=True)
+            ),
+            caption=f"{about} {tried}",
+        )
+        for key, title, about in (
+            ("transfer", f"Transfer of PGD, {size}", "All steps, every image."),
+            (
+                "universal",
+                f"One perturbation for all images, {size}",
+                "Made on training images, tried on test images.",
+            ),
+        )
+    )
 
 
 def figures(study: Attacks, cells: Cells, done: Results) -> tuple[Drawing, ...]:
