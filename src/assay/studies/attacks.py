@@ -111,9 +111,9 @@ class Attacks(SubjectStudy):
     """Budgets of the attacks in linf, pixel units of [0, 1]; rising."""
     at: Number = 2 / 255
     """The budget in linf at which attacks are compared and classes counted; one of `budgets`."""
-    pixels: tuple[int, ...] = (1, 3, 5, 10)
+    pixels: tuple[int, ...] = (1, 3, 5)
     """Budgets of the attacks in l0, pixels; rising."""
-    images: int = Field(default=300, ge=10)
+    images: int = Field(default=200, ge=10)
     """How many test images of every network are attacked: a stable random subset."""
     shown: int = Field(default=48, ge=8)
     """How many of them every attack also meets with all its steps, at its greatest budget: for
