@@ -18,11 +18,18 @@ if TYPE_CHECKING:
     from assay.explain.cam import GradCAMPlusPlus as GradCAMPlusPlus
     from assay.explain.cam import HiResCAM as HiResCAM
     from assay.explain.cam import LayerCAM as LayerCAM
+    from assay.explain.curves import deletion as deletion
+    from assay.explain.curves import insertion as insertion
+    from assay.explain.faithful import Faithfulness as Faithfulness
+    from assay.explain.faithful import FaithfulnessConfig as FaithfulnessConfig
+    from assay.explain.faithful import faithfulness as faithfulness
     from assay.explain.family import AnyExplainer as AnyExplainer
     from assay.explain.family import explainers as explainers
     from assay.explain.gradients import IntegratedGradients as IntegratedGradients
     from assay.explain.gradients import SmoothGrad as SmoothGrad
     from assay.explain.occlusion import Occlusion as Occlusion
+    from assay.explain.pointing import pointing_game as pointing_game
+    from assay.explain.randomise import randomised as randomised
     from assay.explain.scorecam import ScoreCAM as ScoreCAM
     from assay.explain.shift import AttentionShift as AttentionShift
     from assay.explain.shift import attention_shift as attention_shift
@@ -32,6 +39,8 @@ _HOMES = {
     "AttentionShift": "shift",
     "EigenCAM": "cam",
     "Explainer": "base",
+    "Faithfulness": "faithful",
+    "FaithfulnessConfig": "faithful",
     "GradCAM": "cam",
     "GradCAMPlusPlus": "cam",
     "HiResCAM": "cam",
@@ -41,13 +50,20 @@ _HOMES = {
     "ScoreCAM": "scorecam",
     "SmoothGrad": "gradients",
     "attention_shift": "shift",
+    "deletion": "curves",
     "explainers": "family",
+    "faithfulness": "faithful",
+    "insertion": "curves",
+    "pointing_game": "pointing",
+    "randomised": "randomise",
 }
 __all__ = [
     "AnyExplainer",
     "AttentionShift",
     "EigenCAM",
     "Explainer",
+    "Faithfulness",
+    "FaithfulnessConfig",
     "GradCAM",
     "GradCAMPlusPlus",
     "HiResCAM",
@@ -57,7 +73,12 @@ __all__ = [
     "ScoreCAM",
     "SmoothGrad",
     "attention_shift",
+    "deletion",
     "explainers",
+    "faithfulness",
+    "insertion",
+    "pointing_game",
+    "randomised",
 ]
 
 
