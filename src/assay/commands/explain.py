@@ -77,9 +77,9 @@ def explain_app() -> App:
             std: per-channel standard deviation likewise.
             outputs: what the model returns.
             config: a YAML file of settings; flags are laid over it.
-            out: the folder for explain.json, arrays.safetensors (maps and curves), maps.png and
-                record.json; default: only the table is printed.
-            pictures: how many images are shown in maps.png; 0: no picture.
+            out: the folder for explain.json, arrays.safetensors (maps and curves), maps.png,
+                curves.png and record.json; default: only the table is printed.
+            pictures: how many images are shown in maps.png; 0: no pictures.
             threads: threads computed with; default: as many as there are cores.
             device: where the model computes; auto takes CUDA or MPS where there is one.
             print_config: only print the settings as YAML.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,6 +23,7 @@ from assay.explain.faithful import (
     faithfulness,
 )
 from assay.report.explained import explained
+from assay.report.look import Picture
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
 from assay.runs.files import to_json, writable, write_atomic
@@ -31,7 +31,8 @@ from assay.runs.record import surroundings
 from assay.runs.view import Grid, View
 from assay.studies.base import device_here
 
-EXPLAIN, ARRAYS, PICTURE, RECORD = "explain.json", "arrays.safetensors", "maps.png", "record.json"
+EXPLAIN, ARRAYS, RECORD = "explain.json", "arrays.safetensors", "record.json"
+PICTURE, CURVES = "maps.png", "curves.png"
 SCHEMA = 1
 
 
@@ -78,6 +79,7 @@ def run(
         if pictures:
             figure = draw(result, x[:pictures], data, clf.classes, probability, title)
             write_atomic(out / PICTURE, picture_bytes(figure))
+            write_atomic(out / CURVES, picture_bytes(result.plot()))
     if not quiet:
         Console(highlight=False).print(summary(result, title, seconds))
     if out is not None:
@@ -133,7 +135,7 @@ def draw(
     classes: tuple[str, ...],
     probability: Tensor,
     title: str,
-) -> Any:
+) -> Picture:
     """Return the picture of the first images: each with the maps of all explainers."""
     captions = []
     for target, label, said in zip(
@@ -261,7 +263,9 @@ def _give_or_take(estimate: stats.Estimate) -> str:
 
 
 def _short(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:.2f}".replace("-", "−").replace("inf", "∞")
+    if math.isnan(value):
+        return MISSING
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−").replace("inf", "∞")  # 0.0: no −0.00
 
 
 def _pointing_title(result: Faithfulness) -> str:

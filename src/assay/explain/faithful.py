@@ -20,7 +20,8 @@ from assay.core.fast import Precision
 from assay.errors import AssayError
 from assay.explain.base import Explainer, Targets, asked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
-from assay.explain.family import AnyExplainer, explainers
+from assay.explain.family import AnyExplainer
+from assay.explain.family import explainers as family
 from assay.explain.pointing import PointingGame, pointing_game
 from assay.explain.randomise import Outcome, Randomised, randomised
 from assay.explain.variants import Missing
@@ -35,7 +36,7 @@ ALPHA = 0.05
 
 def every_explainer() -> tuple[Any, ...]:
     """Return every explainer of the family, as it is without settings."""
-    return tuple(kind.parse({}) for kind in explainers().values())
+    return tuple(kind.parse({}) for kind in family().values())
 
 
 class FaithfulnessConfig(Config):
@@ -94,6 +95,7 @@ class Judged:
 
     Attributes:
         name: what it is called.
+        explainer: itself, with its settings.
         maps: of all images.
         deletion, insertion: the curves of pixels in the order of its maps.
         gain: float64 (N,), area of insertion less area of deletion, less the same for a random
@@ -104,6 +106,7 @@ class Judged:
     """
 
     name: str
+    explainer: Explainer
     maps: Attribution
     deletion: Curve
     insertion: Curve
@@ -136,6 +139,7 @@ class Judged:
 
     def to_dict(self) -> dict[str, Any]:
         return {
+            "settings": self.explainer.model_dump(mode="json"),
             "layer": self.maps.layer,
             "insertion": stats.mean_interval(self.insertion.area, "images").to_dict(),
             "deletion": stats.mean_interval(self.deletion.area, "images").to_dict(),
@@ -204,8 +208,32 @@ class Faithfulness:
                 "deletion": stats.mean_interval(self.deletion.area, "images").to_dict(),
             },
             "unrandomised": self.unrandomised,
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.model_dump(mode="json", exclude={"explainers"}),
         }
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure: the mean curves of deletion and of insertion."""
+        from assay.report.curves import Series
+        from assay.report.panels import Panel, panels
+
+        def lines(kind: str) -> list[Series]:
+            every = [(one.name, getattr(one, kind)) for one in self.judged]
+            return [
+                Series(name, (100 * curve.share).tolist(), curve.probability.mean(0).tolist())
+                for name, curve in [*every, ("random order", getattr(self, kind))]
+            ]
+
+        return panels(
+            [[Panel(kind, lines(kind)) for kind in ("deletion", "insertion")]],
+            x_label="pixels exchanged, %",
+            y_label="probability of the class",
+            fraction=True,
+        )
+
+    def _repr_html_(self) -> str:
+        from assay.report.figures import inline_svg
+
+        return inline_svg(self.plot())
 
 
 def faithfulness(
@@ -213,6 +241,7 @@ def faithfulness(
     x: Tensor,
     targets: Targets = None,
     *,
+    explainers: Sequence[Explainer] | None = None,
     masks: NDArray[Any] | None = None,
     config: FaithfulnessConfig | None = None,
     progress: Tick | None = None,
@@ -230,8 +259,9 @@ def faithfulness(
         clf: the classifier; it comes back as it was.
         x: float32 (N, C, H, W) in [0, 1].
         targets: the class to explain: an int, int64 (N,), or None for the predicted class.
+        explainers: what is compared, also ones of your own; None: those of the config.
         masks: bool (N, H, W), true on the object, where that is known.
-        config: which explainers, and the settings of the tests.
+        config: the settings of the tests.
         progress: told what is being done.
 
     Raises:
@@ -241,7 +271,8 @@ def faithfulness(
     tick = _silent if progress is None else progress
     x, wanted = asked(x, targets)
     wanted = chosen(clf.query(x), wanted)
-    known = dict(zip(labels(config.explainers), config.explainers, strict=True))
+    compared = config.explainers if explainers is None else explainers
+    known = dict(zip(labels(compared), compared, strict=True))
     maps: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -290,6 +321,7 @@ def faithfulness(
         judged.append(
             Judged(
                 name=name,
+                explainer=known[name],
                 maps=found,
                 deletion=gone,
                 insertion=come,

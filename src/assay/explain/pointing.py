@@ -90,7 +90,7 @@ def boxes(masks: NDArray[Any]) -> Masks:
     there = np.asarray(masks, dtype=bool)
     sides = []
     for away in (2, 1):
-        some = there.any(away)
+        some = np.asarray(there.any(away))
         before = np.logical_or.accumulate(some, axis=1)
         after = np.logical_or.accumulate(some[:, ::-1], axis=1)[:, ::-1]
         sides.append(before & after)
