@@ -102,9 +102,6 @@ def test_an_explainer_that_ignores_the_weights_is_caught_and_grad_cam_is_not(
     assert cam.absolute.shape == (48, 3)
     np.testing.assert_array_equal(cam.network, np.repeat(range(12), 4))
     assert cam.share[-1] == 1
-    # on the way down the maps become less and less alike
-    way = [cam.over_networks(cam.absolute[:, k]).value for k in range(3)]
-    assert way[0] > way[2] + 0.1
 
 
 def test_the_class_that_was_explained_stays() -> None:

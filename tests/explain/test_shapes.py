@@ -20,7 +20,10 @@ from assay.explain import (
     Occlusion,
     ScoreCAM,
     SmoothGrad,
+    faithfulness,
+    pointing_game,
 )
+from assay.explain.pointing import boxes
 
 pytestmark = pytest.mark.slow
 
@@ -71,21 +74,6 @@ def objects(clf: Classifier, n: int) -> tuple[Tensor, Tensor, Tensor]:
     return x[right], y[right], data.masks[right]
 
 
-def boxes(masks: Tensor) -> Tensor:
-    """Return the bounding box of each mask, as a mask."""
-    sides = []
-    for away in (2, 1):
-        some = masks.any(away).int()
-        sides.append((some.cummax(1).values & some.flip(1).cummax(1).values.flip(1)).bool())
-    return sides[0][:, :, None] & sides[1][:, None, :]
-
-
-def pointed(values: Tensor, masks: Tensor) -> float:
-    """The pointing game (Zhang et al. 2016): how often the largest value lies in the box."""
-    peaks = values.flatten(1).argmax(1, keepdim=True)
-    return float(boxes(masks).flatten(1).float().gather(1, peaks).mean())
-
-
 @pytest.mark.parametrize(
     ("explainer", "hits"),
     [
@@ -109,13 +97,36 @@ def test_the_largest_value_lies_on_the_object(
     trained: Classifier, explainer: Explainer, hits: float
 ) -> None:
     x, y, masks = objects(trained, 100)
-    assert pointed(explainer(trained, x, y).values, masks) >= hits
+    game = pointing_game(explainer(trained, x, y), boxes(masks.numpy()), tolerance=0)
+    assert game.rate.value >= hits
+
+
+def test_grad_cam_points_at_objects_by_the_papers_rules(trained: Classifier) -> None:
+    """Boxes and a margin, as on VOC; chance is under a third of that."""
+    x, y, masks = objects(trained, 400)
+    game = pointing_game(GradCAM()(trained, x, y), boxes(masks.numpy()))
+    assert game.rate.value >= 0.95
+    assert game.chance < 0.35
 
 
 def test_a_random_map_scores_what_chance_gives(trained: Classifier) -> None:
-    masks = objects(trained, 400)[2]
-    noise = torch.rand(400, 32, 32, generator=torch.Generator().manual_seed(2))
-    assert pointed(noise, masks) == pytest.approx(float(boxes(masks).float().mean()), abs=0.07)
+    masks = objects(trained, 400)[2].numpy()
+    noise = torch.rand(400, 32, 32, generator=torch.Generator().manual_seed(2)).numpy()
+    for there in (masks, boxes(masks)):
+        game = pointing_game(noise, there)
+        assert game.rate.low < game.chance < game.rate.high
+
+
+def test_one_explainer_is_the_most_faithful(trained: Classifier) -> None:
+    """Occlusion asks the model itself; single pixels of gradients decide little."""
+    x, y, masks = objects(trained, 64)
+    known = [GradCAM(), Occlusion(), SmoothGrad(samples=20)]
+    found = faithfulness(trained, x, y, explainers=known, masks=masks.numpy())
+    by_name = {one.name: one for one in found.judged}
+    assert found.best in ("grad-cam", "occlusion")
+    assert "smoothgrad, samples 20" not in (found.best, *found.ties)
+    assert all(one.better.low > 0 for one in found.judged)
+    assert by_name["grad-cam"].verdict == "passes"
 
 
 def test_bfloat16_gives_nearly_the_same_maps(trained: Classifier) -> None:

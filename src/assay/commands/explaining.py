@@ -16,6 +16,7 @@ from assay.auditing.running import Subject, load
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
+from assay.errors import AssayError
 from assay.explain.faithful import (
     Faithfulness,
     FaithfulnessConfig,
@@ -59,6 +60,7 @@ def run(
     clf = load(subject, data)
     clf.model.to(device_here(device))
     x = to_float(data.images)
+    probability = probabilities(clf, x)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     started = time.monotonic()
     with console.status("explaining") as status:
@@ -72,7 +74,6 @@ def run(
         result = faithfulness(clf, x, masks=masks, config=config, progress=tick)
     seconds = time.monotonic() - started
     title = f"{Path(subject.model).name} on {data.name} ({data.split}), {len(data):,} images"
-    probability = clf.query(x).softmax(1)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         keep(result, subject, data, clf, probability, seconds, out)
@@ -85,6 +86,21 @@ def run(
     if out is not None:
         print(out)
     return 0
+
+
+def probabilities(clf: Classifier, x: Tensor) -> Tensor:
+    """Return what the model says of the images, float32 (N, K); one that cannot take them is a
+    mistake in what was asked."""
+    try:
+        return clf.query(x).softmax(1)
+    except AssayError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's module may raise
+        seen = " ".join(str(error).split())[:200]
+        raise AssayError(
+            f"the model fails on these images, {tuple(x.shape[1:])} each: "
+            f"{type(error).__name__}: {seen}"
+        ) from error
 
 
 # -- what is kept ------------------------------------------------------------------------------
