@@ -198,6 +198,27 @@ def test_the_fast_copy_answers_in_batches_that_fit() -> None:
     assert clf.queries - before >= 4 * 9, "what a copy is asked counts"
 
 
+def test_a_model_that_has_no_fast_copy_is_asked_as_it_predicts() -> None:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Dropout(0.5), seeded(residual))
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.net(x)
+            return out
+
+        def __deepcopy__(self, memo: object) -> None:
+            raise TypeError("held by a lock")
+
+    held, x, y = Held().train(), images(2), torch.tensor([0, 1])
+    order = random_order(x, 0)
+    with untouched(held):
+        found = deletion(Classifier(held), x, y, order, steps=4).probability
+    same = deletion(Classifier(seeded(residual)), x, y, order, steps=4).probability
+    np.testing.assert_allclose(found, same, atol=1e-5)
+
+
 def test_probabilities_that_were_declared_are_used() -> None:
     model = nn.Sequential(odds().model, nn.Softmax(1))
     clf = Classifier(model, outputs="probabilities")

@@ -41,6 +41,13 @@ def test_hits_by_hand() -> None:
     assert near.chance == 20 / 64
 
 
+def test_an_empty_map_does_not_point_at_its_first_pixel() -> None:
+    mask = np.zeros((1, 4, 4), dtype=bool)
+    mask[0, 0, 0] = True
+    assert pointing_game(np.zeros((1, 4, 4)), mask).hit.tolist() == [False]
+    assert pointing_game(np.ones((1, 4, 4)), mask).hit.tolist() == [True], "of several, the first"
+
+
 def test_the_papers_tolerance_is_by_the_side_of_the_image() -> None:
     for size, reach in ((8, 0), (32, 1), (224, 7), (500, 15)):
         assert pointing_game(peak(0, 0, size)[None], square(size)[None]).tolerance == reach
