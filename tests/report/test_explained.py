@@ -7,10 +7,17 @@ from matplotlib import colormaps
 
 from assay.report.explained import NO_VALUE, explained
 
+WRAPPED = ("one two " * 11 + "one\n" + "two one " * 8 + "two").strip()
+"""The note in lines as wide as the figure, which is at least 6.5 inches."""
+
 
 def made(maps: dict[str, np.ndarray], images: np.ndarray):
     return explained(
-        images, maps, title="a title", note="one\ntwo", captions=[f"image {i}" for i in range(2)]
+        images,
+        maps,
+        title="a title",
+        note="one two " * 20,
+        captions=[f"image {i}" for i in range(2)],
     )
 
 
@@ -39,7 +46,7 @@ def test_a_row_for_each_image_and_a_column_for_each_explainer():
             np.testing.assert_allclose(shown, colormaps["inferno"](value), atol=1e-6)
     bar = figure.subfigs[1].axes[-1]
     assert bar.get_ylim() == (0, 1)
-    assert {text.get_text() for text in figure.subfigs[0].texts} == {"a title", "one\ntwo"}
+    assert {text.get_text() for text in figure.subfigs[0].texts} == {"a title", WRAPPED}
 
 
 def test_an_empty_map_is_grey_and_says_so():

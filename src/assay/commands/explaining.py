@@ -166,8 +166,8 @@ def draw(
         x.numpy(),
         {one.name: one.maps.values[: len(x)].cpu().numpy() for one in result.judged},
         title=title,
-        note="Above each image what the model predicts, and how sure it is of it. Explainers from "
-        f"the left:\nthe better their maps order the pixels for this model. {said_best(result)}",
+        note="Above each image what the model predicts, and how sure it is of it. Explainers stand "
+        f"by falling gain over a random order of the pixels. {said_best(result)}",
         captions=captions[: len(x)],
     )
 
@@ -221,7 +221,11 @@ def _why_not(result: Faithfulness) -> list[str]:
         found.append(f"! No maps of random weights: {result.unrandomised}.")
     for verdict, why in (
         ("survives", "their maps survive random weights"),
-        ("undecided", "it is undecided whether their maps survive random weights"),
+        (
+            "undecided",
+            "it is undecided whether their maps survive random weights (more --networks and "
+            "--randomised tell)",
+        ),
         ("not run", "they could not be tried on random weights"),
     ):
         names = [one.name for one in result.judged if one.verdict == verdict]

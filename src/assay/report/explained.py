@@ -19,6 +19,8 @@ from assay.report.pictures import pixels
 COLOURS = colormaps["inferno"]
 TILE = 0.98
 """Inches that an image takes."""
+LETTERS = 14.5
+"""Of the note, in an inch."""
 
 
 def explained(
@@ -37,21 +39,22 @@ def explained(
         images: (N, C, H, W) in [0, 1], N at least 1.
         maps: by the name of the explainer, (N, H, W) in [0, 1].
         title: stands above all of it, in bold.
-        note: stands below the title; lines are kept.
+        note: stands below the title.
         captions: one per image, to stand above it.
     """
     shown = np.asarray(images)
     columns = {name: np.asarray(values, dtype=np.float32) for name, values in maps.items()}
     height, width = shown.shape[2:]
     lines = 1 + max(caption.count("\n") for caption in captions)
-    head = 0.35 + 0.17 * (1 + note.count("\n"))
+    wide = max(0.9 + TILE * (1 + len(columns)), 6.5)  # with the bar
+    said = fill(note, round(LETTERS * wide))
+    head = 0.35 + 0.17 * (1 + said.count("\n"))
     rest = 0.3 + (TILE * height / width + 0.12 + 0.14 * lines) * len(shown)
-    across = 0.9 + TILE * (1 + len(columns))  # with the bar
     with look():
-        figure = picture(max(across, 6.5), head + rest)
+        figure = picture(wide, head + rest)
         top, body = np.asarray(figure.subfigures(2, 1, height_ratios=(head, rest)))
         top.text(0.012, 0.92, title, ha="left", va="top", fontsize=10, weight="bold")
-        top.text(0.012, 0.02, note, ha="left", va="bottom", fontsize=8.5)
+        top.text(0.012, 0.02, said, ha="left", va="bottom", fontsize=8.5)
         axes = body.subplots(len(shown), 1 + len(columns), squeeze=False)
         for place in axes.flat:
             place.set_axis_off()
