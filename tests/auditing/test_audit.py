@@ -19,6 +19,7 @@ import assay
 from assay.attacks import FGSM, PGD
 from assay.auditing import AuditConfig, Thresholds
 from assay.errors import AssayError
+from assay.explain.faithful import faithfulness
 from assay.report.schema import AuditReport, NotRun
 
 FEW = AuditConfig(eps=0.1, budgets=(0.02, 0.1), attacked=60, gallery=3)
@@ -171,6 +172,30 @@ def test_attention_stands_beside_noise_and_another_image(found: assay.Audit) -> 
     assert overlap.mate.value < overlap.noise.value
 
 
+def test_explainers_are_held_against_one_another(
+    found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
+) -> None:
+    chapter = found.report.faithful
+    gains = [one.gain.value for one in chapter.explainers]
+    assert gains == sorted(gains, reverse=True)
+    assert {one.name for one in chapter.explainers} == {
+        "grad-cam",
+        "grad-cam++",
+        "hires-cam",
+        "layer-cam",
+        "eigen-cam",
+    }
+    model, x, y = trained
+    clf = assay.Classifier(model)
+    right = (clf.predict(x[:60]) == y[:60]).nonzero()[:, 0][:32]
+    itself = faithfulness(clf, x[right], y[right], config=FEW.faithfulness)
+    assert chapter.best == itself.best
+    assert chapter.n == len(right)
+    for one, judged in zip(chapter.explainers, itself.judged, strict=True):
+        assert one.gain.value == pytest.approx(judged.better.value)
+        assert one.verdict == judged.verdict
+
+
 def test_detectors_are_fitted_on_the_reference_only(
     found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
@@ -216,8 +241,8 @@ def test_the_same_audit_again_says_the_same(
     model, x, y = trained
     reference = assay.load_data("digits", split="train").take(200)
     again = assay.audit(assay.Classifier(model), x, y, reference=reference, config=FEW)
-    chapters = ("accuracy", "calibration", "confusion", "gallery", "hardly", "attention", "ood")
-    for chapter in (*chapters, "flags"):
+    chapters = ("accuracy", "calibration", "confusion", "gallery", "hardly", "attention")
+    for chapter in (*chapters, "faithful", "ood", "flags"):
         assert getattr(again.report, chapter) == getattr(found.report, chapter)
     assert again.checks == found.checks
 

@@ -170,7 +170,17 @@ def test_text_from_models_and_data_is_escaped(report):
 
 
 def test_a_chapter_that_was_not_run_says_why(report):
-    names = ("accuracy", "calibration", "confusion", "robustness", "gallery", "attention", "ood")
+    names = (
+        "accuracy",
+        "calibration",
+        "confusion",
+        "robustness",
+        "attention",
+        "gallery",
+        "hardly",
+        "faithful",
+        "ood",
+    )
     bare = report.model_copy(
         update={name: NotRun(not_run=f"no {name} was possible") for name in names}
         | {"checks": (), "flags": ()}

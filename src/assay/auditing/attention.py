@@ -20,13 +20,17 @@ from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.errors import AssayError
+from assay.explain.faithful import faithfulness
 from assay.explain.shift import AttentionShift, attention_shift, most_and_least, of_mates
 from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
-from assay.report.schema import Attention, Gallery, Measure
+from assay.report.schema import Attention, Explained, Faithful, Gallery, Measure
 
 MAPPED = 128
 """Pairs of attention maps that the measures of shift rest on."""
+
+JUDGED = 32
+"""Images that explainers are judged on."""
 
 READINGS = (
     ("overlap", "overlap of the top 20 %", "1: did not move, 0: looks elsewhere, 0.11: chance"),
@@ -213,6 +217,38 @@ def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
                 reading=reading,
             )
             for measure, name, reading in READINGS
+        ),
+    )
+
+
+def faithful(
+    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
+) -> Faithful | NotRun:
+    """Whether maps can be believed: explainers by what their maps are worth, on images that are
+    classified correctly, for the true class."""
+    ids = correct.nonzero()[:, 0][:JUDGED]
+    if len(ids) < 2:
+        return NotRun(not_run="fewer than two images are classified correctly")
+    try:
+        found = faithfulness(clf, x[ids], y[ids], config=config.faithfulness)
+    except AssayError as error:
+        return NotRun(not_run=str(error))
+    return Faithful(
+        n=len(ids),
+        best=found.best,
+        within_noise=found.ties,
+        failed=dict(found.failed),
+        explainers=tuple(
+            Explained(
+                name=one.name,
+                insertion=stats.mean_interval(one.insertion.area, "images"),
+                deletion=stats.mean_interval(one.deletion.area, "images"),
+                gain=one.better,
+                correlation=None if one.randomisation is None else one.randomisation.correlation,
+                verdict=one.verdict,
+                empty=one.empty,
+            )
+            for one in found.judged
         ),
     )
 

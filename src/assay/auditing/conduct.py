@@ -163,6 +163,8 @@ def audit(
     tick("gallery and attention")
     shown = attention.show(clf, attacked, labels, correct[some], config)
     moved, hardly = attention.galleries(shown, attacked, classes, config)
+    tick("which explainer is the most faithful")
+    faithful = attention.faithful(clf, attacked, labels, correct[some], config)
     tick("outliers")
     fit, scored = _fitting(clf, inside, x, y, reference, calibration)
     ood: Ood | NotRun
@@ -192,6 +194,7 @@ def audit(
         gallery=moved,
         hardly=hardly,
         attention=attention.attention(shown, config.explainer.name),
+        faithful=faithful,
         ood=ood,
         flags=tuple(flags),
         made=made_by(

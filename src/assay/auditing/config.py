@@ -9,7 +9,9 @@ from pydantic import Field, field_validator
 from assay.attacks import FGSM, PGD, AnyAttack
 from assay.config import Config, Number
 from assay.core.threats import Norm
-from assay.explain import AnyExplainer, GradCAM
+from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
+from assay.explain.faithful import FaithfulnessConfig
+from assay.explain.family import AnyExplainer
 from assay.ood import AnyDetector, MaxLogit, MaxSoftmax
 
 
@@ -45,6 +47,10 @@ class AuditConfig(Config):
     """How many images the gallery shows."""
     explainer: AnyExplainer = GradCAM()
     """What shows where the model looks."""
+    faithfulness: FaithfulnessConfig = FaithfulnessConfig(
+        explainers=(GradCAM(), GradCAMPlusPlus(), HiResCAM(), LayerCAM(), EigenCAM())
+    )
+    """Which explainers are held against one another, and how; those by masks take longer."""
     detectors: tuple[AnyDetector, ...] = (MaxSoftmax(), MaxLogit())
     """What scores how unlike the training data an input is."""
     thresholds: Thresholds = Thresholds()

@@ -227,6 +227,40 @@ class Attention(Record):
     """The same for attacked images."""
 
 
+class Explained(Record):
+    """One explainer, and what became of its maps."""
+
+    name: str
+    """The explainer, with its settings that are not the usual ones."""
+    insertion: EstimateModel
+    """Area under the curve of the class's probability as pixels come in the map's order."""
+    deletion: EstimateModel
+    """The same as pixels go."""
+    gain: EstimateModel
+    """By how much both are better than for a random order of the same image."""
+    correlation: EstimateModel | None = None
+    """Rank correlation with the maps of the same network with random weights."""
+    verdict: str
+    """passes (the maps depend on what was learnt), survives (they do not), undecided, not run."""
+    empty: EstimateModel
+    """Share of maps that explain nothing."""
+
+
+class Faithful(Record):
+    """Whether maps can be believed: which explainer is the most faithful for this model."""
+
+    n: int
+    """Images."""
+    best: str | None
+    """The most faithful of those whose maps depend on what was learnt; null: there is none."""
+    within_noise: tuple[str, ...] = ()
+    """Those that cannot be told from the best."""
+    explainers: tuple[Explained, ...]
+    """The explainers that work on the model, by falling gain."""
+    failed: dict[str, str]
+    """Why the others do not."""
+
+
 class Histogram(Record):
     """Scores of inliers and outliers over common bins."""
 
@@ -306,6 +340,7 @@ class AuditReport(Record):
     hardly: Gallery | NotRun = NotRun()
     """Images that were fooled although attention hardly moved."""
     attention: Attention | NotRun = NotRun()
+    faithful: Faithful | NotRun = NotRun()
     ood: Ood | NotRun = NotRun()
     flags: tuple[Flag, ...] = ()
     """Reasons not to trust some of it."""
