@@ -61,7 +61,7 @@ class Auto(Attack):
         return (
             APGD(**climb, restarts=5 if sparse else 1),
             APGDT(**climb, n_target_classes=5 if sparse else 9),
-            FAB(**ball, steps=self.steps, targets=9),
+            FAB(**ball, steps=self.steps, n_target_classes=9),
             Square(**ball, queries=self.queries),
         )
 

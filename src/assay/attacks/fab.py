@@ -24,9 +24,9 @@ class FAB(NearestAttack):
 
     Each step linearises the boundary, projects both the current point and the image on it inside
     [0, 1], and goes to a mean of the two, a little beyond. An adversarial point is drawn back
-    towards the image. With `targets` it is FAB-T of AutoAttack (Croce & Hein 2020, "Reliable
-    evaluation of adversarial robustness"): one search for each of the best-ranked other classes,
-    which costs one backward pass per step instead of one per class.
+    towards the image. With `n_target_classes` it is FAB-T of AutoAttack (Croce & Hein 2020,
+    "Reliable evaluation of adversarial robustness"): one search for each of the best-ranked other
+    classes, which costs one backward pass per step instead of one per class.
 
     As in the paper the nearest distance found so far bounds later starts, and three steps of
     regula falsi end the search (AutoAttack's code does neither). Beyond the paper, the answers
@@ -40,7 +40,7 @@ class FAB(NearestAttack):
     restarts: PositiveInt = 1
     """How many starts: the first at the image, others at random around it, at half the distance
     found so far (at most eps)."""
-    targets: PositiveInt | None = None
+    n_target_classes: PositiveInt | None = None
     """FAB-T: how many of the best-ranked other classes to lead to, one after the other; null looks
     at all of them at every step. A class asked for by `run` takes the place of either."""
     candidates: int = Field(default=10, ge=2)
@@ -67,10 +67,10 @@ class FAB(NearestAttack):
         del loss  # the boundary, not a loss, is followed
         found, ranked = Nearest.none_yet(threat, x), y.new_empty(len(y), 0)
         classes: tuple[int | None, ...] = (None,)
-        if self.targets is not None and not targeted:
+        if self.n_target_classes is not None and not targeted:
             answer = model.query(x)
             ranked = answer.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-            classes = tuple(range(min(self.targets, answer.shape[1] - 1)))
+            classes = tuple(range(min(self.n_target_classes, answer.shape[1] - 1)))
             keep = yield offer(threat, x, x, answer)
             x, y, rng, found, ranked = only(keep, x, y, rng, found, ranked)
         adv, start = x, torch.zeros(len(x), device=x.device)
