@@ -17,7 +17,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from assay.attacks import PGD, Attack, Iterate
+from assay.attacks import PGD, Attack, Iterate, Noise
 from assay.attacks.base import Search
 from assay.attacks.over import least_likely, run_over
 from assay.attacks.result import ARRAYS
@@ -127,8 +127,8 @@ def test_it_goes_on_at_the_first_missing_part(
         run_over(ATTACK, clf, Breaking(data, after), folder=rough, part=PART)
     assert len(list(rough.glob("parts/*"))) == after
     assert rough.exists() == (after > 0), "nothing was made, but something was left behind"
-    (rough / "parts").mkdir(parents=True, exist_ok=True)
-    (rough / "parts" / ".000007.safetensors.part").write_bytes(b"half of it")
+    if after:
+        (rough / "parts" / ".000007.safetensors.part").write_bytes(b"half of it")
     told: list[tuple[int, int, int | None]] = []
     run_over(ATTACK, clf, data, folder=rough, part=PART, progress=lambda *n: told.append(n))
     assert [before for _, before, _ in told][: after + 1] == [
@@ -287,11 +287,53 @@ def test_what_is_not_ours_is_left_alone(
     with pytest.raises(AssayError, match="is not a state"):
         run_over(ATTACK, clf, data, folder=tmp_path)
     assert (tmp_path / "arrays.safetensors").read_bytes() == b"somebody's"
+    theirs = tmp_path / "other" / "parts" / "wheel"
+    theirs.mkdir(parents=True)
+    with pytest.raises(AssayError, match=r"has parts, but not the state.json .* another folder"):
+        run_over(ATTACK, clf, data, folder=tmp_path / "other")
+    assert theirs.is_dir()
+
+
+def test_an_error_says_what_is_kept(clf: Classifier, data: TensorSource, tmp_path: Path) -> None:
+    class Leaving:
+        """A model that is not there any more after the first part, and comes back."""
+
+        classes, access, fingerprint = clf.classes, "labels", "the same"
+        left = 1000
+
+        @property
+        def queries(self) -> int:
+            return clf.queries
+
+        def query(self, x: Tensor) -> Tensor:
+            self.left -= len(x)
+            if self.left < 0:
+                raise AssayError("nobody is there")
+            return clf.predict(x)
+
+    attack, oracle = Noise(eps=0.1, draws=2), Leaving()
+    oracle.left = PART
+    with pytest.raises(AssayError, match="^nobody is there$"):  # nothing is there to be kept
+        run_over(attack, oracle, data, folder=tmp_path, part=PART)
+    oracle.left = 3 * PART + 5
+    with pytest.raises(AssayError, match="nobody is there; 8 images are done and kept, and the"):
+        run_over(attack, oracle, data, folder=tmp_path, part=PART)
+    oracle.left = 1000
+    told: list[tuple[int, int, int | None]] = []
+    run_over(attack, oracle, data, folder=tmp_path, part=PART, progress=lambda *n: told.append(n))
+    assert told == [(8, 8, N), (16, 8, N), (22, 8, N)]
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"part": 0}, "at least 1 image"), ({"time_limit": 0.0}, "above 0")],
+    [
+        ({"part": 0}, "at least 1 image"),
+        ({"time_limit": 0.0}, "above 0"),
+        ({"time_limit": float("nan")}, "at least 0, not nan"),
+        ({"batch_size": 0}, "batch_size is at least 1, or None, not 0"),
+        ({"query_budget": 0}, "query_budget is at least 1, which the clean image takes, not 0"),
+        ({"query_budget": 1, "targets": "least-likely"}, "query_budget is at least 2"),
+    ],
 )
 def test_settings_that_make_no_sense(
     clf: Classifier, data: TensorSource, tmp_path: Path, settings: dict[str, Any], said: str

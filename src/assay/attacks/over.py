@@ -10,28 +10,27 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
+from assay.attacks.parts import cost_of, images_on_disk, join, write_json, write_part
 from assay.attacks.result import ARRAYS, AttackResult
-from assay.attacks.runner import run
+from assay.attacks.runner import check_limits, run
 from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
-from assay.core.source import Source, as_bytes
+from assay.core.source import Source
 from assay.errors import AssayError
 
 Targets = int | Literal["least-likely"]
@@ -96,8 +95,11 @@ def run_over(
     folder = Path(folder)
     if part is not None and part < 1:
         raise AssayError(f"a part has at least 1 image, not {part}")
-    if time_limit is not None and not time_limit > 0:
-        raise AssayError(f"time_limit is a number of seconds above 0, not {time_limit}")
+    check_limits(query_budget, time_limit, batch_size)
+    if time_limit == 0:
+        raise AssayError("time_limit is a number of seconds above 0")
+    if targets == "least-likely" and query_budget == 1:
+        raise AssayError("query_budget is at least 2 where the least likely class is asked for")
     size = part or _batch(source)
     settings = {
         "attack": attack.model_dump(mode="json"),
@@ -144,13 +146,13 @@ def run_over(
         if finished is None:
             begin = {"settings": settings, "finished": None}
             finished = _all_parts(attacked, source, size, time_limit, folder, begin, progress)
-            _write(folder / STATE_FILE, {"settings": settings, "finished": finished})
+            write_json(folder / STATE_FILE, {"settings": settings, "finished": finished})
         shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
         arrays = load_file(folder / ARRAYS_FILE)
         held: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
         return AttackResult(
             **held,
-            images=_images(source, size, arrays["adversarial"].shape, folder),
+            images=images_on_disk(source, size, arrays["adversarial"].shape, folder),
             attack=attack,
             threat=attack.threat,
             seed=seed,
@@ -202,17 +204,24 @@ def _all_parts(
     done, before, seconds = 0, 0, 0.0
     for ids, x, y in source.batches(size):
         file = folder / PARTS_FOLDER / f"{len(files):06d}.safetensors"
-        cost = _cost(file)
+        cost = cost_of(file)
         if cost is None:
             limit = None
             if time_limit is not None:
                 share = 1.0 if source.length is None else len(x) / (source.length - done)
                 limit = share * max(0.0, time_limit - seconds)
-            result = attacked(x, y, ids, limit)
+            try:
+                result = attacked(x, y, ids, limit)
+            except AssayError as error:
+                if not files:
+                    raise
+                raise AssayError(
+                    f"{error}; {done:,} images are done and kept, and the same call goes on there"
+                ) from error
             if not files:
-                _write(folder / STATE_FILE, state)
+                write_json(folder / STATE_FILE, state)
                 file.parent.mkdir(exist_ok=True)
-            cost = _write_part(file, result, ids)
+            cost = write_part(file, result, ids)
         else:
             before += len(x)
         done += len(x)
@@ -223,7 +232,7 @@ def _all_parts(
             progress(done, before, source.length)
     if not files:
         raise AssayError("there is nothing to attack: the source has no images")
-    _join(files, folder / ARRAYS_FILE)
+    join(files, folder / ARRAYS_FILE)
     kinds = sorted({kind for cost in costs for kind in cost["evaluations"]})
     reports = [cost["fast"] for cost in costs if cost["fast"] is not None]
     return {
@@ -238,89 +247,6 @@ def _trust(report: Mapping[str, Any]) -> tuple[bool, float]:
     """What orders reports of fast copies: that of a part without one, or of the worst one, is
     the least."""
     return report["used"], -(report["difference"] or 0.0)
-
-
-# -- parts -------------------------------------------------------------------------------------
-
-
-def _write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
-    """Write the arrays of one part, with what it cost beside them, and return that."""
-    held = {name: getattr(result, name) for name in ARRAYS} | {"ids": ids}
-    arrays = {name: t.detach().cpu().contiguous() for name, t in held.items() if t is not None}
-    fast = None if result.fast is None else vars(result.fast).copy()
-    if fast is not None and math.isnan(fast["difference"]):
-        fast["difference"] = None  # JSON has no NaN
-    cost = {
-        "seconds": result.seconds,
-        "evaluations": result.evaluations,
-        "refused": result.refused,
-        "fast": fast,
-    }
-    with _whole(path) as file:
-        file.write(save(arrays, metadata={"cost": json.dumps(cost)}))
-    return cost
-
-
-def _cost(path: Path) -> dict[str, Any] | None:
-    """Return what a part cost that is there; None where it must be made, or made again."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            cost: dict[str, Any] = json.loads(file.metadata()["cost"])
-            return cost
-    except SafetensorError:  # the disk lost a piece of it
-        return None
-
-
-def _join(files: Sequence[Path], path: Path) -> None:
-    """Write the arrays of all parts, one after another, as one safetensors file.
-
-    The bytes are those that `safetensors.torch.save_file` would write of the joined arrays; but
-    this one never holds more than one array of one part.
-    """
-    rows = [_layout(file) for file in files]
-    names = sorted(rows[0], key=lambda name: (-WIDTH[rows[0][name][0]], name))
-    header: dict[str, Any] = {}
-    start = 0
-    for name in names:
-        kind, (_, *shape) = rows[0][name]
-        whole = [sum(part[name][1][0] for part in rows), *shape]
-        end = start + WIDTH[kind] * math.prod(whole)
-        header[name] = {"dtype": kind, "shape": whole, "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with _whole(path) as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for name in names:
-            for file in files:
-                with safe_open(file, "pt") as part:
-                    out.write(as_bytes(part.get_tensor(name)))
-
-
-WIDTH = {"BOOL": 1, "U8": 1, "I32": 4, "F32": 4, "I64": 8, "F64": 8}
-"""Bytes of a number, by the name that safetensors has for its type."""
-
-
-def _layout(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Return type and shape of every array in a part."""
-    with safe_open(path, "pt") as file:
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
-
-
-def _images(source: Source, size: int, shape: Sequence[int], folder: Path) -> Tensor:
-    """Return all images of a source, on the disk: a file that goes when the tensor does."""
-    path = folder / ".images.part"
-    path.unlink(missing_ok=True)
-    images = torch.from_file(str(path), shared=True, size=math.prod(shape)).view(*shape)
-    path.unlink()
-    done = 0
-    for _, x, _ in source.batches(size):
-        images[done : done + len(x)] = x
-        done += len(x)
-    return images
 
 
 # -- the folder --------------------------------------------------------------------------------
@@ -358,11 +284,12 @@ def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
     """
     path = folder / STATE_FILE
     if not path.exists():
-        if (folder / ARRAYS_FILE).exists():
-            raise AssayError(
-                f"{folder} has an {ARRAYS_FILE}, but not the {STATE_FILE} that says what it is "
-                "of: give another folder"
-            )
+        for name in (ARRAYS_FILE, PARTS_FOLDER):
+            if (folder / name).exists():
+                raise AssayError(
+                    f"{folder} has {name}, but not the {STATE_FILE} that says what it is of: give "
+                    "another folder"
+                )
         return None
     try:
         state = json.loads(path.read_text())
@@ -415,26 +342,3 @@ def _report(found: Mapping[str, Any] | None) -> FastReport | None:
         return None
     unknown = found["difference"] is None
     return FastReport(**{**found, "difference": math.nan if unknown else found["difference"]})
-
-
-def _write(path: Path, data: Any) -> None:
-    with _whole(path) as file:
-        file.write((json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path`, whole and on the disk, when the block ends."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise AssayError(
-            f"cannot write {path}: {error.strerror or error}; what is finished stays"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)

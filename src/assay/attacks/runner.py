@@ -11,12 +11,13 @@ import itertools
 import math
 import time
 from contextlib import ExitStack, closing
-from typing import Any, Protocol, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from assay.attacks.base import Attack, Stop, wins
+from assay.attacks.base import Attack, Stop
+from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
@@ -31,9 +32,6 @@ worth a batch: two survivors alone take almost twice their share of time."""
 
 HELD = 2**25
 """Most pixels of candidates that the images in play may hold: 128 MiB of float32."""
-
-ASKED = 128
-"""Most rows that the original is asked about at a time."""
 
 
 def run(
@@ -82,6 +80,7 @@ def run(
     x = check_images(x).float()
     if len(x) == 0:
         raise AssayError("there is nothing to attack: x has no images")
+    check_limits(query_budget, time_limit, batch_size)
     _check_access(attack, oracle)
     with ExitStack() as held:
         if isinstance(oracle, Classifier):
@@ -95,12 +94,12 @@ def run(
         layout = torch.channels_last if fits else torch.contiguous_format
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
-        answer = _ask(original, x, layout)
+        answer = ask(original, x, layout)
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
         goal = truth if targets is None else _wanted(targets, truth, outputs)
-        ledger = _Ledger(attack, original, x, clean, goal, targets is not None, query_budget)
+        ledger = Ledger(attack, original, x, clean, goal, targets is not None, query_budget)
         deadline = math.inf if time_limit is None else started + time_limit
         rows = torch.arange(len(x)) if attack_wrong else (clean == truth).nonzero()[:, 0]
         for number, stage in enumerate(attack.stages):
@@ -147,119 +146,10 @@ def run(
     )
 
 
-class _Asked(Protocol):
-    """What can be asked for logits or labels, and counts."""
-
-    @property
-    def queries(self) -> int: ...
-
-    def query(self, x: Tensor) -> Tensor: ...
-
-
-class _Ledger:
-    """What is kept per image, allocated once; and how a candidate is judged.
-
-    All of it is on the CPU but `adversarial`, which is where the images are.
-    """
-
-    def __init__(
-        self,
-        attack: Attack,
-        oracle: _Asked,
-        x: Tensor,
-        clean: Tensor,
-        goal: Tensor,
-        targeted: bool,
-        budget: int | None,
-    ) -> None:
-        self.oracle, self.x, self.goal, self.targeted = oracle, x, goal, targeted
-        self.threat, self.loss = attack.threat, attack.objective(targeted)
-        self.budget = math.inf if budget is None else budget
-        self.number = 0
-        self.adversarial = x.detach().clone()
-        self.prediction = clean.clone()
-        self.success = torch.zeros(len(x), dtype=torch.bool)
-        self.distance = torch.zeros(len(x))
-        self.damage = torch.full((len(x),), -math.inf)
-        self.queries = torch.ones(len(x), dtype=torch.int64)  # the clean prediction
-        self.steps = torch.zeros(len(x), dtype=torch.int64)
-        self.stage = torch.full((len(x),), -1)
-        self.cut = torch.zeros(len(x), dtype=torch.bool)
-        self.evaluations = {"gradient": 0, "forward": len(x)}
-        self.refused = 0
-
-    def may_start(self, rows: Tensor, *, survivors: bool) -> Tensor:
-        """Return which of `rows` a search is started on: it needs a question and an answer."""
-        if survivors:
-            rows = rows[~self.success[rows]]
-        affordable = self.queries[rows] + 2 <= self.budget
-        self.cut[rows[~affordable]] = True
-        return rows[affordable]
-
-    def spend(self, rows: Tensor, spent: int | Tensor, asked: int, kind: Access) -> None:
-        """Count what a step of a search cost, and hold it against what the model was asked.
-
-        Raises:
-            AssayError: the attack has asked more or less than it says.
-        """
-        each = torch.as_tensor(spent, dtype=torch.int64).cpu().expand(len(rows))
-        if int(each.sum()) != asked:
-            raise AssayError(
-                f"the attack says that a step cost {int(each.sum())} evaluations, but the model "
-                f"was asked about {asked} rows: correct Iterate.spent"
-            )
-        self.queries[rows] += each
-        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
-
-    def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
-        """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
-        return wins(answer, self.goal[rows].to(answer.device), self.targeted).cpu()
-
-    def judge(self, stage: Attack, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
-        """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
-        a success before a failure, then the higher loss, or, of two successes of a method that
-        looks for the nearest, the nearer one. Return the successes, bool (n,).
-
-        Candidates outside the threat are refused, and rows without budget are not asked about.
-        """
-        inside = self.threat.contains(x, adv).cpu()
-        self.refused += int((~inside).sum())
-        asked = (inside & (self.queries[rows] < self.budget)).nonzero()[:, 0]
-        won = torch.zeros(len(rows), dtype=torch.bool)
-        if not len(asked):
-            return won
-        if len(asked) < len(rows):
-            rows, x, adv = rows[asked], x[asked.to(x.device)], adv[asked.to(adv.device)]
-        answer = _ask(self.oracle, adv)
-        self.queries[rows] += 1
-        self.evaluations["forward"] += len(rows)
-        said, fooled = labels(answer).cpu(), self.wins(rows, answer)
-        distance = self.threat.distance(x, adv).cpu()
-        damage = torch.zeros(len(rows))
-        if answer.ndim == 2:
-            goal = self.goal[rows].to(answer.device)
-            damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
-        before = self.success[rows]
-        no_worse = damage >= self.damage[rows]
-        if stage.minimal:
-            no_worse = torch.where(before, distance < self.distance[rows], no_worse)
-        better = (fooled & ~before) | ((fooled == before) & no_worse)
-        kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
-        self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
-        self.distance[kept] = distance[better]
-        self.prediction[kept] = said[better]
-        self.success[kept] = fooled[better]
-        self.damage[kept] = damage[better]
-        self.steps[kept] = step
-        self.stage[rows[fooled & ~before]] = self.number
-        won[asked] = fooled
-        return won
-
-
 def _search(
     attack: Attack,
     model: Any,
-    ledger: _Ledger,
+    ledger: Ledger,
     rows: Tensor,
     rng: Rows,
     layout: torch.memory_format,
@@ -317,20 +207,22 @@ def _search(
         ledger.judge(attack, rows, x, last if keep is None else last[keep], step - 1)
 
 
-def _ask(oracle: _Asked, x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
-    """Return the oracle's answer for every row, asked in batches of a few sizes only.
+def check_limits(
+    query_budget: int | None, time_limit: float | None, batch_size: int | None
+) -> None:
+    """Refuse limits that nothing can keep.
 
-    Candidates come in any number; activations of every size there is would leave the heap in
-    pieces (a sixth of the peak memory of attacking 10,000 images).
+    Raises:
+        AssayError: names the limit and its value.
     """
-    left, sizes, size = len(x), [], min(ASKED, rows_that_fit(x))
-    while left:
-        while size > left and size > 8:
-            size //= 2
-        sizes.append(min(size, left))
-        left -= sizes[-1]
-    parts = torch.split(x, sizes)
-    return torch.cat([oracle.query(part.to(memory_format=layout)) for part in parts])
+    if query_budget is not None and query_budget < 1:
+        raise AssayError(
+            f"query_budget is at least 1, which the clean image takes, not {query_budget}"
+        )
+    if time_limit is not None and not time_limit >= 0:
+        raise AssayError(f"time_limit is a number of seconds, at least 0, not {time_limit}")
+    if batch_size is not None and batch_size < 1:
+        raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
 
 
 def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:

@@ -1,0 +1,142 @@
+"""What an attack keeps per image, and how a candidate is judged."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from assay.attacks.base import Attack, wins
+from assay.core.classifier import rows_that_fit
+from assay.core.oracle import Access, labels
+from assay.errors import AssayError
+
+ASKED = 128
+"""Most rows that the original is asked about at a time."""
+
+
+class Asked(Protocol):
+    """What can be asked for logits or labels, and counts."""
+
+    @property
+    def queries(self) -> int: ...
+
+    def query(self, x: Tensor) -> Tensor: ...
+
+
+class Ledger:
+    """What is kept per image, allocated once; and how a candidate is judged.
+
+    All of it is on the CPU but `adversarial`, which is where the images are.
+    """
+
+    def __init__(
+        self,
+        attack: Attack,
+        oracle: Asked,
+        x: Tensor,
+        clean: Tensor,
+        goal: Tensor,
+        targeted: bool,
+        budget: int | None,
+    ) -> None:
+        self.oracle, self.x, self.goal, self.targeted = oracle, x, goal, targeted
+        self.threat, self.loss = attack.threat, attack.objective(targeted)
+        self.budget = math.inf if budget is None else budget
+        self.number = 0
+        self.adversarial = x.detach().clone()
+        self.prediction = clean.clone()
+        self.success = torch.zeros(len(x), dtype=torch.bool)
+        self.distance = torch.zeros(len(x))
+        self.damage = torch.full((len(x),), -math.inf)
+        self.queries = torch.ones(len(x), dtype=torch.int64)  # the clean prediction
+        self.steps = torch.zeros(len(x), dtype=torch.int64)
+        self.stage = torch.full((len(x),), -1)
+        self.cut = torch.zeros(len(x), dtype=torch.bool)
+        self.evaluations = {"gradient": 0, "forward": len(x)}
+        self.refused = 0
+
+    def may_start(self, rows: Tensor, *, survivors: bool) -> Tensor:
+        """Return which of `rows` a search is started on: it needs a question and an answer."""
+        if survivors:
+            rows = rows[~self.success[rows]]
+        affordable = self.queries[rows] + 2 <= self.budget
+        self.cut[rows[~affordable]] = True
+        return rows[affordable]
+
+    def spend(self, rows: Tensor, spent: int | Tensor, asked: int, kind: Access) -> None:
+        """Count what a step of a search cost, and hold it against what the model was asked.
+
+        Raises:
+            AssayError: the attack has asked more or less than it says.
+        """
+        each = torch.as_tensor(spent, dtype=torch.int64).cpu().expand(len(rows))
+        if int(each.sum()) != asked:
+            raise AssayError(
+                f"the attack says that a step cost {int(each.sum())} evaluations, but the model "
+                f"was asked about {asked} rows: correct Iterate.spent"
+            )
+        self.queries[rows] += each
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
+
+    def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
+        """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
+        return wins(answer, self.goal[rows].to(answer.device), self.targeted).cpu()
+
+    def judge(self, stage: Attack, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
+        """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
+        a success before a failure, then the higher loss, or, of two successes of a method that
+        looks for the nearest, the nearer one. Return the successes, bool (n,).
+
+        Candidates outside the threat are refused, and rows without budget are not asked about.
+        """
+        inside = self.threat.contains(x, adv).cpu()
+        self.refused += int((~inside).sum())
+        asked = (inside & (self.queries[rows] < self.budget)).nonzero()[:, 0]
+        won = torch.zeros(len(rows), dtype=torch.bool)
+        if not len(asked):
+            return won
+        if len(asked) < len(rows):
+            rows, x, adv = rows[asked], x[asked.to(x.device)], adv[asked.to(adv.device)]
+        answer = ask(self.oracle, adv)
+        self.queries[rows] += 1
+        self.evaluations["forward"] += len(rows)
+        said, fooled = labels(answer).cpu(), self.wins(rows, answer)
+        distance = self.threat.distance(x, adv).cpu()
+        damage = torch.zeros(len(rows))
+        if answer.ndim == 2:
+            goal = self.goal[rows].to(answer.device)
+            damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
+        before = self.success[rows]
+        no_worse = damage >= self.damage[rows]
+        if stage.minimal:
+            no_worse = torch.where(before, distance < self.distance[rows], no_worse)
+        better = (fooled & ~before) | ((fooled == before) & no_worse)
+        kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
+        self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
+        self.distance[kept] = distance[better]
+        self.prediction[kept] = said[better]
+        self.success[kept] = fooled[better]
+        self.damage[kept] = damage[better]
+        self.steps[kept] = step
+        self.stage[rows[fooled & ~before]] = self.number
+        won[asked] = fooled
+        return won
+
+
+def ask(oracle: Asked, x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+    """Return the oracle's answer for every row, asked in batches of a few sizes only.
+
+    Candidates come in any number; activations of every size there is would leave the heap in
+    pieces (a sixth of the peak memory of attacking 10,000 images).
+    """
+    left, sizes, size = len(x), [], min(ASKED, rows_that_fit(x))
+    while left:
+        while size > left and size > 8:
+            size //= 2
+        sizes.append(min(size, left))
+        left -= sizes[-1]
+    parts = torch.split(x, sizes)
+    return torch.cat([oracle.query(part.to(memory_format=layout)) for part in parts])
