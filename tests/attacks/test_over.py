@@ -313,7 +313,7 @@ def test_an_error_says_what_is_kept(clf: Classifier, data: TensorSource, tmp_pat
 
     attack, oracle = Noise(eps=0.1, draws=2), Leaving()
     oracle.left = PART
-    with pytest.raises(AssayError, match="^nobody is there$"):  # nothing is there to be kept
+    with pytest.raises(AssayError, match=r"^nobody is there$"):  # nothing is there to be kept
         run_over(attack, oracle, data, folder=tmp_path, part=PART)
     oracle.left = 3 * PART + 5
     with pytest.raises(AssayError, match="nobody is there; 8 images are done and kept, and the"):

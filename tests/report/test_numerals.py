@@ -52,8 +52,8 @@ def test_budget(eps, norm, text):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "0.4 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"),
-     (7500, "2 h 5 min"), (None, "–")],
+    [(0, "0 ms"), (0.00123, "1.2 ms"), (0.0949, "95 ms"), (0.095, "0.1 s"), (0.42, "0.4 s"),
+     (59.4, "59 s"), (59.6, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (None, "–")],
 )  # fmt: skip
 def test_duration(seconds, text):
     assert numerals.duration(seconds) == text

@@ -206,8 +206,12 @@ def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
     survived = round(rounded.value * rounded.n) if rounded.n else 0
     raised = fooled > 0 and (fooled - survived) / fooled > allowed
     detail = f"{survived} of {fooled} successes survive rounding to 8 bits"
-    if raised:
-        detail += ': run every step (stop="never"), or make eps at least one grey level'
+    if raised and result.stop == "fooled":
+        detail += ': run every step (stop="never")'
+    elif raised and result.attack.minimal:
+        detail += ": the nearest images lie on the decision boundary; use a whole budget instead"
+    elif raised:
+        detail += ": make eps at least one grey level"
     return Flag("REL-007", "8-bit rounding undoes success", raised, detail)
 
 

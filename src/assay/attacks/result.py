@@ -99,7 +99,8 @@ class AttackResult:
 
     @property
     def robust_accuracy(self) -> Estimate:
-        """Share of all images that are classified correctly, and still are when attacked."""
+        """Share of all images that are classified correctly, and still are when attacked; of a
+        targeted attack, that have not reached their target."""
         return stats.proportion(int((self.correct & ~self.success).sum()), len(self), "all images")
 
     @property

@@ -21,6 +21,7 @@ from assay.attacks.base import Attack
 from assay.attacks.square import Square
 from assay.auditing import attention, chapters, checks
 from assay.auditing.config import AuditConfig
+from assay.core.answering import answering, check_gradient
 from assay.core.classifier import Classifier, check_images
 from assay.core.embedding import Embedding
 from assay.core.source import TensorSource
@@ -137,7 +138,8 @@ def audit(
     _check_labels(x, y)
 
     tick(f"asking the model about {len(x):,} images")
-    inside = _ask(clf, x, y)
+    with answering(x):
+        inside = clf.embed(x, y)
     classes = clf.classes
     if int(y.max()) >= len(classes):
         raise AssayError(
@@ -147,7 +149,7 @@ def audit(
     if not bool(inside.logits.isfinite().all()):
         bad = int((~inside.logits.isfinite()).any(1).sum())
         raise AssayError(f"the model returns NaN or infinity for {bad} of {len(x)} images")
-    _check_gradient(clf, x)
+    check_gradient(clf, x)
     accuracy = chapters.accuracy(inside, y, classes)
     tick("calibration")
     reliable = chapters.calibration(inside, y, config.seed)
@@ -213,30 +215,6 @@ def audit(
 
 def _silent(_: str) -> None:
     """Say nothing."""
-
-
-def _ask(clf: Classifier, x: Tensor, y: Tensor) -> Embedding:
-    """Ask about every image; a model that cannot take them is a mistake in what was asked."""
-    try:
-        return clf.embed(x, y)
-    except AssayError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a user's module may raise
-        seen = " ".join(str(error).split())[:200]
-        raise AssayError(
-            f"the model fails on these images, {tuple(x.shape[1:])} each: "
-            f"{type(error).__name__}: {seen}"
-        ) from error
-
-
-def _check_gradient(clf: Classifier, x: Tensor) -> None:
-    with clf.borrowed(), torch.enable_grad():
-        logits = clf.logits(clf.encode(x[:2].detach().clone().requires_grad_(True)))
-    if not logits.requires_grad:
-        raise AssayError(
-            "the model's outputs have no gradient with respect to its images, which the attacks "
-            "follow: take detach(), no_grad() or numpy out of its forward"
-        )
 
 
 def _check_labels(x: Tensor, y: Tensor) -> None:

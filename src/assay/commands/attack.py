@@ -65,9 +65,9 @@ def named(tokens: Sequence[str]) -> str | None:
 
 def _value(tokens: Sequence[str], flag: str) -> str | None:
     """Return what stands behind a flag, as `--flag value` or `--flag=value`."""
-    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+    for place, token in enumerate(tokens):
         if token == flag:
-            return after
+            return tokens[place + 1] if place + 1 < len(tokens) else None
         if token.startswith(f"{flag}="):
             return token.partition("=")[2]
     return None
@@ -110,7 +110,7 @@ def refuse_settings_of_others(
         having = [other for other, kind in known.items() if flag in _settings(kind)]
         if flag not in own and having:
             raise AssayError(
-                f"{name} has no {flag} ({', '.join(having)}: it has); its settings are "
+                f"{name} has no {flag}, which is of {', '.join(having)}; its settings are "
                 f"{' '.join(own)}"
             )
 
@@ -141,7 +141,7 @@ def attack_app(kind: type[Attack] | None) -> App:
         outputs: Annotated[Literal["logits", "probabilities"], Model] = "logits",
         access: Annotated[Literal["labels", "scores", "logits"] | None, Model] = None,
         timeout: Annotated[float | None, Model] = None,
-        header: Annotated[tuple[str, ...], Model] = (),
+        header: Annotated[tuple[str, ...] | None, Model] = None,
         out: Annotated[Path | None, Running] = None,
         pictures: Annotated[int, Running] = 16,
         precision: Annotated[Literal["float32", "bfloat16"], Running] = "float32",
@@ -171,7 +171,8 @@ def attack_app(kind: type[Attack] | None) -> App:
                 where rounding undoes them.
             attack_wrong: also attack what is classified wrongly to begin with.
             seed: what all random draws are made from.
-            query_budget: most questions about an image.
+            query_budget: most questions about an image, the first one what it is included; rounding
+                and flags are looked at afterwards, which asks again.
             time_limit: seconds for all images together, earlier runs of the command included.
             data: a bundled name (digits, shapes), a hub id or a folder.
             split: the part of the data that is attacked.
@@ -188,8 +189,9 @@ def attack_app(kind: type[Attack] | None) -> App:
             pictures: how many successes are saved as PNGs (image, attacked image, difference,
                 amplified difference) and shown on the sheet; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
-            batch_size: images in play at a time; results do not depend on it.
-            part: images per part, which is what a kill costs at most; default: a batch.
+            batch_size: images in play at a time, and in a request to a service.
+            part: images per part, which is what a kill costs at most; default: a batch, or 64 of
+                what can only be asked.
             threads: threads computed with; default: as many as there are cores.
             device: where the model computes; auto takes CUDA or MPS where there is one.
             print_config: only print the attack's settings as YAML.
@@ -203,10 +205,18 @@ def attack_app(kind: type[Attack] | None) -> App:
             return 0
         if out is None:
             raise AssayError("say where to keep what comes of it: --out DIR")
-        counts = {"--images": (images, 1), "--pictures": (pictures, 0), "--threads": (threads, 1)}
-        for flag, (given, least) in counts.items():
-            if given is not None and given < least:
-                raise AssayError(f"{flag} must be at least {least}, got {given}")
+        least = {
+            "--images": (images, 1),
+            "--seed": (seed, 0),
+            "--query-budget": (query_budget, 1),
+            "--pictures": (pictures, 0),
+            "--batch-size": (batch_size, 1),
+            "--part": (part, 1),
+            "--threads": (threads, 1),
+        }
+        for flag, (given, bound) in least.items():
+            if given is not None and given < bound:
+                raise AssayError(f"{flag} must be at least {bound}, got {given}")
         from assay.commands import attacking
 
         return attacking.run(
@@ -219,7 +229,7 @@ def attack_app(kind: type[Attack] | None) -> App:
                 outputs=outputs,
                 access=access,
                 timeout=timeout,
-                headers=headers(header),
+                headers=headers(header or ()),
                 data=data,
                 split=split,
                 images=images,
@@ -263,16 +273,18 @@ def _defaults(kind: type[Attack]) -> dict[str, Any]:
 def settled(
     kind: type[Attack], name: str | None, file: Path | None, settings: Mapping[str, Any]
 ) -> Attack:
-    """Return the attack that a YAML file and flags make, in this order; where --attack names
-    another than the file does, the file's settings go.
+    """Return the attack that a YAML file and flags make, in this order.
+
+    A file that names no attack has the settings of the one that --attack names; where it names
+    another, its settings go.
 
     Raises:
         AssayError: names the file or the flag, the value seen, and the nearest known key.
     """
     below: dict[str, Any] = {}
     if file is not None:
-        below = read_yaml(file)
-        if name in (None, below.get("name")):
+        below = {"name": kind.model_fields["name"].default, **read_yaml(file)}
+        if name in (None, below["name"]):
             kind.parse(below, where=str(file))
     given = {**settings, **({} if name is None else {"name": name})}
     return kind.parse(merge({"attack": below}, {"attack": given})["attack"], where="command line")

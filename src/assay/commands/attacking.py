@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -16,33 +14,27 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from assay import stats
-from assay.attacks import reliability
 from assay.attacks.base import Attack, Stop
-from assay.attacks.over import Progress, Targets, run_over
-from assay.attacks.result import AttackResult
+from assay.attacks.over import STATE_FILE, Progress, Targets, run_over
 from assay.auditing import running as auditing
+from assay.commands import attack_report as report
 from assay.config import digest
+from assay.core.answering import answering, check_gradient
 from assay.core.blackbox import Answers
 from assay.core.classifier import Classifier
 from assay.core.fast import Precision
 from assay.core.oracle import Oracle
 from assay.data import Dataset, load_data
 from assay.errors import AssayError, unknown
+from assay.models.http import ROWS, HttpModel
 from assay.models.loading import fingerprint, load_oracle
-from assay.report.numerals import budget, duration, full, norm_name
-from assay.report.pictures import amplify, fit_amplification
-from assay.report.sheet import contact_sheet, picture_bytes, png_bytes
 from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.record import surroundings
-from assay.runs.view import Grid, View
 from assay.studies.base import device_here
 
-ATTACK, RECORD, SHEET, PICTURES = "attack.json", "record.json", "sheet.png", "images"
+ATTACK, RECORD = "attack.json", "record.json"
 SCHEMA = 1
-LOOKED_AT = 64
-"""Images on which the gradients are looked at."""
 LEAST_LIKELY: Literal["least-likely"] = "least-likely"
 
 
@@ -99,12 +91,18 @@ def run(
             with other ones.
     """
     writable(out)
+    refuse_foreign(out)
     if threads is not None:
         torch.set_num_threads(threads)
     data = load_data(victim.data, split=victim.split)
     targets = target_class(victim.targets, data.classes)
     chosen = images_of(data, victim.images, targets)
-    oracle = load(victim, data)
+    oracle = load(victim, data, batch_size, precision)
+    if isinstance(oracle, Classifier):
+        try_out(oracle, chosen, attack)
+    else:
+        part = part or ROWS
+    known = {"name": name_of(victim, oracle), "mark": mark(victim, oracle)}
     settings: dict[str, Any] = {
         "targets": targets,
         "stop": stop,
@@ -122,41 +120,70 @@ def run(
             folder=out,
             batch_size=batch_size,
             part=part,
-            model=mark(victim, oracle),
+            model=known["mark"],
             progress=told,
             **settings,
         )
-    raised = doubts(result)
+    raised = report.doubts(result)
     about = {
         "schema": SCHEMA,
         **result.to_dict(),
         **settings,
-        "clean_accuracy": clean_accuracy(result).to_dict(),
+        "clean_accuracy": report.clean_accuracy(result).to_dict(),
         "after_rounding": result.after_rounding.to_dict(),
-        "model": {"name": victim.model, "mark": mark(victim, oracle)},
+        "model": known,
         "data": {"name": data.name, "split": data.split, "fingerprint": chosen.fingerprint},
         "flags": [flag.to_dict() for flag in raised],
     }
-    title = f"{named(attack, result)} on {Path(victim.model).name}, {data.name} ({data.split})"
-    draw(result, chosen, out, pictures, title)
+    aim = data.classes[targets] if isinstance(targets, int) else targets
+    title = report.heading(result, known["name"], data, aim)
+    report.draw(result, chosen, out, pictures, title)
     write_atomic(out / ATTACK, to_json(about, indent=2))
-    write_atomic(out / RECORD, to_json({"seconds": result.seconds, **surroundings()}, indent=2))
+    if not (out / RECORD).exists():  # of the call that attacked, not of one that looked again
+        record = {"seconds": result.seconds, **surroundings()}
+        write_atomic(out / RECORD, to_json(record, indent=2))
     if not quiet:
-        Console(highlight=False).print(summary(result, raised, title))
+        Console(highlight=False).print(report.summary(result, raised, title))
     print(out)
     return 0
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse a folder with files of others under the names that this command writes to."""
+    names = (ATTACK, RECORD, report.SHEET, report.PICTURES)
+    theirs = [] if (out / STATE_FILE).exists() else [n for n in names if (out / n).exists()]
+    if theirs:
+        raise AssayError(
+            f"--out {out} has {', '.join(theirs)}, but not the {STATE_FILE} of an attack: this "
+            "would be written over; give another folder"
+        )
 
 
 # -- what is attacked --------------------------------------------------------------------------
 
 
-def load(victim: Victim, data: Dataset) -> Oracle[Tensor]:
-    """Return the model, on its device; one that can only be asked has the classes of the data."""
-    if victim.access is not None or re.match(r"https?://", victim.model):
+def load(
+    victim: Victim, data: Dataset, batch_size: int | None, precision: Precision
+) -> Oracle[Tensor]:
+    """Return the model, on its device; one that can only be asked has the classes of the data.
+
+    Raises:
+        AssayError: for a model that cannot be loaded, or settings that do not go with it.
+    """
+    service = "://" in victim.model or victim.timeout is not None or bool(victim.headers)
+    if victim.access is not None or service:
+        given = {"--device": victim.device != "auto", "--precision": precision != "float32"}
+        wrong = [flag for flag, is_given in given.items() if is_given]
+        if wrong:
+            raise AssayError(
+                f"{', '.join(wrong)} cannot be set for {victim.model}, which can only be asked; "
+                "they go with a network"
+            )
         return load_oracle(
             victim.model,
             access=victim.access,
             classes=data.classes,
+            batch_size=batch_size,
             timeout=victim.timeout,
             headers=victim.headers or None,
             weights=victim.weights,
@@ -177,6 +204,27 @@ def load(victim: Victim, data: Dataset) -> Oracle[Tensor]:
     return clf
 
 
+def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
+    """Ask a network about two images before the attack, so that what is wrong with it is one line.
+
+    Raises:
+        AssayError: it does not take them, or has no gradient where the attack needs one.
+    """
+    for _, x, _ in data.batches(2):
+        with answering(x):
+            clf.query(x)
+            if attack.needs == "gradient":
+                check_gradient(clf, x)
+        return
+
+
+def name_of(victim: Victim, oracle: Oracle[Tensor]) -> str:
+    """Return what the model is called: of a service the address, without the key it may end in."""
+    if isinstance(oracle, HttpModel):
+        return oracle.address
+    return "/".join(Path(victim.model).parts[-2:])
+
+
 def mark(victim: Victim, oracle: Oracle[Tensor]) -> str:
     """Return what the model is known by when the command is given again.
 
@@ -184,11 +232,11 @@ def mark(victim: Victim, oracle: Oracle[Tensor]) -> str:
     service its address: what answers there may change, and nobody would know.
     """
     if isinstance(oracle, Classifier):
-        code = fingerprint(victim.model, weights=None) if ".py:" in victim.model else ""
+        code = fingerprint(victim.model) if ".py:" in victim.model else ""
         return digest([oracle.fingerprint, code])
-    if ".py:" in victim.model:
-        return digest([fingerprint(victim.model), victim.access])
-    return f"{victim.model} ({victim.access})"
+    if isinstance(oracle, HttpModel):
+        return f"{oracle.address} ({oracle.access})"
+    return digest([fingerprint(victim.model), oracle.access])
 
 
 def target_class(asked: str | None, classes: tuple[str, ...]) -> Targets | None:
@@ -264,120 +312,3 @@ def shown(progress: bool) -> Iterator[Progress | None]:
 
 def _of(done: int, whole: int | None) -> str:
     return f"{done:,}" if whole is None else f"{done:,}/{whole:,}"
-
-
-def named(attack: Attack, result: AttackResult) -> str:
-    """Return attack and budget as papers write them: PGD, L∞ 8/255."""
-    threat = result.threat
-    size = budget(threat.eps, threat.norm) if threat.limited else "without a limit"
-    return f"{attack.name.upper()}, {norm_name(threat.norm)} {size}"
-
-
-def clean_accuracy(result: AttackResult) -> stats.Estimate:
-    return stats.proportion(int(result.correct.sum()), len(result), "all images")
-
-
-def doubts(result: AttackResult) -> list[reliability.Flag]:
-    """Return the flags that are raised, of those that cost little."""
-    found = [reliability.rounding_undoes(result)]
-    clf = result.oracle
-    if isinstance(clf, Classifier):
-        found.append(reliability.outputs_were_probabilities(clf))
-        rows = result.correct.nonzero()[:LOOKED_AT, 0]
-        if result.attack.needs == "gradient" and len(rows):
-            found.append(
-                reliability.vanishing_gradients(clf, result.images[rows], result.labels[rows])
-            )
-    return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
-
-
-def summary(result: AttackResult, raised: list[reliability.Flag], title: str) -> View:
-    """Return what the terminal shows of it."""
-    unit = norm_name(result.threat.norm)
-    moved, asked = result.median_distance, result.median_queries
-    aim = "fooled" if result.targets is None else "led to their target"
-    rows = [
-        (f"correctly classified images {aim}", full(result.success_rate)),
-        ("the same, once rounded to 8 bits", full(result.after_rounding)),
-        ("clean accuracy", full(clean_accuracy(result))),
-        ("accuracy under this attack", full(result.robust_accuracy)),
-        ("median distance, where it succeeded", _distance(moved, unit)),
-        ("median questions, where it succeeded", "–" if asked is None else f"{asked:,.0f}"),
-        (
-            "time per image",
-            f"{duration(result.seconds / len(result))} ({duration(result.seconds)} in all)",
-        ),
-    ]
-    counted = {
-        "given up before the last step, because of --query-budget or --time-limit": int(
-            result.cut.sum()
-        ),
-        "without an answer from the model (never a success)": result.unanswered,
-        "candidates outside the budget, refused": result.refused,
-    }
-    rows += [(what, f"{count:,}") for what, count in counted.items() if count]
-    lines = [f"! {flag.code}: {flag.title}. {flag.detail}" for flag in raised]
-    if result.fast is not None and not result.fast.used:
-        lines.append(f"! there was no fast copy of the model: {result.fast.why}")
-    return View(title, {}, (Grid("", ("", ""), tuple(rows)),), tuple(lines))
-
-
-def _distance(moved: float | None, unit: str) -> str:
-    if moved is None:
-        return "–"
-    levels = f" ({255 * moved:.2g}/255)" if unit == "L∞" else ""
-    return f"{moved:.4g} in {unit}{levels}"
-
-
-# -- pictures ----------------------------------------------------------------------------------
-
-
-def draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) -> None:
-    """Write the first successes as PNGs to images/, and all of them on a contact sheet.
-
-    The folder is exchanged as a whole: it never holds pictures of two calls.
-    """
-    part, folder = out / f".{PICTURES}.part", out / PICTURES
-    for old in (part, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    (out / SHEET).unlink(missing_ok=True)
-    rows = (result.success & result.correct).nonzero()[:most, 0]
-    if not len(rows):
-        return
-    clean, moved = result.images[rows].numpy(), result.adversarial[rows].numpy()
-    factor = fit_amplification(clean, moved)
-    names = [*data.classes, "no answer"]
-    before = [names[k] for k in result.clean_prediction[rows].tolist()]
-    after = [names[k] for k in result.adversarial_prediction[rows].tolist()]
-    kinds = {
-        "1-image": clean,
-        "2-attacked": moved,
-        "3-difference": amplify(clean, moved, 1),
-        f"4-difference-x{factor:g}": amplify(clean, moved, factor),
-    }
-    part.mkdir()
-    for i, index in enumerate(data.ids[rows].tolist()):
-        for kind, images in kinds.items():
-            name = f"{index:06d}-{_slug(before[i])}-{_slug(after[i])}-{kind}.png"
-            (part / name).write_bytes(png_bytes(images[i]))
-    part.replace(folder)
-    survives = result.survives_rounding[rows].tolist()
-    figure = contact_sheet(
-        clean,
-        moved,
-        title=title,
-        note=f"Success rate: {result.success_rate.percent()}\n"
-        f"Once rounded to 8 bits, as in a PNG: {result.after_rounding.percent()}\n"
-        f"The first {len(rows)} of {int((result.success & result.correct).sum()):,} successes"
-        f"{'' if all(survives) else '; * undone by rounding'}",
-        captions=[
-            f"{one} → {other}{'' if held else ' *'}"
-            for one, other, held in zip(before, after, survives, strict=True)
-        ],
-        amplification=factor,
-    )
-    write_atomic(out / SHEET, picture_bytes(figure))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"\W+", "_", name)[:40]

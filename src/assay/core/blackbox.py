@@ -114,7 +114,7 @@ class BlackBox:
             answer = self.function(images)
         except AssayError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if is_out_of_memory(error):
                 raise  # to be asked again in smaller parts
             raise AssayError(

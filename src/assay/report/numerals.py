@@ -89,9 +89,11 @@ def norm_name(norm: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time in the unit that suits it: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
+    """Return a time in the unit that suits it: 12 ms, 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return MISSING
+    if seconds < 0.095:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

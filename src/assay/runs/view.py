@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of texts."""
+    """A table of texts; without names of columns it has no head."""
 
     title: str
     columns: tuple[str, ...]
@@ -48,7 +48,11 @@ class View:
             if not grid.rows:
                 continue
             table = Table(
-                box=SIMPLE_HEAD, title=grid.title or None, title_justify="left", title_style="bold"
+                box=SIMPLE_HEAD if any(grid.columns) else None,
+                show_header=any(grid.columns),
+                title=grid.title or None,
+                title_justify="left",
+                title_style="bold",
             )
             for name in grid.columns:
                 table.add_column(name, overflow="fold")

@@ -1,0 +1,163 @@
+"""What an attack came to: its doubts, what the terminal shows, the pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from assay import stats
+from assay.attacks import reliability
+from assay.attacks.result import AttackResult
+from assay.core.classifier import Classifier
+from assay.data import Dataset
+from assay.report.numerals import budget, duration, full, norm_name
+from assay.report.pictures import amplify, fit_amplification
+from assay.report.sheet import contact_sheet, picture_bytes, png_bytes
+from assay.runs.files import refusal, write_atomic
+from assay.runs.view import Grid, View
+
+SHEET, PICTURES = "sheet.png", "images"
+OURS = re.compile(r"\d{6,}-\w+-\w+-[1-4]-(image|attacked(-undone)?|difference(-x[\d.e+]+)?)\.png")
+"""What pictures are called: index in the data set, what the model said before and after, kind."""
+LOOKED_AT = 64
+"""Images on which gradients and the sameness of answers are looked at."""
+
+
+def heading(result: AttackResult, model: str, data: Dataset, target: str | None) -> str:
+    """Return what was done, as papers write it: PGD, L∞ 8/255 on mine.safetensors, digits (test)"""
+    threat = result.threat
+    size = budget(threat.eps, threat.norm) if threat.limited else "without a limit"
+    aim = "" if target is None else f" towards {target}"
+    name = f"{result.attack.name.upper()}{aim}, {norm_name(threat.norm)} {size}"
+    return f"{name} on {model}, {data.name} ({data.split})"
+
+
+def clean_accuracy(result: AttackResult) -> stats.Estimate:
+    return stats.proportion(int(result.correct.sum()), len(result), "all images")
+
+
+def doubts(result: AttackResult) -> list[reliability.Flag]:
+    """Return the flags that are raised, of those that cost little; they ask the model again."""
+    oracle = result.oracle
+    found = [reliability.rounding_undoes(result)]
+    rows = result.correct.nonzero()[:LOOKED_AT, 0]
+    if len(rows):
+        found.append(reliability.randomised(oracle, result.images[rows]))
+    if isinstance(oracle, Classifier):
+        found.append(reliability.outputs_were_probabilities(oracle))
+        if result.attack.needs == "gradient" and len(rows):
+            x, y = result.images[rows], result.labels[rows]
+            found.append(reliability.vanishing_gradients(oracle, x, y))
+    return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
+
+
+def summary(result: AttackResult, raised: Sequence[reliability.Flag], title: str) -> View:
+    """Return what the terminal shows of it."""
+    unit = norm_name(result.threat.norm)
+    moved, asked = result.median_distance, result.median_queries
+    aim = "fooled" if result.targets is None else "led to their target"
+    rows = [
+        (f"correctly classified images {aim}", full(result.success_rate)),
+        ("the same, once rounded to 8 bits", full(result.after_rounding)),
+        ("clean accuracy", full(clean_accuracy(result))),
+    ]
+    if result.targets is None:  # of others than the target, a targeted attack says nothing
+        rows.append(("accuracy under this attack", full(result.robust_accuracy)))
+    rows += [
+        ("median distance, where it succeeded", _distance(moved, unit)),
+        ("median questions, where it succeeded", "–" if asked is None else f"{asked:,.0f}"),
+        (
+            "time per image",
+            f"{duration(result.seconds / len(result))} ({duration(result.seconds)} in all)",
+        ),
+    ]
+    counted = {
+        "given up early, because of a limit": int(result.cut.sum()),
+        "without an answer (never a success)": result.unanswered,
+        "candidates outside the budget, refused": result.refused,
+    }
+    rows += [(what, f"{count:,}") for what, count in counted.items() if count]
+    lines = [f"! {flag.code}: {flag.title}. {flag.detail}" for flag in raised]
+    if result.fast is not None and not result.fast.used:
+        lines.append(f"! there was no fast copy of the model: {result.fast.why}")
+    return View(title, {}, (Grid("", ("", ""), tuple(rows)),), tuple(lines))
+
+
+def _distance(moved: float | None, unit: str) -> str:
+    if moved is None:
+        return "–"
+    levels = f" ({255 * moved:.3g}/255)" if unit == "L∞" else ""
+    return f"{moved:.4g} in {unit}{levels}"
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+
+def draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) -> None:
+    """Write the first successes as PNGs to images/, and all of them on a contact sheet.
+
+    Those of an earlier call go; what else lies in images/ stays. The name of an attacked image
+    says so where rounding has undone it: where the model is not fooled by what the PNG holds.
+
+    Raises:
+        AssayError: they cannot be written.
+    """
+    folder = out / PICTURES
+    try:
+        for old in folder.iterdir() if folder.is_dir() else ():
+            if OURS.fullmatch(old.name):
+                old.unlink()
+        (out / SHEET).unlink(missing_ok=True)
+        won = (result.success & result.correct).nonzero()[:, 0]
+        if len(won[:most]):
+            folder.mkdir(exist_ok=True)
+            _draw(result, data, out, most, title)
+        elif folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    except OSError as error:
+        raise refusal(error, folder) from error
+
+
+def _draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) -> None:
+    won = (result.success & result.correct).nonzero()[:, 0]
+    rows = won[:most]
+    clean, moved = result.images[rows].numpy(), result.adversarial[rows].numpy()
+    factor = fit_amplification(clean, moved)
+    names = [*data.classes, "no answer"]
+    before = [names[k] for k in result.clean_prediction[rows].tolist()]
+    after = [names[k] for k in result.adversarial_prediction[rows].tolist()]
+    held = result.survives_rounding[rows].tolist()
+    difference, amplified = amplify(clean, moved, 1), amplify(clean, moved, factor)
+    for i, index in enumerate(data.ids[rows].tolist()):
+        kinds = {
+            "1-image": clean[i],
+            "2-attacked" if held[i] else "2-attacked-undone": moved[i],
+            "3-difference": difference[i],
+            f"4-difference-x{factor:g}": amplified[i],
+        }
+        for kind, image in kinds.items():
+            name = f"{index:06d}-{_slug(before[i])}-{_slug(after[i])}-{kind}.png"
+            (out / PICTURES / name).write_bytes(png_bytes(image))
+    which = f"The first {len(rows)} of" if len(rows) < len(won) else "All"
+    aim = "Fooled" if result.targets is None else "Led to their target"
+    figure = contact_sheet(
+        clean,
+        moved,
+        title=title,
+        notes=[
+            f"{aim}: {full(result.success_rate)}",
+            f"Once rounded to 8 bits, as in a PNG: {full(result.after_rounding)}",
+            f"{which} {len(won):,} successes{'' if all(held) else '; * undone by rounding'}",
+        ],
+        captions=[
+            (one, other if stays else f"{other} *")
+            for one, other, stays in zip(before, after, held, strict=True)
+        ],
+        amplification=factor,
+    )
+    write_atomic(out / SHEET, picture_bytes(figure))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"\W+", "_", name)[:24]
