@@ -269,9 +269,9 @@ def _held(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if [path.name for path in folder.iterdir()] == [LOCK_FILE]:  # nothing was finished
-            (folder / LOCK_FILE).unlink()
-            if made:
+        if not (folder / STATE_FILE).exists():  # nothing here is ours
+            (folder / LOCK_FILE).unlink(missing_ok=True)
+            if made and not any(folder.iterdir()):
                 folder.rmdir()
         lock.release()
 

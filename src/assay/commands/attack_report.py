@@ -151,7 +151,7 @@ def _draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str)
             f"{which} {len(won):,} successes{'' if all(held) else '; * undone by rounding'}",
         ],
         captions=[
-            (one, other if stays else f"{other} *")
+            (one if stays else f"* {one}", other)
             for one, other, stays in zip(before, after, held, strict=True)
         ],
         amplification=factor,

@@ -15,12 +15,16 @@ from assay.report.pictures import amplify, pixels
 ACROSS = 8
 """Images beside one another on a sheet."""
 TILE = 0.98
-"""Inches that an image takes."""
+"""Inches from one image to the next."""
+SIDE = 0.92
+"""Inches that an image is wide and high."""
+GAP = 0.06
+"""Inches between two bands."""
 MARGIN = 0.35
 """Inches on the left, for the names of the rows."""
 NARROWEST = 6.5
 """Inches that a sheet is wide at least: the head needs them."""
-LETTERS = 15
+LETTERS = 16
 """Letters of a caption that fit above an image."""
 
 
@@ -63,39 +67,32 @@ def contact_sheet(
     below = [line for note in notes for line in textwrap.wrap(note, int(14 * width))]
     above = [_caption(before, after) for before, after in captions]
     head = 0.12 + 0.2 * len(heading) + 0.165 * len(below)
-    band = 3 * TILE + 0.2 + 0.12 * (1 + max(caption.count("\n") for caption in above))
+    label = 0.2 + 0.12 * max(caption.count("\n") for caption in above)
+    height = head + bands * (label + 3 * TILE + GAP)
     with look():
-        figure = picture(width, head + bands * band)
-        top, body = np.asarray(figure.subfigures(2, 1, height_ratios=(head, bands * band)))
-        edge = 0.08 / width
-        at = 1 - 0.08 / head
-        top.text(edge, at, "\n".join(heading), va="top", fontsize=10, weight="bold")
-        at -= 0.2 * len(heading) / head
-        top.text(edge, at, "\n".join(below), va="top", fontsize=8.5)
-        # A sheet that is narrower than its head keeps its images at their size, on the left.
-        share = (MARGIN + TILE * across) / width
-        for number, strip in enumerate(np.atleast_1d(body.subfigures(bands, 1))):
-            if share < 1:
-                strip = strip.subfigures(1, 2, width_ratios=(share, 1 - share))[0]
-            axes = strip.subplots(3, across, squeeze=False)
-            for place in axes.flat:
-                place.set_axis_off()
-            for column, i in enumerate(range(number * across, len(clean))[:across]):
-                for row, kind in enumerate(shown):
-                    axes[row, column].imshow(pixels(kind[i]), interpolation="none")
-                axes[0, column].set_title(above[i], fontsize=7.5, weight="normal", loc="center")
-            for place, name in zip(axes[:, 0], names, strict=True):
-                place.annotate(
-                    name,
-                    (0, 0.5),
-                    (-5, 0),
-                    "axes fraction",
-                    "offset points",
-                    rotation=90,
-                    ha="right",
-                    va="center",
-                    fontsize=7.5,
-                )
+        figure = picture(width, height)
+        figure.set_layout_engine("none")
+        page = figure.add_axes((0, 0, 1, 1))  # all places on it are inches from the top left
+        page.set_axis_off()
+        page.text(0.08, 0.08, "\n".join(heading), va="top", fontsize=10, weight="bold")
+        page.text(0.08, 0.08 + 0.2 * len(heading), "\n".join(below), va="top", fontsize=8.5)
+        for i, caption in enumerate(above):
+            band, column = divmod(i, across)
+            left = MARGIN + TILE * column
+            top = head + band * (label + 3 * TILE + GAP) + label
+            page.text(left + SIDE / 2, top - 0.05, caption, ha="center", va="bottom", fontsize=7.5)
+            for row, (name, kind) in enumerate(zip(names, shown, strict=True)):
+                middle = top + TILE * row + SIDE / 2
+                image = pixels(kind[i])
+                high, wide = (SIDE / 2 * side / max(image.shape[:2]) for side in image.shape[:2])
+                x = left + SIDE / 2
+                place = (x - wide, x + wide, middle + high, middle - high)
+                page.imshow(image, extent=place, aspect="auto", interpolation="none")
+                if column == 0:
+                    side = page.text(0.22, middle, name, ha="center", va="center", fontsize=7.5)
+                    side.set_rotation(90)
+        page.set_xlim(0, width)
+        page.set_ylim(height, 0)
         return figure
 
 
@@ -104,11 +101,11 @@ def _caption(before: str, after: str) -> str:
     line = f"{before} → {after}"
     if len(line) <= LETTERS:
         return line
-    return f"{_short(before)}\n→ {_short(after)}"
+    return f"{_short(before, LETTERS)}\n→ {_short(after, LETTERS - 2)}"
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def picture_bytes(figure: Picture) -> bytes:
