@@ -69,7 +69,8 @@ def test_help_is_quick_and_loads_no_torch() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["audit", "explain", "run", "train", "list", "show", "compare", "why", "demo"]
+    "command",
+    ["audit", "attack", "explain", "run", "train", "list", "show", "compare", "why", "demo"],
 )
 def test_every_command_has_help(assay: Command, command: str) -> None:
     code, out, err = assay(command, "--help")

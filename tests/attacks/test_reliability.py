@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, Attack, AttackResult, Iterate
+from assay.attacks import (
+    APGDT,
+    FGSM,
+    PGD,
+    Attack,
+    AttackResult,
+    Auto,
+    CarliniWagner,
+    DeepFool,
+    FewPixel,
+    Iterate,
+)
 from assay.attacks import reliability as rel
 from assay.attacks.base import Search, wins
+from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.oracle import Access
 from assay.core.random import Stream
@@ -101,6 +114,18 @@ def test_no_gradient_at_all(net: nn.Module, x: Tensor, y: Tensor) -> None:
     assert "hides its gradients" in flag.detail
 
 
+def test_gradients_that_are_not_numbers(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    class Root(nn.Module):
+        """The slope of a root at zero is infinite."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return net(x) + (x - x).abs().sqrt().sum((1, 2, 3))[:, None]
+
+    flag = rel.vanishing_gradients(Classifier(Root()), x, y)
+    assert flag.raised
+    assert f"{N} have a zero or non-finite gradient" in flag.detail
+
+
 def saw_result(attack: Attack) -> AttackResult:
     return attack(Classifier(Saw()), torch.full((8, 1, 4, 4), 0.56), torch.zeros(8).long())
 
@@ -146,6 +171,32 @@ def test_unbounded_and_still_failing(net: nn.Module, x: Tensor, y: Tensor, attac
     assert hidden.raised
 
 
+def test_unbounded_where_the_step_has_nothing_to_do_with_the_radius(
+    net: nn.Module, x: Tensor, y: Tensor
+) -> None:
+    """Carlini-Wagner has no limit to begin with, and Adam's step size is no distance."""
+    few = CarliniWagner(steps=60, searches=4, initial_c=1)
+    healthy = rel.unbounded_fails(few, Classifier(net), x, y)
+    assert (healthy.raised, f"{N} of {N}" in healthy.detail) == (False, True)
+    assert rel.unbounded_fails(few, Classifier(Rounded(net)), x, y).raised
+    with pytest.raises(AssayError, match="no unbounded form of the norm l0"):
+        rel.unbounded_fails(FewPixel(), Classifier(net), x, y)
+
+
+def test_randomised_labels(x: Tensor) -> None:
+    """Of a function that says no more than a label, the label is what may change."""
+    rng = np.random.default_rng(0)
+
+    def steady(x: Any) -> Any:
+        return (x.mean((1, 2, 3)) > 0.5).astype(int)
+
+    def wavering(x: Any) -> Any:
+        return steady(x) ^ (rng.random(len(x)) < 0.2)
+
+    assert not rel.randomised(BlackBox(steady, classes=2, access="labels"), x).raised
+    assert rel.randomised(BlackBox(wavering, classes=2, access="labels"), x).raised
+
+
 def test_randomised(net: nn.Module, x: Tensor) -> None:
     assert not rel.randomised(Classifier(net), x).raised
     flag = rel.randomised(Classifier(Noisy(net)), x)
@@ -177,7 +228,11 @@ def test_rounding_undoes_success(net: nn.Module, x: Tensor) -> None:
     assert fine.after_rounding.value == 0.0
     flag = rel.rounding_undoes(fine)
     assert (flag.code, flag.raised) == ("REL-007", True)
-    assert "0 of 6 successes survive" in flag.detail
+    assert flag_says(flag, "0 of 6 successes survive rounding to 8 bits: make eps at least one")
+    fooled = PGD(eps=0.25 / 255, steps=5)(edge, bright, torch.zeros(6).long(), stop="fooled")
+    assert flag_says(rel.rounding_undoes(fooled), 'run every step (stop="never")')
+    near = DeepFool(overshoot=0.001)(edge, bright, torch.zeros(6).long())
+    assert flag_says(rel.rounding_undoes(near), "the nearest images lie on the decision boundary")
 
 
 class Threshold(nn.Module):
@@ -223,6 +278,17 @@ def test_steps_that_overshoot_let_the_loss_fall() -> None:
     wild = PGD(eps=0.3, steps=5, step_size=0.2, random_start=False)
     x, y = torch.full((8, 1, 4, 4), 0.56), torch.zeros(8).long()
     assert flag_says(rel.loss_does_not_rise(wild, Classifier(Saw()), x, y), "too long")
+
+
+@pytest.mark.parametrize("attack", [APGDT(eps=0.01, steps=10), Auto(eps=0.01, steps=10)])
+def test_the_loss_of_an_attack_of_several_climbs_rises(
+    net: nn.Module, x: Tensor, y: Tensor, attack: Attack
+) -> None:
+    """The way to the fourth class is harder than that to the first: as one climb, it would fall."""
+    assert not rel.loss_does_not_rise(attack, Classifier(net), x, y).raised
+    assert rel.loss_does_not_rise(attack, Classifier(Rounded(net, 2)), x, y).raised
+    with pytest.raises(AssayError, match="looks for the nearest image"):
+        rel.loss_does_not_rise(DeepFool(), Classifier(net), x, y)
 
 
 def flag_says(flag: rel.Flag, what: str) -> bool:

@@ -188,6 +188,48 @@ class TestWhatIsRefused:
             assert cheat.refused >= 3
             assert cheat.to_dict()["refused"] == cheat.refused
 
+    @pytest.mark.parametrize("stop", ["fooled", "never"])
+    @pytest.mark.parametrize(
+        ("x", "everywhere", "once", "is_inside"),
+        [
+            (0.49, 0.51 + 0.5e-6, 0.51, True),  # eps is 0.02, and the tolerance 1e-6
+            (0.49, 0.51 + 2e-6, 0.51, False),
+            (0.49, 0.509, 0.52, False),
+            (0.999, 1.0 + 0.5e-6, 1.0, True),
+            (0.999, 1.0 + 2e-6, 1.0, False),
+            (0.001, 0.0, -2e-6, False),
+            (0.49, 0.5, torch.nan, False),
+            (0.49, torch.inf, 0.5, False),
+        ],
+    )
+    def test_an_attack_that_cheats_is_refused_whatever_it_says(
+        self, stop: Any, x: float, everywhere: float, once: float, is_inside: bool
+    ) -> None:
+        class Cheat(Shift):
+            """Goes where it likes, and says that the model is sure to be fooled there."""
+
+            def search(self, model: Any, x: Tensor, y: Tensor, **rest: Any) -> Search:
+                del model, y, rest
+                moved = torch.full_like(x, everywhere)
+                moved[:, 0, 0, 0] = once
+                yield Iterate(moved, torch.tensor([[0.0, 9.0]]).expand(len(x), 2), spent=0)
+
+        class Always(nn.Module):
+            """Says class 1 of whatever is not the clean image."""
+
+            def forward(self, seen: Tensor) -> Tensor:
+                same = (seen - x).flatten(1).abs().amax(1) < 1e-7
+                return torch.stack([same.float(), 1 - same.float()], 1) * 10
+
+        clean = torch.full((3, 1, 4, 4), x)
+        result = Cheat()(Classifier(Always()), clean, torch.zeros(3).long(), stop=stop)
+        assert result.success.tolist() == [is_inside] * 3
+        assert (result.refused == 0) == is_inside
+        if not is_inside:
+            assert torch.equal(result.adversarial, clean)
+            assert result.adversarial_prediction.tolist() == [0] * 3
+            assert result.queries.tolist() == [1] * 3, "it was not even asked about"
+
     def test_an_attack_that_hides_what_it_spent_is_found_out(self) -> None:
         with pytest.raises(AssayError, match=r"says that a step cost 0 evaluations.*asked about 3"):
             Shift(spent=0)(Classifier(Flips()), torch.full((3, 1, 4, 4), 0.4))
@@ -291,6 +333,25 @@ class TestMistakes:
 
         with pytest.raises(AssayError, match=r"needs access to the gradient.*labels only"):
             FGSM()(Labels(), x)
+
+    @pytest.mark.parametrize(
+        ("limits", "message"),
+        [
+            ({"query_budget": 0}, "query_budget is at least 1"),
+            ({"query_budget": -3}, "not -3"),
+            ({"time_limit": -0.1}, "time_limit is a number of seconds"),
+            ({"time_limit": float("nan")}, "not nan"),
+            ({"batch_size": 0}, "batch_size is at least 1, or None, not 0"),
+        ],
+    )
+    def test_limits(self, clf: Classifier, x: Tensor, limits: Any, message: str) -> None:
+        with pytest.raises(AssayError, match=message):
+            FGSM()(clf, x, **limits)
+
+    def test_no_time_is_no_attack(self, clf: Classifier, x: Tensor) -> None:
+        result = FGSM()(clf, x, time_limit=0.0)
+        assert bool(result.cut.all())
+        assert result.queries.tolist() == [1] * N
 
     def test_nothing_to_attack(self, clf: Classifier) -> None:
         with pytest.raises(AssayError, match="no images"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -221,3 +222,55 @@ def test_print_parse_equal(name: str, norm: str) -> None:
     attack = make(name, norm, steps=3, step_size=0.01)
     assert type(attack).from_yaml(attack.to_yaml()) == attack
     assert TypeAdapter(AnyAttack).validate_python(attack.model_dump(mode="json")) == attack
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_a_budget_that_is_none_is_refused(name: str, norm: str) -> None:
+    kind = attacks()[name]
+    given = {"norm": norm} if "norm" in kind.model_fields else {}
+    wrong: list[tuple[object, str]] = [(-0.1, "eps"), (math.nan, "eps"), ("8/0", "fraction")]
+    if norm == "linf":
+        wrong += [(8, r"eps = 8 is outside \[0, 1\].*8/255"), (1.001, "outside")]
+    if norm == "l0":
+        wrong += [(2.5, "counts pixels")]
+    for eps, message in wrong:
+        with pytest.raises(AssayError, match=message):
+            kind.parse({**given, "eps": eps})
+
+
+@pytest.mark.parametrize("name", attacks())
+def test_a_threat_that_it_cannot_keep_is_refused(name: str) -> None:
+    for norm in ("linf", "l2", "l1", "l0", "l7"):
+        if (name, norm) not in CASES:
+            with pytest.raises(AssayError, match=r"norm.*Input should be"):
+                attacks()[name].parse({"norm": norm})
+
+
+class Silent(nn.Module):
+    """Has no answer where the first pixel is below 0.3, which it sees as -1: of some images, and of
+    others on the way."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x).masked_fill((x[:, 0, 0, 0] < -1)[:, None], torch.nan)
+
+
+@pytest.mark.parametrize("name", attacks())
+def test_no_answer_is_no_success(net: nn.Module, x: Tensor, name: str) -> None:
+    x = x[:20]
+    clf = Classifier(Silent(net), mean=[0.5] * 3, std=[0.2] * 3)
+    y = Classifier(net, mean=[0.5] * 3, std=[0.2] * 3).predict(x)
+    silent = x[:, 0, 0, 0] < 0.3
+    assert 3 < int(silent.sum()) < 17
+    result = make(name)(clf, x, y, seed=0)
+    assert torch.equal(result.clean_prediction == -1, silent)
+    assert result.unanswered == int(silent.sum())
+    assert not bool((silent & (result.correct | result.success)).any())
+    said = clf.predict(result.adversarial)
+    assert torch.equal(said, result.adversarial_prediction)
+    assert torch.equal(result.success, result.correct & (said != y) & (said >= 0))
+    if name != "noise":
+        assert bool(result.success.any())

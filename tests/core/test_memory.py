@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay import NormBall, attacks
+from assay import BlackBox, NormBall, attacks
 from assay.attacks.gradient import uphill
 from assay.attacks.losses import cross_entropy
 from assay.core.classifier import Classifier
@@ -130,6 +130,19 @@ def test_one_image_that_alone_does_not_fit_is_one_clear_line(x: Tensor) -> None:
     assert "a single image of shape (3, 2, 2) does not fit in memory" in line
     assert is_out_of_memory(caught.value.__cause__)
     assert Classifier(Small(fits=0), batch_size=1).query(x[:0]).shape == (0, 3)
+
+
+@pytest.mark.parametrize("attack", [attacks.PGD(steps=2), attacks.Square(queries=5)])
+def test_an_attack_on_it_is_one_clear_line_too(x: Tensor, attack: attacks.Attack) -> None:
+    """Whether the first image does not fit, or one gradient, or the second question."""
+    with pytest.raises(AssayError, match=r"a single image of shape .* does not fit in memory"):
+        attack(Classifier(Small(fits=0)), x)
+    box = BlackBox(Small(fits=0).eval(), classes=3, access="logits")
+    with pytest.raises(AssayError, match=r"a single image of shape .* does not fit in memory"):
+        attacks.Square(queries=5)(box, x)
+    if attack.needs == "gradient":
+        with pytest.raises(AssayError, match=r"a single image of shape .* does not fit in memory"):
+            attack(Classifier(Small(fits=1000, backward_fits=0)), x)
 
 
 def test_what_is_not_memory_is_not_asked_again(x: Tensor) -> None:

@@ -140,7 +140,11 @@ def unbounded_fails(
     """REL-004: with all of [0, 1] to move in, the attack does not fool every image.
 
     The attack is run again with the radius that reaches every image (Linf 1, L2 √D, L1 D), its
-    step size, if it has one, scaled with it. Give it a few dozen images: more add little.
+    step size, if it has one that goes with the radius, scaled with it. Give it a few dozen images:
+    more add little.
+
+    Raises:
+        AssayError: for a norm in which no radius reaches every image (L0).
     """
     size = x[0].numel()
     widest = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}
@@ -149,7 +153,7 @@ def unbounded_fails(
         raise AssayError(f"no unbounded form of the norm {threat.norm} is known")
     eps = widest[threat.norm]
     settings = {**attack.model_dump(), "eps": eps}
-    if settings.get("step_size") is not None and threat.eps > 0:
+    if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimal:
         settings["step_size"] *= eps / threat.eps
     found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed)
     fooled, correct = int((found.success & found.correct).sum()), int(found.correct.sum())
@@ -231,7 +235,8 @@ def loss_does_not_rise(
     loss of the second half of the steps is below that of the first half: steps that overshoot.
     Raised if the images are more than the share `allowed`, or if the mean falls. Give it a few
     dozen images that are classified correctly. A method that looks for the nearest image lets the
-    loss fall again on purpose: the check is not for it.
+    loss fall again on purpose: the check is not for it. Of a cascade the first stage is looked at,
+    and of a method that goes towards several classes in turn the way to the first.
 
     Raises:
         AssayError: for a method that looks for the nearest image.
@@ -241,6 +246,9 @@ def loss_does_not_rise(
             f"{attack.name} looks for the nearest image, not for the highest loss: whether its "
             "loss rises says nothing"
         )
+    attack = attack.stages[0]
+    if "n_target_classes" in type(attack).model_fields:
+        attack = attack.parse({**attack.model_dump(), "n_target_classes": 1})
     loss = attack.objective(False)
     device = getattr(oracle, "device", x.device)
     x, y = x.to(device), y.to(device)

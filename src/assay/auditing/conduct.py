@@ -18,6 +18,7 @@ from torch import Tensor
 from assay import stats
 from assay.attacks import reliability
 from assay.attacks.base import Attack
+from assay.attacks.losses import LossName
 from assay.attacks.square import Square
 from assay.auditing import attention, chapters, checks
 from assay.auditing.config import AuditConfig
@@ -278,8 +279,9 @@ def _flags(
     strongest = curves[chapters.label(config.attacks[-1])]
     at = dict(strongest)[config.eps]
     attack = chapters.at_budget(config.attacks[-1], config, config.eps)
+    loss: LossName = getattr(attack, "loss", None) or "cross_entropy"
     found = [
-        reliability.vanishing_gradients(clf, x[few], y[few]),
+        reliability.vanishing_gradients(clf, x[few], y[few], loss=loss),
         reliability.unbounded_fails(attack, clf, x[few], y[few], seed=config.seed),
         reliability.randomised(clf, x[few]),
         reliability.outputs_were_probabilities(clf),

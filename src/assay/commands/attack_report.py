@@ -8,6 +8,7 @@ from pathlib import Path
 
 from assay import stats
 from assay.attacks import reliability
+from assay.attacks.losses import LossName
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier
 from assay.data import Dataset
@@ -48,7 +49,8 @@ def doubts(result: AttackResult) -> list[reliability.Flag]:
         found.append(reliability.outputs_were_probabilities(oracle))
         if result.attack.needs == "gradient" and len(rows):
             x, y = result.images[rows], result.labels[rows]
-            found.append(reliability.vanishing_gradients(oracle, x, y))
+            loss: LossName = getattr(result.attack, "loss", None) or "cross_entropy"
+            found.append(reliability.vanishing_gradients(oracle, x, y, loss=loss))
     return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.auditing.running import Subject, load
+from assay.core.answering import answering
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
@@ -91,16 +92,8 @@ def run(
 def probabilities(clf: Classifier, x: Tensor) -> Tensor:
     """Return what the model says of the images, float32 (N, K); one that cannot take them is a
     mistake in what was asked."""
-    try:
+    with answering(x):
         return clf.query(x).softmax(1)
-    except AssayError:
-        raise
-    except (Exception, SystemExit) as error:  # whatever a user's module may raise
-        seen = " ".join(str(error).split())[:200]
-        raise AssayError(
-            f"the model fails on these images, {tuple(x.shape[1:])} each: "
-            f"{type(error).__name__}: {seen}"
-        ) from error
 
 
 # -- what is kept ------------------------------------------------------------------------------
