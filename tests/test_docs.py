@@ -97,9 +97,25 @@ def test_the_commands_of_the_documents_parse(
     shown = capsys.readouterr().out
     for flag in flags:
         assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w.-])", shown), f"{page}: no {flag}"
-    if len(named) == 2 and "--config" not in flags and "--help" not in flags:
+    settled = len(named) == 2 or (named == ["attack"] and "--attack" in flags)
+    if settled and "--config" not in flags and "--help" not in flags:
         asked = {"--print-config"} - set(flags)
         assert call(app, [*words, *asked]) == 0, f"{page}: {capsys.readouterr().err}"
+
+
+def test_the_table_of_attacks_is_that_of_the_family() -> None:
+    from assay.attacks import attacks
+
+    rows = re.findall(r"^\| (`.*) \| (.*) \| (L.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    listed = {name: row[1:] for row in rows for name in re.findall(r"`([\w-]+)`", row[0])}
+    assert sorted(listed) == sorted(attacks())
+    for name, (needs, norms) in listed.items():
+        kind = attacks()[name]
+        assert needs.startswith({"gradient": "gradients"}.get(kind.needs, kind.needs)), name
+        assert ("nearest" in needs) == kind.minimal, name
+        said = {"linf" if norm == "L∞" else norm.lower() for norm in norms.split(", ")}
+        norm = str(kind.model_fields["norm"].annotation)
+        assert said == set(re.findall(r"l\d|linf", norm)), name
 
 
 @pytest.mark.parametrize(("page", "words"), MAKE, ids=[" ".join(w) for _, w in MAKE])

@@ -17,7 +17,6 @@ from assay.core.answering import answering
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
-from assay.errors import AssayError
 from assay.explain.faithful import (
     Faithfulness,
     FaithfulnessConfig,
