@@ -277,6 +277,11 @@ def test_a_folder_is_held_by_one_process(
         run_over(ATTACK, clf, data, folder=tmp_path)
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(clf: Classifier, data: TensorSource) -> None:
+    with pytest.raises(AssayError, match=r"cannot write in /proc/none/here: \w"):
+        run_over(ATTACK, clf, data, folder="/proc/none/here")
+
+
 def test_what_is_not_ours_is_left_alone(
     clf: Classifier, data: TensorSource, tmp_path: Path
 ) -> None:
