@@ -202,7 +202,8 @@ def test_what_is_finished_is_not_attacked_again(
     command = ("@box.py:labels", "--access", "labels", *ON_DIGITS, "--attack", "hopskipjump")
     command = (*command, "--queries", "200", "--out", "out")
     assert assay(*command)[0] == 0
-    before, record = contents("out"), Path("out/record.json").read_bytes()
+    before = contents("out")
+    Path("out/record.json").write_text("made elsewhere")
     asked = []
     query = BlackBox.query
 
@@ -213,7 +214,7 @@ def test_what_is_finished_is_not_attacked_again(
     monkeypatch.setattr(BlackBox, "query", counted)
     assert assay(*command)[0] == 0
     assert contents("out") == before
-    assert Path("out/record.json").read_bytes() == record
+    assert Path("out/record.json").read_text() == "made elsewhere"
     assert sum(asked) <= 4 * 24, "rounding and three looks at the same images"
 
 

@@ -190,7 +190,7 @@ def test_no_answer_is_counted_and_never_a_success(
     assay: Command, digits: Dataset, model: str
 ) -> None:
     access = ("--access", "scores") if "box" in model else ()
-    square = ("--attack", "square", "--eps", "0.3", "--queries", "40", "--out", "out")
+    square = ("--attack", "square", "--eps", "0.6", "--queries", "40", "--out", "out")
     code, out, _ = assay(model, *access, *ON_DIGITS, *square)
     assert code == 0
     arrays = load_file("out/arrays.safetensors")

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from assay.report.sheet import SIDE, TILE, contact_sheet, picture_bytes, png_bytes
@@ -49,7 +50,7 @@ def test_a_sheet_shows_all_three_of_every_image_in_bands_of_eight():
 
 
 def test_a_sheet_says_what_it_shows_and_never_cuts_it():
-    title = "HOPSKIPJUMP, L2 without a limit on http://127.0.0.1:8765/a/long/path/of/a/service"
+    title = "HOPSKIPJUMP towards least-likely, L2 without a limit on http://127.0.0.1:8765/a/path/that/is/longer/than/a/line"
     names = ("automobile", "a golden retriever with a stick")
     figure = sheet(2, names, title=title, notes=["Fooled: 3 %", "Rounded: 2 %"])[2]
     texts = [text.get_text() for text in figure.axes[0].texts]
@@ -58,7 +59,8 @@ def test_a_sheet_says_what_it_shows_and_never_cuts_it():
     assert texts.count("automobile\n→ a golden retr…") == 2
     assert {"image", "attacked", "difference × 5"} <= set(texts)
     width, height = figure.get_size_inches() * figure.dpi
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
     for box in boxes:
         assert box.x0 >= 0
         assert box.x1 <= width
