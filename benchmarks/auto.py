@@ -21,8 +21,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from nets import DATA, OUT, natural, robust
-from torch import Tensor, nn
+from nets import DATA, OUT, Normalised, natural, robust
+from torch import Tensor
 
 import assay
 from assay.attacks import APGD, Attack, Auto
@@ -30,17 +30,6 @@ from assay.data import load_data
 
 EPS = {"natural": 8 / 255, "robust": 8 / 255}
 Contender = Callable[[Tensor, Tensor], Tensor]
-
-
-class Normalised(nn.Module):
-    """What torchattacks is given: the same model, with its normalisation in front."""
-
-    def __init__(self, clf: assay.Classifier) -> None:
-        super().__init__()
-        self.model, self.classifier = clf.model, clf
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(self.classifier.normalise(x))
 
 
 def ours(attack: Attack, clf: assay.Classifier, stop: Any, precision: Any) -> Contender:

@@ -63,11 +63,13 @@ class CarliniWagner(NearestAttack):
     ) -> Search:
         del rng  # nothing is drawn
         found, adv = Nearest.none_yet(threat, x), x
-        origin = torch.atanh((2 * x - 1) * INSIDE)
         c = torch.full((len(x),), self.initial_c, device=x.device)
         low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)
         for _ in range(self.searches):
-            w, mean, spread = origin, torch.zeros_like(x), torch.zeros_like(x)
+            w = torch.atanh((2 * x - 1) * INSIDE)
+            # Not quite x: of its rounding Adam would make steps where the model has no slope.
+            home = (torch.tanh(w) + 1) / 2
+            mean, spread = torch.zeros_like(x), torch.zeros_like(x)
             total, before = torch.zeros_like(c), torch.full_like(c, torch.inf)
             going, won = torch.ones_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
             for step in range(1, self.steps + 1):
@@ -85,23 +87,22 @@ class CarliniWagner(NearestAttack):
 
                 # Adam's step (Kingma & Ba 2015) on the loss, by the chain rule through tanh. What
                 # becomes of those that wait does not matter.
-                won, apart = won | (beyond > 0), adv - x
+                won, apart = won | (beyond > 0), adv - home
                 total = total + apart.flatten(1).pow(2).sum(1) + c * (-beyond).clamp_min(0)
                 fall = 2 * apart - per_row(torch.where(beyond > 0, 0.0, c), x) * slope
                 fall *= (1 - squashed.square()) / 2
                 mean = torch.lerp(mean, fall, 0.1)
                 spread = torch.lerp(spread, fall.square(), 0.001)
-                rate = self.step_size * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
-                w = w - rate * mean / (spread.sqrt() + 1e-8)
+                pace = (spread / (1 - 0.999**step)).sqrt() + 1e-8
+                w = w - self.step_size / (1 - 0.9**step) * mean / pace
                 if self.abort_early and step % max(1, self.steps // 10) == 0:
                     going = going & (total < 0.9999 * before)
                     before, total = total, torch.zeros_like(c)
 
                 keep = yield iterate
-                held = (x, y, found, adv, origin, c, low, high)
-                x, y, found, adv, origin, c, low, high = only(keep, *held)
-                now = (w, mean, spread, total, before, going, won)
-                w, mean, spread, total, before, going, won = only(keep, *now)
+                x, y, found, adv, c, low, high = only(keep, x, y, found, adv, c, low, high)
+                held = (w, home, mean, spread, total, before, going, won)
+                w, home, mean, spread, total, before, going, won = only(keep, *held)
             low, high = torch.where(won, low, c), torch.where(won, c, high)
             grown = (10 * c).clamp_max(HIGHEST_C)
             c = torch.where(high.isinf(), grown, (low + high) / 2)
