@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 import assay
 from assay.attacks import PGD
@@ -69,6 +70,17 @@ def classifier(kind: str) -> assay.Classifier:
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, result.path("model.safetensors").read_bytes())
     return load_model(path)
+
+
+class Normalised(nn.Module):
+    """What peers are given: the network of a classifier, with its normalisation in front."""
+
+    def __init__(self, clf: assay.Classifier) -> None:
+        super().__init__()
+        self.model, self.classifier = clf.model, clf
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(self.classifier.normalise(x))
 
 
 def main() -> None:

@@ -143,6 +143,21 @@ def test_the_batch_size_does_not_matter(clf: Classifier, x: Tensor, name: str, s
     assert float((apart < 1e-5).float().mean()) >= 0.95
 
 
+@pytest.mark.parametrize("name", [name for name, kind in attacks().items() if kind.minimal])
+def test_a_search_that_is_cut_short_keeps_the_nearest_it_has_found(
+    clf: Classifier, x: Tensor, name: str
+) -> None:
+    attack, few = make(name).model_copy(update={"eps": None}), x[:20]
+    most = int(attack(clf, few, seed=0).queries.max()) * 7 // 8
+    for budget in (most, most - 1):  # a search may ask two kinds of question in turn
+        first = attack(clf, few, seed=0, query_budget=budget, stop="fooled")
+        found = attack(clf, few, seed=0, query_budget=budget)
+        fooled = first.success
+        assert bool(fooled.any())
+        assert bool(found.success[fooled].all())
+        assert bool((found.distance <= 1.001 * first.distance)[fooled].all())  # SURE is between
+
+
 @pytest.mark.parametrize("name", attacks())
 @pytest.mark.parametrize("raises", [False, True])
 def test_the_model_comes_back_as_it_was(net: nn.Module, x: Tensor, name: str, raises: bool) -> None:

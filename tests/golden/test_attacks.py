@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, attacks
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, CarliniWagner, DeepFool, attacks
 from assay.core.classifier import Classifier
 
 W = torch.tensor([3.0, -4.0, 0.0, 12.0])
@@ -99,6 +99,51 @@ def test_pgd_steps_are_madrys() -> None:
         )
     ]
     assert [round(float(step.abs().max()), 6) for step in seen] == [0, 0.05, 0.1, 0.1, 0.1, 0.1]
+
+
+def test_deepfool_goes_straight_to_the_hyperplane_and_a_fiftieth_beyond() -> None:
+    # margin 1.3: in L2 0.1 away along W / 13, in Linf 1.3 / 19 along the signs
+    clf = linear(bias=-4.2)
+    l2 = DeepFool()(clf, X, Y)
+    assert torch.allclose(l2.adversarial - X, -0.102 * W.view(1, 1, 2, 2) / 13, atol=1e-5)
+    linf = DeepFool(norm="linf")(clf, X, Y)
+    moved = -1.02 * 1.3 / 19 * W.sign().view(1, 1, 2, 2)
+    assert torch.allclose(linf.adversarial - X, moved, atol=1e-5)
+    assert l2.success.tolist() == linf.success.tolist() == [True]
+
+
+def test_deepfool_takes_the_nearest_boundary_not_the_highest_logit() -> None:
+    # the second class trails by 1 along a slope of 1, the third by 2 along one of 10: 0.2 away
+    layer = nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.0, 0, 0, 0], [1, 0, 0, 0], [0, 0, 6, 8]]))
+        layer.bias.copy_(torch.tensor([0.0, -1.5, -9.0]))
+    clf = Classifier(nn.Sequential(nn.Flatten(), layer))
+    found = DeepFool()(clf, X, Y)
+    assert found.adversarial_prediction.tolist() == [2]
+    expected = torch.tensor([0.0, 0.0, 0.6, 0.8]) * 0.204
+    assert torch.allclose((found.adversarial - X).flatten(), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize(("confidence", "least"), [(0.0, 0.1), (1.3, 0.2)])
+def test_carlini_wagner_comes_within_two_hundredths_of_the_least(
+    confidence: float, least: float
+) -> None:
+    attack = CarliniWagner(confidence=confidence, steps=150, searches=7, initial_c=0.01)
+    found = attack(linear(bias=-4.2), X, Y)  # margin 1.3, to be led by as much again
+    assert found.success.tolist() == [True]
+    assert least * 0.999 <= float(found.distance) <= least * 1.02
+
+
+def test_carlini_wagner_fools_from_that_c_on_which_outweighs_the_distance() -> None:
+    # At d along W the loss is d² + c · (1.3 - 13 d), least at 13 c / 2, up to the boundary at 0.1.
+    # So c = 0.01 stops at 0.065, before it, and from c = 0.2 / 13 = 0.0154 on it is reached.
+    clf = linear(bias=-4.2)
+    settings = {"searches": 1, "steps": 400, "step_size": 0.002}
+    short = CarliniWagner(initial_c=0.01, **settings)(clf, X, Y)
+    assert short.success.tolist() == [False]
+    assert float(short.distance) == pytest.approx(0.065, rel=0.01)
+    assert CarliniWagner(initial_c=0.017, **settings)(clf, X, Y).success.tolist() == [True]
 
 
 def test_a_targeted_attack_goes_to_its_target() -> None:

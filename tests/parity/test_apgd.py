@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +16,6 @@ from assay.data import load_data
 
 from .peers import peer
 
-ROOT = Path(__file__).resolve().parents[2]
 N = 32
 NORMS = {"linf": "Linf", "l2": "L2"}
 EPS = {"linf": 4 / 255, "l2": 0.3}
@@ -122,57 +119,3 @@ def test_robust_accuracy_is_no_higher_than_theirs(
     result = attack(clf, x, y, stop="fooled")
     assert 0 < int(standing.sum()) < 100
     assert int((result.correct & ~result.success).sum()) <= int(standing.sum())
-
-
-def standing(kind: str, attack: str, images: int, data: Path) -> tuple[Tensor, Tensor]:
-    """Return which of the first `images` of CIFAR-10's test images stay right: ours, theirs."""
-    torchattacks = peer("torchattacks")
-    spec = importlib.util.spec_from_file_location("nets", ROOT / "benchmarks" / "nets.py")
-    assert spec is not None
-    assert spec.loader is not None
-    nets = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nets)
-    clf = nets.classifier(kind)
-    x, y = load_data(str(data / "cifar10"), split="test").take(images)
-    right = clf.predict(x) == y
-    x, y = x[right], y[right]
-    eps = {"natural": 1 / 255, "robust": 8 / 255}[kind]
-    name, loss, steps = {
-        "ce": ("apgd", "ce", 100),
-        "dlr": ("apgd", "dlr", 100),
-        "targeted": ("apgdt", "dlr", 20),
-    }[attack]
-    settings = {"eps": eps, "steps": steps}
-    with clf.borrowed():
-        model = nn.Sequential(Whole(clf)).eval()
-        if name == "apgd":
-            theirs: Any = torchattacks.APGD(model, **settings, loss=loss)
-        else:
-            theirs = torchattacks.APGDT(model, **settings, n_classes=10)
-        moved = [theirs(*part) for part in zip(x.split(128), y.split(128), strict=True)]
-        by_theirs = clf.predict(torch.cat(moved)) == y
-    method = {"apgd": APGD, "apgdt": APGDT}[name].parse({**settings, "loss": loss})
-    result = method(clf, x, y, stop="fooled")
-    return ~result.success, by_theirs
-
-
-class Whole(nn.Module):
-    """A classifier with its normalisation, as a module."""
-
-    def __init__(self, clf: Classifier) -> None:
-        super().__init__()
-        self.model, self.classifier = clf.model, clf
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(self.classifier.normalise(x))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("attack", ["ce", "dlr", "targeted"])
-@pytest.mark.parametrize("kind", ["natural", "robust"])
-def test_on_cifar_it_is_as_strong(shared_data: Path, kind: str, attack: str) -> None:
-    ours_stand, theirs_stand = standing(kind, attack, 1000, shared_data)
-    more = ours_stand.double() - theirs_stand.double()
-    bound = float(more.mean() + 1.645 * more.std() / len(more) ** 0.5)
-    assert 0.05 < float(theirs_stand.double().mean()) < 0.95
-    assert bound <= 0.005, f"ours leaves {float(more.mean()):+.2%} more, bound {bound:+.2%}"

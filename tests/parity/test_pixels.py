@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +14,10 @@ from assay.attacks import OnePixel
 from assay.attacks.pixels import nearest
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.data import load_data
 from assay.stats.estimates import paired_difference
 
-from .peers import peer
-
-
-class Normalised(nn.Module):
-    """What torchattacks is given: the same model, with its normalisation in front."""
-
-    def __init__(self, clf: Classifier) -> None:
-        super().__init__()
-        self.model, self.mean, self.std = clf.model, clf.mean, clf.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert self.mean is not None
-        assert self.std is not None
-        return self.model((x - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1))
+from .peers import benchmark, peer, trained
 
 
 def fooled_by_torchattacks(
@@ -38,7 +25,8 @@ def fooled_by_torchattacks(
 ) -> Tensor:
     torchattacks = peer("torchattacks")
     np.random.seed(0)  # noqa: NPY002 - what its differential evolution draws from
-    attack = torchattacks.OnePixel(Normalised(clf).eval(), pixels=pixels, steps=steps, popsize=size)
+    model = benchmark("nets").Normalised(clf).eval()
+    attack = torchattacks.OnePixel(model, pixels=pixels, steps=steps, popsize=size)
     return clf.predict(attack(x, y)) != y
 
 
@@ -69,17 +57,11 @@ def test_the_projection_is_that_of_the_papers_formula() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("ASSAY_DATA" not in os.environ, reason="needs CIFAR-10 in $ASSAY_DATA")
-def test_one_pixel_on_cifar_is_no_weaker_than_torchattacks() -> None:
+def test_one_pixel_on_cifar_is_no_weaker_than_torchattacks(shared_data: Path) -> None:
     """1,000 images: the one-sided 95 % bound of what we fool less is within half a point."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-    import nets
-
-    from assay.data import load_data
-
-    clf = nets.natural()
+    clf = trained("natural")
     images = int(os.environ.get("ASSAY_PARITY_IMAGES", "1000"))
-    x, y = load_data(nets.DATA, split="test").take(2 * images)
+    x, y = load_data(str(shared_data / "cifar10"), split="test").take(2 * images)
     right = clf.predict(x) == y
     x, y = x[right][:images], y[right][:images]
     theirs = fooled_by_torchattacks(clf, x, y, pixels=1, steps=10, size=10)

@@ -14,16 +14,16 @@ from assay.attacks.nearest import NearestAttack, offer, surplus
 from assay.config import Number
 from assay.core.oracle import Loss
 from assay.core.random import Rows
-from assay.core.threats import NormBall, per_row
+from assay.core.threats import TINY, NormBall, per_row
 
 
 class DeepFool(NearestAttack):
     """DeepFool (Moosavi-Dezfooli et al. 2016), for l2 and linf: each step goes straight to the
     nearest of the boundaries as they look from where it stands; an image that is beyond one stays.
 
-    As in the authors' code, boundaries are linearised at the point that has gone too far by
-    `overshoot` (in the paper only the last point goes too far), and clipped to [0, 1]. Towards a
-    class, the one boundary is that between it and the largest other logit.
+    As in the authors' code, which knows no bounds, a step goes too far by `overshoot` and the next
+    begins there (in the paper only the last point goes too far); here it ends at those of [0, 1].
+    Towards a class, the one boundary is that between it and the largest other logit.
     """
 
     name: Literal["deepfool"] = "deepfool"
@@ -33,7 +33,7 @@ class DeepFool(NearestAttack):
     steps: PositiveInt = 50
     """The most steps, each one linearisation."""
     overshoot: Number = Field(default=0.02, ge=0)
-    """How much further than the boundaries to go, as a share of the whole way."""
+    """How much further than the boundary to go, as a share of the way there."""
     candidates: int = Field(default=10, ge=2)
     """How many of the largest logits to look at, that of the label among them."""
 
@@ -49,26 +49,24 @@ class DeepFool(NearestAttack):
         rng: Rows,
     ) -> Search:
         del loss, rng  # the boundary, not a loss, is followed, and nothing is drawn
-        adv, moved = x, torch.zeros_like(x)
-        short = torch.ones(len(x), dtype=torch.bool, device=x.device)  # not yet beyond a boundary
+        adv, going = x, torch.ones(len(x), dtype=torch.bool, device=x.device)
         for _ in range(self.steps):
-            at = short.nonzero()[:, 0]
+            at = going.nonzero()[:, 0]
+            if not len(at):
+                break
+            here, goal = adv[at], y[at]
             answer, lead, slope = nearest_hyperplane(
-                model,
-                adv[at],
-                y[at],
-                self.norm,
-                targeted=targeted,
-                candidates=self.candidates,
+                model, here, goal, self.norm, targeted=targeted, candidates=self.candidates
             )
             steepness = dual(slope.flatten(1), self.norm)
-            way = torch.where(steepness > 0, -lead / steepness, 0.0)
-            moved = moved.index_add(0, at, threat.steepest(slope) * per_row(way, slope))
-            spent = short.long()
+            way = -lead * (1 + self.overshoot) / steepness.clamp_min(TINY)
+            way = way.clamp_max(1 / TINY)  # of a vanishing slope: infinite would make NaN of 0
+            ahead = (here + threat.steepest(slope) * per_row(way, x)).clamp_(0, 1)
+            # Without a slope there is nowhere to go, and asking again would bring the same.
+            moves = ~(surplus(answer, goal, targeted) > 0) & (steepness > 0)
             logits = answer.new_full((len(x), answer.shape[1]), torch.nan).index_copy(0, at, answer)
-            short = short.index_copy(0, at, ~(surplus(answer, y[at], targeted) > 0))
-            keep = yield offer(threat, x, adv, logits, spent)
-            x, y, adv, moved, short = only(keep, x, y, adv, moved, short)
-            further = (x + (1 + self.overshoot) * moved).clamp_(0, 1)
-            adv = torch.where(per_row(short, x), further, adv)
+            keep = yield offer(threat, x, adv, logits, going.long())
+            adv = adv.index_copy(0, at[moves], ahead[moves])
+            going = going.index_copy(0, at, moves)
+            x, y, adv, going = only(keep, x, y, adv, going)
         yield offer(threat, x, adv, None, spent=0)

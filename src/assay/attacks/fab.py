@@ -87,16 +87,14 @@ class FAB(NearestAttack):
                     rival=None if rank is None else ranked[:, rank],
                 )
                 beyond = surplus(logits, y, targeted)
-                found.see(adv, beyond)
                 start = beyond if attempt == step == 0 else start
-                keep = yield offer(threat, x, adv, logits)
+                keep = yield found.offer(adv, logits, beyond)
                 held = (x, y, rng, found, ranked, adv, start, lead, slope)
                 x, y, rng, found, ranked, adv, start, lead, slope = only(keep, *held)
                 adv = self._step(x, adv, lead, slope)
                 answer = model.query(adv)
                 beyond = surplus(answer, y, targeted)
-                found.see(adv, beyond)
-                keep = yield offer(threat, x, adv, answer)
+                keep = yield found.offer(adv, answer, beyond)
                 rest = (x, y, rng, found, ranked, adv, start, beyond)
                 x, y, rng, found, ranked, adv, start, beyond = only(keep, *rest)
                 adv = torch.where(per_row(beyond > 0, x), torch.lerp(x, adv, self.beta), adv)
@@ -124,8 +122,7 @@ class FAB(NearestAttack):
             adv = torch.lerp(x, end, per_row(share, x))
             answer = model.query(adv)
             beyond = surplus(answer, y, targeted)
-            found.see(adv, beyond)
-            keep = yield offer(found.threat, x, adv, answer)
+            keep = yield found.offer(adv, answer, beyond)
             held = (x, y, found, end, last, inner, outer, below, above, share, beyond)
             x, y, found, end, last, inner, outer, below, above, share, beyond = only(keep, *held)
             won = beyond > 0

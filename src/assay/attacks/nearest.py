@@ -77,13 +77,27 @@ class Nearest:
         held = (self.x, self.adv, self.distance, self.surplus)
         return Nearest(self.threat, *(item[keep] for item in held))
 
-    def see(self, adv: Tensor, surplus: Tensor) -> None:
-        """Look at further points (n, ...) and what the attacker has won there."""
+    def see(self, adv: Tensor, surplus: Tensor) -> Tensor:
+        """Look at further points (n, ...) and what the attacker has won there; return which of
+        them are the nearest adversarial ones so far, bool (n,)."""
         distance = self.threat.distance(self.x, adv)
         better = (surplus > 0) & (distance < self.distance)
         self.adv = torch.where(per_row(better, adv), adv, self.adv)
         self.distance = torch.where(better, distance, self.distance)
         self.surplus = torch.where(better, surplus, self.surplus)
+        return better
+
+    def offer(
+        self, adv: Tensor, logits: Tensor, surplus: Tensor, spent: int | Tensor = 1
+    ) -> Iterate:
+        """Look at further points, and return what to yield: the nearest adversarial points so far,
+        which is what remains of a search that is cut short, and `adv` where there is none.
+
+        The answer about a point that was found earlier is withheld: it has been judged.
+        """
+        news = self.see(adv, surplus) | self.distance.isinf()
+        adv = torch.where(per_row(news, adv), adv, self.adv)
+        return offer(self.threat, self.x, adv, logits.masked_fill(~news[:, None], torch.nan), spent)
 
 
 def offer(
