@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from assay.models.cnn import CNN
-from assay.models.http import HttpModel
 from assay.models.mlp import MLP
 from assay.models.whitened import Whitened
 
 if TYPE_CHECKING:
+    from assay.models.http import HttpModel
+
     Network = MLP | CNN | Whitened
 
 __all__ = ["CNN", "MLP", "HttpModel", "Network", "Whitened", "networks"]
@@ -60,7 +61,12 @@ def networks() -> dict[str, type[Any]]:
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Make `Network` when it is first asked for: only then are other packages looked at."""
+        """Make `Network` when it is first asked for, since only then are other packages looked at;
+        load `HttpModel` likewise: it brings torch, which configs do without."""
+        if name == "HttpModel":
+            from assay.models.http import HttpModel
+
+            return HttpModel
         if name != "Network":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         union = Annotated[reduce(or_, networks().values()), Field(discriminator="name")]
