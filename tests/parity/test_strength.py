@@ -20,7 +20,7 @@ from .peers import benchmark, peer, trained
 
 strength = benchmark("strength")
 NAMES = tuple(strength.methods("natural"))
-FEW = 40
+FEW = 24
 Measured = Callable[[str, str], tuple[Any, dict[str, Any]]]
 """(kind of network, name of the method) → what ours came to, and what each peer did."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
@@ -29,6 +29,8 @@ class Auto(Attack):
     5 classes. For a randomised model set `eot`: it is then AutoAttack's form for those, APGD with
     cross entropy and with DLR.
     """
+
+    VERSION: ClassVar[int] = 2  # that of FAB
 
     name: Literal["auto"] = "auto"
     """The method's name in configs."""

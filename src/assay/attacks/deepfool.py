@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -25,6 +25,8 @@ class DeepFool(NearestAttack):
     begins there (in the paper only the last point goes too far); here it ends at those of [0, 1].
     Towards a class, the one boundary is that between it and the largest other logit.
     """
+
+    VERSION: ClassVar[int] = 2  # pixels at their end gather no way that they cannot go
 
     name: Literal["deepfool"] = "deepfool"
     """The method's name in configs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -32,6 +32,8 @@ class FAB(NearestAttack):
     regula falsi end the search (AutoAttack's code does neither). Beyond the paper, the answers
     that come with the gradients are looked at too: the point drawn back may still be adversarial.
     """
+
+    VERSION: ClassVar[int] = 2  # a search that is cut short keeps what it has found
 
     name: Literal["fab"] = "fab"
     """The method's name in configs."""
