@@ -16,7 +16,7 @@ from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
 from assay.explain.passes import rows_at_once
 from assay.explain.tokens import Grid, measured
-from assay.explain.weights import INSTEAD, AttentionWatch
+from assay.explain.weights import INSTEAD, watching
 
 MOST_WEIGHTS = 2**26
 """Attention weights of all layers and heads that are kept at once: 256 MiB in float32."""
@@ -76,7 +76,7 @@ class AttentionMap(Explainer):
                 kept.append(leaf)
                 return leaf.clone()  # the model may work in place
 
-            with AttentionWatch(len(part), take):
+            with watching(len(part), take):
                 logits = clf.logits(Encoded(part))
             wanted = chosen(logits, None if targets is None else targets[some])
             if self.by_gradient:
@@ -156,7 +156,8 @@ class Layout:
 
     Attributes:
         grid: where the patches are among the tokens.
-        read: float32 (T,), shares of 1: the tokens that the head reads.
+        read: float32 (T,), shares of 1: the tokens that the head reads; all patches together count
+            as much as one other token.
         weights: how many attention weights there are per image, in all layers and heads.
     """
 
@@ -178,13 +179,13 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
         seen.append(weights if weights.requires_grad else weights.detach().requires_grad_(True))
         return seen[-1].clone()
 
-    with AttentionWatch(1, take) as watch, measured(clf.model) as sizes:
+    with watching(1, take) as watch, measured(clf.model) as sizes:
         logits = clf.logits(Encoded(x))
     if not seen:
         other = f" (a softmax of shape {watch.others[0]} is none)" if watch.others else ""
         raise AssayError(
-            f"no self-attention was seen in {what}{other}: it has none, or hides it, as a compiled "
-            f"or scripted module does, whose original can be explained; {INSTEAD}"
+            f"no self-attention was seen in {what}{other}: it has none, or hides it, as a traced or "
+            f"scripted module does, whose original can be explained; {INSTEAD}"
         )
     counts = sorted({weights.shape[-1] for weights in seen})
     if len(counts) > 1:
@@ -192,7 +193,7 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
             f"the attention of {what} is among {' and '.join(map(str, counts))} tokens: where "
             f"their number changes on the way, layers cannot be multiplied; {INSTEAD}"
         )
-    grid = sizes.grid(counts[0], f"the attention of {what}")
+    grid = sizes.grid(counts[0], f"the attention of {what}", merged=False)
     across = [shape for shape in watch.others if shape[-1] >= grid.rows * grid.columns]
     if across:
         raise AssayError(
@@ -212,8 +213,9 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
             f"the head of {what} reads {int(patches.sum())} of {len(patches)} patches of the first "
             f"image, where it should read all, or none but a class token; {INSTEAD}"
         )
-    read = arrives.float() / arrives.sum()
-    return Layout(grid, read, weights=sum(map(torch.numel, seen)))
+    shares = arrives.float()
+    shares[grid.prefix :] /= len(patches)
+    return Layout(grid, shares / shares.sum(), weights=sum(map(torch.numel, seen)))
 
 
 def _slopes(score: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:

@@ -57,33 +57,36 @@ class Sizes:
             self.patches.append((shape[2], shape[3]))
         self.cut |= len(shape) == 3
 
-    def grid(self, tokens: int, whose: str) -> Grid:
+    def grid(self, tokens: int, whose: str, *, merged: bool = True) -> Grid:
         """Return where the patches are among `tokens` tokens, as `fit` does.
 
         Raises:
             AssayError: where there is no such grid; `whose` says in it what has the tokens.
         """
-        found = self.fit(tokens)
+        found = self.fit(tokens, merged=merged)
         if found is None:
             high, wide = self.image
-            cut = " × ".join(map(str, self.patches[-1])) if self.patches else "an unknown number of"
+            cuts = [f"{rows} × {columns}" for rows, columns in self._cuts()]
             raise AssayError(
                 f"{whose} has {tokens} tokens, which are no grid of patches of an image of "
-                f"{high} × {wide} pixels, cut into {cut} patches, with or without a class token; "
-                "occlusion and smoothgrad need none"
+                f"{high} × {wide} pixels, cut into {cuts[-1] if cuts else 'any number of'} patches, "
+                "with or without a class token; occlusion and smoothgrad need none"
             )
         return found
 
-    def fit(self, tokens: int) -> Grid | None:
+    def fit(self, tokens: int, *, merged: bool = True) -> Grid | None:
         """Return where the patches are among `tokens` tokens, or None where there is no grid.
 
         The image was cut into what the last module before the tokens returned, a convolution in
-        most models. Without such a module, or where tokens were merged since, the patches have the
-        proportions of the image, as many as there may be, and most tokens are patches.
+        most models. Without such a module, or with fewer tokens than that, which some models merge
+        on their way (`merged`), the patches have the proportions of the image, as many as there may
+        be, and most tokens are patches.
         """
         for rows, columns in reversed(self.patches):
             if 1 < rows * columns <= tokens <= rows * columns + FEW:
                 return Grid(rows, columns, prefix=tokens - rows * columns)
+        if any(not merged or rows * columns <= tokens for rows, columns in self._cuts()):
+            return None
         unit = max(1, math.gcd(*self.image))
         high, wide = self.image[0] // unit, self.image[1] // unit
         times = math.isqrt(tokens // max(1, high * wide))
@@ -91,6 +94,10 @@ class Sizes:
         if patches < 2 or not patches <= tokens <= patches + min(FEW, patches - 1):
             return None
         return Grid(times * high, times * wide, prefix=tokens - patches)
+
+    def _cuts(self) -> list[tuple[int, int]]:
+        """Return the sizes that are not the image's own, which says nothing about patches."""
+        return [size for size in self.patches if size != self.image]
 
 
 @contextmanager

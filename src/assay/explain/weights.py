@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -14,6 +16,19 @@ from torch.overrides import TorchFunctionMode
 from assay.errors import AssayError
 
 INSTEAD = "grad-cam, occlusion and smoothgrad do without attention weights"
+
+
+COMPILES = ("torch._dynamo", "torch.nn.attention.flex_attention")
+"""Modules without which nothing is compiled; they are slow to load."""
+
+
+@contextmanager
+def watching(rows: int, take: Callable[[Tensor], Tensor]) -> Iterator[AttentionWatch]:
+    """Watch attention in the block, in which what is compiled runs eagerly: see AttentionWatch."""
+    with ExitStack() as stack:
+        if any(name in sys.modules for name in COMPILES):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield stack.enter_context(AttentionWatch(rows, take))
 
 
 class AttentionWatch(TorchFunctionMode):
