@@ -252,7 +252,7 @@ class Attending(nn.Module):
     ("how", "message"),
     [
         ("windows", r"of shape \(4, 1, 4, 4\) for 1 images, which is not among all tokens"),
-        ("windows_by_hand", "has 4 tokens, which are no grid of patches of an image of 32 × 32 pix"),
+        ("windows_by_hand", r"has 4 tokens, which are no grid of .* cut into 4 × 4 patches"),
         ("fewer_keys", r"of shape \(1, 16, 8\) for 1 images"),
         ("across", r"a softmax of shape \(1, 1, 16\)"),
         ("halved", "among 8 and 16 tokens"),

@@ -172,7 +172,9 @@ class Softmax(nn.Module):
         return torch.softmax(scores, 1) @ x  # over queries: no attention
 
 
-@pytest.mark.parametrize(("way", "seen"), [("module", 1), ("functional", 1), ("method", 1), ("other", 0)])
+@pytest.mark.parametrize(
+    ("way", "seen"), [("module", 1), ("functional", 1), ("method", 1), ("other", 0)]
+)
 def test_attention_step_by_step_is_known_by_its_softmax(way: str, seen: int) -> None:
     (x,) = drawn((3, 5, 8))
     model = Softmax(way)
@@ -193,7 +195,7 @@ def test_what_take_gives_back_is_what_the_model_goes_on_with() -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (lambda x: F.scaled_dot_product_attention(x[:, :1], x, x), r"shape \(3, 1, 5\) for 3 images"),
+        (lambda x: F.scaled_dot_product_attention(x[:, :1], x, x), r"\(3, 1, 5\) for 3 images"),
         (lambda x: F.scaled_dot_product_attention(*[x.view(1, 15, 8)] * 3), "not among all tokens"),
         (lambda x: nn.MultiheadAttention(8, 2)(x, x, x), r"shape \(3, 5, 8\) for 3 images"),
     ],

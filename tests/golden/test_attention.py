@@ -1,8 +1,8 @@
 """Rollout and gradient attention on transformers of two layers, one head and two patches: every
 number worked out by hand.
 
-The image is (0.8; 0.4), the patches are its pixels. A layer adds A x to its tokens x, with attention
-A that is the same for every image. With a class token, which is 0, logit 0 is that token at the end:
+The image is (0.8; 0.4), the patches are its pixels. A layer adds A x to its tokens x; its attention
+A is the same for every image. With a class token, which is 0, logit 0 is that token at the end:
 
     A1 = (0.2, 0.4, 0.4; 0.25, 0.5, 0.25; 0.2, 0.4, 0.4), A2 = (0.5, 0.25, 0.25; ...)
     x0 = (0, 0.8, 0.4), x1 = (0.48, 1.3, 0.88), logit 0 = 0.48 + 0.24 + 0.325 + 0.22 = 1.265
@@ -25,6 +25,8 @@ from torch.nn import functional as F
 from assay.core.classifier import Classifier
 from assay.explain import AttentionRollout, Explainer, GradientAttention
 
+Layers = tuple[tuple[tuple[float, ...], ...], ...]
+
 IMAGE = torch.tensor([[[[0.8], [0.4]]]])
 CLASS_TOKEN = (
     ((0.2, 0.4, 0.4), (0.25, 0.5, 0.25), (0.2, 0.4, 0.4)),
@@ -36,7 +38,7 @@ MEAN = (((0.75, 0.25), (0.5, 0.5)), ((0.6, 0.4), (0.2, 0.8)))
 class TwoLayers(nn.Module):
     """Attention that does not look at the image: its scores are the logarithms of its weights."""
 
-    def __init__(self, layers: tuple[tuple[tuple[float, ...], ...], ...], fused: bool) -> None:
+    def __init__(self, layers: Layers, fused: bool) -> None:
         super().__init__()
         self.patch = nn.Conv2d(1, 1, 1, bias=False)
         self.scores = nn.Parameter(torch.tensor(layers).log())
@@ -61,7 +63,7 @@ class TwoLayers(nn.Module):
         return weights @ tokens
 
 
-def raw(explainer: Explainer, layers: tuple[tuple[tuple[float, ...], ...], ...], fused: bool) -> Tensor:
+def raw(explainer: Explainer, layers: Layers, fused: bool) -> Tensor:
     maps = explainer(Classifier(TwoLayers(layers, fused)), IMAGE, 0)
     assert tuple(maps.raw.shape) == (1, 2, 1)
     return maps.raw[0, :, 0]
@@ -105,9 +107,7 @@ def test_gradient_attention_to_the_mean_of_the_patches(fused: bool) -> None:
 
 @each
 @pytest.mark.parametrize("layers", [CLASS_TOKEN, MEAN])
-def test_nothing_speaks_for_the_class_whose_logit_falls(
-    layers: tuple[tuple[tuple[float, ...], ...], ...], fused: bool
-) -> None:
+def test_nothing_speaks_for_the_class_whose_logit_falls(layers: Layers, fused: bool) -> None:
     clf = Classifier(TwoLayers(layers, fused))
     against = GradientAttention()(clf, IMAGE, 1)
     assert bool(against.empty[0])

@@ -69,6 +69,19 @@ def test_it_computes_what_torchs_own_layers_do(pool: str, fused: bool) -> None:
     torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_stem_halves_the_image_before_patches_are_cut() -> None:
+    model = ViT.parse({"patch": 8, "stem": (4, 6), "depth": 1}).build((3, 16, 24), 3, STREAM).eval()
+    x = torch.rand(2, 3, 16, 24)
+    y = x
+    for place in (0, 3):
+        y = F.conv2d(y, model.stem[place].weight, stride=2, padding=1) / (1 + 1e-5) ** 0.5
+        y = y.relu()
+    torch.testing.assert_close(model.stem(x), y)
+    assert tuple(y.shape) == (2, 6, 4, 6)
+    assert tuple(model.patches(y).shape) == (2, 64, 2, 3)
+    assert tuple(model(x).shape) == (2, 3)
+
+
 def test_weights_start_as_described_and_depend_on_the_stream_alone() -> None:
     config = ViT.parse({"width": 256, "depth": 1})
     torch.manual_seed(1)
@@ -112,5 +125,9 @@ def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(AssayError, match="heads=3 do not share width=64 evenly"):
         ViT.parse({"heads": 3})
+    with pytest.raises(AssayError, match="a patch of 4 pixels does not take"):
+        ViT.parse({"stem": (8, 8, 8)})
+    with pytest.raises(AssayError, match="at least 1 channel"):
+        ViT.parse({"stem": (0,)})
     with pytest.raises(AssayError, match="28 × 30 pixels are not whole patches of 4 × 4"):
         ViT().build((1, 28, 30), 10, STREAM)

@@ -184,8 +184,8 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
     if not seen:
         other = f" (a softmax of shape {watch.others[0]} is none)" if watch.others else ""
         raise AssayError(
-            f"no self-attention was seen in {what}{other}: it has none, or hides it, as a traced or "
-            f"scripted module does, whose original can be explained; {INSTEAD}"
+            f"no self-attention was seen in {what}{other}: it has none, or hides it, as a traced "
+            f"or scripted module does, whose original can be explained; {INSTEAD}"
         )
     counts = sorted({weights.shape[-1] for weights in seen})
     if len(counts) > 1:

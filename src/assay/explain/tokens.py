@@ -1,4 +1,4 @@
-"""Tokens of a vision transformer as the patches of an image: which they are, in rows and columns."""
+"""Tokens of a vision transformer as patches of an image, in rows and columns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Grid:
 
     def maps(self, tokens: Tensor) -> Tensor:
         """Return the patches of tokens (N, T, D) as channels in space: (N, D, rows, columns)."""
-        return tokens[:, self.prefix :].mT.unflatten(2, (self.rows, self.columns))
+        patches = tokens[:, self.prefix :].mT
+        return patches.reshape(*patches.shape[:2], self.rows, self.columns)
 
 
 @dataclass
@@ -66,10 +67,10 @@ class Sizes:
         found = self.fit(tokens, merged=merged)
         if found is None:
             high, wide = self.image
-            cuts = [f"{rows} × {columns}" for rows, columns in self._cuts()]
+            cuts = [f"{rows} × {columns}" for rows, columns in self._cuts()] or ["any number of"]
             raise AssayError(
                 f"{whose} has {tokens} tokens, which are no grid of patches of an image of "
-                f"{high} × {wide} pixels, cut into {cuts[-1] if cuts else 'any number of'} patches, "
+                f"{high} × {wide} pixels, cut into {cuts[-1]} patches, "
                 "with or without a class token; occlusion and smoothgrad need none"
             )
         return found

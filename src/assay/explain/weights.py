@@ -150,10 +150,8 @@ def attention_weights(
         scores = scores.masked_fill(later, -torch.inf)
     if mask is None:
         return scores.softmax(-1)
-    if mask.dtype == torch.bool:
-        scores = scores.masked_fill(~mask, -torch.inf)
-    else:
-        scores = scores + mask
+    closed = mask.dtype == torch.bool
+    scores = scores.masked_fill(~mask, -torch.inf) if closed else scores + mask
     nowhere = (scores == -torch.inf).all(-1, keepdim=True)
     return scores.masked_fill(nowhere, 0.0).softmax(-1).masked_fill(nowhere, 0.0)
 

@@ -15,7 +15,14 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: ViT, in_shape: tuple[int, int, int], classes: int) -> None:
         super().__init__()
         channels, height, width = in_shape
-        self.patches = nn.Conv2d(channels, config.width, config.patch, stride=config.patch)
+        stages: list[nn.Module] = []
+        for after in config.stem:
+            conv = nn.Conv2d(channels, after, 3, stride=2, padding=1, bias=False)
+            stages += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+            channels = after
+        self.stem = nn.Sequential(*stages)
+        side = config.patch // 2 ** len(config.stem)
+        self.patches = nn.Conv2d(channels, config.width, side, stride=side)
         tokens = (height // config.patch) * (width // config.patch)
         self.token: nn.Parameter | None = None
         if config.pool == "class":
@@ -30,7 +37,7 @@ class VisionTransformer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x).flatten(2).transpose(1, 2)  # (N, T, D)
+        x = self.patches(self.stem(x)).flatten(2).transpose(1, 2)  # (N, T, D)
         if self.token is not None:
             x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
         x = self.norm(self.blocks(self.dropout(x + self.positions)))
