@@ -84,10 +84,12 @@ class Preactivated(nn.Module):
 
 
 class Linear(nn.Module):
-    """Cuts patches by a view and a linear layer, after a module that returns the image's size."""
+    """Cuts patches by a view and a linear layer, after a module that returns the image's size; it
+    changes what its last norm returned in place if asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, inplace: bool = False) -> None:
         super().__init__()
+        self.inplace = inplace
         self.scale = nn.Identity()
         self.embed = nn.Linear(48, 8)
         self.norm = nn.LayerNorm(8)
@@ -95,7 +97,10 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = F.unfold(self.scale(x), 4, stride=4).mT
-        out: Tensor = self.head(self.norm(self.embed(tokens)).mean(1))
+        tokens = self.norm(self.embed(tokens))
+        if self.inplace:
+            tokens.mul_(2.0)
+        out: Tensor = self.head(tokens.mean(1))
         return out
 
 
@@ -198,6 +203,7 @@ def test_a_network_without_spatial_layers_is_refused() -> None:
         (partial(TorchViT, norm_first=False), "encoder.layers.0"),  # what the last attention reads
         (Patches, "block"),
         (Linear, "norm"),
+        (partial(Linear, inplace=True), "norm"),
     ],
 )
 def test_the_layer_found_where_a_model_goes_on_with_tokens(make: object, layer: str) -> None:
@@ -207,7 +213,7 @@ def test_the_layer_found_where_a_model_goes_on_with_tokens(make: object, layer: 
         found = GradCAM()(Classifier(model), x, y)
         named = GradCAM(layer=layer)(Classifier(model), x, y)
     assert found.layer == layer
-    assert tuple(found.raw.shape) == (3, *((8, 8) if make is Linear else (4, 4)))
+    assert tuple(found.raw.shape) == (3, *((8, 8) if model.__class__ is Linear else (4, 4)))
     assert torch.equal(found.raw, named.raw)
     assert float(found.raw.flatten(1).std(1).min()) > 1e-6
 

@@ -216,3 +216,11 @@ def test_a_kernel_that_shows_nothing_is_named() -> None:
     (x,) = drawn((3, 2, 5, 16))
     with pytest.raises(AssayError, match="attention by flex_attention, which hides its weights"):
         watched(lambda x: flex_attention(x, x, x), x)
+
+
+def test_an_operator_of_others_is_named_too() -> None:
+    with torch.library._scoped_library("of_others", "FRAGMENT") as library:
+        library.define("flash_attn(Tensor x) -> Tensor")
+        library.impl("flash_attn", lambda x: (x @ x.mT).softmax(-1) @ x, "CPU")
+        with pytest.raises(AssayError, match="attention by flash_attn, which hides its weights"):
+            watched(torch.ops.of_others.flash_attn, drawn((3, 5, 8))[0])

@@ -147,8 +147,7 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
         return calls[end].name
     raise AssayError(
         f"no module of {type(clf.model).__name__} returns (N, C, H, W) with more than one pixel, "
-        "or tokens (N, T, D): there is nothing that a map could be made of; occlusion and "
-        "smoothgrad explain the image itself"
+        "or tokens (N, T, D): Grad-CAM explains networks with spatial layers, and transformers"
     )
 
 

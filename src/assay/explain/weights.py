@@ -17,6 +17,8 @@ from assay.errors import AssayError
 
 INSTEAD = "grad-cam, occlusion and smoothgrad do without attention weights"
 
+HIDES = ("attention", "attn")
+"""What torch's and others' functions are called that compute attention and show no weights."""
 
 COMPILES = ("torch._dynamo", "torch.nn.attention.flex_attention")
 """Modules without which nothing is compiled; they are slow to load."""
@@ -71,7 +73,7 @@ class AttentionWatch(TorchFunctionMode):
                 raise _not_among_all(query.shape, self.rows)
             with self:
                 return _multi_head(*args, **kwargs)
-        if "attention" in name:
+        if any(word in name for word in HIDES):
             raise AssayError(
                 f"the model computes attention by {name}, which hides its weights; let it use "
                 "torch's scaled_dot_product_attention or compute step by step (Hugging Face: "
