@@ -6,6 +6,7 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
@@ -39,6 +40,36 @@ class Colours(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.head(self.relu(self.conv(x * self.window)).mean((2, 3)))
         return out
+
+
+class Attends(nn.Module):
+    """Says the same of 2x2 patches, by attention: a class token looks at what is coloured."""
+
+    def __init__(self, window: Tensor | None = None) -> None:
+        super().__init__()
+        self.window = torch.ones(SIZE, SIZE) if window is None else window
+        self.conv = nn.Conv2d(3, 3, 2, stride=2)
+        self.head = nn.Linear(3, 3)
+        with torch.no_grad():
+            opposed = 1.5 * torch.eye(3) - 0.5
+            self.conv.weight.copy_((opposed / 4).view(3, 3, 1, 1).expand(3, 3, 2, 2))
+            self.conv.bias.fill_(-0.05)
+            self.head.weight.copy_(60 * torch.eye(3))
+            self.head.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.conv(x * self.window).flatten(2).mT
+        tokens = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)[:, None]
+        coloured = 10.0 * (tokens.amax(3, keepdim=True) > 0)
+        looks = torch.ones_like(coloured)
+        moved = F.scaled_dot_product_attention(looks, coloured, tokens, scale=1.0)
+        out: Tensor = self.head((tokens + moved)[:, 0, 0])
+        return out
+
+
+def subject(kind: type[Explainer]) -> type[Colours] | type[Attends]:
+    """The model that a kind of explainer is tried on."""
+    return Attends if kind.of_attention else Colours
 
 
 def quadrant(place: tuple[int, int]) -> tuple[slice, slice]:
@@ -80,7 +111,7 @@ def test_it_finds_what_speaks_for_the_class_it_is_asked_about(
     kind: type[Explainer], colour: int
 ) -> None:
     x, places = planted()
-    maps = kind()(Classifier(Colours()), x, targets=colour)
+    maps = kind()(Classifier(subject(kind)()), x, targets=colour)
     assert not bool(maps.empty.any())
     assert maps.targets.tolist() == [colour] * len(x)
     for values, place in zip(maps.values, places, strict=True):
@@ -90,7 +121,7 @@ def test_it_finds_what_speaks_for_the_class_it_is_asked_about(
 @each
 def test_targets_are_taken_image_by_image(kind: type[Explainer]) -> None:
     x, _ = planted()
-    clf, targets = Classifier(Colours()), torch.arange(12) % 3
+    clf, targets = Classifier(subject(kind)()), torch.arange(12) % 3
     mixed = kind()(clf, x, targets)
     for colour in range(3):
         alone = kind()(clf, x[targets == colour], colour)
@@ -104,7 +135,7 @@ def test_a_model_that_sees_one_quadrant_is_explained_by_it(
 ) -> None:
     draw = torch.Generator().manual_seed(3)
     x = torch.rand(8, 3, 2, 2, generator=draw).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    maps = kind()(Classifier(Colours(window(place))), x)
+    maps = kind()(Classifier(subject(kind)(window(place))), x)
     found = maps.values[~maps.empty]
     assert len(found) >= 4
     for values in found:
@@ -114,7 +145,7 @@ def test_a_model_that_sees_one_quadrant_is_explained_by_it(
 @each
 def test_the_same_question_has_the_same_answer(kind: type[Explainer]) -> None:
     x, _ = planted()
-    clf = Classifier(Colours())
+    clf = Classifier(subject(kind)())
     state = torch.random.get_rng_state()
     first, second = (kind()(clf, x) for _ in range(2))
     assert torch.equal(first.values, second.values)
@@ -126,7 +157,7 @@ def test_the_same_question_has_the_same_answer(kind: type[Explainer]) -> None:
 def test_maps_are_in_range_and_finite(kind: type[Explainer]) -> None:
     x = torch.rand(20, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     x[0], x[1] = 0, 1
-    maps = kind()(Classifier(Colours()), x, torch.arange(20) % 3)
+    maps = kind()(Classifier(subject(kind)()), x, torch.arange(20) % 3)
     assert tuple(maps.values.shape) == (20, SIZE, SIZE)
     assert maps.values.dtype == torch.float32
     assert bool(maps.values.isfinite().all())
@@ -140,7 +171,7 @@ def test_maps_are_in_range_and_finite(kind: type[Explainer]) -> None:
 @each
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_comes_back_as_it_was(kind: type[Explainer], training: bool) -> None:
-    model = Colours().train(training)
+    model = subject(kind)().train(training)
     model(torch.rand(2, 3, SIZE, SIZE)).sum().backward()
     model.conv.bias.requires_grad_(False)
     with untouched(model):
@@ -152,11 +183,11 @@ def test_the_model_comes_back_as_it_was(kind: type[Explainer], training: bool) -
 def test_the_model_comes_back_after_an_exception_in_the_middle(
     kind: type[Explainer], calls: int
 ) -> None:
-    class Breaks(Colours):
+    class Breaks(subject(kind)):  # type: ignore[misc]
         left = calls
 
         def forward(self, x: Tensor) -> Tensor:
-            out = super().forward(x)
+            out: Tensor = super().forward(x)
             if self.left == 0:
                 raise RuntimeError("broken in the middle")
             self.left -= 1
@@ -169,7 +200,7 @@ def test_the_model_comes_back_after_an_exception_in_the_middle(
 
 @each
 def test_mistakes_are_refused(kind: type[Explainer]) -> None:
-    clf, (x, _) = Classifier(Colours()), planted()
+    clf, (x, _) = Classifier(subject(kind)()), planted()
     for images, targets in ((x * 2, None), (x[:0], None), (x, 3), (x, torch.zeros(5).long())):
         with pytest.raises(AssayError):
             kind()(clf, images, targets)

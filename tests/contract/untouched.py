@@ -39,7 +39,7 @@ def state(model: nn.Module) -> dict[str, Any]:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Fail if the model is not the same after the block, even if the block raises."""
     before = state(model)
-    enabled = torch.is_grad_enabled()
+    enabled, modes = torch.is_grad_enabled(), torch._C._len_torch_function_stack()
     try:
         yield
     finally:
@@ -47,3 +47,5 @@ def untouched(model: nn.Module) -> Iterator[None]:
         changed = [what for what in before | after if before.get(what) != after.get(what)]
         assert not changed, f"left changed: {changed}"
         assert torch.is_grad_enabled() == enabled, "gradients were left switched"
+        left = torch._C._len_torch_function_stack()
+        assert left == modes, "something still stands between the model and torch's functions"

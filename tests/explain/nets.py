@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from assay.core.random import Stream
+from assay.models import ViT
 
 
 class Skip(nn.Module):
@@ -55,6 +59,25 @@ class Patches(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patch(x).flatten(2).transpose(1, 2)
         out: Tensor = self.head(self.block(tokens).mean(1))
+        return out
+
+
+class TorchViT(nn.Module):
+    """A vision transformer of torch's own layers, whose fast path hides everything; class token."""
+
+    def __init__(self, norm_first: bool = True) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, stride=8)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.positions = nn.Parameter(torch.randn(1, 17, 8))
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first)
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patch(x).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.positions
+        out: Tensor = self.head(self.encoder(tokens)[:, 0])
         return out
 
 
@@ -114,6 +137,36 @@ def seeded(make: type[nn.Module] | object, *args: object) -> nn.Module:
                 nn.init.normal_(module.running_mean, 0, 0.2)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
     return model
+
+
+def vit(**settings: object) -> nn.Module:
+    """assay's own vision transformer, small: 4x4 patches, as many places, 3 classes."""
+    config = ViT.parse({"patch": 8, "width": 16, "depth": 3, "heads": 2} | settings)
+    return config.build((3, 32, 32), 3, Stream(7))
+
+
+def hugging_face(kind: str = "ViT", ending: str = "", **settings: object) -> nn.Module:
+    """A classifier of Hugging Face with random weights, made from its config; 4x4 patches."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 16, "intermediate_size": 32}
+    sizes |= {"num_hidden_layers": 3, "num_attention_heads": 2, "num_labels": 3}
+    config = getattr(transformers, f"{kind}Config")(**sizes | {"initializer_range": 0.3} | settings)
+    return seeded(getattr(transformers, f"{kind}ForImageClassification{ending}"), config)
+
+
+def swin() -> nn.Module:
+    """A Swin transformer of Hugging Face: 8x8 patches, of which four are merged into one."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = transformers.SwinConfig(
+        image_size=32,
+        patch_size=4,
+        embed_dim=8,
+        depths=[1, 1],
+        num_heads=[2, 2],
+        window_size=4,
+        num_labels=3,
+    )
+    return seeded(transformers.SwinForImageClassification, config)
 
 
 def images(n: int, size: int = 32) -> Tensor:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from contract.untouched import untouched
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
-from assay.explain import GradCAM, Occlusion, ScoreCAM
+from assay.explain import EigenCAM, Explainer, GradCAM, HiResCAM, Occlusion, ScoreCAM
 
-from .nets import Functional, LeNet, Patches, images, plain, residual, seeded
+from .nets import (
+    Functional,
+    LeNet,
+    Patches,
+    TorchViT,
+    hugging_face,
+    images,
+    plain,
+    residual,
+    seeded,
+    swin,
+    vit,
+)
 
 
 class Squeeze(nn.Module):
@@ -68,6 +83,62 @@ class Preactivated(nn.Module):
         return out
 
 
+class Linear(nn.Module):
+    """Cuts patches by a view and a linear layer, after a module that returns the image's size; it
+    changes what its last norm returned in place if asked to."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+        self.scale = nn.Identity()
+        self.embed = nn.Linear(48, 8)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = F.unfold(self.scale(x), 4, stride=4).mT
+        tokens = self.norm(self.embed(tokens))
+        if self.inplace:
+            tokens.mul_(2.0)
+        out: Tensor = self.head(tokens.mean(1))
+        return out
+
+
+class Scattered(nn.Module):
+    """Features in space, or the same as tokens behind a class token that counts for nothing."""
+
+    def __init__(self, tokens: bool) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 6, 8, stride=8)
+        self.norm = nn.Identity()
+        self.head = nn.Linear(6 * 16, 3)
+        self.tokens = tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x)
+        if self.tokens:
+            x = x.flatten(2).mT
+            x = self.norm(torch.cat([torch.ones_like(x[:, :1]), x], 1))[:, 1:].mT
+        out: Tensor = self.head(x.flatten(1))
+        return out
+
+
+class Summaries(nn.Module):
+    """Goes on with thirty summaries of its patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 8, 8, stride=8)
+        self.mix = nn.Conv1d(16, 30, 1)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).mT
+        out: Tensor = self.head(self.norm(self.mix(tokens)).mean(1))
+        return out
+
+
 @pytest.mark.parametrize(
     ("make", "layer"),
     [
@@ -118,11 +189,71 @@ def test_a_network_without_spatial_layers_is_refused() -> None:
         GradCAM()(Classifier(model), images(2, size=8))
 
 
-def test_a_transformer_is_refused_rather_than_explained_by_its_patches() -> None:
-    model = seeded(Patches)
-    with untouched(model), pytest.raises(AssayError, match=r"after 'patch'.*tokens"):
+@pytest.mark.parametrize(
+    ("make", "layer"),
+    [
+        (vit, "blocks.2.norm1"),  # after it, the head reads none of the patches
+        (partial(vit, pool="mean"), "norm"),
+        (partial(vit, fused=False), "blocks.2.norm1"),
+        (hugging_face, "vit.layers.2.layernorm_before"),
+        (partial(hugging_face, "Beit"), "beit.layernorm"),
+        (partial(hugging_face, "Dinov2WithRegisters"), "dinov2_with_registers.layernorm"),
+        (swin, "swin.layernorm"),
+        (TorchViT, "encoder.layers.1.norm1"),
+        (partial(TorchViT, norm_first=False), "encoder.layers.0"),  # what the last attention reads
+        (Patches, "block"),
+        (Linear, "norm"),
+        (partial(Linear, inplace=True), "norm"),
+    ],
+)
+def test_the_layer_found_where_a_model_goes_on_with_tokens(make: object, layer: str) -> None:
+    model = seeded(make)
+    x, y = images(3), torch.tensor([0, 1, 2])
+    with untouched(model):
+        found = GradCAM()(Classifier(model), x, y)
+        named = GradCAM(layer=layer)(Classifier(model), x, y)
+    assert found.layer == layer
+    assert tuple(found.raw.shape) == (3, *((8, 8) if model.__class__ is Linear else (4, 4)))
+    assert torch.equal(found.raw, named.raw)
+    assert float(found.raw.flatten(1).std(1).min()) > 1e-6
+
+
+@pytest.mark.parametrize("kind", [GradCAM, HiResCAM, EigenCAM, ScoreCAM])
+def test_maps_of_tokens_are_those_of_the_same_features_in_space(kind: type[Explainer]) -> None:
+    spread, tokens = seeded(Scattered, False), seeded(Scattered, True)
+    x, y = images(3), torch.tensor([0, 1, 2])
+    with untouched(tokens):
+        found = kind.parse({"layer": "norm"})(Classifier(tokens), x, y)
+    expected = kind.parse({"layer": "patch"})(Classifier(spread), x, y)
+    torch.testing.assert_close(found.raw, expected.raw)
+    torch.testing.assert_close(found.values, expected.values)
+
+
+def test_several_layers_of_tokens_and_of_space_from_one_pass() -> None:
+    model, x = vit(), images(3)
+    layers = ["patches", "blocks.0", "blocks.2.norm1"]
+    with untouched(model):
+        found = GradCAM().by_layer(Classifier(model), x, layers, 1)
+    for layer in layers:
+        alone = GradCAM(layer=layer)(Classifier(model), x, 1)
+        torch.testing.assert_close(found[layer].raw, alone.raw)
+        assert tuple(alone.raw.shape) == (3, 4, 4)
+
+
+def test_tokens_that_are_no_patches_of_the_image_are_refused_by_name() -> None:
+    model = seeded(Summaries)
+    match = "layer 'norm' has 30 tokens, which are no grid of patches of an image of 32 × 32"
+    for settings in ({"layer": "norm"}, {}):
+        with untouched(model), pytest.raises(AssayError, match=match):
+            GradCAM.parse(settings)(Classifier(model), images(2))
+
+
+def test_tokens_that_the_answer_does_not_rest_on_are_no_layer() -> None:
+    model = vit()
+    nn.init.zeros_(model.head.weight)
+    match = "up to 'norm', and the logits depend on the patches of none by a gradient"
+    with untouched(model), pytest.raises(AssayError, match=match):
         GradCAM()(Classifier(model), images(2))
-    assert len(GradCAM(layer="patch")(Classifier(model), images(2))) == 2
 
 
 def test_finding_it_takes_one_row_and_draws_nothing() -> None:

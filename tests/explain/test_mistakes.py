@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
 from assay.explain import (
+    AttentionRollout,
     EigenCAM,
     Explainer,
     GradCAM,
     GradCAMPlusPlus,
+    GradientAttention,
     HiResCAM,
     IntegratedGradients,
     LayerCAM,
@@ -22,11 +24,12 @@ from assay.explain import (
     SmoothGrad,
 )
 
-from .nets import LeNet, Patches, images, plain, residual, seeded
+from .nets import LeNet, Patches, TorchViT, hugging_face, images, plain, residual, seeded, vit
 
 BY_GRADIENT = [GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM]
 OF_A_LAYER = [*BY_GRADIENT, EigenCAM, ScoreCAM]
 OF_THE_INPUT = [IntegratedGradients, SmoothGrad]
+OF_ATTENTION = [AttentionRollout, GradientAttention]
 EVERY = [*OF_A_LAYER, *OF_THE_INPUT, Occlusion]
 QUICK = {IntegratedGradients: {"steps": 3}, SmoothGrad: {"samples": 3}, Occlusion: {"window": 16}}
 
@@ -134,22 +137,30 @@ def test_a_module_that_is_called_again_is_no_obstacle(kind: type[Explainer]) -> 
     assert float(maps.raw.abs().max()) > 0
 
 
-@pytest.mark.parametrize("kind", OF_A_LAYER)
-def test_tokens_are_refused_by_name(kind: type[Explainer]) -> None:
-    model = seeded(Patches)
-    with untouched(model), pytest.raises(AssayError, match=r"after 'patch'.*tokens"):
-        made(kind)(Classifier(model), images(2))
+@pytest.mark.parametrize("kind", [*EVERY, *OF_ATTENTION])
+@pytest.mark.parametrize("make", [vit, hugging_face, TorchViT, Patches])
+def test_transformers_are_explained_by_all(kind: type[Explainer], make: object) -> None:
+    model = seeded(make)
+    x, y = images(2), torch.tensor([0, 2])
+    with untouched(model), torch.inference_mode():
+        maps = made(kind)(Classifier(model), x + 0, y)
+    assert bool(maps.layer) == (kind in OF_A_LAYER)
+    assert maps.targets.tolist() == [0, 2]
+    assert float(maps.raw.flatten(1).std(1).min()) > 0
+    with untouched(model):  # image by image, each has the map that it has in a batch
+        alone = [made(kind)(Classifier(model), x[n : n + 1], int(y[n])).raw for n in range(2)]
+    torch.testing.assert_close(maps.raw, torch.cat(alone), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("kind", [*EVERY, *OF_ATTENTION])
 @pytest.mark.parametrize("targets", [3, -1, torch.tensor([0, 7])])
 def test_targets_that_do_not_exist(kind: type[Explainer], targets: int | Tensor) -> None:
-    model = seeded(plain)
+    model = vit() if kind in OF_ATTENTION else seeded(plain)
     with untouched(model), pytest.raises(AssayError, match="but the model has 3 classes"):
         made(kind)(Classifier(model), images(2), targets)
 
 
-@pytest.mark.parametrize("kind", [*BY_GRADIENT, *OF_THE_INPUT])
+@pytest.mark.parametrize("kind", [*BY_GRADIENT, *OF_THE_INPUT, *OF_ATTENTION])
 def test_an_error_on_the_way_back_leaves_no_hook(kind: type[Explainer]) -> None:
     class Fails(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -161,7 +172,11 @@ def test_an_error_on_the_way_back_leaves_no_hook(kind: type[Explainer]) -> None:
         def fail(self, _: Tensor) -> Tensor:
             raise RuntimeError("backward failed")
 
-    model = seeded(plain)
-    model.insert(6, Fails())
+    if kind in OF_ATTENTION:
+        model = vit()
+        model.norm = Fails()
+    else:
+        model = seeded(plain)
+        model.insert(6, Fails())
     with untouched(model), pytest.raises(RuntimeError, match="backward failed"):
         made(kind)(Classifier(model), images(2))

@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from assay.explain.occlusion import Occlusion as Occlusion
     from assay.explain.pointing import pointing_game as pointing_game
     from assay.explain.randomise import randomised as randomised
+    from assay.explain.rollout import AttentionRollout as AttentionRollout
+    from assay.explain.rollout import GradientAttention as GradientAttention
     from assay.explain.scorecam import ScoreCAM as ScoreCAM
     from assay.explain.shift import AttentionShift as AttentionShift
     from assay.explain.shift import attention_shift as attention_shift
 
 _HOMES = {
     "AnyExplainer": "family",
+    "AttentionRollout": "rollout",
     "AttentionShift": "shift",
     "EigenCAM": "cam",
     "Explainer": "base",
@@ -43,6 +46,7 @@ _HOMES = {
     "FaithfulnessConfig": "faithful",
     "GradCAM": "cam",
     "GradCAMPlusPlus": "cam",
+    "GradientAttention": "rollout",
     "HiResCAM": "cam",
     "IntegratedGradients": "gradients",
     "LayerCAM": "cam",
@@ -59,6 +63,7 @@ _HOMES = {
 }
 __all__ = [
     "AnyExplainer",
+    "AttentionRollout",
     "AttentionShift",
     "EigenCAM",
     "Explainer",
@@ -66,6 +71,7 @@ __all__ = [
     "FaithfulnessConfig",
     "GradCAM",
     "GradCAMPlusPlus",
+    "GradientAttention",
     "HiResCAM",
     "IntegratedGradients",
     "LayerCAM",

@@ -28,6 +28,8 @@ class Explainer(Config):
 
     class_specific: ClassVar[bool] = True
     """Whether the map depends on the class that is asked about."""
+    of_attention: ClassVar[bool] = False
+    """Whether it reads attention weights: it then explains transformers alone."""
 
     name: str
     """The method's name in configs."""

@@ -15,6 +15,7 @@ from assay.errors import AssayError
 from assay.explain.base import Explainer, Targets, asked, chosen, held
 from assay.explain.layers import cut, find_layer, output_of, slopes, spatial
 from assay.explain.passes import quick_logits, rows_at_once
+from assay.explain.tokens import measured
 
 
 class ActivationMap(Explainer):
@@ -31,7 +32,7 @@ class ActivationMap(Explainer):
     """Whether `weigh` reads the gradient; without, the model is only run."""
 
     layer: str | None = None
-    """The layer to explain, by its name in the model; null finds the last convolution's block."""
+    """The layer to explain, by its name in the model; null finds it (`find_layer`)."""
 
     def weigh(self, channels: Tensor, slope: Tensor) -> Tensor:
         """Return signed maps (N, h, w) of a layer's channels: an author's part.
@@ -83,15 +84,15 @@ class ActivationMap(Explainer):
             outputs.clear()
             logits = ask(part)
             wanted = chosen(logits, None if targets is None else targets[some])
-            channels = {layer: output_of(outputs, layer) for layer in layers}
+            channels = {layer: output_of(outputs, layer, sizes) for layer in layers}
             if self.by_gradient:
                 found = slopes(logits.gather(1, wanted[:, None]).sum(), channels)
             else:
                 found = {layer: torch.zeros_like(values) for layer, values in channels.items()}
             made = {
                 layer: self.weigh(
-                    spatial(channels[layer].detach(), layer).float(),
-                    spatial(found[layer], layer).float(),
+                    spatial(channels[layer].detach(), layer, sizes).float(),
+                    spatial(found[layer], layer, sizes).float(),
                 )
                 for layer in layers
             }
@@ -99,7 +100,11 @@ class ActivationMap(Explainer):
                 raw[layer].append(made[layer])
             return wanted
 
-        with cut(clf.model, layers) as outputs, torch.set_grad_enabled(self.by_gradient):
+        with (
+            cut(clf.model, layers) as outputs,
+            measured(clf.model) as sizes,
+            torch.set_grad_enabled(self.by_gradient),
+        ):
             size = rows_at_once(clf, x)
             kind = f"explain {', '.join(layers)}"
             explained = in_parts(explain, size, x.detach(), rows, tally=clf.tally, kind=kind)

@@ -9,6 +9,7 @@ from assay.explain.base import Explainer
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from assay.explain.gradients import IntegratedGradients, SmoothGrad
 from assay.explain.occlusion import Occlusion
+from assay.explain.rollout import AttentionRollout, GradientAttention
 from assay.explain.scorecam import ScoreCAM
 
 BUILT_IN: tuple[type[Explainer], ...] = (
@@ -21,6 +22,8 @@ BUILT_IN: tuple[type[Explainer], ...] = (
     IntegratedGradients,
     SmoothGrad,
     Occlusion,
+    AttentionRollout,
+    GradientAttention,
 )
 
 
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
         | IntegratedGradients
         | SmoothGrad
         | Occlusion
+        | AttentionRollout
+        | GradientAttention
     )
 else:
     AnyExplainer = union(explainers().values())

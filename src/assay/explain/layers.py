@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
-from assay.core.oracle import Encoded
 from assay.errors import AssayError, unknown
+from assay.explain.probe import Call, Probe, probe
+from assay.explain.tokens import Sizes
 
 
 @contextmanager
@@ -53,7 +55,7 @@ def cut(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
             handle.remove()
 
 
-def output_of(outputs: Mapping[str, Any], layer: str) -> Tensor:
+def output_of(outputs: Mapping[str, Any], layer: str, sizes: Sizes) -> Tensor:
     """Return the last output of a layer, or say why there is no map of it."""
     if layer not in outputs:
         raise AssayError(f"layer {layer!r} is never called when the model runs; name another one")
@@ -62,16 +64,23 @@ def output_of(outputs: Mapping[str, Any], layer: str) -> Tensor:
         raise AssayError(
             f"layer {layer!r} returns {type(last).__name__}, not a tensor; name one inside it"
         )
-    spatial(last, layer)
+    spatial(last, layer, sizes)
     return last
 
 
-def spatial(output: Tensor, layer: str) -> Tensor:
-    """Return a layer's output, or a gradient of its shape, as (N, C, H, W)."""
+def spatial(output: Tensor, layer: str, sizes: Sizes) -> Tensor:
+    """Return a layer's output, or a gradient of its shape, as (N, C, H, W).
+
+    Tokens (N, T, D) are put in the rows and columns of their patches; a class token, and what else
+    is no patch, is left out.
+    """
+    if output.ndim == 3:
+        return sizes.grid(output.shape[1], f"layer {layer!r}").maps(output)
     if output.ndim != 4 or output.shape[2] * output.shape[3] == 1:
         raise AssayError(
             f"layer {layer!r} returns shape {tuple(output.shape)}, which has no spatial extent; "
-            "a map needs (N, C, H, W) with more than one pixel: name an earlier layer"
+            "a map needs (N, C, H, W) with more than one pixel, or tokens (N, T, D): name an "
+            "earlier layer"
         )
     return output
 
@@ -93,56 +102,64 @@ def slopes(score: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def find_layer(clf: Classifier, x: Tensor) -> str:
-    """Return the name of the layer to explain in a CNN, found by running it on `x` once.
+    """Return the name of the layer to explain, found by running the model on `x` once.
 
-    The model must be held in eval mode (`clf.borrowed()`).
+    The model must be held (`held`).
 
-    It is the last module to return, among those whose output has the height and width of the last
-    convolution's: that convolution's block, after its normalisation, activation and skip
+    In a CNN it is the last module to return, among those whose output has the height and width of
+    the last convolution's: that convolution's block, after its normalisation, activation and skip
     connection, and before any pooling. A container counts as its last child does, and goes before
     it. Of a module that is called several times, only the last call counts, since that is the one
     that `GradCAM` explains. Without a convolution (one made by a function, say) it is the last
     output with spatial extent.
 
+    Where the model goes on with tokens, as vision transformers do, it is the last module to return
+    some, linear layers aside, on whose patches the logits depend by a gradient. After the last
+    attention a head that reads the class token alone depends on no patch: the layer is then what
+    that attention reads, the first norm of the last block. With a head on the mean of the patches
+    it is the last block, or a norm after it.
+
     Raises:
-        AssayError: where nothing has spatial extent, or where the model goes on with tokens.
+        AssayError: where nothing has spatial extent, or the logits depend on none of the tokens.
     """
-    calls: list[tuple[str, nn.Module, tuple[int, ...]]] = []
-
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, _: Any, output: Any) -> None:
-            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            calls.append((name, module, shape))
-
-        return hook
-
-    handles = []
-    try:
-        for name, module in clf.model.named_modules():
-            if name:
-                handles.append(module.register_forward_hook(note(name)))
-        with torch.no_grad():
-            clf.logits(Encoded(x))
-    finally:
-        for handle in handles:
-            handle.remove()
-    last = {name: place for place, (name, _, _) in enumerate(calls)}
+    seen = probe(clf, x)
+    calls = seen.calls
+    last = {call.name: place for place, call in enumerate(calls)}
+    final = [place for place, call in enumerate(calls) if last[call.name] == place]
     spatial = [
-        (place, name, module, shape)
-        for place, (name, module, shape) in enumerate(calls)
-        if len(shape) == 4 and shape[2] * shape[3] > 1 and last[name] == place
+        place
+        for place in final
+        if len(calls[place].shape) == 4 and math.prod(calls[place].shape[2:]) > 1
     ]
-    if not spatial:
-        raise AssayError(
-            f"no module of {type(clf.model).__name__} returns (N, C, H, W) with more than one "
-            "pixel: Grad-CAM explains networks with spatial layers"
-        )
-    sizes = [shape[2:] for _, _, module, shape in spatial if isinstance(module, nn.Conv2d)]
-    size = sizes[-1] if sizes else spatial[-1][3][2:]
-    place, name, _, _ = next(entry for entry in reversed(spatial) if entry[3][2:] == size)
-    if any(len(shape) == 3 for _, _, shape in calls[place + 1 :]):
-        raise AssayError(
-            f"after {name!r} the model goes on with tokens (N, T, D), which have no rows and "
-            "columns; name a layer that returns (N, C, H, W): GradCAM(layer=...)"
-        )
-    return name
+    end = -1  # where rows and columns end
+    if spatial:
+        convolved = [place for place in spatial if isinstance(calls[place].module, nn.Conv2d)]
+        size = calls[(convolved or spatial)[-1]].shape[2:]
+        end = next(place for place in reversed(spatial) if calls[place].shape[2:] == size)
+    tokens = [
+        calls[place]
+        for place in final
+        if place > end and len(calls[place].shape) == 3 and calls[place].shape[2] > 1
+    ]
+    if tokens:
+        return _that_counts(tokens, seen)
+    if spatial:
+        return calls[end].name
+    raise AssayError(
+        f"no module of {type(clf.model).__name__} returns (N, C, H, W) with more than one pixel, "
+        "or tokens (N, T, D): Grad-CAM explains networks with spatial layers, and transformers"
+    )
+
+
+def _that_counts(tokens: Sequence[Call], seen: Probe) -> str:
+    """Return the name of the last of the calls on whose patches the logits depend."""
+    for call in reversed(tokens):
+        grid, slope = seen.sizes.fit(call.shape[1]), seen.slope(call)
+        if grid is not None and slope is not None and bool(grid.maps(slope).any()):
+            return call.name
+    last = tokens[-1]
+    seen.sizes.grid(last.shape[1], f"layer {last.name!r}")
+    raise AssayError(
+        f"the model goes on with tokens (N, T, D), up to {last.name!r}, and the logits depend on "
+        "the patches of none by a gradient; name the layer to explain"
+    )

@@ -15,6 +15,7 @@ from assay.core.oracle import Encoded
 from assay.explain.base import Explainer, chosen
 from assay.explain.layers import cut, find_layer, output_of, spatial
 from assay.explain.passes import rows_at_once
+from assay.explain.tokens import measured
 from assay.explain.variants import each_variant, fast
 
 
@@ -37,7 +38,7 @@ class ScoreCAM(Explainer):
     name: Literal["score-cam"] = "score-cam"
     """The method's name in configs."""
     layer: str | None = None
-    """The layer to explain, by its name in the model; null finds the last convolution's block."""
+    """The layer to explain, by its name in the model; null finds it (`find_layer`)."""
     precision: Precision = "float32"
     """What the fast copy computes in; "bfloat16" is several times as fast on processors that have
     it, and its logits are off by about a hundredth of their spread."""
@@ -49,9 +50,10 @@ class ScoreCAM(Explainer):
         rows = torch.arange(len(x), device=x.device)
 
         def look(part: Tensor) -> tuple[Tensor, Tensor]:
-            with cut(clf.model, (layer,)) as outputs:
+            with cut(clf.model, (layer,)) as outputs, measured(clf.model) as sizes:
                 logits = clf.logits(Encoded(part))
-                channels = spatial(output_of(outputs, layer), layer).float()
+                tokens = output_of(outputs, layer, sizes)
+                channels = spatial(tokens, layer, sizes).float()
             return logits, channels.to(x.device)
 
         def explain(part: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@
 it by an entry point of the group "assay.models" that names its config:
 
     [project.entry-points."assay.models"]
-    vit = "mypackage.vit:ViT"
+    mixer = "mypackage.mixer:Mixer"
 
 A network that computes something from training images before it is trained has a method
 `prepare(module, x)` beside `build` (see `Whitened`).
@@ -21,14 +21,15 @@ from pydantic import Field
 
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
+from assay.models.vit import ViT
 from assay.models.whitened import Whitened
 
 if TYPE_CHECKING:
     from assay.models.http import HttpModel
 
-    Network = MLP | CNN | Whitened
+    Network = MLP | CNN | Whitened | ViT
 
-__all__ = ["CNN", "MLP", "HttpModel", "Network", "Whitened", "networks"]
+__all__ = ["CNN", "MLP", "HttpModel", "Network", "ViT", "Whitened", "networks"]
 
 
 @cache
@@ -40,7 +41,7 @@ def networks() -> dict[str, type[Any]]:
     """
     from assay.errors import AssayError
 
-    known: dict[str, type[Any]] = {"mlp": MLP, "cnn": CNN, "whitened": Whitened}
+    known: dict[str, type[Any]] = {"mlp": MLP, "cnn": CNN, "whitened": Whitened, "vit": ViT}
     for entry in sorted(entry_points(group="assay.models"), key=lambda entry: entry.name):
         try:
             found = entry.load()

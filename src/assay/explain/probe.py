@@ -1,0 +1,88 @@
+"""A model run once and watched: what its modules return, and what of it the answer rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from assay.core.classifier import Classifier
+from assay.core.oracle import Encoded
+from assay.explain.tokens import Sizes
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a module.
+
+    Attributes:
+        name, module: whose.
+        shape: of the tensor it returned; () where it was none.
+        tokens: the tensor itself where it holds tokens (N, T, D), otherwise None; also of linear
+            layers, which make each token of itself: what they were given tells as much.
+    """
+
+    name: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    tokens: Tensor | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a pass through a model has shown.
+
+    Attributes:
+        calls: of all modules but the model itself, in the order in which they returned.
+        sizes: what was seen of sizes.
+        score: the sum of the logits of the predicted classes; its graph starts at the first tokens.
+    """
+
+    calls: list[Call]
+    sizes: Sizes
+    score: Tensor
+
+    def slope(self, call: Call) -> Tensor | None:
+        """Return d score / d tokens (N, T, D) of a call, or None where no gradient reaches them."""
+        if call.tokens is None or not self.score.requires_grad:
+            return None
+        (slope,) = torch.autograd.grad(
+            self.score, call.tokens, retain_graph=True, allow_unused=True
+        )
+        return slope
+
+
+def probe(clf: Classifier, x: Tensor) -> Probe:
+    """Return what the model shows on `x` (N, C, H, W), of which one row tells as much as many.
+
+    The model must be held (`held`).
+    """
+    calls: list[Call] = []
+    sizes = Sizes()
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, _: Any, output: Any) -> Any:
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            sizes.note(shape)
+            if len(shape) != 3 or isinstance(module, nn.Linear) or not output.is_floating_point():
+                calls.append(Call(name, module, shape, None))
+                return output
+            tokens = output if output.requires_grad else output.detach().requires_grad_(True)
+            calls.append(Call(name, module, shape, tokens))
+            return tokens.clone()  # the model may work in place
+
+        return hook
+
+    handles = [clf.model.register_forward_pre_hook(sizes.begin)]
+    try:
+        for name, module in clf.model.named_modules():
+            if name:
+                handles.append(module.register_forward_hook(note(name)))
+        score = clf.logits(Encoded(x)).amax(1).sum()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return Probe(calls, sizes, score)
