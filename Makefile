@@ -26,8 +26,8 @@ demo: install ## train a small CNN on handwritten digits, audit it, say where th
 	@$(BIN)/assay demo
 
 test: $(VENV)/.tests-installed ## run the tests, with coverage
-	@echo "==> tests (about 3 minutes on 2 cores)"
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --cov --cov-report=term
+	@echo "==> tests (about 6 minutes on 2 cores)"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
 	@echo "==> slow tests"

@@ -191,7 +191,7 @@ def test_corrupt_and_foreign_safetensors(user_file: Path, tmp_path: Path) -> Non
 
 
 class Foreign(Config):
-    name: str = "vit"
+    name: str = "mixer"
 
 
 def test_a_network_that_is_not_known_here(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_network_that_is_not_known_here(tmp_path: Path) -> None:
     model = config.build((1, 2, 2), 2, Stream(0))
     foreign = Foreign()
     save_model(path, model, foreign, in_shape=(1, 2, 2), classes=("a", "b"))
-    assert "'vit'" in refused(path)
+    assert "'mixer'" in refused(path)
 
 
 class Evil:
