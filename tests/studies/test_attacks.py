@@ -10,6 +10,7 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.attacking import TASK
 from assay.studies.attacks import Attacks
+from assay.studies.attacks_page import notes
 from assay.studies.skip import Skip
 from assay.studies.subjects import cell
 
@@ -36,6 +37,12 @@ def test_every_attack_meets_every_budget_of_its_norm() -> None:
     assert len(attacked) == 2 * len(names) + len(study.attacks)
     assert study.transferred() in study.plan(Results())
     assert smoke(seeds=1).transferred() is None
+
+
+def test_the_page_says_what_black_boxes_may_ask() -> None:
+    one_pixel = {"name": "one-pixel", "population": 10, "steps": 4}
+    said = " ".join(notes(smoke(attacks=({"name": "square", "queries": 70}, one_pixel))))
+    assert "square about 70, one-pixel about 50" in said
 
 
 @pytest.mark.parametrize(

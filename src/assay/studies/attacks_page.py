@@ -136,7 +136,7 @@ def _spends(study: Attacks) -> str:
         if attack.needs == "scores":
             asked = getattr(attack, "queries", None)
             if asked is None:
-                asked = attack.breadth * (getattr(attack, "steps", 0) + 1)
+                asked = getattr(attack, "population", 1) * (getattr(attack, "steps", 0) + 1)
             said.append(f"{attack.name} about {asked:,}")
     return ", ".join(said) or "none here"
 
