@@ -53,3 +53,19 @@ def test_the_six_cells_of_the_readme_are_those_of_the_result() -> None:
             f"| {row[0]['text']} | {value:.1f} % ({low:.1f} to {high:.1f}) | {loss['value']:.3f} |"
         )
         assert said in readme
+
+
+@pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)
+def test_the_documents_say_what_was_found(folder: Path) -> None:
+    documents = (ROOT / "docs" / "studies.md").read_text().replace("−", "-")
+    for claim in StudyResult.read(folder / "result.json").claims:
+        scale = 100 if claim.unit == "points" else 1
+        value, low, high = (
+            scale * number
+            for number in (claim.estimate.value, claim.estimate.low, claim.estimate.high)
+        )
+        said = "|".join(
+            rf"\| {value:.{n}f} [^|(]*\({low:.{n}f} to {high:.{n}f}\) \| {claim.verdict} \|"
+            for n in (1, 2)
+        )
+        assert re.search(said, documents), claim.code

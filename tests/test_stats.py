@@ -255,6 +255,17 @@ def test_judge() -> None:
     assert judge(math.nan, math.nan, 0.0) == "undecided"
 
 
+def test_a_difference_of_fractions_is_at_most_one() -> None:
+    points, number = (Effect("a.b", "", 0.02, [-0.9, 0.9], unit=unit) for unit in UNITS)
+    (claim,), (whole,) = judge_claims([points]), judge_claims([number])
+    assert (claim.estimate.low, claim.estimate.high) == (-1, 1)
+    assert whole.estimate.high > 10
+    assert claim.seeds_needed == whole.seeds_needed
+
+
+UNITS: tuple[Literal["points", "number"], ...] = ("points", "number")
+
+
 def test_claims_carry_what_a_reader_needs() -> None:
     effects = [
         Effect("skip.helps", "Skips help.", 0.02, [0.30, 0.31, 0.32], 1e-5),

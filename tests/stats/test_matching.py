@@ -14,13 +14,19 @@ from assay.stats import stratified_difference
 
 
 def test_by_hand() -> None:
-    """Two strata: 4 - 1 = 3 with weight 1·1/2, and 9 - (5 + 6) / 2 = 3.5 with weight 1·2/3."""
-    values, by = [1, 4, 5, 6, 9], [0, 1, 12, 11, 10]
-    found, weight = stratified_difference(values, [0, 1, 0, 0, 1], by, strata=2)
-    # array_split puts three rows into the first part: by = 0, 1, 10 holds values 1, 4 and 9.
-    first = ((4 + 9) / 2 - 1, 2 * 1 / 3)
-    assert weight == pytest.approx(first[1])  # the second part has no row of the group
-    assert found == pytest.approx(first[0])
+    """By the covariate, the first four rows are one stratum: 8 - 2 = 6, weight 1 · 3 / 4. The last
+    three the other: (5 + 7) / 2 - 3 = 3, weight 2 · 1 / 3."""
+    values, group = [1, 5, 2, 8, 3, 3, 7], [0, 1, 0, 1, 0, 0, 1]
+    by = [0, 5, 1, 2, 3, 4, 6]
+    found, weight = stratified_difference(values, group, by, strata=2)
+    assert weight == pytest.approx(3 / 4 + 2 / 3)
+    assert found == pytest.approx((6 * 3 / 4 + 3 * 2 / 3) / (3 / 4 + 2 / 3))
+
+
+def test_a_stratum_of_one_group_says_nothing() -> None:
+    found, weight = stratified_difference([1, 4, 9, 5, 6], [0, 1, 1, 0, 0], [0, 1, 2, 3, 4], 2)
+    assert weight == pytest.approx(2 / 3)
+    assert found == pytest.approx((4 + 9) / 2 - 1)
 
 
 def test_what_a_covariate_adds_goes_away() -> None:

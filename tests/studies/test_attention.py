@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from assay.errors import AssayError
+from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
@@ -86,29 +88,67 @@ def test_a_small_run_measures_against_null_and_ceiling(done: tuple[Attention, Re
             assert 0 < moved.max() <= held.trial.config["attack"]["eps"] + 1e-6
 
 
+def test_both_maps_are_of_the_true_class_on_fooled_images_too(
+    done: tuple[Attention, Results],
+) -> None:
+    """The maps that are kept are made anew; where the model was fooled, another class's differ."""
+    study, results = done
+    trial = study.trials()["pgd 0.1"][0]
+    held = results[trial].arrays
+    clf = load_model(results[trial.needs[0]].path("model.safetensors"))
+    images = torch.from_numpy(held["shown_attacked"])
+    y = torch.from_numpy(held["labels"][held["shown"]])
+    fooled = torch.from_numpy(held["fooled"][held["shown"]])
+    assert fooled.any()
+    assert (clf.predict(images)[fooled] != y[fooled]).all()
+    maps = {
+        name: study.explainer(clf, images, targets=targets).values.numpy()
+        for name, targets in (("true", y), ("predicted", None))
+    }
+    np.testing.assert_allclose(held["shown_map_after"], maps["true"], atol=1e-5)
+    assert np.abs(held["shown_map_after"] - maps["predicted"])[fooled.numpy()].max() > 0.1
+
+
 def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
+    """Differences are those of one image, and of images that have both maps."""
     study, results = done
     found = study.findings(results)
     effects = {effect.code: effect for effect in found.effects}
     assert list(effects) == ["attention.moves", "attention.success", "attention.steadier"]
     trials = study.trials()
 
-    def overlaps(name: str, what: str = "attacked") -> np.ndarray:
-        return np.array([results[t].metrics[f"{what}_overlap"] for t in trials[name]])
+    def overlaps(name: str, seed: int, what: str = "attacked") -> dict[int, float]:
+        held = results[trials[name][seed]].arrays
+        rows = zip(held["ids"].tolist(), held[f"{what}_overlap"].tolist(), strict=True)
+        return {image: value for image, value in rows if value == value}
+
+    def difference(a: dict[int, float], b: dict[int, float]) -> float:
+        return float(np.mean([a[image] - b[image] for image in a.keys() & b.keys()]))
 
     names = ("fgsm 0.05", "pgd 0.1")
-    beyond = sum(overlaps(name, "noise") - overlaps(name) for name in names) / 2
-    assert list(effects["attention.moves"].values) == pytest.approx(list(beyond))
+    for seed in range(2):
+        beyond = [difference(overlaps(name, seed, "noise"), overlaps(name, seed)) for name in names]
+        assert effects["attention.moves"].values[seed] == pytest.approx(np.mean(beyond))
+        robust, natural = overlaps(cell("pgd 0.1", ROBUST), seed), overlaps("pgd 0.1", seed)
+        assert robust.keys() != natural.keys()
+        steadier = effects["attention.steadier"].values[seed]
+        assert steadier == pytest.approx(difference(robust, natural))
+        assert steadier > 0
     assert beyond_noise(results[trials["pgd 0.1"][0]]) > 0
-    steadier = overlaps(cell("pgd 0.1", ROBUST)) - overlaps("pgd 0.1")
-    assert list(effects["attention.steadier"].values) == pytest.approx(list(steadier))
-    assert (steadier > 0).all()
     gap = [
         sum(r.metrics["gap"] * r.metrics["gap_weight"] for r in runs if r.metrics["gap"])
         / sum(r.metrics["gap_weight"] for r in runs)
         for runs in zip(*([results[t] for t in trials[name]] for name in names), strict=True)
     ]
     assert list(effects["attention.success"].values) == pytest.approx(gap)
+    emptied = next(iter(found.tables)).rows[names.index("pgd 0.1")][3].estimate
+    counted = [
+        np.mean([overlaps("pgd 0.1", seed).get(image, 0.0) for image in with_noise])
+        for seed in range(2)
+        for with_noise in [overlaps("pgd 0.1", seed, "noise")]
+    ]
+    assert emptied is not None
+    assert emptied.value == pytest.approx(np.mean(counted))
     titles = [table.title for table in found.tables]
     assert sum("Secondary" in title for title in titles) == 1
     drawn = [drawing.title for drawing in found.figures]

@@ -29,6 +29,27 @@ def test_a_mean_is_over_the_runs_that_trained() -> None:
     assert (found.collapsed("a"), found.failed("a")) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "low", "high"),
+    [
+        ("attacked_overlap", (0.4, 0.6), 0.0, 1.0),
+        ("attacked_correlation", (-0.9, 0.9), -1.0, 1.0),
+        ("attacked_distance", (1.0, 2.0), 0.0, None),
+        ("attacked_entropy", (-1.0, 1.0), None, None),
+    ],
+)
+def test_an_interval_holds_nothing_that_cannot_be(
+    metric: str, values: tuple[float, float], low: float | None, high: float | None
+) -> None:
+    runs = [fake(0.7), fake(0.7)]
+    for run, value in zip(runs, values, strict=True):
+        run.metrics[metric] = value
+    found, whole = cells({"a": runs}).mean("a", metric), stats.mean_interval(values)
+    assert found.low == (whole.low if low is None else low)
+    assert found.high == (whole.high if high is None else high)
+    assert low is None or whole.low < low
+
+
 def test_an_effect_is_paired_by_seed() -> None:
     effect = cells({"a": A, "b": B}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
     assert effect.values == pytest.approx([0.10, 0.08, 0.09])

@@ -60,6 +60,9 @@ class AttentionShift:
 MEASURES = ("overlap", "correlation", "distance", "entropy", "gini", "clinging", "inside")
 """The measures of a shift, by the names of their fields."""
 
+HARDLY = 0.75
+"""The overlap from which on attention has hardly moved."""
+
 
 def attention_shift(
     before: Attribution | NDArray[Any],

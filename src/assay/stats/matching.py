@@ -10,9 +10,12 @@ from numpy.typing import ArrayLike
 from assay.errors import AssayError
 from assay.stats.estimates import vector
 
+STRATA = 5
+"""Parts of equal size that rows are cut into."""
+
 
 def stratified_difference(
-    values: ArrayLike, group: ArrayLike, by: ArrayLike, strata: int = 5
+    values: ArrayLike, group: ArrayLike, by: ArrayLike, strata: int = STRATA
 ) -> tuple[float, float]:
     """Return how much higher `values` are in the group than outside it, at equal `by`.
 

@@ -177,8 +177,16 @@ def judge_claims(
             claim = replace(claim, verdict="undecided")
         elif claim.verdict == "undecided":
             claim = replace(claim, seeds_needed=more_seeds(estimate, effect.delta, next_level))
-        claims.append(replace(claim, note=_joined(claim.note, *_lost(claim))))
+        note = _joined(claim.note, *_lost(claim))
+        claims.append(replace(claim, estimate=_possible(estimate, effect.unit), note=note))
     return tuple(claims)
+
+
+def _possible(estimate: Estimate, unit: Unit) -> Estimate:
+    """Return an interval without what cannot be: fractions differ by at most 1."""
+    if unit != "points" or not math.isfinite(estimate.high - estimate.low):
+        return estimate
+    return replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
 
 
 def _stays(decided: Claim, now: Claim) -> Claim:

@@ -13,6 +13,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from assay import stats
@@ -141,14 +143,13 @@ class Attention(SubjectStudy):
         ]
         if self.robust is not None and strongest is not None:
             found.append(
-                cells.difference(
+                cells.effect(
                     "attention.steadier",
                     f"Under {strongest} adversarial training keeps attention steadier: more of the "
-                    "top fifth of the map stays.",
-                    cell(strongest, ROBUST),
-                    strongest,
-                    lambda run: run.metrics.get("attacked_overlap", math.nan),
+                    "top fifth of the map stays, on images that both networks classify correctly.",
                     delta=self.delta,
+                    of=(cell(strongest, ROBUST), strongest),
+                    value=steadier,
                 )
             )
         return tuple(found)
@@ -161,9 +162,25 @@ class Attention(SubjectStudy):
 
 
 def beyond_noise(run: Result) -> float:
-    """Return by how much less the map overlaps under the attack than under noise."""
-    held = run.metrics
-    return float(held.get("noise_overlap", math.nan) - held.get("attacked_overlap", math.nan))
+    """Return by how much less the map overlaps under the attack than under noise: the mean over
+    images that have both maps."""
+    return mean_difference(run.arrays["noise_overlap"], run.arrays["attacked_overlap"])
+
+
+def steadier(one: Result, other: Result) -> float:
+    """Return by how much more of the map stays under the attack in one network than in another:
+    the mean over the images that both classify correctly."""
+    _, mine, theirs = np.intersect1d(one.arrays["ids"], other.arrays["ids"], return_indices=True)
+    return mean_difference(
+        one.arrays["attacked_overlap"][mine], other.arrays["attacked_overlap"][theirs]
+    )
+
+
+def mean_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the mean of a − b (n,) over the rows that have both; NaN where none has."""
+    difference = a.astype(np.float64) - b
+    known = difference[np.isfinite(difference)]
+    return float(known.mean()) if len(known) else math.nan
 
 
 def pooled_gap(*runs: Result) -> float:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay import stats
+from assay.explain.shift import HARDLY
 from assay.report import figures as draw
 from assay.report.record import Unit
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
+from assay.stats.matching import STRATA
 from assay.studies.attending import named
 from assay.studies.cells import Cells, Column
 from assay.studies.networks import settings, split
@@ -21,8 +23,8 @@ from assay.studies.subjects import NATURAL, cell
 if TYPE_CHECKING:
     from assay.studies.attention import Attention
 
-STRATA = 5
-"""Parts of equal size that images are cut into by their clean margin."""
+FINER = 20
+"""Parts that images are also cut into by their clean margin, to see what coarser ones leave."""
 MEASURES: tuple[tuple[str, Unit], ...] = (
     ("overlap", "fraction"),
     ("correlation", "number"),
@@ -71,6 +73,7 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
             [
                 Column("fooled", "success_share"),
                 Column("under the attack", "attacked_overlap"),
+                Column("the same, emptied maps as 0", _all_overlap),
                 Column("under noise of the same size", "noise_overlap"),
                 Column("another image of the class", "mate_overlap"),
             ],
@@ -79,8 +82,9 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
             "class: 100 % where nothing moved, 11 % by chance. Only images that are classified "
             f"correctly (test accuracy: {accuracy}). Noise is as large as the budget allows: the "
             "null. Another image of the same class is what could be expected of unrelated "
-            "pictures: the ceiling of what can move. Pairs with an empty map are left out: where "
-            "an attack left nothing that speaks for the true class, that is not counted as moved.",
+            "pictures: the ceiling of what can move. Where an attack leaves nothing that speaks "
+            "for the true class there are no two maps to compare: such pairs are left out, and "
+            "counted as moved altogether in the column beside.",
             heading="attack and budget",
             more={"empty maps, clean / attacked": lambda name: _empty(cells, name)},
         ),
@@ -111,15 +115,17 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
             [],
             cells=every,
             caption="By how many points less of the top fifth stays where the attack succeeded "
-            "than where it failed. At equal margin: within five parts of equal size by the lead of "
-            "the true class on the clean image. Mean over seeds.",
+            "than where it failed. At equal margin: within parts of equal size by the lead of the "
+            "true class on the clean image; where more parts say less, the margin explains more. "
+            "Mean over seeds.",
             heading="attack and budget",
             more={
                 "fooled / not": lambda name: _counts(cells, name),
                 "as they are": lambda name: _points(cells, name, _raw_gap),
-                "at equal clean margin": lambda name: _points(
+                f"at equal clean margin, {STRATA} parts": lambda name: _points(
                     cells, name, lambda run: run.metrics["gap"]
                 ),
+                f"{FINER} parts": lambda name: _points(cells, name, _finer_gap),
             },
         ),
     )
@@ -188,6 +194,20 @@ def _raw_gap(run: Result) -> float | None:
     known = np.isfinite(overlap)
     one, other = overlap[known & fooled], overlap[known & ~fooled]
     return float(other.mean() - one.mean()) if len(one) and len(other) else None
+
+
+def _finer_gap(run: Result) -> float | None:
+    arrays = run.arrays
+    lost = 1 - arrays["attacked_overlap"]
+    gap, weight = stats.stratified_difference(lost, arrays["fooled"], arrays["lead"], FINER)
+    return gap if weight else None
+
+
+def _all_overlap(run: Result) -> float:
+    """Return the mean overlap under attack, 0 where the attack emptied a map that noise left."""
+    overlap = run.arrays["attacked_overlap"]
+    emptied = np.isnan(overlap) & np.isfinite(run.arrays["noise_overlap"])
+    return float(np.where(emptied, 0.0, overlap)[emptied | np.isfinite(overlap)].mean())
 
 
 def _points(cells: Cells, name: str, value: Callable[[Result], float | None]) -> Cell | str:
@@ -315,7 +335,8 @@ def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
     rows = []
     for own in attack_cells(study, NATURAL).values():
         for run in cells.kept(own)[:1]:
-            rows += [(run, int(row)) for row in np.flatnonzero(run.arrays["hardly"])]
+            hardly = [(run, int(row)) for row in np.flatnonzero(run.arrays["hardly"])]
+            rows += [one for one in hardly if _overlap(*one) >= HARDLY]
     if not rows:
         return []
     rows.sort(key=lambda one: -_overlap(*one))
@@ -323,7 +344,8 @@ def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
         Drawing(
             title="Fooled, though attention hardly moved",
             caption="Of all attacks on the natural network those fooled images whose maps overlap "
-            f"most, first seed: looking at the same place is no proof of seeing the same. {LEGEND}",
+            f"most ({100 * HARDLY:.0f} % at least), first seed: looking at the same place is no "
+            f"proof of seeing the same. {LEGEND}",
             svg=_rows(rows[: study.kept], attack=True),
         )
     ]

@@ -33,8 +33,14 @@ Metric = str | Callable[[Result], float]
 """The name of a metric ("test_accuracy"), or what computes one from a result."""
 
 
-FRACTIONS = ("_accuracy", "_share", "_overlap")
-"""How metrics end that lie in [0, 1], so that their intervals do too."""
+RANGES = {
+    "_accuracy": (0.0, 1.0),
+    "_share": (0.0, 1.0),
+    "_overlap": (0.0, 1.0),
+    "_correlation": (-1.0, 1.0),
+    "_distance": (0.0, math.inf),
+}
+"""Where metrics lie, by how their names end: so do their intervals."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,8 @@ class Cells:
         runs = self.finished(cell) if all_runs else self.kept(cell)
         values = [value for run in runs if math.isfinite(value := _value(run, metric))]
         found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
-        if not isinstance(metric, str) or not metric.endswith(FRACTIONS) or not runs:
-            return found
-        return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+        least, most = _range(metric)
+        return replace(found, low=max(least, found.low), high=min(most, found.high))
 
     def effect(
         self,
@@ -386,6 +391,14 @@ def check_data(config: TrainNetwork) -> None:
 
 def _value(result: Result, metric: Metric) -> float:
     return float(metric(result) if callable(metric) else result.metrics[metric])
+
+
+def _range(metric: Metric) -> tuple[float, float]:
+    """Return between which values a metric lies."""
+    for end, lies in RANGES.items():
+        if isinstance(metric, str) and metric.endswith(end):
+            return lies
+    return -math.inf, math.inf
 
 
 def _is_share(metric: Metric) -> bool:
