@@ -21,7 +21,13 @@ from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.faithful import faithfulness
-from assay.explain.shift import AttentionShift, attention_shift, most_and_least, of_mates
+from assay.explain.shift import (
+    HARDLY,
+    AttentionShift,
+    attention_shift,
+    most_and_least,
+    of_mates,
+)
 from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
 from assay.report.schema import Attention, Explained, Faithful, Gallery, Measure
@@ -47,7 +53,11 @@ READINGS = (
         "clings to the perturbation",
         "its energy under the map, over that everywhere; above 0: the map went where it is",
     ),
+    ("inside", "share inside the object", "by how much it rose; below 0: the map left the object"),
 )
+CEILINGLESS = ("entropy", "gini", "clinging", "inside")
+"""Measures that say nothing of another image of the class: the changes from one image to the next
+add up to 0 once round, and the others are about this image's perturbation and object."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Shown:
-    """Images that are classified correctly, attacked by the strongest attack with every step taken.
+    """Images that are classified correctly, under the last of the attacks with every step taken.
 
     Attributes:
         ids: (N,) which images.
@@ -87,9 +97,16 @@ class Shown:
 
 
 def show(
-    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    correct: Tensor,
+    config: AuditConfig,
+    masks: Tensor | None = None,
 ) -> Shown | NotRun:
     """Attack and explain images that are classified correctly, all for the true class.
+
+    `masks` bool (N, H, W) say where the object is, if that is known.
 
     Every step is taken (stop="never"): images that leave at the first success all lie at the
     decision boundary, which is not what an attacker would send.
@@ -108,7 +125,11 @@ def show(
         )
     except AssayError as error:
         return Shown(ids, result, None, str(error))
-    moved, drawn = (images - x[ids] for images in (result.adversarial, noise))
+    objects = None if masks is None else masks[ids].numpy()
+    shift, beside = (
+        attention_shift(before, maps, perturbation=(images - x[ids]).numpy(), masks=objects)
+        for maps, images in ((after, result.adversarial), (null, noise))
+    )
     return Shown(
         ids,
         result,
@@ -116,8 +137,8 @@ def show(
             before,
             after,
             null,
-            shift=attention_shift(before, after, perturbation=moved.numpy()),
-            null=attention_shift(before, null, perturbation=drawn.numpy()),
+            shift=shift,
+            null=beside,
             ceiling=attention_shift(before, of_mates(before, y[ids].numpy())),
         ),
     )
@@ -135,13 +156,19 @@ def galleries(
         chosen = "the first images that the model classifies correctly"
         return _gallery(shown, rows, x, classes, config, chosen), NotRun(not_run=shown.why_no_maps)
     fooled = shown.result.success.numpy()
-    most, least = most_and_least(shown.maps.shift.overlap, fooled, config.gallery)
+    maps = shown.maps
+    most, least = most_and_least(maps.shift.overlap, fooled, config.gallery)
     hardly: Gallery | NotRun
+    least = least[maps.shift.overlap[least] >= HARDLY]
     if len(least):
-        chosen = "of the fooled images those whose maps overlap most, the least moved first"
+        chosen = (
+            f"of the fooled images those whose maps overlap most, by {100 * HARDLY:.0f} % at least"
+        )
         hardly = _gallery(shown, torch.tensor(least.tolist()), x, classes, config, chosen)
     else:
-        hardly = NotRun(not_run="no image that was fooled has two maps to compare")
+        hardly = NotRun(
+            not_run=f"in no image that was fooled do the maps overlap by {100 * HARDLY:.0f} %"
+        )
     chosen = "correctly classified images whose maps overlap least, the furthest moved first"
     return _gallery(shown, torch.tensor(most.tolist()), x, classes, config, chosen), hardly
 
@@ -213,16 +240,23 @@ def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
                 name=name,
                 estimate=_mean(getattr(maps.shift, measure)),
                 noise=_mean(getattr(maps.null, measure)),
-                mate=_mean(getattr(maps.ceiling, measure)) if measure != "clinging" else None,
+                beyond=_mean(getattr(maps.shift, measure) - getattr(maps.null, measure)),
+                mate=None if measure in CEILINGLESS else _mean(getattr(maps.ceiling, measure)),
                 reading=reading,
             )
             for measure, name, reading in READINGS
+            if np.isfinite(getattr(maps.shift, measure)).any()
         ),
     )
 
 
 def faithful(
-    clf: Classifier, x: Tensor, y: Tensor, correct: Tensor, config: AuditConfig
+    clf: Classifier,
+    x: Tensor,
+    y: Tensor,
+    correct: Tensor,
+    config: AuditConfig,
+    masks: Tensor | None = None,
 ) -> Faithful | NotRun:
     """Whether maps can be believed: explainers by what their maps are worth, on images that are
     classified correctly, for the true class."""
@@ -230,11 +264,13 @@ def faithful(
     if len(ids) < 2:
         return NotRun(not_run="fewer than two images are classified correctly")
     try:
-        found = faithfulness(clf, x[ids], y[ids], config=config.faithfulness)
+        objects = None if masks is None else masks[ids].numpy()
+        found = faithfulness(clf, x[ids], y[ids], masks=objects, config=config.faithfulness)
     except AssayError as error:
         return NotRun(not_run=str(error))
     return Faithful(
         n=len(ids),
+        pointing_chance=next((one.pointing.chance for one in found.judged if one.pointing), None),
         best=found.best,
         within_noise=found.ties,
         failed=dict(found.failed),
@@ -246,6 +282,7 @@ def faithful(
                 gain=one.better,
                 correlation=None if one.randomisation is None else one.randomisation.correlation,
                 verdict=one.verdict,
+                pointing=None if one.pointing is None else one.pointing.rate,
                 empty=one.empty,
             )
             for one in found.judged

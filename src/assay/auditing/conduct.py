@@ -104,6 +104,7 @@ def audit(
     *,
     reference: tuple[Tensor, Tensor] | None = None,
     calibration: tuple[Tensor, Tensor] | None = None,
+    masks: Tensor | None = None,
     config: AuditConfig | None = None,
     title: str = "",
     command: str = "",
@@ -120,6 +121,8 @@ def audit(
             a third of `x` fits, a third calibrates, and only the rest is scored.
         calibration: images and labels that the model was not trained on, for the detectors'
             thresholds. None: half of `reference` fits and the other half calibrates.
+        masks: bool (N, H, W), where the object of each image is, if that is known: do maps point at
+            it, and do they leave it?
         config: what is asked, and the thresholds.
         title: what the report is called; default: the model's class.
         command: what made it, for the report's last chapter.
@@ -137,6 +140,11 @@ def audit(
     tick = progress if progress is not None else _silent
     x, y = check_images(x).cpu(), torch.as_tensor(y).cpu()
     _check_labels(x, y)
+    if masks is not None and (masks.dtype != torch.bool or masks.shape != x[:, 0].shape):
+        raise AssayError(
+            f"masks must be bool {tuple(x[:, 0].shape)}, one of each image's size, got "
+            f"{masks.dtype} {tuple(masks.shape)}"
+        )
 
     tick(f"asking the model about {len(x):,} images")
     with answering(x):
@@ -158,16 +166,17 @@ def audit(
     correct = inside.predictions == y
     some = torch.arange(min(config.attacked, len(x)))
     attacked, labels = x[some], y[some]
+    objects = None if masks is None else masks[some].cpu()
     curves = chapters.attack_all(clf, attacked, labels, config, tick)
     clean = stats.proportion(int(correct[some].sum()), len(some), "all images attacked")
     tick("reliability of the attacks")
     flags = _flags(clf, attacked, labels, curves, config)
 
     tick("gallery and attention")
-    shown = attention.show(clf, attacked, labels, correct[some], config)
+    shown = attention.show(clf, attacked, labels, correct[some], config, objects)
     moved, hardly = attention.galleries(shown, attacked, classes, config)
     tick("which explainer is the most faithful")
-    faithful = attention.faithful(clf, attacked, labels, correct[some], config)
+    faithful = attention.faithful(clf, attacked, labels, correct[some], config, objects)
     tick("outliers")
     fit, scored = _fitting(clf, inside, x, y, reference, calibration)
     ood: Ood | NotRun

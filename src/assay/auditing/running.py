@@ -14,6 +14,7 @@ from assay.auditing.config import AuditConfig
 from assay.config import digest
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
+from assay.data.dataset import to_float
 from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.report.terminal import summary
@@ -113,7 +114,7 @@ def examine(
     progress: Tick | None = None,
 ) -> Audit:
     """Audit the classifier on the images that `subject` asks for."""
-    x, y = data.take(subject.images)
+    part = data.sample(subject.images)
     reference, calibration = None, None
     marks = {f"{data.name}/{subject.split}": data.fingerprint}
     if subject.reference is not None:
@@ -126,10 +127,11 @@ def examine(
         marks[f"{data.name}/validation"] = held.fingerprint
     return audit(
         clf,
-        x,
-        y,
+        to_float(part.images),
+        part.labels,
         reference=reference,
         calibration=calibration,
+        masks=part.masks,
         config=config,
         title=subject.title or f"{Path(subject.model).name} on {data.name}",
         command=command,

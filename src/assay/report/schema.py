@@ -202,6 +202,8 @@ class Measure(Record):
     """What was measured."""
     noise: EstimateModel | None = None
     """The same for random noise as large as the attack may be: the null."""
+    beyond: EstimateModel | None = None
+    """What was measured less what noise does, image by image."""
     mate: EstimateModel | None = None
     """The same for another image of the class: the ceiling of what can move."""
     unit: Unit = "number"
@@ -244,6 +246,8 @@ class Explained(Record):
     """passes (the maps depend on what was learnt), survives (they do not), undecided, not run."""
     empty: EstimateModel
     """Share of maps that explain nothing."""
+    pointing: EstimateModel | None = None
+    """How often the largest value lies on the object, where objects are known."""
 
 
 class Faithful(Record):
@@ -251,6 +255,8 @@ class Faithful(Record):
 
     n: int
     """Images."""
+    pointing_chance: float | None = None
+    """How often a point at random lies on the object."""
     best: str | None
     """The most faithful of those whose maps depend on what was learnt; null: there is none."""
     within_noise: tuple[str, ...] = ()
