@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError, unknown
+from assay.explain.layout import channels_last, named
 from assay.explain.probe import Call, Probe, probe
 from assay.explain.tokens import Sizes
 
@@ -30,10 +31,11 @@ def cut(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Any]]:
     Raises:
         AssayError: for a layer that does not exist; the nearest name is given.
     """
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = named(model)
     for layer in layers:
         if layer not in modules:
-            raise unknown("layer", layer, [name for name in modules if name])
+            known = [name for name in modules if name and "_orig_mod" not in name]
+            raise unknown("layer", layer, known)
     outputs: dict[str, Any] = {}
 
     def keep(layer: str) -> Callable[[nn.Module, Any, Any], Any]:
@@ -71,18 +73,25 @@ def output_of(outputs: Mapping[str, Any], layer: str, sizes: Sizes) -> Tensor:
 def spatial(output: Tensor, layer: str, sizes: Sizes) -> Tensor:
     """Return a layer's output, or a gradient of its shape, as (N, C, H, W).
 
-    Tokens (N, T, D) are put in the rows and columns of their patches; a class token, and what else
-    is no patch, is left out.
+    Channels that stand last, (N, H, W, C), are moved. Tokens (N, T, D) are put in the rows and
+    columns of their patches; a class token, and what else is no patch, is left out.
     """
     if output.ndim == 3:
         return sizes.grid(output.shape[1], f"layer {layer!r}").maps(output)
-    if output.ndim != 4 or output.shape[2] * output.shape[3] == 1:
+    if output.ndim != 4 or math.prod(sizes.extent(layer, output.shape)) == 1:
         raise AssayError(
             f"layer {layer!r} returns shape {tuple(output.shape)}, which has no spatial extent; "
             "a map needs (N, C, H, W) with more than one pixel, or tokens (N, T, D): name an "
             "earlier layer"
         )
-    return output
+    last = sizes.last(layer, output.shape)
+    if last is None:
+        raise AssayError(
+            f"layer {layer!r} returns shape {tuple(output.shape)}, and it cannot be told where the "
+            "channels are: other layers return this shape with channels first, and with channels "
+            "last; name a convolution, a layer norm or a linear layer inside it"
+        )
+    return output.permute(0, 3, 1, 2) if last else output
 
 
 def slopes(score: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -108,10 +117,11 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
 
     In a CNN it is the last module to return, among those whose output has the height and width of
     the last convolution's: that convolution's block, after its normalisation, activation and skip
-    connection, and before any pooling. A container counts as its last child does, and goes before
-    it. Of a module that is called several times, only the last call counts, since that is the one
-    that `GradCAM` explains. Without a convolution (one made by a function, say) it is the last
-    output with spatial extent.
+    connection, and before any pooling. Where channels stand last, a linear layer is a convolution
+    of one pixel, and a norm counts as one. A container counts as its last child does, and goes
+    before it. Of a module that is called several times, only the last call counts, since that is
+    the one that `GradCAM` explains. Without a convolution (one made by a function, say) it is the
+    last output with spatial extent.
 
     Where the model goes on with tokens, as vision transformers do, it is the last module to return
     some, linear layers aside, on whose patches the logits depend by a gradient. After the last
@@ -126,16 +136,17 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     calls = seen.calls
     last = {call.name: place for place, call in enumerate(calls)}
     final = [place for place, call in enumerate(calls) if last[call.name] == place]
-    spatial = [
-        place
+    extent = {
+        place: seen.sizes.extent(calls[place].name, calls[place].shape)
         for place in final
-        if len(calls[place].shape) == 4 and math.prod(calls[place].shape[2:]) > 1
-    ]
+        if len(calls[place].shape) == 4
+    }
+    spatial = [place for place, size in extent.items() if math.prod(size) > 1]
     end = -1  # where rows and columns end
     if spatial:
-        convolved = [place for place in spatial if isinstance(calls[place].module, nn.Conv2d)]
-        size = calls[(convolved or spatial)[-1]].shape[2:]
-        end = next(place for place in reversed(spatial) if calls[place].shape[2:] == size)
+        convolved = [place for place in spatial if _convolves(calls[place], seen.sizes)]
+        size = extent[(convolved or spatial)[-1]]
+        end = next(place for place in reversed(spatial) if extent[place] == size)
     tokens = [
         calls[place]
         for place in final
@@ -149,6 +160,13 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
         f"no module of {type(clf.model).__name__} returns (N, C, H, W) with more than one pixel, "
         "or tokens (N, T, D): Grad-CAM explains networks with spatial layers, and transformers"
     )
+
+
+def _convolves(call: Call, sizes: Sizes) -> bool:
+    """Return whether a call is a convolution's, or that of a layer that has its channels last."""
+    if isinstance(call.module, nn.Conv2d):
+        return True
+    return bool(channels_last(call.module, call.shape, sizes.image))
 
 
 def _that_counts(tokens: Sequence[Call], seen: Probe) -> str:

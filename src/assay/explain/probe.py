@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.core.oracle import Encoded
+from assay.explain.layout import named
 from assay.explain.tokens import Sizes
 
 
@@ -61,12 +62,12 @@ def probe(clf: Classifier, x: Tensor) -> Probe:
     The model must be held (`held`).
     """
     calls: list[Call] = []
-    sizes = Sizes()
+    sizes = Sizes(modules=named(clf.model))
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, _: Any, output: Any) -> Any:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
-            sizes.note(shape)
+            sizes.note(module, shape)
             if len(shape) != 3 or isinstance(module, nn.Linear) or not output.is_floating_point():
                 calls.append(Call(name, module, shape, None))
                 return output

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.errors import AssayError
+from assay.explain.layout import channels_last, named
 
 FEW = 8
 """Tokens that are no patches, at most: models have a class token, a distillation token, up to four
@@ -46,17 +47,42 @@ class Sizes:
     """Those of what its modules return before the first of them returns tokens (N, T, D)."""
     cut: bool = False
     """Whether tokens have been seen."""
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    """Those of the model, by name."""
+    layouts: dict[tuple[int, ...], set[bool]] = field(default_factory=dict)
+    """Of a shape (N, ·, ·, ·), whether modules that say so have returned it with channels last."""
 
     def begin(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         """Begin a pass: a forward pre-hook of the model."""
         self.image = (args[0].shape[-2], args[0].shape[-1])
-        self.patches, self.cut = [], False
+        self.patches, self.cut, self.layouts = [], False, {}
 
-    def note(self, shape: Sequence[int]) -> None:
+    def note(self, module: nn.Module, shape: Sequence[int]) -> None:
         """Note the shape of what a module has returned."""
-        if len(shape) == 4 and not self.cut:
-            self.patches.append((shape[2], shape[3]))
+        if len(shape) == 4:
+            last = channels_last(module, shape, self.image)
+            if last is not None:
+                self.layouts.setdefault(tuple(shape), set()).add(last)
+            if not self.cut:
+                self.patches.append((shape[1], shape[2]) if last else (shape[2], shape[3]))
         self.cut |= len(shape) == 3
+
+    def last(self, layer: str, shape: Sequence[int]) -> bool | None:
+        """Return whether a layer's output of four axes is (N, H, W, C).
+
+        Where the layer itself does not say, such as a container, others say it that returned the
+        same shape; without any it is (N, C, H, W). None where they disagree: height, width and
+        channels are then as many.
+        """
+        own = channels_last(self.modules[layer], shape, self.image)
+        if own is not None:
+            return own
+        found = self.layouts.get(tuple(shape), set())
+        return None if len(found) > 1 else True in found
+
+    def extent(self, layer: str, shape: Sequence[int]) -> tuple[int, int]:
+        """Return height and width of a layer's output of four axes."""
+        return (shape[1], shape[2]) if self.last(layer, shape) else (shape[2], shape[3])
 
     def grid(self, tokens: int, whose: str, *, merged: bool = True) -> Grid:
         """Return where the patches are among `tokens` tokens, as `fit` does.
@@ -104,11 +130,11 @@ class Sizes:
 @contextmanager
 def measured(model: nn.Module) -> Iterator[Sizes]:
     """Note sizes in every pass through the model: those of the last are in what is yielded."""
-    sizes = Sizes()
+    sizes = Sizes(modules=named(model))
 
-    def note(_: nn.Module, __: Any, output: Any) -> None:
-        if not sizes.cut and isinstance(output, Tensor):
-            sizes.note(output.shape)
+    def note(module: nn.Module, _: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.note(module, output.shape)
 
     handles = [model.register_forward_pre_hook(sizes.begin)]
     try:
