@@ -83,6 +83,49 @@ class Preactivated(nn.Module):
         return out
 
 
+class Beside(nn.Module):
+    """Calls a decoder last, whose output is no part of the answer."""
+
+    def __init__(self, frozen: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2)
+        self.act = nn.ReLU(inplace=True)
+        self.head = nn.Linear(4, 3)
+        self.decoder = nn.ConvTranspose2d(4, 3, 2, stride=2)
+        self.paint = nn.Conv2d(3, 3, 1)
+        self.frozen = frozen
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(not self.frozen):
+            x = self.act(self.conv(x))
+            out: Tensor = self.head(x.mean((2, 3)))
+        self.painted = self.paint(self.decoder(x))
+        return out
+
+
+class OneWay(nn.Module):
+    """Has no way back: its last module raises there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = seeded(plain)
+        self.last = self.Round()
+
+    class Round(nn.Module):
+        class Function(torch.autograd.Function):
+            @staticmethod
+            def forward(_: object, x: Tensor) -> Tensor:
+                return x.round(decimals=3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.Function.apply(x)
+            return out
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.last(self.net(x))
+        return out
+
+
 class Linear(nn.Module):
     """Cuts patches by a view and a linear layer, after a module that returns the image's size; it
     changes what its last norm returned in place if asked to."""
@@ -156,6 +199,26 @@ def test_the_layer_found(make: object, layer: str) -> None:
     model = seeded(make)
     with untouched(model):
         assert GradCAM()(Classifier(model), images(2)).layer == layer
+
+
+@pytest.mark.parametrize("kind", [GradCAM, EigenCAM, ScoreCAM])
+def test_what_the_answer_does_not_rest_on_is_no_layer(kind: type[Explainer]) -> None:
+    model = seeded(Beside)
+    nn.init.zeros_(model.head.weight)  # a gradient of 0 is one
+    with untouched(model):
+        assert kind.parse({})(Classifier(model), images(2)).layer == "act"
+
+
+@pytest.mark.parametrize("kind", [EigenCAM, ScoreCAM])
+@pytest.mark.parametrize(
+    ("make", "layer"), [(partial(Beside, frozen=True), "paint"), (OneWay, "net.4")]
+)
+def test_without_any_gradient_it_is_the_last_block(
+    kind: type[Explainer], make: object, layer: str
+) -> None:
+    model = seeded(make)
+    with untouched(model):
+        assert kind.parse({})(Classifier(model), images(2)).layer == layer
 
 
 @pytest.mark.parametrize("kind", ["basic", "bottleneck"])
@@ -248,7 +311,7 @@ def test_tokens_that_are_no_patches_of_the_image_are_refused_by_name() -> None:
             GradCAM.parse(settings)(Classifier(model), images(2))
 
 
-def test_tokens_that_the_answer_does_not_rest_on_are_no_layer() -> None:
+def test_tokens_that_the_answer_does_not_rest_on_are_none_either() -> None:
     model = vit()
     nn.init.zeros_(model.head.weight)
     match = "up to 'norm', and the logits depend on the patches of none by a gradient"

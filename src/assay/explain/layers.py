@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 from typing import Any
 
 import torch
@@ -121,7 +122,8 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     of one pixel, and a norm counts as one. A container counts as its last child does, and goes
     before it. Of a module that is called several times, only the last call counts, since that is
     the one that `GradCAM` explains. Without a convolution (one made by a function, say) it is the
-    last output with spatial extent.
+    last output with spatial extent. What the logits do not depend on by a gradient, such as a
+    decoder beside the head, is left out, unless a gradient reaches nothing.
 
     Where the model goes on with tokens, as vision transformers do, it is the last module to return
     some, linear layers aside, on whose patches the logits depend by a gradient. After the last
@@ -142,6 +144,9 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
         if len(calls[place].shape) == 4
     }
     spatial = [place for place, size in extent.items() if math.prod(size) > 1]
+    counts = seen.counts([calls[place] for place in spatial])
+    if any(counts):
+        spatial = list(compress(spatial, counts))
     end = -1  # where rows and columns end
     if spatial:
         convolved = [place for place in spatial if _convolves(calls[place], seen.sizes)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,15 @@ class Call:
     Attributes:
         name, module: whose.
         shape: of the tensor it returned; () where it was none.
-        tokens: the tensor itself where it holds tokens (N, T, D), otherwise None; also of linear
-            layers, which make each token of itself: what they were given tells as much.
+        output: the tensor itself where it has four axes or holds tokens (N, T, D), otherwise None;
+            also of linear layers on tokens, which make each of itself: what they were given tells
+            as much.
     """
 
     name: str
     module: nn.Module
     shape: tuple[int, ...]
-    tokens: Tensor | None
+    output: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Probe:
     Attributes:
         calls: of all modules but the model itself, in the order in which they returned.
         sizes: what was seen of sizes.
-        score: the sum of the logits of the predicted classes; its graph starts at the first tokens.
+        score: the sum of the logits of the predicted classes; its graph starts at the first output
+            that is kept.
     """
 
     calls: list[Call]
@@ -47,13 +50,26 @@ class Probe:
     score: Tensor
 
     def slope(self, call: Call) -> Tensor | None:
-        """Return d score / d tokens (N, T, D) of a call, or None where no gradient reaches them."""
-        if call.tokens is None or not self.score.requires_grad:
+        """Return d score / d output of a call, or None where no gradient reaches it."""
+        if call.output is None or not self.score.requires_grad:
             return None
         (slope,) = torch.autograd.grad(
-            self.score, call.tokens, retain_graph=True, allow_unused=True
+            self.score, call.output, retain_graph=True, allow_unused=True
         )
         return slope
+
+    def counts(self, calls: Sequence[Call]) -> list[bool]:
+        """Return of each call whether the score depends on its output by a gradient, be it 0.
+
+        By none where the model lets no gradient through, or fails on the way back.
+        """
+        kept = [call.output for call in calls if call.output is not None]
+        found: Iterator[Tensor | None] = iter(())
+        if kept and self.score.requires_grad:
+            with suppress(RuntimeError):
+                slopes = torch.autograd.grad(self.score, kept, retain_graph=True, allow_unused=True)
+                found = iter(slopes)
+        return [call.output is not None and next(found, None) is not None for call in calls]
 
 
 def probe(clf: Classifier, x: Tensor) -> Probe:
@@ -68,12 +84,13 @@ def probe(clf: Classifier, x: Tensor) -> Probe:
         def hook(module: nn.Module, _: Any, output: Any) -> Any:
             shape = tuple(output.shape) if isinstance(output, Tensor) else ()
             sizes.note(module, shape)
-            if len(shape) != 3 or isinstance(module, nn.Linear) or not output.is_floating_point():
+            of_itself = len(shape) == 3 and isinstance(module, nn.Linear)
+            if len(shape) not in (3, 4) or of_itself or not output.is_floating_point():
                 calls.append(Call(name, module, shape, None))
                 return output
-            tokens = output if output.requires_grad else output.detach().requires_grad_(True)
-            calls.append(Call(name, module, shape, tokens))
-            return tokens.clone()  # the model may work in place
+            kept = output if output.requires_grad else output.detach().requires_grad_(True)
+            calls.append(Call(name, module, shape, kept))
+            return kept.clone()  # the model may work in place
 
         return hook
 
