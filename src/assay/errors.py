@@ -10,6 +10,16 @@ class AssayError(Exception):
     """A mistake in what was asked. The command prints it as one line and exits with code 2."""
 
 
+def told(error: Exception) -> str:
+    """Return an error in one line: ours as it is, another's with its type.
+
+    >>> told(ValueError("two\n  lines"))
+    'ValueError: two lines'
+    """
+    said = " ".join(str(error).split())
+    return said if isinstance(error, AssayError) else f"{type(error).__name__}: {said}"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the name in `known` that `word` was most likely meant to be, or None."""
     matches = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)

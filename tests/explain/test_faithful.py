@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
+from assay.core.oracle import Encoded
 from assay.errors import AssayError
 from assay.explain import (
     Explainer,
@@ -120,7 +121,7 @@ def test_the_ideal_map_is_the_most_faithful() -> None:
     assert not nothing.eligible
     assert found.failed == {
         "refuses": "not for this model",
-        "refuses, how torch": "derivative is not implemented",
+        "refuses, how torch": "RuntimeError: derivative is not implemented",
     }
     np.testing.assert_allclose(
         ideal.gain,
@@ -258,6 +259,69 @@ def test_labels_name_settings_that_are_not_the_usual() -> None:
     assert labels(some) == ["grad-cam", "grad-cam, layer 1", "occlusion, window 4, fill 0.5"]
     with pytest.raises(AssayError, match="twice with the same settings"):
         FaithfulnessConfig(explainers=(GradCAM(), GradCAM()))
+
+
+class Pairs(nn.Module):
+    """Fails on a single image, as a batch norm in training mode does; or on some others too."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.net = linear().model
+        self.most = most
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not 1 < len(x) <= self.most:
+            raise ValueError(f"a batch\n of {len(x)}")
+        out: Tensor = self.net(x)
+        return out
+
+
+class Alone(Explainer):
+    """Looks at each image by itself."""
+
+    name: str = "alone"
+
+    def maps(
+        self, clf: Classifier, x: Tensor, targets: Tensor | None
+    ) -> tuple[Tensor, Tensor, str]:
+        assert targets is not None
+        said = torch.cat([clf.logits(Encoded(image[None])) for image in x])
+        return x.mean(1) * said.gather(1, targets[:, None])[:, :, None], targets, ""
+
+
+def test_a_model_that_raises_whatever_it_likes() -> None:
+    config = QUICK.model_copy(update={"steps": 1, "randomised": 4, "networks": 2})
+    clf = Classifier(Pairs())
+    with untouched(clf.model):
+        found = faithfulness(clf, grey(4), explainers=[Alone(), Bright()], config=config)
+    assert found.failed == {"alone": "ValueError: a batch of 1"}
+    assert [one.name for one in found.judged] == ["bright"]
+    assert found.unrandomised.endswith("(1, 6, 6) each: ValueError: a batch of 1")
+    with pytest.raises(AssayError, match=r"no explainer .* works on this model; alone: ValueError"):
+        faithfulness(clf, grey(4), explainers=[Alone()], config=config)
+    with pytest.raises(AssayError, match=r"fails on these images.*ValueError: a batch of 1$"):
+        faithfulness(clf, grey(1), explainers=[Bright()], config=config)
+    with pytest.raises(AssayError, match=r"fails on these images.*ValueError: a batch of 8$"):
+        faithfulness(Classifier(Pairs(most=4)), grey(4), explainers=[Bright()], config=config)
+
+
+@pytest.mark.parametrize(
+    ("explainers", "message"),
+    [
+        ([], "nothing to compare: explainers holds none"),
+        (["grad-cam"], "explainers holds 'grad-cam', which is none"),
+        ([Bright(), OfTheWeights(sign=-1), Bright()], "explainers holds 'bright' twice"),
+    ],
+)
+def test_what_is_no_list_of_explainers(explainers: list[Explainer], message: str) -> None:
+    with pytest.raises(AssayError, match=message):
+        faithfulness(linear(), grey(2), explainers=explainers, config=QUICK)
+
+
+@pytest.mark.parametrize("targets", ["cat", ["cat", "dog"], [[0], [1, 0]], [None, 0]])
+def test_targets_that_are_no_numbers(targets: object) -> None:
+    with pytest.raises(AssayError, match=r"one class number, or one per image \(2,\), got"):
+        faithfulness(linear(), grey(2), targets, explainers=[Bright()])  # type: ignore[arg-type]
 
 
 def test_mistakes() -> None:

@@ -59,13 +59,15 @@ class Flat(Explainer):
 
 
 class Breaks(Flat):
-    """Refuses once the weights are others."""
+    """Refuses once the weights are others, or fails."""
+
+    ours: bool = True
 
     def maps(
         self, clf: Classifier, x: Tensor, targets: Tensor | None
     ) -> tuple[Tensor, Tensor, str]:
         if first_weight(clf.model) != self.first:
-            raise AssayError("not these weights")
+            raise AssayError("not these weights") if self.ours else IndexError("no such weight")
         return super().maps(clf, x, targets)
 
 
@@ -144,6 +146,7 @@ def test_maps_that_say_nothing() -> None:
         "goes": Flat(first=first),
         "never": Flat(first=first, always=True),
         "breaks": Breaks(first=first),
+        "fails": Breaks(first=first, ours=False),
     }
     found = tried(Classifier(model), x, known, networks=2, stages=1)
     assert found["goes"].absolute.tolist() == [[0.0]] * 4, "what became nothing has not survived"
@@ -152,6 +155,7 @@ def test_maps_that_say_nothing() -> None:
     assert found["never"].verdict == "not run"
     assert (found["breaks"].verdict, found["breaks"].why) == ("not run", "not these weights")
     assert found["breaks"].to_dict()["images"] == 0
+    assert (found["fails"].verdict, found["fails"].why) == ("not run", "IndexError: no such weight")
 
 
 # -- verdicts ----------------------------------------------------------------------------------

@@ -180,6 +180,10 @@ def test_what_does_not_fit_the_maps_is_refused() -> None:
     maps = np.random.default_rng(0).random((2, 4, 4))
     with pytest.raises(AssayError, match=r"perturbation of shape \(2, 3, 5, 4\) do not fit"):
         attention_shift(maps, maps, perturbation=np.zeros((2, 3, 5, 4)))
+    with pytest.raises(AssayError, match=r"perturbation of shape \(2, 4, 4\) do not fit"):
+        attention_shift(maps, maps, perturbation=np.zeros((2, 4, 4)))
+    with pytest.raises(AssayError, match=r"masks of shape \(2, 1, 4, 4\)"):
+        attention_shift(maps, maps, masks=np.ones((2, 1, 4, 4), dtype=bool))
     with pytest.raises(AssayError, match="masks of shape"):
         attention_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))
 

@@ -115,7 +115,12 @@ def _one_per_row(targets: Targets, rows: int) -> Tensor | None:
     """Return the targets as int64 (N,), or None for the predicted classes."""
     if targets is None:
         return None
-    given = torch.as_tensor(targets)
+    try:
+        given = torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise AssayError(
+            f"targets must be one class number, or one per image ({rows},), got {targets!r}"
+        ) from error
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise AssayError(f"targets are class numbers (int64), not {given.dtype}")
     if given.ndim == 0:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from assay import stats
 from assay.config import Config, Number
+from assay.core.answering import answering
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.fast import Precision
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 from assay.explain.base import Explainer, Targets, asked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
 from assay.explain.family import AnyExplainer
@@ -265,14 +266,15 @@ def faithfulness(
         progress: told what is being done.
 
     Raises:
-        AssayError: for images, targets or masks that do not fit, or where no explainer works.
+        AssayError: for images, targets or masks that do not fit, for no explainers or one that
+            stands twice, for a model that fails on the images, or where no explainer works.
     """
     config = FaithfulnessConfig() if config is None else config
     tick = _silent if progress is None else progress
     x, wanted = asked(x, targets)
-    wanted = chosen(clf.query(x), wanted)
-    compared = config.explainers if explainers is None else explainers
-    known = dict(zip(labels(compared), compared, strict=True))
+    known = _by_label(config.explainers if explainers is None else explainers)
+    with answering(x):
+        wanted = chosen(clf.query(x), wanted)
     maps: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -281,8 +283,8 @@ def faithfulness(
         started = time.perf_counter()
         try:
             maps[name] = explainer(clf, x, wanted)
-        except (AssayError, RuntimeError) as error:  # it may need what this model does not have
-            failed[name] = " ".join(str(error).split())
+        except Exception as error:  # whatever a user's module, or explainer, may raise
+            failed[name] = told(error)
         seconds[name] = time.perf_counter() - started
     if not maps:
         name, why = next(iter(failed.items()))
@@ -290,10 +292,11 @@ def faithfulness(
 
     def curves(order: Tensor) -> tuple[Curve, Curve]:
         how: dict[str, Any] = {"steps": config.steps, "precision": config.precision}
-        return (
-            deletion(clf, x, wanted, order, onto=config.deleted, **how),
-            insertion(clf, x, wanted, order, onto=config.inserted, **how),
-        )
+        with answering(x):
+            return (
+                deletion(clf, x, wanted, order, onto=config.deleted, **how),
+                insertion(clf, x, wanted, order, onto=config.inserted, **how),
+            )
 
     tick("deletion and insertion in random order")
     ties = random_order(x, config.seed)
@@ -335,6 +338,22 @@ def faithfulness(
     return Faithfulness(
         tuple(judged), failed, random_gone, random_come, wanted, unrandomised, config
     )
+
+
+def _by_label(some: Sequence[Explainer]) -> dict[str, Explainer]:
+    """Return the explainers by what they are called."""
+    for one in some:
+        if not isinstance(one, Explainer):
+            raise AssayError(
+                f"explainers holds {one!r}, which is none: give objects, GradCAM() say"
+            )
+    if not some:
+        raise AssayError("there is nothing to compare: explainers holds none")
+    called = labels(some)
+    for name in called:
+        if called.count(name) > 1:
+            raise AssayError(f"explainers holds {name!r} twice with the same settings")
+    return dict(zip(called, some, strict=True))
 
 
 def _first(maps: Attribution, some: slice) -> Attribution:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay import stats
+from assay.core.answering import answering
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.memory import Tally
 from assay.core.random import Stream
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 from assay.explain.base import Explainer
 from assay.explain.shift import rank_correlation
 
@@ -134,7 +135,8 @@ def randomised(
         progress: told what is being done.
 
     Raises:
-        AssayError: for a model that cannot be copied, or that has nothing to make random.
+        AssayError: for a model that cannot be copied, that has nothing to make random, or that
+            fails on a single image.
     """
     stream = Stream(seed).child("explain", "random weights")
     parts = np.array_split(np.arange(len(x)), min(networks, len(x)))
@@ -153,8 +155,8 @@ def randomised(
                 try:
                     again = explainer(twin, x[rows], targets).raw
                     alike[name].append(_alike(maps[name].raw[rows], again))
-                except (AssayError, RuntimeError) as error:
-                    why[name] = str(error)
+                except Exception as error:  # whatever a user's module, or explainer, may raise
+                    why[name] = told(error)
                     alike[name].append(np.full((2, len(rows)), np.nan))
         for name, stacked in alike.items():
             found[name].append(np.stack(stacked, axis=-1))
@@ -239,7 +241,8 @@ def from_the_top(clf: Classifier, x: Tensor) -> list[nn.Module]:
         for module in layers
     ]
     try:
-        clf.query(x)
+        with answering(x):
+            clf.query(x)
     finally:
         for handle in handles:
             handle.remove()

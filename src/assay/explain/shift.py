@@ -90,11 +90,12 @@ def attention_shift(
     if a.ndim != 3 or a.shape != b.shape:
         raise AssayError(f"two sets of maps (N, H, W) of one shape: got {a.shape} and {b.shape}")
     empty = np.asarray((a <= 0).all((1, 2)) | (b <= 0).all((1, 2)), dtype=np.bool_)
-    for name, given in (("perturbation", perturbation), ("masks", masks)):
-        if given is not None and (len(given), *np.shape(given)[-2:]) != a.shape:
-            raise AssayError(
-                f"{name} of shape {np.shape(given)} do not fit maps of shape {a.shape}"
-            )
+    for name, given, axes in (("perturbation", perturbation, 4), ("masks", masks, 3)):
+        if given is None:
+            continue
+        size = np.shape(given)
+        if len(size) != axes or (size[0], *size[-2:]) != a.shape:
+            raise AssayError(f"{name} of shape {size} do not fit maps of shape {a.shape}")
     unknown = np.full(len(a), np.nan)
     energy = None if perturbation is None else np.square(perturbation, dtype=np.float64).sum(1)
     measured = {
