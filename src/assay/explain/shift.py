@@ -59,6 +59,8 @@ class AttentionShift:
 
 MEASURES = ("overlap", "correlation", "distance", "entropy", "gini", "clinging", "inside")
 """The measures of a shift, by the names of their fields."""
+MOST_ROWS = 10
+"""Rows that an error names."""
 
 HARDLY = 0.75
 """The overlap from which on attention has hardly moved."""
@@ -84,11 +86,19 @@ def attention_shift(
         masks: bool (N, H, W), true on the object.
 
     Raises:
-        AssayError: for maps, perturbations or masks that are not of one size.
+        AssayError: for maps, perturbations or masks that are not of one size, or maps that are not
+            finite.
     """
     a, b = (np.asarray(maps, dtype=np.float64) for maps in (before, after))
     if a.ndim != 3 or a.shape != b.shape:
         raise AssayError(f"two sets of maps (N, H, W) of one shape: got {a.shape} and {b.shape}")
+    bad = np.flatnonzero(~(np.isfinite(a) & np.isfinite(b)).all((1, 2)))
+    if len(bad):
+        some = ", ".join(map(str, bad[:MOST_ROWS])) + (", …" if len(bad) > MOST_ROWS else "")
+        raise AssayError(
+            f"{len(bad)} of {len(a)} pairs of maps hold NaN or infinity, which moved nowhere: rows "
+            f"{some}; leave them out, or give zeros where a map explains nothing"
+        )
     empty = np.asarray((a <= 0).all((1, 2)) | (b <= 0).all((1, 2)), dtype=np.bool_)
     for name, given, axes in (("perturbation", perturbation, 4), ("masks", masks, 3)):
         if given is None:
