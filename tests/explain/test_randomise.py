@@ -20,7 +20,7 @@ from assay.errors import AssayError
 from assay.explain import EigenCAM, Explainer, GradCAM, HiResCAM, IntegratedGradients, randomised
 from assay.explain.randomise import Randomised, cascade, from_the_top, make_random
 
-from .nets import LeNet, Patches, images, residual, seeded
+from .nets import LeNet, Patches, TorchViT, hugging_face, images, residual, seeded, vit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -249,6 +249,28 @@ def test_layers_are_in_the_order_of_their_calls() -> None:
     model = Backwards()
     found = from_the_top(Classifier(model), images(1))
     assert found == [model.head, model.norm, model.conv, model.unused]
+
+
+NOT_CALLED = [f"encoder.layers.{n}.self_attn.out_proj" for n in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("make", "bottom"),
+    [
+        (vit, ["patches", ""]),  # a class token and positions, of the model itself
+        (residual, ["0"]),
+        (TorchViT, ["patch", "", *NOT_CALLED]),
+        (hugging_face, ["vit.embeddings.patch_embeddings.projection", "vit.embeddings"]),
+    ],
+)
+def test_what_a_container_itself_has_learnt_comes_after_what_is_in_it(
+    make: object, bottom: list[str]
+) -> None:
+    model = seeded(make)
+    names = {module: name for name, module in model.named_modules()}
+    found = [names[module] for module in from_the_top(Classifier(model), images(1))]
+    assert found[0] in ("head", "4", "classifier")
+    assert found[-len(bottom) :] == bottom
 
 
 def test_batch_norm_forgets_its_statistics() -> None:

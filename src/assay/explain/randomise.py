@@ -231,13 +231,15 @@ def _twin(clf: Classifier) -> Classifier:
 def from_the_top(clf: Classifier, x: Tensor) -> list[nn.Module]:
     """Return the modules that hold something learnt themselves, the last to be called first.
 
-    Of a module that is called several times the last call counts; modules that are never called
-    (such as those whose weights another one reads) come at the end.
+    A container that holds parameters itself, such as the class token and the positions of a
+    transformer, is called before what is in it, and comes after that here. Of a module that is
+    called several times the last call counts; modules that are never called (such as those whose
+    weights another one reads) come at the end.
     """
     layers = [module for module in clf.model.modules() if _learns(module)]
     called: list[nn.Module] = []
     handles = [
-        module.register_forward_hook(lambda module, _, __: called.append(module))
+        module.register_forward_pre_hook(lambda module, _: called.append(module))
         for module in layers
     ]
     try:
