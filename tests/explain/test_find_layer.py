@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
 from assay.explain import EigenCAM, Explainer, GradCAM, HiResCAM, Occlusion, ScoreCAM
+from assay.explain.layout import named
 
 from .nets import (
     Functional,
@@ -301,6 +302,27 @@ def test_several_layers_of_tokens_and_of_space_from_one_pass() -> None:
         alone = GradCAM(layer=layer)(Classifier(model), x, 1)
         torch.testing.assert_close(found[layer].raw, alone.raw)
         assert tuple(alone.raw.shape) == (3, 4, 4)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_a_layer_of_a_compiled_model_by_its_own_name() -> None:
+    model, x = seeded(plain), images(2)
+    expected = GradCAM(layer="3")(Classifier(model), x, 1).raw
+    compiled = torch.compile(model, backend="eager")
+    with untouched(compiled):
+        for layer in ("3", "_orig_mod.3"):
+            found = GradCAM(layer=layer)(Classifier(compiled), x, 1)
+            torch.testing.assert_close(found.raw, expected)
+        with pytest.raises(
+            AssayError, match=r"unknown layer '33': did you mean '3'\? Known: 0, 1,"
+        ):
+            GradCAM(layer="33")(Classifier(compiled), x, 1)
+
+
+def test_what_is_inside_of_a_compiled_part_has_two_names() -> None:
+    model = nn.Sequential(nn.Identity(), torch.compile(seeded(plain), backend="eager"))
+    modules = named(model)
+    assert modules["1.3"] is modules["1._orig_mod.3"] is model[1]._orig_mod[3]
 
 
 def test_tokens_that_are_no_patches_of_the_image_are_refused_by_name() -> None:
