@@ -139,6 +139,22 @@ def test_what_does_not_work_on_a_model_is_listed_with_the_reason(assay: Command)
     assert list(told["explainers"]) == ["occlusion"]
 
 
+def test_a_map_that_could_not_be_tried_on_random_weights_has_a_dash(assay: Command) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(1800, 8))\n"
+        "    nn.init.zeros_(net[2].weight)\n"
+        "    return net\n"
+    )
+    code, out, err = assay(
+        *("net.py:make", "--data", "shapes", "--images", "4", "--explainers", "occlusion", *FEW)
+    )
+    assert code == 0, err
+    assert "not run" in out
+    assert "± –" not in out
+
+
 def test_a_set_without_masks_has_no_pointing_game(assay: Command) -> None:
     Path("net.py").write_text(
         "from torch import nn\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from matplotlib import colormaps
 
 from assay.report.explained import NO_VALUE, explained
@@ -47,6 +48,22 @@ def test_a_row_for_each_image_and_a_column_for_each_explainer():
     bar = figure.subfigs[1].axes[-1]
     assert bar.get_ylim() == (0, 1)
     assert {text.get_text() for text in figure.subfigs[0].texts} == {"a title", WRAPPED}
+
+
+def test_the_bar_is_as_high_beside_one_row_as_beside_many():
+    high = []
+    for rows in (2, 9):
+        figure = explained(
+            np.zeros((rows, 1, 4, 4)),
+            {"a": np.ones((rows, 4, 4))},
+            title="",
+            note="",
+            captions=["one"] * rows,
+        )
+        figure.draw_without_rendering()
+        high.append(figure.subfigs[1].axes[-1].get_window_extent().height / figure.dpi)
+    assert high[0] == pytest.approx(high[1], rel=0.1)
+    assert 1 < high[1] < 1.5
 
 
 def test_an_empty_map_is_grey_and_says_so():

@@ -270,6 +270,8 @@ def _correlations(one: Judged) -> tuple[str, ...]:
 
 def _give_or_take(estimate: stats.Estimate) -> str:
     """Return the number and half its interval, as far as that reaches."""
+    if math.isnan(estimate.value):
+        return MISSING
     half = max(estimate.high - estimate.value, estimate.value - estimate.low)
     return f"{_short(estimate.value)} ± {_short(half)}"
 

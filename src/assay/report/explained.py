@@ -19,6 +19,8 @@ from assay.report.pictures import pixels
 COLOURS = colormaps["inferno"]
 TILE = 0.98
 """Inches that an image takes."""
+BAR = 1.4
+"""Inches that the bar of colours is high, or as much of them as there are."""
 LETTERS = 14.5
 """Of the note, in an inch."""
 
@@ -73,11 +75,14 @@ def explained(
         bar = body.colorbar(
             ScalarMappable(Normalize(0, 1), COLOURS),
             ax=list(axes.flat),
-            label="share of the map's largest value",
-            aspect=50,
+            shrink=min(1.0, BAR / rest),
+            anchor=(0, 1),
+            aspect=12,
             fraction=0.03,
             pad=0.01,
+            ticks=[0, 0.5, 1],
         )
+        bar.set_label("share of the map's\nlargest value", fontsize=8)
         bar.outline.set_visible(False)
         bar.ax.tick_params(length=3, labelsize=8, colors=INK, width=0.6)
         return figure
