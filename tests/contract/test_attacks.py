@@ -144,17 +144,11 @@ def test_the_seed_decides(clf: Classifier, x: Tensor, name: str, monkeypatch: An
 def test_the_batch_size_does_not_matter(clf: Classifier, x: Tensor, name: str, stop: str) -> None:
     attack = make(name, restarts=2)
     small, large = (attack(clf, x, seed=0, stop=stop, batch_size=size) for size in (7, 64))
-    if attack.needs == "labels":
-        # Its questions are about the boundary itself, where the last bit of a logit, which does
-        # depend on the batch, turns the answer; and each answer turns the way.
-        assert int((small.success != large.success).sum()) <= N // 10
-        spent = [float(found.queries.double().mean()) for found in (small, large)]
-        assert spent[0] == pytest.approx(spent[1], rel=0.1)
-        return
     assert torch.equal(small.success, large.success)
     assert torch.equal(small.queries, large.queries)
     apart = (small.adversarial - large.adversarial).abs().flatten(1).amax(1)
-    # the sign of a gradient that is zero up to rounding may depend on the order of sums
+    # The last bit of an answer depends on the batch: the sign of a gradient that is zero up to
+    # rounding, and on which side of the boundary a point on it lies.
     assert float((apart < 1e-5).float().mean()) >= 0.95
 
 
