@@ -107,6 +107,24 @@ class TestOneRun:
         # On to 0.7375, projected on 0.7: 3/4 of 0.1625, less 1/4 of 0.1125
         assert float(path[4]) == pytest.approx(0.5375 + 0.121875 - 0.028125)
 
+    def test_a_peak_that_stays_halves_the_step_though_the_loss_rises_often(self) -> None:
+        # Croce & Hein 2020, section 3, condition 2. Looks come every 5 steps here, and 4 rises are
+        # more than 0.75 · 5, so that condition 1 never halves.
+        at = _Climb.at(torch.zeros(2, 1, 1, 1), torch.zeros(2), 0.8)
+        at.note(torch.tensor([0.0, 0.0]))
+        sizes = []
+        for first, second in [
+            ((1, 2, 3, 4, 10), (1, 2, 3, 4, 10)),  # the first peaks
+            ((1, 2, 3, 4, 5), (6, 7, 8, 9, 11)),  # stays at 10: halved; goes to 11
+            ((6, 7, 8, 9, 9.5), (1, 2, 3, 4, 5)),  # stays, but was just halved; stays: halved
+            ((1, 2, 3, 4, 5), (6, 7, 8, 9, 10)),  # stays, not halved last time: halved; just halved
+        ]:
+            for pair in zip(first, second, strict=True):
+                at.note(torch.tensor(pair))
+            at.check(at.adv, 0.75 * 5, 0.4)
+            sizes.append([round(float(size), 6) for size in at.size])
+        assert sizes == [[0.8, 0.8], [0.4, 0.8], [0.4, 0.4], [0.2, 0.4]]
+
     def test_the_step_shrinks_until_the_top_is_met(self) -> None:
         x = torch.full((1, 1, 1, 1), 0.5)
         path = walk(APGD(eps=0.2, steps=100), OneHill(), x, torch.tensor([1]), x)

@@ -46,7 +46,8 @@ class TestDistance:
         assert np.median(share) <= 1.05
 
     @pytest.mark.parametrize("norm", DUAL)
-    def test_more_questions_bring_it_nearer(self, x: Tensor, norm: str) -> None:
+    def test_more_questions_bring_it_nearer(self, norm: str) -> None:
+        x = Stream(1).rows(range(4 * N)).uniform((3, 5, 5), 0.3, 0.7)
         medians = [
             HopSkipJump(norm=norm, queries=queries)(plane(), x).median_distance or 0.0
             for queries in (200, 600, 2400)
@@ -107,8 +108,10 @@ class TestStarts:
         assert found.queries.tolist() == [1 + STARTS + 1] * N
 
     def test_coarse_blocks_find_what_noise_by_the_pixel_does_not(self, x: Tensor) -> None:
+        # The mean of 75 pixels has a standard deviation of 0.033; that of one colour is as bright
+        # as this once in five times, and a quarter of the starts are of one colour.
         def bright(images: Any) -> Any:
-            return (images.mean((1, 2, 3)) > 0.75).astype(int)
+            return (images.mean((1, 2, 3)) > 0.65).astype(int)
 
         found = HopSkipJump(queries=600)(BlackBox(bright, classes=2, access="labels"), x)
         assert bool(found.success.all())

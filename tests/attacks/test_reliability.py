@@ -138,8 +138,15 @@ def test_larger_budget_does_worse(net: nn.Module, x: Tensor, y: Tensor) -> None:
     assert "eps 0.03 fooled 8 of 8 images, eps 0.2 only 0" in flag.detail
     healthy = [PGD(eps=eps, steps=5)(Classifier(net), x, y) for eps in (0.0, 0.005, 0.05)]
     assert not rel.larger_budget_worse(healthy).raised
-    with pytest.raises(AssayError, match="at least two budgets"):
+    with pytest.raises(AssayError, match=r"at least two budgets, got 1 result"):
         rel.larger_budget_worse(healthy[:1])
+    clf = Classifier(net)
+    with pytest.raises(AssayError, match="in one norm, got l2, linf"):
+        rel.larger_budget_worse([healthy[0], PGD(norm="l2", eps=0.3)(clf, x, y)])
+    with pytest.raises(AssayError, match="of one attack, got fgsm, pgd"):
+        rel.larger_budget_worse([healthy[0], FGSM(eps=0.01)(clf, x, y)])
+    with pytest.raises(AssayError, match="their images differ"):
+        rel.larger_budget_worse([*healthy, PGD(eps=0.1, steps=5)(clf, x.flip(0), y)])
 
 
 def test_many_steps_do_worse_than_one(net: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -155,6 +162,8 @@ def test_many_steps_do_worse_than_one(net: nn.Module, x: Tensor, y: Tensor) -> N
     assert not rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, y)).raised
     with pytest.raises(AssayError, match="one threat"):
         rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.02)(clf, x, y))
+    with pytest.raises(AssayError, match="their labels differ"):
+        rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, (y + 1) % 5))
 
 
 @pytest.mark.parametrize(
@@ -326,9 +335,31 @@ def test_a_black_box_beats_the_white_box() -> None:
     flag = rel.black_box_beats_white_box(white, black)
     assert flag.code == "REL-009"
     assert flag_says(flag, "guess fools 4 that pgd does not")
-    assert not rel.black_box_beats_white_box(black, white).raised
     open_clf = Classifier(Saw())
     seen = PGD(eps=0.04, random_start=False)(open_clf, x, y)
     assert not rel.black_box_beats_white_box(seen, Guess(eps=0.04)(open_clf, x, y)).raised
     with pytest.raises(AssayError, match="one threat"):
         rel.black_box_beats_white_box(white, Guess(eps=0.05)(clf, x, y))
+    with pytest.raises(AssayError, match="in this order; got guess, which needs the labels"):
+        rel.black_box_beats_white_box(black, white)
+    with pytest.raises(AssayError, match=r"in this order; got pgd.*, and fgsm"):
+        rel.black_box_beats_white_box(white, FGSM(eps=0.04)(clf, x, y))
+    with pytest.raises(AssayError, match=r"got guess.*, and guess"):
+        rel.black_box_beats_white_box(black, black)
+    with pytest.raises(AssayError, match="same images, but their images differ"):
+        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x.flip(0), y))
+    with pytest.raises(AssayError, match="same images, got 8 and 7"):
+        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x[:7], y[:7]))
+    with pytest.raises(AssayError, match="one targeted alone"):
+        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x, y, targets=1))
+
+
+def test_a_model_without_gradients_is_refused(net: nn.Module, x: Tensor, y: Tensor) -> None:
+    box = BlackBox(lambda x: Classifier(net).query(x), classes=5, access="logits")
+    checks: list[Callable[[], object]] = [
+        lambda: rel.vanishing_gradients(box, x, y),
+        lambda: rel.loss_does_not_rise(PGD(eps=0.03), box, x, y),
+    ]
+    for check in checks:
+        with pytest.raises(AssayError, match="this model answers with logits only"):
+            check()

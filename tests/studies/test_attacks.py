@@ -106,6 +106,9 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     for matrix in (transfer, universal):
         rates = [[cell.estimate.value for cell in row[1:]] for row in matrix.rows]
         assert min(rates[0][0], rates[1][1]) > max(shares["noise 0.05"]), "on its own network"
+        right = [results[trial].metrics["n_success"] for trial in trials["pgd 0.05"]]
+        assert [cell.estimate.n for cell in matrix.rows[0][1:]] == right
+        assert "of the 40 images those that the latter classifies correctly" in matrix.caption
     own, other = (transfer.rows[0][k].estimate.value for k in (1, 2))
     assert own > other
     titles = [drawing.title for drawing in found.figures]

@@ -40,7 +40,13 @@ class HopSkipJump(Attack):
     by the pixel may all be of one class. The probes lie a hundredth of the L2 distance away, and
     the binary searches are as fine as these need; the paper's share of 1 / d (in Linf less) is at
     the edge of what float32 can tell apart, and brings the same distances.
+
+    All questions are asked at the boundary, where the last bit of a logit may turn an answer, and
+    with it the rest of the way. It depends on the batch: of a few images in a hundred, another
+    batch size brings another result.
     """
+
+    VERSION: ClassVar[int] = 2  # what an image draws no longer depends on others in its batch
 
     needs: ClassVar[Access] = "labels"
     minimal: ClassVar[bool] = True
@@ -78,9 +84,12 @@ class HopSkipJump(Attack):
         at, best, nearest = x.clone(), x, x.new_full((len(x),), math.inf)
         spent = torch.zeros_like(y)
         lost = torch.ones_like(y, dtype=torch.bool)
+        # Generators of their own, so that what an image draws for its hops does not depend on how
+        # long the others in play seek.
+        starts = rng.repeat(1)
         tries = min(STARTS, self.queries)
         for number in range(tries):
-            cost, drawn = lost.long(), blocks(x, rng, number)
+            cost, drawn = lost.long(), blocks(x, starts, number)
             rows = lost.nonzero()[:, 0]
             rows = rows[wins(model.query(drawn[rows]), y[rows], targeted)]
             at[rows], lost[rows] = drawn[rows], False
@@ -88,8 +97,8 @@ class HopSkipJump(Attack):
             seeking = number + 1 < tries and bool(lost.any())
             ahead = lost.long() if seeking else self._cost(0, x)
             keep = yield Iterate(x, spent=cost, ahead=ahead)
-            x, y, at, best, nearest, spent, lost, rng = only(
-                keep, x, y, at, best, nearest, spent, lost, rng
+            x, y, at, best, nearest, spent, lost, rng, starts = only(
+                keep, x, y, at, best, nearest, spent, lost, rng, starts
             )
             if not seeking:
                 break

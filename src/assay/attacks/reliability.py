@@ -60,7 +60,11 @@ def vanishing_gradients(
     Counted are gradients that are zero or not finite, and those below 1e-6 of the gradient of the
     margin (the largest other logit minus the label's), which does not saturate: there the loss
     has drowned in float32 rounding. Raised if they are more than the share `allowed`.
+
+    Raises:
+        AssayError: the model gives no gradients.
     """
+    _check_gradients(oracle)
     flat, drowned = 0, 0
     with _held(oracle):
         for part, goal in zip(torch.split(x, 128), torch.split(y, 128), strict=True):
@@ -97,10 +101,18 @@ def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.0
     for FGSM a raised flag says no more than that.
 
     Raises:
-        AssayError: fewer than two results, or results on different numbers of images.
+        AssayError: fewer than two results, or results of other attacks, norms or images.
     """
-    if len(results) < 2 or len({len(result) for result in results}) != 1:
-        raise AssayError("this check compares results of at least two budgets on the same images")
+    if len(results) < 2:
+        raise AssayError(f"this check compares at least two budgets, got {len(results)} results")
+    names = sorted({result.attack.name for result in results})
+    if len(names) > 1:
+        raise AssayError(f"this check compares budgets of one attack, got {', '.join(names)}")
+    norms = sorted({result.threat.norm for result in results})
+    if len(norms) > 1:
+        raise AssayError(f"this check compares budgets in one norm, got {', '.join(norms)}")
+    for other in results[1:]:
+        _check_same_images(results[0], other)
     ordered = sorted(results, key=lambda result: result.threat.eps)
     worst, detail = 0.0, "more budget never fooled fewer images"
     for small, large in itertools.pairwise(ordered):
@@ -122,10 +134,10 @@ def iterated_worse(single: AttackResult, iterated: AttackResult, *, allowed: flo
     closely; where that does worse, the gradients do not lead where the loss rises.
 
     Raises:
-        AssayError: the two have different threats or different numbers of images.
+        AssayError: the two have different threats, or other images.
     """
-    if single.threat != iterated.threat or len(single) != len(iterated):
-        raise AssayError("this check compares two attacks with one threat on the same images")
+    _check_same_threat(single, iterated)
+    _check_same_images(single, iterated)
     one, many = int(single.success.sum()), int(iterated.success.sum())
     detail = f"{single.attack.name} fooled {one} and {iterated.attack.name} {many} of {len(single)}"
     raised = (one - many) / len(single) > allowed
@@ -239,8 +251,9 @@ def loss_does_not_rise(
     and of a method that goes towards several classes in turn the way to the first.
 
     Raises:
-        AssayError: for a method that looks for the nearest image.
+        AssayError: for a method that looks for the nearest image, or a model without gradients.
     """
+    _check_gradients(oracle)
     if attack.minimal:
         raise AssayError(
             f"{attack.name} looks for the nearest image, not for the highest loss: whether its "
@@ -285,10 +298,17 @@ def black_box_beats_white_box(
     are masked (Athalye et al. 2018), and the white box's figure overstates the robustness.
 
     Raises:
-        AssayError: the two have different threats, or other images.
+        AssayError: the two have different threats, or other images; the first attack needs no
+            gradients, or the second does.
     """
-    if white.threat != black.threat or len(white) != len(black):
-        raise AssayError("this check compares two attacks with one threat on the same images")
+    if white.attack.needs != "gradient" or black.attack.needs == "gradient":
+        raise AssayError(
+            "this check compares an attack by gradients with one that needs none, in this order; "
+            f"got {white.attack.name}, which needs the {white.attack.needs} of the model, and "
+            f"{black.attack.name}, which needs its {black.attack.needs}"
+        )
+    _check_same_threat(white, black)
+    _check_same_images(white, black)
     correct = white.correct & black.correct
     alone = int((correct & black.success & ~white.success).sum())
     raised = alone / max(1, int(correct.sum())) > allowed
@@ -299,6 +319,37 @@ def black_box_beats_white_box(
     if raised:
         detail += ": gradients are masked; believe the union of both attacks at most"
     return Flag("REL-009", "A black box beats the white box", raised, detail)
+
+
+def _check_gradients(oracle: Oracle[Tensor]) -> None:
+    if oracle.access != "gradient":
+        raise AssayError(
+            f"this check follows gradients, but this model answers with {oracle.access} only: "
+            "it is for a Classifier"
+        )
+
+
+def _check_same_threat(one: AttackResult, other: AttackResult) -> None:
+    if one.threat != other.threat:
+        seen = (f"{r.attack.name} with {r.threat.norm} {r.threat.eps:.4g}" for r in (one, other))
+        raise AssayError(f"this check compares two attacks with one threat, got {', '.join(seen)}")
+
+
+def _check_same_images(one: AttackResult, other: AttackResult) -> None:
+    """Refuse results that cannot be compared image by image: of other images, labels or targets."""
+    if len(one) != len(other):
+        raise AssayError(
+            f"this check compares attacks on the same images, got {len(one)} and {len(other)}"
+        )
+    for what in ("images", "labels", "targets"):
+        first, second = getattr(one, what), getattr(other, what)
+        if (first is None) != (second is None):
+            raise AssayError("this check compares attacks with one aim, got one targeted alone")
+        if first is not None and not torch.equal(first.cpu(), second.cpu()):
+            raise AssayError(
+                f"this check compares attacks on the same images, but their {what} differ: "
+                "attack the same x, y and targets"
+            )
 
 
 def _held(oracle: Oracle[Tensor]) -> ExitStack:
