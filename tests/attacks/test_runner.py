@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, Attack, Iterate
+from assay.attacks import FGSM, PGD, Attack, Genetic, Iterate, Noise, Square, attacks
 from assay.attacks.base import Search
 from assay.attacks.runner import run
 from assay.core.classifier import Classifier
@@ -288,6 +288,39 @@ class TestWhatIsRefused:
             assert not result.success.any()
             assert result.adversarial_prediction[2] == -1
             assert result.adversarial_prediction[3] == 0
+
+
+    @pytest.mark.parametrize("stop", ["fooled", "never"])
+    def test_an_overflow_is_a_failure_and_never_a_success(self, stop: Any) -> None:
+        x = torch.full((6, 1, 4, 4), 0.6)
+
+        class Overflows(nn.Module):
+            """Infinite for whatever is not the clean image, of class 1."""
+
+            def forward(self, seen: Tensor) -> Tensor:
+                same = (seen - 0.6).flatten(1).abs().amax(1) < 1e-6
+                out = torch.tensor([0.0, 2.0]) + 0 * seen.sum()
+                return out.expand(len(seen), 2).masked_fill(~same[:, None], torch.inf)
+
+        for attack in (Noise(), PGD(), Square(queries=5), Genetic(steps=3)):
+            result = attack(Classifier(Overflows()), x, torch.ones(6).long(), stop=stop)
+            assert bool(result.correct.all())
+            assert not bool(result.success.any())
+
+    @pytest.mark.parametrize("name", ["square", "genetic"])
+    def test_a_search_is_not_drawn_to_where_the_model_overflows(self, name: str) -> None:
+        class Overflows(nn.Module):
+            """Its other class is infinite where the first pixel has been raised."""
+
+            def forward(self, x: Tensor) -> Tensor:
+                mean = x.flatten(1).mean(1)
+                other = mean.masked_fill(x[:, 0, 0, 0] > 0.5, torch.inf)
+                return torch.stack([mean + 9, other], 1)
+
+        x = torch.full((20, 1, 2, 2), 0.5)
+        result = attacks()[name]()(Classifier(Overflows()), x)
+        assert not bool(result.success.any())
+        assert result.adversarial_prediction.tolist() == [0] * 20
 
 
 class TestMistakes:

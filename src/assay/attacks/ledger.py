@@ -109,6 +109,7 @@ class Ledger:
         if answer.ndim == 2:
             goal = self.goal[rows].to(answer.device)
             damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
+            damage.masked_fill_(said < 0, -math.inf)  # an overflow is no high loss
         before = self.success[rows]
         no_worse = damage >= self.damage[rows]
         if stage.minimal:

@@ -71,11 +71,13 @@ class Differentiable(Oracle[X], Protocol):
 def labels(answer: Tensor) -> Tensor:
     """Return the labels int64 (N,) in an oracle's answer, whatever its access.
 
-    A row that holds a NaN has no answer: its label is -1, which equals no class.
+    A row that holds NaN or +inf, or nothing but -inf, has no answer: its label is -1, which equals
+    no class. Of several -inf beside a finite number, that number's class is the answer.
     """
     if answer.ndim == 1:
         return answer
-    return answer.argmax(1).masked_fill(answer.isnan().any(1), -1)
+    top, said = answer.max(1)  # a NaN is the greatest
+    return said.masked_fill(~top.isfinite(), -1)
 
 
 def gradient(
