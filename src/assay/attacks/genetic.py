@@ -80,6 +80,10 @@ class Genetic(Attack):
     def breadth(self) -> int:
         return self.population
 
+    @property
+    def opening(self) -> int:
+        return self.population
+
     def objective(self, targeted: bool) -> Loss:
         return towards(odds) if targeted else odds
 
@@ -114,7 +118,8 @@ class Genetic(Attack):
             at = torch.arange(len(x), device=x.device)
             # An elite of the last generation has been judged; nothing new is said about it.
             told = said[at, best].masked_fill(~risen[:, None], torch.nan)
-            keep = yield Iterate(pool[at, best], told, spent)
+            ahead = self.population - 1 if generation < self.steps else 0
+            keep = yield Iterate(pool[at, best], told, spent, ahead)
             if generation == self.steps:
                 return
             x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus = only(

@@ -64,8 +64,8 @@ def run(
         seed: of every draw; draws depend on it, the image's index and the restart alone.
         precision: of the fast copy; "bfloat16" where the processor has it.
         batch_size: images in play at a time; None chooses. Results do not depend on it.
-        query_budget: questions per image, clean prediction and confirmation included. An image
-            leaves when its next step would exceed it; a step that was begun is finished.
+        query_budget: most questions per image, clean prediction and confirmation included. An image
+            leaves when its next step, and the confirmation, might exceed it.
         time_limit: seconds, after which all leave with what they have.
         ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
             counts from 0. So a part of a set is attacked as it would be in the whole.
@@ -112,7 +112,8 @@ def run(
                 checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
             for attempt in range(stage.tries):
-                rows = ledger.may_start(rows, survivors=stop == "fooled" or attempt == 0)
+                survivors = stop == "fooled" or attempt == 0
+                rows = ledger.may_start(stage, rows, survivors=survivors)
                 for part in torch.split(rows, size) if len(rows) else ():
                     if time.monotonic() >= deadline:
                         ledger.cut[part] = True

@@ -101,7 +101,8 @@ class Square(Attack):
                 best.scatter_(1, where, torch.where(better[:, None], new, old))
             damage, won = torch.where(better, rise, damage), won | fooled
             # An image that is as it was has been judged; nothing new is said about it.
-            keep = yield Iterate(layout.images(best), said.masked_fill(~better, -1))
+            news, ahead = said.masked_fill(~better, -1), int(number + 1 < self.queries)
+            keep = yield Iterate(layout.images(best), news, ahead=ahead)
             x, y, best, damage, won, rng = only(keep, x, y, best, damage, won, rng)
 
     def _side(self, proposal: int, layout: Layout) -> int:
