@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from assay.attacks import Attack, Iterate, attacks
+from assay.attacks import runner as running
 from assay.attacks.base import Search
+from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.threats import NormBall
@@ -33,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "eot": 4, "restarts": 2},
     "square": {"queries": 12, "restarts": 2},
 }
-"""Settings by which a step of most attacks takes several questions."""
+"""Settings by which one step of most attacks takes several questions."""
 EXACT = ("few-pixel", "fgsm", "genetic", "mifgsm", "noise", "one-pixel", "pgd", "square")
 """Attacks that ask the same number of questions about every image, and know when they are done."""
 
@@ -122,3 +125,77 @@ def test_an_attack_that_breaks_its_word_is_found_out(clf: Classifier, x: Tensor)
     Greedy()(clf, x, query_budget=11)
     with pytest.raises(AssayError, match=r"up to 3 evaluations.*correct Attack\.opening"):
         Greedy()(clf, x, query_budget=9)
+
+
+class Slow(nn.Module):
+    """Takes 4 ms per image, on a clock of its own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.now, self.longest = inner, 0.0, 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.now += 0.004 * len(x)
+        self.longest = max(self.longest, 0.004 * len(x))
+        return self.inner(x)
+
+    def __deepcopy__(self, _: Any) -> None:
+        raise TypeError("one clock, so no copy of it")
+
+    def box(self, access: Any) -> BlackBox:
+        def function(x: np.ndarray) -> Tensor:
+            logits = self(torch.from_numpy(x))
+            return logits.argmax(1) if access == "labels" else logits.softmax(1)
+
+        return BlackBox(function, classes=5, access=access, batch_size=50)
+
+
+LONG: dict[str, dict[str, Any]] = {
+    "auto": {"steps": 50},
+    "apgd": {"eot": 20},
+    "carlini-wagner": {},
+    "fab": {"steps": 50},
+    "few-pixel": {"steps": 500, "eps": 1},
+    "fgsm": {"eot": 100},
+    "genetic": {"population": 100},
+    "hopskipjump": {},
+    "mifgsm": {"eot": 20, "steps": 50},
+    "noise": {"draws": 500},
+    "one-pixel": {"population": 100},
+    "pgd": {"eot": 50},
+    "square": {},
+}
+"""Settings by which an attack takes longer than a second of that clock, most of them in a step."""
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize("name", attacks())
+def test_a_slow_model_is_asked_nothing_after_the_time_limit(
+    clf: Classifier, x: Tensor, name: str, stop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = attacks()[name]
+    small = {"eps": 1e-4} if "eps" in kind.model_fields and "pixel" not in name else {}
+    attack = kind.parse({**small, **LONG.get(name, {})})
+    slow = Slow(clf.model)
+    needs, limit = attack.needs, 0.1 if name == "deepfool" else 1.0  # it is done in no time
+    oracle: Any = Classifier(slow) if needs == "gradient" else slow.box(needs)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.time, "monotonic", lambda: slow.now)
+        result = attack(oracle, x, stop=stop, time_limit=limit)
+    assert limit - 2 * slow.longest - 0.004 * N <= slow.now <= limit + slow.longest
+    assert bool(result.cut.any())
+    assert torch.equal(result.cut, result.correct & ~result.success)
+    assert int(result.queries.sum()) == oracle.queries - result.evaluations["check"]
+    assert sum(result.evaluations.values()) == oracle.queries
+
+
+def test_what_was_found_before_the_time_limit_counts(
+    clf: Classifier, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(clf.model)
+    attack = make("one-pixel", population=20, steps=50, eps=20)
+    with monkeypatch.context() as patched:
+        patched.setattr(running.time, "monotonic", lambda: slow.now)
+        result = attack(slow.box("scores"), x, time_limit=1.0)
+    assert bool(result.success.any())
+    assert slow.now <= 1.0 + slow.longest

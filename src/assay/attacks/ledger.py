@@ -88,6 +88,14 @@ class Ledger:
             )
         self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
 
+    def share(self, rows: Tensor, asked: int, kind: Access) -> None:
+        """Count what a step cost that was broken off: which images it had asked about nobody knows,
+        so all of them bear it alike."""
+        each = torch.full((len(rows),), asked // len(rows))
+        each[: asked % len(rows)] += 1
+        self.queries[rows] += each
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
+
     def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
         """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
         return wins(answer, self.goal[rows].to(answer.device), self.targeted).cpu()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
+from assay.attacks.deadline import Hurried, TimeUp
 from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier, check_images, rows_that_fit
@@ -66,7 +67,9 @@ def run(
         batch_size: images in play at a time; None chooses. Results do not depend on it.
         query_budget: most questions per image, clean prediction and confirmation included. An image
             leaves when its next step, and the confirmation, might exceed it.
-        time_limit: seconds, after which all leave with what they have.
+        time_limit: seconds, after which all leave with what they have; a call of the model that was
+            begun is waited for. So that what they have is confirmed in time, the search ends
+            earlier, by as long as the clean images in play took.
         ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
             counts from 0. So a part of a set is attacked as it would be in the whole.
 
@@ -94,7 +97,9 @@ def run(
         layout = torch.channels_last if fits else torch.contiguous_format
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
+        asked_from = time.monotonic()
         answer = ask(original, x, layout)
+        pace = (time.monotonic() - asked_from) / len(x)
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
@@ -115,12 +120,13 @@ def run(
                 survivors = stop == "fooled" or attempt == 0
                 rows = ledger.may_start(stage, rows, survivors=survivors)
                 for part in torch.split(rows, size) if len(rows) else ():
-                    if time.monotonic() >= deadline:
+                    ends = deadline - pace * len(part)
+                    if time.monotonic() >= ends:
                         ledger.cut[part] = True
                         continue
                     ledger.number = number
                     draws = stream.child(attempt).rows(names[part])
-                    _search(stage, asked, ledger, part, draws, layout, stop, deadline)
+                    _search(stage, asked, ledger, part, draws, layout, stop, ends)
     return AttackResult(
         adversarial=ledger.adversarial,
         success=ledger.success.to(x.device),
@@ -163,7 +169,7 @@ def _search(
     x = x.contiguous(memory_format=layout)
     goal = ledger.goal[rows].to(device)
     search = attack.search(
-        model,
+        model if deadline == math.inf else Hurried(model, deadline),
         x,
         goal,
         threat=ledger.threat,
@@ -179,6 +185,10 @@ def _search(
             try:
                 iterate = search.send(keep)
             except StopIteration:
+                break
+            except TimeUp:
+                ledger.share(rows, model.queries - before, attack.needs)
+                ledger.cut[rows] = True
                 break
             ledger.spend(rows, iterate.spent, model.queries - before, attack.needs)
             last = iterate.adversarial.detach()
@@ -249,6 +259,7 @@ class _LogScores:
 
     def __init__(self, oracle: Oracle[Tensor]) -> None:
         self.oracle = oracle
+        self.batch_size = getattr(oracle, "batch_size", None)
 
     @property
     def queries(self) -> int:
