@@ -36,8 +36,8 @@ class BlackBox:
         batch_size: rows given to the function at a time; None chooses by the size of one input.
         name: what errors call the function; None takes its own name.
 
-    A row may have no answer: None for all of it, NaN or None in it, or the label -1. It is counted as `unanswered`,
-    its label is -1, and no attack is successful by it.
+    A row may have no answer: None for all of it, NaN or None in it, or the label -1. It is counted
+    as `unanswered`, its label is -1, and no attack is successful by it.
 
     Raises:
         AssayError: for images outside [0, 1]; for an answer of the wrong shape, type or range; for

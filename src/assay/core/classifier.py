@@ -227,8 +227,9 @@ class Classifier:
             )
         if output.shape[1] < 2:
             raise AssayError(
-                f"a classifier has at least 2 classes, but the model has {output.shape[1]} outputs: "
-                "let it return a logit for each of two classes (0 and z, where it returned z)"
+                "a classifier has at least 2 classes, but the model has "
+                f"{output.shape[1]} outputs: let it return one logit per class (for two classes 0 "
+                "and z, where it returned z)"
             )
         if self._classes is None:
             self._classes = tuple(str(k) for k in range(output.shape[1]))
