@@ -161,6 +161,20 @@ def test_a_damaged_part_is_made_again(clf: Classifier, data: TensorSource, tmp_p
     assert contents(rough) == contents(calm)
 
 
+def test_a_damaged_whole_is_said_and_made_again_once_it_is_gone(
+    clf: Classifier, data: TensorSource, tmp_path: Path
+) -> None:
+    run_over(ATTACK, clf, data, folder=tmp_path, part=PART)
+    arrays, held = tmp_path / "arrays.safetensors", contents(tmp_path)
+    for kept in (0, 5, 1000):
+        arrays.write_bytes(arrays.read_bytes()[:kept])
+        with pytest.raises(AssayError, match=r"arrays\.safetensors cannot be read .*: remove it"):
+            run_over(ATTACK, clf, data, folder=tmp_path, part=PART)
+        arrays.unlink()
+        run_over(ATTACK, clf, data, folder=tmp_path, part=PART)
+        assert contents(tmp_path) == held
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -334,7 +348,8 @@ def test_an_error_says_what_is_kept(clf: Classifier, data: TensorSource, tmp_pat
     [
         ({"part": 0}, "at least 1 image"),
         ({"time_limit": 0.0}, "above 0"),
-        ({"time_limit": float("nan")}, "at least 0, not nan"),
+        ({"time_limit": float("nan")}, "at least 0, .*not nan"),
+        ({"time_limit": float("inf")}, "at least 0, .*not inf"),
         ({"batch_size": 0}, "batch_size is at least 1, or None, not 0"),
         ({"query_budget": 0}, "query_budget is at least 1, which the clean image takes, not 0"),
         ({"query_budget": 1, "targets": "least-likely"}, "query_budget is at least 2"),

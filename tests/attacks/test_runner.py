@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, Attack, Iterate
+from assay.attacks import FGSM, PGD, Attack, Genetic, Iterate, Noise, Square, attacks
 from assay.attacks.base import Search
 from assay.attacks.runner import run
 from assay.core.classifier import Classifier
@@ -289,6 +290,38 @@ class TestWhatIsRefused:
             assert result.adversarial_prediction[2] == -1
             assert result.adversarial_prediction[3] == 0
 
+    @pytest.mark.parametrize("stop", ["fooled", "never"])
+    def test_an_overflow_is_a_failure_and_never_a_success(self, stop: Any) -> None:
+        x = torch.full((6, 1, 4, 4), 0.6)
+
+        class Overflows(nn.Module):
+            """Infinite for whatever is not the clean image, of class 1."""
+
+            def forward(self, seen: Tensor) -> Tensor:
+                same = (seen - 0.6).flatten(1).abs().amax(1) < 1e-6
+                out = torch.tensor([0.0, 2.0]) + 0 * seen.sum()
+                return out.expand(len(seen), 2).masked_fill(~same[:, None], torch.inf)
+
+        for attack in (Noise(), PGD(), Square(queries=5), Genetic(steps=3)):
+            result = attack(Classifier(Overflows()), x, torch.ones(6).long(), stop=stop)
+            assert bool(result.correct.all())
+            assert not bool(result.success.any())
+
+    @pytest.mark.parametrize("name", ["square", "genetic"])
+    def test_a_search_is_not_drawn_to_where_the_model_overflows(self, name: str) -> None:
+        class Overflows(nn.Module):
+            """Its other class is infinite where the first pixel has been raised."""
+
+            def forward(self, x: Tensor) -> Tensor:
+                mean = x.flatten(1).mean(1)
+                other = mean.masked_fill(x[:, 0, 0, 0] > 0.5, torch.inf)
+                return torch.stack([mean + 9, other], 1)
+
+        x = torch.full((20, 1, 2, 2), 0.5)
+        result = attacks()[name]()(Classifier(Overflows()), x)
+        assert not bool(result.success.any())
+        assert result.adversarial_prediction.tolist() == [0] * 20
+
 
 class TestMistakes:
     @pytest.mark.parametrize(
@@ -341,12 +374,44 @@ class TestMistakes:
             ({"query_budget": -3}, "not -3"),
             ({"time_limit": -0.1}, "time_limit is a number of seconds"),
             ({"time_limit": float("nan")}, "not nan"),
+            ({"time_limit": float("inf")}, "not inf"),
             ({"batch_size": 0}, "batch_size is at least 1, or None, not 0"),
         ],
     )
     def test_limits(self, clf: Classifier, x: Tensor, limits: Any, message: str) -> None:
         with pytest.raises(AssayError, match=message):
             FGSM()(clf, x, **limits)
+
+    @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 2, 2)])
+    def test_images_that_the_model_does_not_take(self, clf: Classifier, shape: Any) -> None:
+        said = re.escape(f"the model fails on these images, {shape} each: RuntimeError: ")
+        for attack in (PGD(), Noise()):
+            with pytest.raises(AssayError, match=said):
+                attack(Classifier(clf.model), torch.rand(4, *shape))
+
+    @pytest.mark.parametrize("name", [n for n, a in attacks().items() if a.needs == "gradient"])
+    def test_outputs_without_a_gradient(self, clf: Classifier, x: Tensor, name: str) -> None:
+        class Apart(nn.Module):
+            def forward(self, seen: Tensor) -> Tensor:
+                with torch.no_grad():
+                    found: Tensor = clf.model(seen)
+                return found
+
+        with pytest.raises(AssayError, match="no gradient with respect to its images"):
+            attacks()[name]()(Classifier(Apart()), x)
+
+    def test_a_seed_that_is_no_whole_number(self, clf: Classifier, x: Tensor) -> None:
+        with pytest.raises(AssayError, match=r"a seed is a whole number, not 1\.5"):
+            PGD()(clf, x, seed=1.5)
+
+    @pytest.mark.parametrize("name", ["one-pixel", "few-pixel", "noise"])
+    def test_more_pixels_than_there_are(self, clf: Classifier, x: Tensor, name: str) -> None:
+        norm = {"norm": "l0", "eps": 144}
+        kind = attacks()[name]
+        small = {"population": 4} if name == "one-pixel" else {}
+        kind.parse({**norm, **small, "steps": 1} if name != "noise" else norm)(clf, x[:2])
+        with pytest.raises(AssayError, match=r"eps = 145 pixels .* these images have 144 each"):
+            kind.parse({**norm, "eps": 145})(clf, x[:2])
 
     def test_no_time_is_no_attack(self, clf: Classifier, x: Tensor) -> None:
         result = FGSM()(clf, x, time_limit=0.0)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.attacks import FGSM, PGD, Universal, transfer_matrix
+from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.oracle import Access
 from assay.core.random import Stream
@@ -151,3 +154,35 @@ def test_pixels_that_are_black_in_every_image_are_moved(models: dict[str, Classi
 def test_a_universal_perturbation_needs_images(models: dict[str, Classifier]) -> None:
     with pytest.raises(AssayError, match="got 0 images"):
         Universal().fit(models["small"], torch.zeros(0, 1, 8, 8), torch.zeros(0).long())
+
+
+def test_labels_and_models_that_do_not_fit_are_refused(
+    models: dict[str, Classifier], digits: tuple[Tensor, Tensor]
+) -> None:
+    x, y = digits[0][:20], digits[1][:20]
+    clf = models["small"]
+    delta = Universal(epochs=1).fit(clf, x, y)
+    asking: tuple[Callable[[Tensor], object], ...] = (
+        lambda y: transfer_matrix(FGSM(), {"small": clf}, x, y),
+        lambda y: delta.success_rate(clf, x, y),
+        lambda y: Universal().fit(clf, x, y),
+    )
+    for ask in asking:
+        with pytest.raises(AssayError, match=r"labels must be whole numbers of shape \(20,\)"):
+            ask(y[:3])
+        with pytest.raises(AssayError, match=r"labels go from .* but the model has 10 outputs"):
+            ask(y + 9)
+    wide = torch.rand(20, 3, 8, 8)
+    taking: tuple[Callable[[Tensor], object], ...] = (
+        lambda x: transfer_matrix(FGSM(), {"small": clf}, x, y),
+        lambda x: Universal().fit(clf, x, y),
+        lambda x: Universal().fit(clf, x),
+    )
+    for take in taking:
+        with pytest.raises(AssayError, match=r"the model fails on these images, \(3, 8, 8\) each"):
+            take(wide)
+    box = BlackBox(lambda x: np.zeros(len(x)), classes=10, access="labels")
+    with pytest.raises(AssayError, match="gradient of a Classifier, which a BlackBox does not"):
+        Universal().fit(box, x, y)
+    with pytest.raises(AssayError, match="cannot be negative"):
+        Universal.parse({"eps": -1})

@@ -188,7 +188,7 @@ def test_the_model_comes_back_as_it_was(net: nn.Module, x: Tensor, name: str, ra
                 raise RuntimeError("out of order")
 
         handle = model[4].register_forward_hook(fail)
-        with pytest.raises(RuntimeError, match="out of order"):
+        with pytest.raises(AssayError, match="RuntimeError: out of order"):
             make(name)(clf, x, seed=0)
         handle.remove()
     else:

@@ -194,8 +194,10 @@ def test_the_question_is_not_changed(case: Case) -> None:
 
 
 def test_a_row_without_an_answer_has_no_label() -> None:
-    answer = torch.tensor([[0.0, 1.0], [torch.nan, 1.0], [2.0, torch.nan], [torch.inf, 0.0]])
-    assert labels(answer).tolist() == [1, -1, -1, 0]
+    nan, inf = torch.nan, torch.inf
+    silent = [[nan, 1.0], [2.0, nan], [inf, 0.0], [0.0, inf], [inf, inf], [-inf, -inf], [-inf, nan]]
+    assert labels(torch.tensor(silent)).tolist() == [-1] * 7
+    assert labels(torch.tensor([[0.0, 1.0], [-inf, 0.0], [3.0, -inf]])).tolist() == [1, 1, 0]
 
 
 # -- every differentiable model -----------------------------------------------------------------

@@ -90,17 +90,18 @@ def test_the_function_may_write_into_its_images(x: Tensor) -> None:
 
 
 def test_rows_without_an_answer_are_counted_and_equal_no_class(x: Tensor) -> None:
-    def some(images: np.ndarray) -> list[list[float | None]]:
-        rows: list[list[float | None]] = scores(images).tolist()
+    def some(images: np.ndarray) -> list[list[float | None] | None]:
+        rows: list[list[float | None] | None] = scores(images).tolist()
         rows[1] = [None, None, None]
         rows[4][2] = float("nan")
+        rows[5] = None
         return rows
 
     box = BlackBox(some, classes=3, access="scores")
     answer = box.query(x)
-    assert answer.isnan().all(1).tolist() == [False, True, False, False, True, False, False]
-    assert labels(answer)[[1, 4]].tolist() == [-1, -1]
-    assert box.unanswered == 2
+    assert answer.isnan().all(1).tolist() == [False, True, False, False, True, True, False]
+    assert labels(answer)[[1, 4, 5]].tolist() == [-1, -1, -1]
+    assert box.unanswered == 3
     assert box.queries == 7
     said = BlackBox(lambda _: [0, None, 2, -1, 1, 1, 0], classes=3, access="labels")
     assert said.query(x).tolist() == [0, -1, 2, -1, 1, 1, 0]

@@ -233,6 +233,12 @@ def test_a_later_nan_does_not_stop_a_long_job(x: Tensor) -> None:
     assert clf.predict(x).tolist() == [-1] * 10
 
 
+def test_one_output_is_no_classifier(x: Tensor) -> None:
+    for classes in (None, ["a"]):
+        with pytest.raises(AssayError, match="at least 2 classes, but the model has 1 outputs"):
+            Classifier(small_net(1), classes=classes).query(x)
+
+
 def test_a_wrong_number_of_classes_is_refused(x: Tensor) -> None:
     with pytest.raises(AssayError, match="4 outputs, but 3 classes"):
         Classifier(small_net(), classes=["a", "b", "c"]).query(x)

@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from assay.core.random import Rows, Stream
+from assay.errors import AssayError
 
 N = 20_000
 P = 1e-4
@@ -155,6 +156,9 @@ def test_rows_know_which_of_their_data_set_they_are() -> None:
 def test_numpys_integers_draw_what_pythons_do() -> None:
     assert Stream(np.int64(3)).child(np.int64(4)).integer() == Stream(3).child(4).integer()
     assert Stream(0).child(str(np.str_("a"))).integer() == Stream(0).child(np.str_("a")).integer()
+    for seed in (1.5, "a", None):
+        with pytest.raises(AssayError, match=f"a seed is a whole number, not {seed!r}"):
+            Stream(seed).child("attack").integer()  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         Stream(0).child(0.5).integer()  # type: ignore[arg-type]
 

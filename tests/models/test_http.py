@@ -189,6 +189,15 @@ def test_null_is_no_answer(service: Service, x: Tensor) -> None:
     model = HttpModel(service.url, classes=NAMES, access="labels")
     assert model.query(x).tolist() == [0, -1, 1, 2, 0, 0, -1]
     assert model.unanswered == 2
+    for access, row in (("scores", [0.2, 0.5, 0.3]), ("logits", [-1.0, 4.0, 2.0])):
+        row += [0.0] * (len(NAMES) - 3)
+        for rows in ([row, None, row, [*row[1:], None], row, row, None], [None] * 7):
+            service.replies = [say(json.dumps({access: rows}))]
+            model = HttpModel(service.url, classes=NAMES, access=access)
+            silent = [given is None or None in given for given in rows]
+            assert model.query(x).isnan().all(1).tolist() == silent
+            assert (model.predict(x) == -1).tolist() == silent
+            assert model.unanswered == 2 * sum(silent)
 
 
 def test_headers_are_sent_and_never_shown(service: Service, x: Tensor) -> None:

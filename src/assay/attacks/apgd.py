@@ -167,7 +167,7 @@ class APGDT(_AutoPGD):
             logits = model.query(x)
             others = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
             images.towards = others[:, : min(self.n_target_classes, logits.shape[1] - 1)]
-            images.only((yield Iterate(x, logits)))
+            images.only((yield Iterate(x, logits, ahead=self.draws)))
             for k in range(images.towards.shape[1]):
                 pair = torch.stack([images.y, images.towards[:, k]], dim=1)
                 yield from self.climb(model, images, pair, threat, dlr_targeted, judge)

@@ -73,6 +73,12 @@ class Attack(Config):
         return 1
 
     @property
+    def opening(self) -> int:
+        """The most evaluations per row that the first step of a search takes: like
+        `Iterate.ahead`, it keeps a query budget."""
+        return 1
+
+    @property
     def breadth(self) -> int:
         """How many candidates per image the search holds at a time: its population. The runner
         keeps fewer images in play accordingly."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -101,7 +102,7 @@ class CarliniWagner(NearestAttack):
                     going = going & (total < 0.9999 * before)
                     before, total = total, torch.zeros_like(c)
 
-                keep = yield iterate
+                keep = yield replace(iterate, ahead=1)  # those that wait go on with the next c
                 x, y, found, adv, c, low, high = only(keep, x, y, found, adv, c, low, high)
                 held = (w, home, mean, spread, total, before, going, won)
                 w, home, mean, spread, total, before, going, won = only(keep, *held)

@@ -13,7 +13,7 @@ from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import towards
 from assay.attacks.pixels import WON, rows_asked
 from assay.config import Number
-from assay.core.oracle import Access, Loss
+from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall
 
@@ -80,6 +80,10 @@ class Genetic(Attack):
     def breadth(self) -> int:
         return self.population
 
+    @property
+    def opening(self) -> int:
+        return self.population
+
     def objective(self, targeted: bool) -> Loss:
         return towards(odds) if targeted else odds
 
@@ -114,7 +118,8 @@ class Genetic(Attack):
             at = torch.arange(len(x), device=x.device)
             # An elite of the last generation has been judged; nothing new is said about it.
             told = said[at, best].masked_fill(~risen[:, None], torch.nan)
-            keep = yield Iterate(pool[at, best], told, spent)
+            ahead = self.population - 1 if generation < self.steps else 0
+            keep = yield Iterate(pool[at, best], told, spent, ahead)
             if generation == self.steps:
                 return
             x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus = only(
@@ -173,6 +178,7 @@ def judged(said: Tensor, y: Tensor, loss: Loss, targeted: bool) -> tuple[Tensor,
     candidates about which the model has `said` (n, population, K)."""
     answer, goal = said.flatten(0, 1), y.repeat_interleave(said.shape[1])
     fitness = loss(answer, goal).nan_to_num(nan=HOPELESS, posinf=WON / 2, neginf=HOPELESS)
+    fitness = fitness.masked_fill(labels(answer) < 0, HOPELESS)
     merit = fitness + WON * wins(answer, goal, targeted)
     return fitness.view(said.shape[:2]), merit.view(said.shape[:2])
 

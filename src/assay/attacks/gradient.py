@@ -51,6 +51,10 @@ class GradientAttack(Attack):
         """What one gradient costs: how many passes it is averaged over."""
         return self.eot or 1
 
+    @property
+    def opening(self) -> int:
+        return self.draws
+
     def objective(self, targeted: bool) -> Loss:
         return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
 
@@ -77,7 +81,7 @@ class FGSM(GradientAttack):
     ) -> Search:
         del targeted, rng  # the loss says it all, and nothing is drawn
         logits, slope = uphill(model, x, y, loss, self.draws)
-        keep = yield Iterate(x, logits, spent=self.draws)
+        keep = yield Iterate(x, logits, spent=self.draws, ahead=0)
         x, slope = only(keep, x, slope)
         yield Iterate(threat.project(x, x + step(threat, x, slope, threat.eps)), spent=0)
 
@@ -126,9 +130,10 @@ class PGD(GradientAttack):
         del targeted  # the loss says it
         size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
         adv = threat.random_start(x, rng) if self.random_start else x
-        for _ in range(self.steps):
+        for number in range(self.steps):
             logits, slope = uphill(model, adv, y, loss, self.draws)
-            keep = yield Iterate(adv, logits, spent=self.draws)
+            ahead = self.draws if number + 1 < self.steps else 0
+            keep = yield Iterate(adv, logits, spent=self.draws, ahead=ahead)
             x, y, adv, slope = only(keep, x, y, adv, slope)
             adv = threat.project(x, adv + step(threat, adv, slope, size))
         yield Iterate(adv, spent=0)
@@ -165,9 +170,10 @@ class MIFGSM(GradientAttack):
         del targeted, rng  # the loss says it all, and nothing is drawn
         size = threat.eps / self.steps if self.step_size is None else self.step_size
         adv, gathered = x, torch.zeros_like(x)
-        for _ in range(self.steps):
+        for number in range(self.steps):
             logits, slope = uphill(model, adv, y, loss, self.draws)
-            keep = yield Iterate(adv, logits, spent=self.draws)
+            ahead = self.draws if number + 1 < self.steps else 0
+            keep = yield Iterate(adv, logits, spent=self.draws, ahead=ahead)
             x, y, adv, slope, gathered = only(keep, x, y, adv, slope, gathered)
             length = slope.flatten(1).abs().sum(1).clamp_min(TINY)
             gathered = gathered * self.decay + slope / per_row(length, slope)

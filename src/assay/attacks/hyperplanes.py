@@ -12,7 +12,7 @@ from assay.attacks.gradient import AT_A_TIME
 from assay.attacks.nearest import SURE
 from assay.core.classifier import rows_that_fit
 from assay.core.memory import in_parts
-from assay.core.oracle import Encoded
+from assay.core.oracle import Encoded, differentiable
 from assay.core.threats import TINY, Norm
 
 EXACT = 1e-6
@@ -66,7 +66,7 @@ def nearest_hyperplane(
     def linearised(x: Tensor, y: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             values = x.detach().requires_grad_(True)
-            logits = model.logits(Encoded(values))
+            logits = differentiable(model.logits(Encoded(values)))
             up, down = pairs(logits.detach(), y, rival)
             leads = logits.gather(1, up) - logits.gather(1, down)
             last = leads.shape[1] - 1

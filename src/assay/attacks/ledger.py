@@ -58,11 +58,12 @@ class Ledger:
         self.evaluations = {"gradient": 0, "forward": len(x)}
         self.refused = 0
 
-    def may_start(self, rows: Tensor, *, survivors: bool) -> Tensor:
-        """Return which of `rows` a search is started on: it needs a question and an answer."""
+    def may_start(self, stage: Attack, rows: Tensor, *, survivors: bool) -> Tensor:
+        """Return which of `rows` a search is started on: those with budget for its first step and
+        the confirmation."""
         if survivors:
             rows = rows[~self.success[rows]]
-        affordable = self.queries[rows] + 2 <= self.budget
+        affordable = self.queries[rows] + stage.opening + 1 <= self.budget
         self.cut[rows[~affordable]] = True
         return rows[affordable]
 
@@ -70,7 +71,8 @@ class Ledger:
         """Count what a step of a search cost, and hold it against what the model was asked.
 
         Raises:
-            AssayError: the attack has asked more or less than it says.
+            AssayError: the attack has asked more or less than it says, or more than it had
+                announced, and than there was budget for.
         """
         each = torch.as_tensor(spent, dtype=torch.int64).cpu().expand(len(rows))
         if int(each.sum()) != asked:
@@ -78,6 +80,19 @@ class Ledger:
                 f"the attack says that a step cost {int(each.sum())} evaluations, but the model "
                 f"was asked about {asked} rows: correct Iterate.spent"
             )
+        self.queries[rows] += each
+        if self.budget < math.inf and int(self.queries[rows].max()) > self.budget:
+            raise AssayError(
+                f"a step of the attack took up to {int(each.max())} evaluations per image, more "
+                "than was announced and the budget has: correct Attack.opening and Iterate.ahead"
+            )
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
+
+    def share(self, rows: Tensor, asked: int, kind: Access) -> None:
+        """Count what a step cost that was broken off: which images it had asked about nobody knows,
+        so all of them bear it alike."""
+        each = torch.full((len(rows),), asked // len(rows))
+        each[: asked % len(rows)] += 1
         self.queries[rows] += each
         self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
 
@@ -109,6 +124,7 @@ class Ledger:
         if answer.ndim == 2:
             goal = self.goal[rows].to(answer.device)
             damage = self.loss(answer.float(), goal).cpu().nan_to_num_(nan=-math.inf)
+            damage.masked_fill_(said < 0, -math.inf)  # an overflow is no high loss
         before = self.success[rows]
         no_worse = damage >= self.damage[rows]
         if stage.minimal:

@@ -44,6 +44,10 @@ class Noise(Attack):
     def tries(self) -> int:
         return self.draws
 
+    @property
+    def opening(self) -> int:
+        return 0
+
     def search(
         self,
         model: Any,

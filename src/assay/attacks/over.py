@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.parts import cost_of, images_on_disk, join, write_json, write_part
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.attacks.runner import check_limits, run
+from assay.core.answering import answering
 from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
@@ -148,7 +150,7 @@ def run_over(
             finished = _all_parts(attacked, source, size, time_limit, folder, begin, progress)
             write_json(folder / STATE_FILE, {"settings": settings, "finished": finished})
         shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
-        arrays = load_file(folder / ARRAYS_FILE)
+        arrays = _arrays(folder / ARRAYS_FILE)
         held: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
         return AttackResult(
             **held,
@@ -181,7 +183,8 @@ def least_likely(oracle: Oracle[Tensor], x: Tensor, y: Tensor | None = None) -> 
             "a model that answers with labels only does not say which class it thinks least "
             "likely: name the target"
         )
-    answer = oracle.query(x).nan_to_num(nan=0.0)
+    with answering(x):
+        answer = oracle.query(x).nan_to_num(nan=0.0)
     own = answer.argmax(1) if y is None else y.to(answer.device)
     return answer.scatter(1, own[:, None], math.inf).argmin(1)
 
@@ -305,6 +308,17 @@ def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | Non
             "with to go on, or another folder"
         )
     return finished if (folder / ARRAYS_FILE).is_file() else None
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of the whole, mapped from the disk."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise AssayError(
+            f"{path} cannot be read ({' '.join(str(error).split())}): remove it, and the same call "
+            "makes it again"
+        ) from error
 
 
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:

@@ -92,7 +92,7 @@ class FewPixel(PixelAttack):
         most = x.new_full((len(x),), -math.inf)
         for number in range(self.steps):
             logits, slope = uphill(model, adv, y, loss)
-            keep = yield Iterate(adv, logits)
+            keep = yield Iterate(adv, logits, ahead=int(self.steps > 1))
             x, y, adv, best, most, logits, slope = only(keep, x, y, adv, best, most, logits, slope)
             if number:  # the image itself is no candidate
                 adv, best, most = better(loss(logits, y), adv, best, most)
@@ -137,6 +137,10 @@ class OnePixel(PixelAttack):
     """What the difference is added to: the best so far (DE/best/1), which leads further in few
     generations, or any other candidate (DE/rand/1), as in the paper."""
 
+    @property
+    def opening(self) -> int:
+        return self.population
+
     def search(
         self,
         model: Any,
@@ -167,7 +171,8 @@ class OnePixel(PixelAttack):
             said = answer.view(*merit.shape, -1)[at, best]
             said = said.masked_fill((top <= most)[:, None], torch.nan)
             most = top
-            keep = yield Iterate(painted(x, pool[at, best]), said, self.population)
+            ahead = self.population if generation < self.steps else 0
+            keep = yield Iterate(painted(x, pool[at, best]), said, self.population, ahead)
             x, y, rng, pool, merit, most = only(keep, x, y, rng, pool, merit, most)
 
     def _children(self, pool: Tensor, merit: Tensor, ends: Tensor, rng: Rows) -> Tensor:

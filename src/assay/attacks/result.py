@@ -105,7 +105,10 @@ class AttackResult:
 
     @property
     def median_queries(self) -> float | None:
-        """Median number of questions about the images that were fooled; None if none was."""
+        """Median number of questions that it took to fool those images that were fooled. None if
+        none was, and with stop="never", where an image is asked about on and on."""
+        if self.stop == "never":
+            return None
         spent = self.queries[self.success]
         return float(spent.double().quantile(0.5)) if len(spent) else None
 
@@ -193,13 +196,16 @@ class AttackResult:
 
     def describe(self) -> str:
         """Return what came of it in one line."""
-        rate, robust = self.success_rate, self.robust_accuracy
+        rate, robust, cut = self.success_rate, self.robust_accuracy, int(self.cut.sum())
+        name = f"{self.attack.name.upper()}, {self.threat.norm} {_radius(self.threat)}"
+        early = f"; {cut:,} given up early, because of a limit" if cut else ""
+        if rate.n == 0:
+            return f"{name}: no image is classified correctly, of {robust.n}{early}"
         aim = "led to their target" if self.targets is not None else "fooled"
         return (
-            f"{self.attack.name.upper()}, {self.threat.norm} {_radius(self.threat)}: "
-            f"{rate.value:.1%} of {rate.n} {rate.of} {aim} "
+            f"{name}: {rate.value:.1%} of {rate.n} {rate.of} {aim} "
             f"(95 % interval {rate.low:.1%} to {rate.high:.1%}); "
-            f"robust accuracy {robust.value:.1%} of {robust.n}"
+            f"robust accuracy {robust.value:.1%} of {robust.n}{early}"
         )
 
     def __repr__(self) -> str:

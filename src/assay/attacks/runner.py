@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
+from assay.attacks.deadline import Hurried, TimeUp
 from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
+from assay.core.answering import answering
 from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
 from assay.core.oracle import Access, Oracle, labels
@@ -64,15 +66,17 @@ def run(
         seed: of every draw; draws depend on it, the image's index and the restart alone.
         precision: of the fast copy; "bfloat16" where the processor has it.
         batch_size: images in play at a time; None chooses. Results do not depend on it.
-        query_budget: questions per image, clean prediction and confirmation included. An image
-            leaves when its next step would exceed it; a step that was begun is finished.
-        time_limit: seconds, after which all leave with what they have.
+        query_budget: most questions per image, clean prediction and confirmation included. An image
+            leaves when its next step, and the confirmation, might exceed it.
+        time_limit: seconds, after which all leave with what they have; a call of the model that was
+            begun is waited for. So that what they have is confirmed in time, the search ends
+            earlier, by as long as the clean images in play took.
         ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
             counts from 0. So a part of a set is attacked as it would be in the whole.
 
     Raises:
         AssayError: for images or labels that do not fit the model, a target that is the label,
-            or an oracle that does not grant the access that the attack needs.
+            or an oracle that does not grant the access that the attack needs, or has no gradient.
     """
     started = time.monotonic()
     if stop not in get_args(Stop):
@@ -82,6 +86,7 @@ def run(
         raise AssayError("there is nothing to attack: x has no images")
     check_limits(query_budget, time_limit, batch_size)
     _check_access(attack, oracle)
+    _check_pixels(attack, x)
     with ExitStack() as held:
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
@@ -94,10 +99,13 @@ def run(
         layout = torch.channels_last if fits else torch.contiguous_format
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
-        answer = ask(original, x, layout)
+        asked_from = time.monotonic()
+        with answering(x):
+            answer = ask(original, x, layout)
+        pace = (time.monotonic() - asked_from) / len(x)
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
-        truth = clean.clamp_min(0) if y is None else _fitting(y, len(x), outputs, "labels")
+        truth = clean.clamp_min(0) if y is None else fitting(y, len(x), outputs, "labels")
         goal = truth if targets is None else _wanted(targets, truth, outputs)
         ledger = Ledger(attack, original, x, clean, goal, targets is not None, query_budget)
         deadline = math.inf if time_limit is None else started + time_limit
@@ -112,14 +120,16 @@ def run(
                 checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
             for attempt in range(stage.tries):
-                rows = ledger.may_start(rows, survivors=stop == "fooled" or attempt == 0)
+                survivors = stop == "fooled" or attempt == 0
+                rows = ledger.may_start(stage, rows, survivors=survivors)
                 for part in torch.split(rows, size) if len(rows) else ():
-                    if time.monotonic() >= deadline:
+                    ends = deadline - pace * len(part)
+                    if time.monotonic() >= ends:
                         ledger.cut[part] = True
                         continue
                     ledger.number = number
                     draws = stream.child(attempt).rows(names[part])
-                    _search(stage, asked, ledger, part, draws, layout, stop, deadline)
+                    _search(stage, asked, ledger, part, draws, layout, stop, ends)
     return AttackResult(
         adversarial=ledger.adversarial,
         success=ledger.success.to(x.device),
@@ -162,7 +172,7 @@ def _search(
     x = x.contiguous(memory_format=layout)
     goal = ledger.goal[rows].to(device)
     search = attack.search(
-        model,
+        model if deadline == math.inf else Hurried(model, deadline),
         x,
         goal,
         threat=ledger.threat,
@@ -178,6 +188,10 @@ def _search(
             try:
                 iterate = search.send(keep)
             except StopIteration:
+                break
+            except TimeUp:
+                ledger.share(rows, model.queries - before, attack.needs)
+                ledger.cut[rows] = True
                 break
             ledger.spend(rows, iterate.spent, model.queries - before, attack.needs)
             last = iterate.adversarial.detach()
@@ -219,8 +233,10 @@ def check_limits(
         raise AssayError(
             f"query_budget is at least 1, which the clean image takes, not {query_budget}"
         )
-    if time_limit is not None and not time_limit >= 0:
-        raise AssayError(f"time_limit is a number of seconds, at least 0, not {time_limit}")
+    if time_limit is not None and not 0 <= time_limit < math.inf:
+        raise AssayError(
+            f"time_limit is a number of seconds, at least 0, or None for no limit, not {time_limit}"
+        )
     if batch_size is not None and batch_size < 1:
         raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
 
@@ -231,6 +247,15 @@ def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
         raise AssayError(
             f"{attack.name} needs access to the {attack.needs} of the model, but this one answers "
             f"with {oracle.access} only: use an attack that needs no more than that"
+        )
+
+
+def _check_pixels(attack: Attack, x: Tensor) -> None:
+    pixels, threat = x[0, 0].numel(), attack.threat
+    if threat.norm == "l0" and threat.limited and threat.eps > pixels:
+        raise AssayError(
+            f"eps = {threat.eps:g} pixels may be changed, but these images have {pixels} each: "
+            "give a smaller eps"
         )
 
 
@@ -248,6 +273,7 @@ class _LogScores:
 
     def __init__(self, oracle: Oracle[Tensor]) -> None:
         self.oracle = oracle
+        self.batch_size = getattr(oracle, "batch_size", None)
 
     @property
     def queries(self) -> int:
@@ -273,15 +299,19 @@ def _indices(ids: Tensor, count: int) -> Tensor:
     return ids.long()
 
 
-def _fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:
-    """Return labels or targets as int64 (N,) on the CPU, if they fit the images and the model."""
+def fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:
+    """Return labels or targets as int64 (N,) on the CPU, if they fit the images and the model.
+
+    Raises:
+        AssayError: they do not; names their shape, or the least and the greatest.
+    """
     values = torch.as_tensor(given).detach().cpu()
     if values.is_floating_point() or values.dtype == torch.bool or values.shape != (count,):
         raise AssayError(
             f"{what} must be whole numbers of shape ({count},), one per image; "
             f"got {values.dtype} of shape {tuple(values.shape)}"
         )
-    low, high = int(values.min()), int(values.max())
+    low, high = (int(values.min()), int(values.max())) if count else (0, 0)
     if low < 0 or high >= outputs:
         raise AssayError(
             f"{what} go from {low} to {high}, but the model has {outputs} outputs "
@@ -293,7 +323,7 @@ def _fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:
 def _wanted(targets: Tensor | int, labels: Tensor, outputs: int) -> Tensor:
     if isinstance(targets, int):
         targets = torch.full_like(labels, targets)
-    wanted = _fitting(targets, len(labels), outputs, "targets")
+    wanted = fitting(targets, len(labels), outputs, "targets")
     same = (wanted == labels).nonzero()[:, 0]
     if len(same):
         raise AssayError(

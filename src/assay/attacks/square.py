@@ -92,14 +92,17 @@ class Square(Attack):
             for where, values in changes:
                 best.scatter_(1, where, values)
             answer = model.query(layout.images(best))
-            rise, fooled = loss(answer, y), wins(answer, y, targeted)
+            said = labels(answer)
+            rise = loss(answer, y).masked_fill(said < 0, torch.nan)
+            fooled = wins(answer, y, targeted)
             better = (fooled & ~won) | ((fooled == won) & (rise > damage))
             after = [best.gather(1, where) for where, _ in changes]
             for (where, _), old, new in zip(changes, before, after, strict=True):
                 best.scatter_(1, where, torch.where(better[:, None], new, old))
             damage, won = torch.where(better, rise, damage), won | fooled
             # An image that is as it was has been judged; nothing new is said about it.
-            keep = yield Iterate(layout.images(best), labels(answer).masked_fill(~better, -1))
+            news, ahead = said.masked_fill(~better, -1), int(number + 1 < self.queries)
+            keep = yield Iterate(layout.images(best), news, ahead=ahead)
             x, y, best, damage, won, rng = only(keep, x, y, best, damage, won, rng)
 
     def _side(self, proposal: int, layout: Layout) -> int:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import Attack, wins
-from assay.attacks.runner import run
+from assay.attacks.runner import fitting, run
+from assay.core.answering import answering
 from assay.core.classifier import check_images
 from assay.core.fast import Precision
 from assay.core.oracle import Access, Oracle, labels
@@ -104,8 +105,8 @@ def transfer_matrix(
         targets: a class for every image (or one for all) that is to be said instead.
 
     Raises:
-        AssayError: for a source that is not among the models, no source at all, or models that
-            name their classes differently.
+        AssayError: for a source that is not among the models, no source at all, models that name
+            their classes differently, or labels that do not fit.
     """
     x = check_images(x).float()
     if sources is None:
@@ -114,20 +115,19 @@ def transfer_matrix(
     if unknown or not sources:
         seen = f"not {', '.join(unknown)}" if unknown else f"none grants what {attack.name} needs"
         raise AssayError(f"images are made on one of {', '.join(models) or 'no models'}: {seen}")
-    goal = torch.as_tensor(y).cpu()
+    said = torch.stack([_said(oracle, x) for oracle in models.values()])
+    _same_classes(models)
+    goal = truth = fitting(y, len(x), len(models[sources[0]].classes), "labels")
     if targets is not None:
         goal = torch.as_tensor(targets).cpu().expand(len(x))
-    correct = torch.stack(
-        [_said(oracle, x) == torch.as_tensor(y).cpu() for oracle in models.values()]
-    )
-    _same_classes(models)
+    correct = said == truth
     fooled = []
     for name in sources:
         made = run(
             attack,
             models[name],
             x,
-            torch.as_tensor(y),
+            truth,
             targets=targets,
             attack_wrong=True,
             seed=seed,
@@ -153,7 +153,8 @@ def _grants(oracle: Oracle[Tensor], attack: Attack) -> bool:
 
 def _said(oracle: Oracle[Tensor], x: Tensor) -> Tensor:
     """Return the label of every row, int64 (N,) on the CPU; -1 where there is no answer."""
-    return torch.cat([labels(oracle.query(part)).cpu() for part in torch.split(x, AT_A_TIME)])
+    with answering(x):
+        return torch.cat([labels(oracle.query(part)).cpu() for part in torch.split(x, AT_A_TIME)])
 
 
 def _same_classes(models: Mapping[str, Oracle[Tensor]]) -> None:

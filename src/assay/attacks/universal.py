@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -13,7 +13,9 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.base import wins
 from assay.attacks.losses import cross_entropy
+from assay.attacks.runner import fitting
 from assay.config import Config, Number
+from assay.core.answering import answering
 from assay.core.classifier import Classifier, check_images
 from assay.core.fast import Precision, fast_copy
 from assay.core.oracle import Oracle, gradient, labels
@@ -48,13 +50,16 @@ class Perturbation:
 
         Give it images that it was not made on: what it does to those says little.
         """
-        x, y = check_images(x).float(), torch.as_tensor(y).cpu()
-        fooled = right = 0
-        for part, goal in zip(torch.split(x, AT_A_TIME), torch.split(y, AT_A_TIME), strict=True):
-            correct = labels(oracle.query(part)).cpu() == goal
-            right += int(correct.sum())
-            fooled += int((wins(oracle.query(self(part)).cpu(), goal, False) & correct).sum())
-        return stats.proportion(fooled, right, "correctly classified images")
+        x, before, after = check_images(x).float(), [], []
+        with answering(x):
+            for part in torch.split(x, AT_A_TIME):
+                before.append(labels(oracle.query(part)).cpu())
+                after.append(labels(oracle.query(self(part))).cpu())
+        truth = fitting(y, len(x), len(oracle.classes), "labels")
+        correct = torch.cat(before) == truth
+        fooled = wins(torch.cat(after), truth, targeted=False) & correct
+        right = int(correct.sum())
+        return stats.proportion(int(fooled.sum()), right, "correctly classified images")
 
 
 class Universal(Config):
@@ -82,6 +87,9 @@ class Universal(Config):
     cap: Number = Field(default=9.0, gt=0)
     """Cross entropy, in nats, above which an image pulls no more."""
 
+    def model_post_init(self, _: Any) -> None:
+        self.threat  # noqa: B018 - an eps that is no radius is refused when it is made
+
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)
@@ -104,15 +112,19 @@ class Universal(Config):
             precision: of the fast copy that gradients are taken on.
 
         Raises:
-            AssayError: for no images, or labels that are not one per image.
+            AssayError: for a model without gradients, no images, or labels that do not fit.
         """
-        x = check_images(x).float()
-        goal = clf.predict(x) if y is None else torch.as_tensor(y)
-        if len(x) == 0 or goal.shape != (len(x),):
+        if not isinstance(clf, Classifier):
             raise AssayError(
-                f"a universal perturbation needs images and a label for each; got {len(x)} images "
-                f"and labels of shape {tuple(goal.shape)}"
+                "a universal perturbation follows the gradient of a Classifier, which a "
+                f"{type(clf).__name__} does not have"
             )
+        x = check_images(x).float()
+        if len(x) == 0:
+            raise AssayError("a universal perturbation needs images; got 0 images")
+        with answering(x):
+            said = clf.predict(x[:1] if y is not None else x)
+        goal = said if y is None else fitting(y, len(x), len(clf.classes), "labels")
         threat, device = self.threat, clf.device
         steps = self.epochs * math.ceil(len(x) / self.batch_size)
         first = self.eps / 4 if self.step_size is None else self.step_size

@@ -66,14 +66,12 @@ def summary(result: AttackResult, raised: Sequence[reliability.Flag], title: str
     ]
     if result.targets is None:  # of others than the target, a targeted attack says nothing
         rows.append(("accuracy under this attack", full(result.robust_accuracy)))
-    rows += [
-        ("median distance, where it succeeded", _distance(moved, unit)),
-        ("median questions, where it succeeded", "–" if asked is None else f"{asked:,.0f}"),
-        (
-            "time per image",
-            f"{duration(result.seconds / len(result))} ({duration(result.seconds)} in all)",
-        ),
-    ]
+    rows.append(("median distance, where it succeeded", _distance(moved, unit)))
+    if result.stop == "fooled":
+        shown = "–" if asked is None else f"{asked:,.0f}"
+        rows.append(("median questions until it succeeded", shown))
+    time = f"{duration(result.seconds / len(result))} ({duration(result.seconds)} in all)"
+    rows.append(("time per image", time))
     counted = {
         "given up early, because of a limit": int(result.cut.sum()),
         "without an answer (never a success)": result.unanswered,

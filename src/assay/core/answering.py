@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.classifier import Classifier
+from assay.core.oracle import differentiable
 from assay.errors import AssayError
 
 
@@ -38,9 +39,4 @@ def check_gradient(clf: Classifier, x: Tensor) -> None:
         AssayError: they have none.
     """
     with clf.borrowed(), torch.enable_grad():
-        logits = clf.logits(clf.encode(x[:2].detach().clone().requires_grad_(True)))
-    if not logits.requires_grad:
-        raise AssayError(
-            "the model's outputs have no gradient with respect to its images, which the attacks "
-            "follow: take detach(), no_grad() or numpy out of its forward"
-        )
+        differentiable(clf.logits(clf.encode(x[:2].detach().clone().requires_grad_(True))))

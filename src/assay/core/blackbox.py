@@ -36,8 +36,8 @@ class BlackBox:
         batch_size: rows given to the function at a time; None chooses by the size of one input.
         name: what errors call the function; None takes its own name.
 
-    A row may have no answer: NaN or None in it, or the label -1. It is counted as `unanswered`,
-    its label is -1, and no attack is successful by it.
+    A row may have no answer: None for all of it, NaN or None in it, or the label -1. It is counted
+    as `unanswered`, its label is -1, and no attack is successful by it.
 
     Raises:
         AssayError: for images outside [0, 1]; for an answer of the wrong shape, type or range; for
@@ -131,6 +131,9 @@ class BlackBox:
         if isinstance(answer, Tensor):
             answer = answer.detach().cpu()
             answer = answer.float() if answer.is_floating_point() else answer
+        if self.access != "labels" and isinstance(answer, list | tuple):
+            silent = [None] * len(self.classes)
+            answer = [silent if row is None else row for row in answer]
         try:
             found = np.asarray(answer)
             numbers = found.ndim > 0 and found.dtype.kind in "iufO"

@@ -46,14 +46,15 @@ class Classifier:
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
     every module, `requires_grad`, gradients and hooks, also after an exception.
 
-    What the model answers is checked once, on the first rows it is asked about. Later NaN are
-    returned as they are, and `predict` says -1 there: a row without an answer is never right.
+    What the model answers is checked once, on the first rows it is asked about. Later NaN and
+    infinities are returned as they are, and `predict` says -1 there: a row without an answer is
+    never right.
 
     Raises:
         AssayError: for inputs outside [0, 1] (tolerance 1e-6), a model that answers NaN to all of
             its first batch, that gives probabilities although logits were declared, or whose
-            number of outputs is not that of `classes`; for one image that alone does not fit in
-            memory.
+            number of outputs is 1, or not that of `classes`; for one image that alone does not fit
+            in memory.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Classifier:
         return answer.to(x.device)
 
     def predict(self, x: Tensor) -> Tensor:
-        """Return the predicted class of every row, int64 (N,); -1 where the model answers NaN."""
+        """Return the predicted class of every row, int64 (N,); -1 where it has no answer."""
         return labels(self.query(x))
 
     def encode(self, x: Tensor) -> Encoded:
@@ -223,6 +224,12 @@ class Classifier:
             raise AssayError(
                 f"the model returned shape {tuple(output.shape)} for {rows} images; "
                 f"a Classifier needs logits ({rows}, K)"
+            )
+        if output.shape[1] < 2:
+            raise AssayError(
+                "a classifier has at least 2 classes, but the model has "
+                f"{output.shape[1]} outputs: let it return one logit per class (for two classes 0 "
+                "and z, where it returned z)"
             )
         if self._classes is None:
             self._classes = tuple(str(k) for k in range(output.shape[1]))

@@ -9,6 +9,8 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from assay.errors import AssayError
+
 X = TypeVar("X", contravariant=True)
 
 Access = Literal["labels", "scores", "logits", "gradient"]
@@ -71,11 +73,13 @@ class Differentiable(Oracle[X], Protocol):
 def labels(answer: Tensor) -> Tensor:
     """Return the labels int64 (N,) in an oracle's answer, whatever its access.
 
-    A row that holds a NaN has no answer: its label is -1, which equals no class.
+    A row that holds NaN or +inf, or nothing but -inf, has no answer: its label is -1, which equals
+    no class. Of several -inf beside a finite number, that number's class is the answer.
     """
     if answer.ndim == 1:
         return answer
-    return answer.argmax(1).masked_fill(answer.isnan().any(1), -1)
+    top, said = answer.max(1)  # a NaN is the greatest
+    return said.masked_fill(~top.isfinite(), -1)
 
 
 def gradient(
@@ -84,9 +88,26 @@ def gradient(
     """Return (logits (N, K), d loss / d x (N, C, H, W)) in one forward and backward pass.
 
     Gradients of the parameters are neither computed nor touched.
+
+    Raises:
+        AssayError: the logits have none.
     """
     with torch.enable_grad():
         values = x.detach().requires_grad_(True)
-        logits = model.logits(Encoded(values))
+        logits = differentiable(model.logits(Encoded(values)))
         (slope,) = torch.autograd.grad(loss(logits, y).sum(), values)
     return logits.detach(), slope
+
+
+def differentiable(logits: Tensor) -> Tensor:
+    """Return the logits of a model that was asked with gradients.
+
+    Raises:
+        AssayError: they have none with respect to the images.
+    """
+    if not logits.requires_grad:
+        raise AssayError(
+            "the model's outputs have no gradient with respect to its images, which the attacks "
+            "follow: take detach(), no_grad() or numpy out of its forward"
+        )
+    return logits

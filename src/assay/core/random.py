@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.errors import AssayError
+
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # the odd constant of SplitMix64, as a signed int64
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
@@ -42,7 +44,11 @@ class Stream:
         """Return this stream's 63-bit integer, for seeding a library's own generator."""
         # numpy's 3 must draw what Python's 3 draws, though their repr differ
         names = [name if isinstance(name, str) else operator.index(name) for name in self.path]
-        text = json.dumps([operator.index(self.seed), *names])
+        try:
+            seed = operator.index(self.seed)
+        except TypeError as error:
+            raise AssayError(f"a seed is a whole number, not {self.seed!r}") from error
+        text = json.dumps([seed, *names])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
     @contextmanager

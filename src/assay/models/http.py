@@ -111,6 +111,11 @@ class HttpModel:
         return self._box.access
 
     @property
+    def batch_size(self) -> int | None:
+        """Images in a request."""
+        return self._box.batch_size
+
+    @property
     def queries(self) -> int:
         """Images that were answered; those of a request that was sent again count once."""
         return self._box.queries
