@@ -46,9 +46,6 @@ class Auto(Attack):
     """For a randomised model, over how many draws of it each gradient is averaged (20 in
     AutoAttack); null takes the model for one that always answers the same."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)

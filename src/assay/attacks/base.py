@@ -62,6 +62,9 @@ class Attack(Config):
     name: str
     """The method's name in configs."""
 
+    def model_post_init(self, _: Any) -> None:
+        self.threat  # noqa: B018 - an eps that is none is refused when the attack is made
+
     @property
     def threat(self) -> NormBall:
         """What the attacker may do; the runner refuses anything outside it."""

@@ -69,9 +69,6 @@ class Genetic(Attack):
     least_range: Number = Field(default=0.15, ge=0, le=2)
     """What plateaus do not bring α below."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm="linf", eps=self.eps)

@@ -39,9 +39,6 @@ class GradientAttack(Attack):
     """Over how many draws of a randomised model each gradient is averaged (expectation over
     transformation, Athalye et al. 2018); null is one. Another model is only asked more often."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)

@@ -62,9 +62,6 @@ class HopSkipJump(Attack):
     probes: PositiveInt = 100
     """Questions by which the first normal is guessed; the t-th takes √t times as many."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=math.inf if self.eps is None else self.eps)

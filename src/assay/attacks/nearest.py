@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,9 +28,6 @@ class NearestAttack(Attack):
     """The norm that distances are measured in: linf, l2 or l1."""
     eps: Number | None = None
     """Radius within which an image counts as fooled, in pixel units of [0, 1]; null: any."""
-
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
 
     @property
     def threat(self) -> NormBall:

@@ -33,9 +33,6 @@ class Noise(Attack):
     draws: PositiveInt = 1
     """How many draws per image; the first that fools the model counts."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)

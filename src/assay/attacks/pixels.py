@@ -35,9 +35,6 @@ class PixelAttack(Attack):
     eps: Number = 1
     """How many pixels may be changed."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no number of pixels is refused when it is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm="l0", eps=self.eps)
@@ -95,14 +92,14 @@ class FewPixel(PixelAttack):
             keep = yield Iterate(adv, logits, ahead=int(self.steps > 1))
             x, y, adv, best, most, logits, slope = only(keep, x, y, adv, best, most, logits, slope)
             if number:  # the image itself is no candidate
-                adv, best, most = better(loss(logits, y), adv, best, most)
+                best, most = better(loss(logits, y), adv, best, most)
             size = slope.abs().flatten(1).mean(1).clamp_min(TINY)
             adv = nearest(x, adv + slope * per_row(length / size, slope), int(threat.eps), reach)
         if self.steps == 1:
             yield Iterate(adv, spent=0)
             return
         logits = model.query(adv)
-        yield Iterate(better(loss(logits, y), adv, best, most)[1], spent=1)
+        yield Iterate(better(loss(logits, y), adv, best, most)[0], spent=1)
 
 
 class OnePixel(PixelAttack):
@@ -184,10 +181,10 @@ class OnePixel(PixelAttack):
         return torch.cat([made[..., :2].remainder(ends[:2]), made[..., 2:].clamp(0, 1)], dim=-1)
 
 
-def better(rise: Tensor, adv: Tensor, best: Tensor, most: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (adv, the better of adv and best by row, its loss)."""
+def better(rise: Tensor, adv: Tensor, best: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the better of `adv` and `best` by row, and its loss."""
     up = rise > most
-    return adv, torch.where(per_row(up, adv), adv, best), torch.where(up, rise, most)
+    return torch.where(per_row(up, adv), adv, best), torch.where(up, rise, most)
 
 
 def nearest(x: Tensor, far: Tensor, count: int, reach: float) -> Tensor:

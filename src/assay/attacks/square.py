@@ -50,9 +50,6 @@ class Square(Attack):
     restarts: PositiveInt = 1
     """How many searches to try, each from a first guess of its own."""
 
-    def model_post_init(self, _: Any) -> None:
-        self.threat  # noqa: B018 - an eps that is no radius is refused when the attack is made
-
     @property
     def threat(self) -> NormBall:
         return NormBall(norm=self.norm, eps=self.eps)
