@@ -161,7 +161,7 @@ def judge_claims(
             code=effect.code,
             text=effect.text,
             delta=effect.delta,
-            estimate=estimate,
+            estimate=_possible(estimate, effect.unit),
             verdict=judge(estimate.low, estimate.high, effect.delta),
             collapsed=dict(effect.collapsed),
             note=effect.note,
@@ -177,8 +177,7 @@ def judge_claims(
             claim = replace(claim, verdict="undecided")
         elif claim.verdict == "undecided":
             claim = replace(claim, seeds_needed=more_seeds(estimate, effect.delta, next_level))
-        note = _joined(claim.note, *_lost(claim))
-        claims.append(replace(claim, estimate=_possible(estimate, effect.unit), note=note))
+        claims.append(replace(claim, note=_joined(claim.note, *_lost(claim))))
     return tuple(claims)
 
 
