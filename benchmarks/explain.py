@@ -86,7 +86,9 @@ def grad_cam(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> tuple[dict[
     return clock.best, apart(ours, expected)
 
 
-def masks(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> tuple[dict[str, float], float]:
+def masks(
+    model: nn.Module, x: Tensor, y: Tensor, rounds: int, *, bfloat16: bool
+) -> tuple[dict[str, float], float]:
     """Return the seconds of each contender per evaluated mask, and how far occlusions are apart."""
     clf, clock = assay.Classifier(model), Clock()
     places = len(range(0, x.shape[2] - WINDOW + STRIDE, STRIDE)) ** 2
@@ -125,7 +127,7 @@ def masks(model: nn.Module, x: Tensor, y: Tensor, rounds: int) -> tuple[dict[str
         for _ in range(rounds):
             ours = clock("assay, occlusion", lambda: occlusion(clf, x, y)).raw
             clock("assay, Score-CAM", lambda: score_cam(clf, x, y))
-            for who, explainer in half.items():
+            for who, explainer in half.items() if bfloat16 else ():
                 clock(who, partial(explainer, clf, x, y))
             for batch in BATCHES:
                 expected = clock("captum, by images", partial(captum_maps, batch, 1))
@@ -147,6 +149,7 @@ def main() -> None:
     parser.add_argument("--masked", type=int, default=128, help="images that are masked")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--float32", action="store_true", help="leave bfloat16 out")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     draw = torch.Generator().manual_seed(0)
@@ -158,7 +161,9 @@ def main() -> None:
         model = config.build((3, 32, 32), 10, Stream(0)).eval()
         some = slice(0, options.masked)
         whole, differ = grad_cam(model, x, y, options.rounds)
-        masked, occlusions = masks(model, x[some], y[some], options.rounds)
+        masked, occlusions = masks(
+            model, x[some], y[some], options.rounds, bfloat16=not options.float32
+        )
         results[title] = {
             "seconds_for_all_images": whole,
             "seconds_per_mask": masked,

@@ -24,7 +24,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,7 @@ def compared(
     x: Tensor,
     y: Tensor,
     rounds: int,
+    precisions: Sequence[Any],
 ) -> dict[str, Any]:
     """Return images per second and success of both, and how many images each alone fooled."""
     model = Normalised(clf).eval()
@@ -120,7 +121,7 @@ def compared(
         best["peer"] = min(best.get("peer", 1e9), time.perf_counter() - start)
         fooled["peer"] = clf.predict(theirs.clamp(0, 1)) != y
         report["peer moves a value by at most"] = float((theirs - x).abs().max())
-        for precision in PRECISIONS:
+        for precision in precisions:
             start = time.perf_counter()
             result: AttackResult = attack(clf, x, y, stop="fooled", precision=precision)
             best[precision] = min(best.get(precision, 1e9), time.perf_counter() - start)
@@ -137,11 +138,13 @@ def compared(
     return report
 
 
-def of_bare(clf: assay.Classifier, x: Tensor, rounds: int) -> dict[str, float]:
+def of_bare(
+    clf: assay.Classifier, x: Tensor, rounds: int, precisions: Sequence[Any]
+) -> dict[str, float]:
     """Return what a question costs each attack, all steps for all images, over the bare forward
     pass of the fast copy, both in processor time: a figure near 1 drowns in what else runs."""
     found, y = {}, clf.predict(x)
-    for precision in PRECISIONS:
+    for precision in precisions:
         fast, _ = fast_copy(clf, x, precision)
         part = x[:64].contiguous(memory_format=torch.channels_last)
         for attack in (OnePixel(population=50, steps=9), Genetic(steps=60)):
@@ -166,6 +169,7 @@ def main() -> None:
     parser.add_argument("--generations", type=int, default=4, help="of ART's populations of 400")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--float32", action="store_true", help="leave bfloat16 out")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(options.threads)
@@ -174,6 +178,7 @@ def main() -> None:
     right = clf.predict(x) == y
     x, y = x[right][: options.images], y[right][: options.images]
     few = slice(0, options.art)
+    precisions = PRECISIONS[:1] if options.float32 else PRECISIONS
     report: dict[str, Any] = {}
 
     def say(title: str, found: Any) -> None:
@@ -182,17 +187,21 @@ def main() -> None:
 
     ours = OnePixel(population=10, steps=10)
     rounds = options.rounds
-    say("one pixel, torchattacks", compared(clf, ours, torchattacks_one_pixel, x, y, rounds))
+    say(
+        "one pixel, torchattacks",
+        compared(clf, ours, torchattacks_one_pixel, x, y, rounds, precisions),
+    )
     genetic = Genetic(population=10, steps=16)
-    say("genetic, the course's", compared(clf, genetic, course_genetic, x, y, rounds))
+    found = compared(clf, genetic, course_genetic, x, y, rounds, precisions)
+    say("genetic, the course's", found)
     peer = art_pixel(options.generations)
     for population in (400, 100):
         ours = OnePixel(population=population, steps=options.generations)
         title = f"one pixel, a population of {population}, ART"
-        say(title, compared(clf, ours, peer, x[few], y[few], 1))
-    say("a question over a bare forward", of_bare(clf, x[:64], rounds))
+        say(title, compared(clf, ours, peer, x[few], y[few], 1, precisions))
+    say("a question over a bare forward", of_bare(clf, x[:64], rounds, precisions))
     for pixels in (1, 3, 5):
-        result = OnePixel(eps=pixels)(clf, x, y, stop="fooled", precision="bfloat16")
+        result = OnePixel(eps=pixels)(clf, x, y, stop="fooled", precision=precisions[-1])
         say(f"{pixels} pixels fool", result.success_rate.percent())
     OUT.mkdir(exist_ok=True)
     (OUT / "pixels.json").write_text(json.dumps(report, indent=1) + "\n")
