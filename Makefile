@@ -26,7 +26,7 @@ demo: install ## train a small CNN on handwritten digits, audit it, say where th
 	@$(BIN)/assay demo
 
 test: $(VENV)/.tests-installed ## run the tests, with coverage
-	@echo "==> tests (about 6 minutes on 2 cores)"
+	@echo "==> tests (6 to 10 minutes on 2 cores)"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
