@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nets import Normalised
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -79,19 +80,6 @@ def trained(epochs: int) -> assay.Classifier:
         save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
     model.load_state_dict(load_file(path))
     return clf
-
-
-class Normalised(nn.Module):
-    """What the peers are given: the same model, with its normalisation in front."""
-
-    def __init__(self, clf: assay.Classifier) -> None:
-        super().__init__()
-        self.model = clf.model
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model((x - self.mean) / self.std)
 
 
 def peers(clf: assay.Classifier, batch: int) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:

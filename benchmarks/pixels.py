@@ -42,17 +42,6 @@ PRECISIONS: tuple[Any, ...] = ("float32", "bfloat16")
 COURSE = {"population": 10, "generations": 50, "mutation": 0.1, "std": 0.1}
 
 
-class Normalised(nn.Module):
-    """What the peers are given: the same model, with its normalisation in front."""
-
-    def __init__(self, clf: assay.Classifier) -> None:
-        super().__init__()
-        self.model, self.mean, self.std = clf.model, clf.mean, clf.std
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model((x - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1))
-
-
 def torchattacks_one_pixel(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     import torchattacks
 
@@ -79,7 +68,7 @@ def art_pixel(generations: int) -> Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @torch.no_grad()
-def course_genetic(model: Normalised, x: Tensor, y: Tensor) -> Tensor:
+def course_genetic(model: nets.Normalised, x: Tensor, y: Tensor) -> Tensor:
     """Return what the course's genetic attack makes of each image, one after the other."""
     draws = torch.Generator().manual_seed(0)
     found = []
@@ -111,7 +100,7 @@ def compared(
     precisions: Sequence[Any],
 ) -> dict[str, Any]:
     """Return images per second and success of both, and how many images each alone fooled."""
-    model = Normalised(clf).eval()
+    model = nets.Normalised(clf).eval()
     best: dict[str, float] = {}
     fooled: dict[str, Tensor] = {}
     report: dict[str, Any] = {}

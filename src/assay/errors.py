@@ -10,7 +10,7 @@ class AssayError(Exception):
     """A mistake in what was asked. The command prints it as one line and exits with code 2."""
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Return an error in one line: ours as it is, another's with its type.
 
     >>> told(ValueError("no batch of 1"))

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 
 Answer = TypeVar("Answer", Tensor, tuple[Tensor, Tensor])
 
@@ -65,7 +65,7 @@ def in_parts(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            refused = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+            refused = told(error)[:200]
             if len(first) - start <= 1 or size == 1:
                 raise AssayError(
                     f"a single image of shape {key[1]} does not fit in memory ({refused}): take "

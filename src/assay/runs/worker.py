@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 from assay.runs.entry import CHECKPOINT, LOG, PROGRESS, SCHEMA, Entry, Failure, Result
 from assay.runs.files import DiskFull, disk_is_full, to_json, write_atomic
 from assay.runs.record import accelerator, forget_peak, peak_memory, surroundings
@@ -208,11 +208,9 @@ def logged(path: Path) -> Iterator[None]:
 
 def failure_of(error: BaseException) -> Failure:
     """Return the record of an exception that a task raised."""
-    planned = isinstance(error, AssayError)
-    message = " ".join(str(error).split())
     return Failure(
-        kind="error" if planned else "exception",
-        message=message if planned else f"{type(error).__name__}: {message}",
+        kind="error" if isinstance(error, AssayError) else "exception",
+        message=told(error),
         traceback="".join(traceback.format_exception(error)),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         host=platform.node(),
