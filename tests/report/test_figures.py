@@ -174,9 +174,8 @@ def test_panels_share_scales_and_one_legend():
     slow = Series("none", [0, 1, 2], [2.0, 1.0, 0.0])
     rows = [[Panel("tanh", [slow, fast]), Panel("ReLU", [fast])], [Panel("GELU", [])]]
     figure = figures.panels(rows, x_label="step", y_label="training loss", log_y=True)
-    tanh, relu, gelu, empty = figure.axes
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["tanh", "ReLU", "GELU", ""]
-    assert not empty.get_visible()
+    tanh, relu, gelu = figure.axes
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["tanh", "ReLU", "GELU"]
     np.testing.assert_array_equal(tanh.lines[0].get_ydata(), [2.0, 1.0, np.nan])
     assert relu.lines[0].get_color() == tanh.lines[1].get_color(), "one label, one look"
     assert relu.get_ylim() == tanh.get_ylim() == gelu.get_ylim()

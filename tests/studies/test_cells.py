@@ -50,6 +50,11 @@ def test_an_interval_holds_nothing_that_cannot_be(
     assert low is None or whole.low < low
 
 
+def test_one_seed_has_no_interval() -> None:
+    found = cells({"a": A[:1]}).mean("a", "test_accuracy")
+    assert (found.value, found.low, found.high) == (pytest.approx(0.7), -math.inf, math.inf)
+
+
 def test_an_effect_is_paired_by_seed() -> None:
     effect = cells({"a": A, "b": B}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
     assert effect.values == pytest.approx([0.10, 0.08, 0.09])

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -56,7 +56,6 @@ _LOOK: Any = {
     "ytick.color": INK,
     "figure.facecolor": "#ffffff",
     "axes.facecolor": "#ffffff",
-    "figure.constrained_layout.use": True,
     "svg.fonttype": "none",
     "svg.hashsalt": "assay",
 }
@@ -79,9 +78,11 @@ class Picture(Figure):
         return inline_svg(self)
 
 
-def picture(width: float, height: float) -> Picture:
-    """Return an empty figure, `width` by `height` inches."""
-    figure = Picture(figsize=(width, height), layout="constrained")
+def picture(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> Picture:
+    """Return an empty figure, `width` by `height` inches; without a layout axes need places."""
+    figure = Picture(figsize=(width, height), layout=layout)
     FigureCanvasSVG(figure)
     return figure
 

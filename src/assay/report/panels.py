@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -18,6 +18,10 @@ from assay.report.look import grid as draw_grid
 
 WIDTH = 8.5
 """Inches: that of a page's text."""
+
+LEFT, GAP, ABOVE, BELOW, LEGEND = 0.75, 0.12, 0.3, 0.5, 0.2
+"""Inches: for the numbers and the name of the y axis; between panels; for the title over each; for
+the numbers and the name of the x axis; for a line of the legend."""
 
 MOST_POINTS = 80
 """Of a line: more cannot be seen in so small a panel."""
@@ -59,28 +63,30 @@ def panels(
     styles = _styles(grid)
     with look():
         across = _columns(styles)
-        legend = 0.22 * -(-len(styles) // across)
+        below = BELOW + (LEGEND * -(-len(styles) // across) if len(styles) > 1 else 0.0)
         height = min(max(0.75 * WIDTH / max(wide, 1), 1.3), 2.6)
-        figure = picture(WIDTH, height * len(grid) + 0.45 + legend)
+        tall = height * len(grid) + below
+        # Places and scale are worked out here. Matplotlib's own layout draws all axes twice over to
+        # measure them, and axes that share a scale tell all others of every line they get.
+        figure = picture(WIDTH, tall, layout=None)
         if not wide:
             return figure
-        axes = figure.subplots(len(grid), wide, sharex=True, sharey=True, squeeze=False)
+        scale = _scale(grid, log_y)
         longest = max((len(panel.title) for row in grid for panel in row), default=0)
         size = min(8.5, 72 * WIDTH / wide / (0.7 * max(longest, 1)))  # titles side by side
-        for row, places in zip(grid, axes, strict=True):
-            for panel, place in zip(row, places, strict=False):
-                _draw(place, panel, styles, log_y, size)
-            for place in places[len(row) :]:
-                place.set_visible(False)
-        if fraction:
-            percent_axis(axes[0, 0], "y")
-        if log_y:
-            log_axis(axes[0, 0])
-        else:
-            axes[0, 0].yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
-        axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
-        _label_edges(axes, grid)
-        figure.supylabel(y_label, fontsize=9, color=INK)
+        step = (WIDTH - LEFT) / wide
+        for r, row in enumerate(grid):
+            bottom = tall - (r + 1) * height
+            for c, panel in enumerate(row):
+                box = (LEFT + c * step, bottom, step - GAP, height - ABOVE)
+                axes = figure.add_axes(tuple(np.divide(box, (WIDTH, tall, WIDTH, tall))))
+                _draw(axes, panel, styles, scale, size)
+                if fraction:
+                    percent_axis(axes, "y")
+                lowest = r + 1 == len(grid) or len(grid[r + 1]) <= c
+                axes.tick_params(labelbottom=lowest, labelleft=c == 0)
+        middle = (below + tall) / 2 / tall
+        figure.supylabel(y_label, x=0.08 / WIDTH, y=middle, fontsize=9, color=INK, ha="left")
         _legend(figure, styles, across, x_label)
         return figure
 
@@ -95,26 +101,59 @@ def _styles(grid: Sequence[Sequence[Panel]]) -> dict[str, Series]:
     return styles
 
 
-def _draw(axes: Axes, panel: Panel, styles: dict[str, Series], log_y: bool, size: float) -> None:
-    if log_y:
-        axes.set_yscale("log")
+@dataclass(frozen=True)
+class _Scale:
+    """What all panels of a figure have in common."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    log_y: bool
+
+
+def _scale(grid: Sequence[Sequence[Panel]], log_y: bool) -> _Scale:
+    """Return the limits that hold every point of every line and band, with a margin."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for series in (series for row in grid for panel in row for series in panel.series):
+        x = np.asarray(series.x, dtype=float)
+        for edge in (series.y, series.low, series.high):
+            y = np.asarray([] if edge is None else edge, dtype=float)
+            known = np.flatnonzero(np.isfinite(y) & ((y > 0) if log_y else True))
+            if len(known):
+                xs += [x[known].min(), x[known].max()]
+                ys += [y[known].min(), y[known].max()]
+    if not xs:
+        xs, ys = [0.0, 1.0], [1.0, 10.0] if log_y else [0.0, 1.0]
+    ends = np.array([min(ys), max(ys)])
+    low, high = _with_margin(*(np.log10(ends) if log_y else ends), share=0.05)
+    return _Scale(
+        x=_with_margin(min(xs), max(xs), share=0.02),
+        y=(10**low, 10**high) if log_y else (low, high),
+        log_y=log_y,
+    )
+
+
+def _with_margin(low: float, high: float, *, share: float) -> tuple[float, float]:
+    width = (high - low) or max(abs(high), 1.0) / 10
+    return low - share * width, high + share * width
+
+
+def _draw(axes: Axes, panel: Panel, styles: dict[str, Series], scale: _Scale, size: float) -> None:
+    axes.set_autoscale_on(False)
+    axes.set(xlim=scale.x, ylim=scale.y)
+    if scale.log_y:
+        log_axis(axes)
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     order = list(styles)
     for series in panel.series:
         draw_series(axes, series, order.index(series.label), width=1.2, tint=0.16, most=MOST_POINTS)
     if not panel.series:
         axes.text(0.5, 0.5, "no result", transform=axes.transAxes, ha="center", alpha=0.6)
-    axes.set_title(panel.title, fontsize=size, pad=4)
-    axes.margins(x=0.02)
+    axes.set_title(panel.title, fontsize=size, pad=4, y=1.0)  # given, it is not searched for
     draw_grid(axes)
     axes.tick_params(labelsize=7.5, pad=3)
-
-
-def _label_edges(axes: Any, rows: Sequence[Sequence[Panel]]) -> None:
-    """Write numbers at the left and below: also below a panel that has none under it."""
-    for r, row in enumerate(rows):
-        for c in range(len(row)):
-            last = r + 1 == len(rows) or len(rows[r + 1]) <= c
-            axes[r, c].tick_params(labelbottom=last, labelleft=c == 0)
 
 
 def _legend(figure: Picture, styles: dict[str, Series], across: int, title: str) -> None:
@@ -125,7 +164,8 @@ def _legend(figure: Picture, styles: dict[str, Series], across: int, title: str)
         handles.append(Line2D([], [], color=colour, linestyle=dash, label=label))
     figure.legend(
         handles=handles if len(handles) > 1 else [],
-        loc="outside lower center",
+        loc="lower center",
+        bbox_to_anchor=((1 + (LEFT - GAP) / WIDTH) / 2, 0.0),
         ncols=across,
         frameon=False,
         labelcolor=INK,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from assay.config import Config, digest
+
+
+@cache
+def _torch() -> str:
+    """Return the version of torch that is installed here; reading it takes milliseconds."""
+    return importlib.metadata.version("torch")
 
 
 class Trial(Config):
@@ -33,7 +39,7 @@ class Trial(Config):
     """Class of device: cpu, cuda or mps."""
     threads: int = 1
     """Threads it computes with; part of the address, since sums depend on it."""
-    torch: str = Field(default_factory=lambda: importlib.metadata.version("torch"))
+    torch: str = Field(default_factory=_torch)
     """Version of torch; a trial read from the store keeps the one it was run with."""
     label: str = ""
     """What people call it; not part of the address."""
