@@ -20,6 +20,12 @@ def told(error: BaseException) -> str:
     return said if isinstance(error, AssayError) else f"{type(error).__name__}: {said}"
 
 
+def one_line(text: str, most: int = 200) -> str:
+    """Return `text` without line breaks and control characters, shortened to `most` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the name in `known` that `word` was most likely meant to be, or None."""
     matches = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)

@@ -199,3 +199,48 @@ def test_what_was_found_before_the_time_limit_counts(
         result = attack(slow.box("scores"), x, time_limit=1.0)
     assert bool(result.success.any())
     assert slow.now <= 1.0 + slow.longest
+
+
+UNFINISHED: dict[str, dict[str, Any]] = {
+    "one-pixel": {"population": 400, "eps": 20},
+    "genetic": {"population": 400, "eps": 0.3},
+    "pgd": {"eot": 400, "eps": 0.3},
+}
+"""Attacks whose first step takes longer than two seconds of that clock, and finds something."""
+
+
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_what_a_step_had_found_that_was_broken_off_counts(
+    clf: Classifier, x: Tensor, name: str, stop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, attack = Slow(clf.model), attacks()[name].parse(UNFINISHED[name])
+    oracle: Any = Classifier(slow) if attack.needs == "gradient" else slow.box("scores")
+    with monkeypatch.context() as patched:
+        patched.setattr(running.time, "monotonic", lambda: slow.now)
+        result = attack(oracle, x, stop=stop, time_limit=2.0)
+    assert slow.now <= 2.0 + slow.longest
+    assert bool(result.success.any())
+    assert bool(result.cut.any())
+    assert torch.equal(result.cut, result.correct & ~result.success)
+    said = Classifier(clf.model).predict(result.adversarial)
+    assert torch.equal(said != result.labels, result.success)
+    assert bool(result.threat.contains(x, result.adversarial).all())
+    assert int(result.queries.sum()) == oracle.queries - result.evaluations["check"]
+
+
+def test_the_nearest_is_kept_although_the_step_that_was_broken_off_asked_about_others(
+    clf: Classifier, x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HopSkipJump's last hop probes around the boundary, further away than its best candidate."""
+    attack, kept = make("hopskipjump", queries=2000), {}
+    for limit in (4.0, 8.0, 16.0):
+        slow = Slow(clf.model)
+        with monkeypatch.context() as patched:
+            patched.setattr(running.time, "monotonic", lambda slow=slow: slow.now)
+            kept[limit] = attack(slow.box("labels"), x, time_limit=limit)
+    first, *later = kept.values()
+    assert bool(first.success.all())
+    for result in later:
+        assert bool((result.distance <= first.distance).all())
+        first = result

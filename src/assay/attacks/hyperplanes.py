@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assay.attacks.gradient import AT_A_TIME
 from assay.attacks.nearest import SURE
+from assay.core.answering import answering
 from assay.core.classifier import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded, differentiable
@@ -70,10 +71,11 @@ def nearest_hyperplane(
             up, down = pairs(logits.detach(), y, rival)
             leads = logits.gather(1, up) - logits.gather(1, down)
             last = leads.shape[1] - 1
-            slopes = [
-                torch.autograd.grad(lead.sum(), values, retain_graph=k < last)[0]
-                for k, lead in enumerate(leads.unbind(1))
-            ]
+            with answering(x):
+                slopes = [
+                    torch.autograd.grad(lead.sum(), values, retain_graph=k < last)[0]
+                    for k, lead in enumerate(leads.unbind(1))
+                ]
         slope = torch.stack(slopes, 1).nan_to_num_(0.0, 0.0, 0.0)
         steepness = dual(slope.flatten(2), norm)
         away = (leads.detach().abs() / steepness).masked_fill_(steepness == 0, torch.inf)

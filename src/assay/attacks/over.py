@@ -28,7 +28,6 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.parts import cost_of, images_on_disk, join, write_json, write_part
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.attacks.runner import check_limits, run
-from assay.core.answering import answering
 from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
@@ -183,8 +182,7 @@ def least_likely(oracle: Oracle[Tensor], x: Tensor, y: Tensor | None = None) -> 
             "a model that answers with labels only does not say which class it thinks least "
             "likely: name the target"
         )
-    with answering(x):
-        answer = oracle.query(x).nan_to_num(nan=0.0)
+    answer = oracle.query(x).nan_to_num(nan=0.0)
     own = answer.argmax(1) if y is None else y.to(answer.device)
     return answer.scatter(1, own[:, None], math.inf).argmin(1)
 

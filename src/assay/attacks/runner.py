@@ -20,7 +20,6 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.deadline import Hurried, TimeUp
 from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
-from assay.core.answering import answering
 from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
 from assay.core.oracle import Access, Oracle, labels
@@ -68,9 +67,10 @@ def run(
         batch_size: images in play at a time; None chooses. Results do not depend on it.
         query_budget: most questions per image, clean prediction and confirmation included. An image
             leaves when its next step, and the confirmation, might exceed it.
-        time_limit: seconds, after which all leave with what they have; a call of the model that was
-            begun is waited for. So that what they have is confirmed in time, the search ends
-            earlier, by as long as the clean images in play took.
+        time_limit: seconds, after which all leave with what they have, what a step that is broken
+            off had found included; a call of the model that was begun is waited for. So that what
+            they have is confirmed in time, the search ends earlier, by as long as the clean images
+            in play took.
         ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
             counts from 0. So a part of a set is attacked as it would be in the whole.
 
@@ -100,8 +100,7 @@ def run(
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
         asked_from = time.monotonic()
-        with answering(x):
-            answer = ask(original, x, layout)
+        answer = ask(original, x, layout)
         pace = (time.monotonic() - asked_from) / len(x)
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
@@ -171,8 +170,9 @@ def _search(
     x = ledger.x[rows.to(ledger.x.device)].to(device)
     x = x.contiguous(memory_format=layout)
     goal = ledger.goal[rows].to(device)
+    hurried = None if deadline == math.inf else Hurried(model, deadline)
     search = attack.search(
-        model if deadline == math.inf else Hurried(model, deadline),
+        hurried or model,
         x,
         goal,
         threat=ledger.threat,
@@ -182,6 +182,7 @@ def _search(
     )
     keep: Tensor | None = None
     last: Tensor | None = None
+    won = torch.zeros(len(rows), dtype=torch.bool)
     with closing(search):
         for step in itertools.count():
             before = model.queries
@@ -192,9 +193,20 @@ def _search(
             except TimeUp:
                 ledger.share(rows, model.queries - before, attack.needs)
                 ledger.cut[rows] = True
+                assert hurried is not None
+                goal = ledger.goal[rows].to(device)
+                found, adv = hurried.found(x, goal, ledger.targeted, won.to(device))
+                if last is not None:
+                    found, adv = torch.arange(len(rows)), last.index_copy(0, found, adv)
+                rows, x, last = rows[found.cpu()], x[found.to(device)], adv
+                step += 1
                 break
             ledger.spend(rows, iterate.spent, model.queries - before, attack.needs)
             last = iterate.adversarial.detach()
+            if hurried is not None:
+                hurried.forget()
+                if iterate.logits is not None:
+                    won |= ledger.wins(rows, iterate.logits)
             leaves = torch.zeros(len(rows), dtype=torch.bool)
             if stop == "fooled" and iterate.logits is not None:
                 suspects = ledger.wins(rows, iterate.logits).nonzero()[:, 0]
@@ -216,9 +228,9 @@ def _search(
                 if not len(stays):
                     return
                 keep = stays.to(device)
-                rows, x = rows[stays], x[keep]
+                rows, x, won, last = rows[stays], x[keep], won[stays], last[keep]
     if last is not None:
-        ledger.judge(attack, rows, x, last if keep is None else last[keep], step - 1)
+        ledger.judge(attack, rows, x, last, step - 1)
 
 
 def check_limits(

@@ -12,7 +12,6 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.base import Attack, wins
 from assay.attacks.runner import fitting, run
-from assay.core.answering import answering
 from assay.core.classifier import check_images
 from assay.core.fast import Precision
 from assay.core.oracle import Access, Oracle, labels
@@ -153,8 +152,7 @@ def _grants(oracle: Oracle[Tensor], attack: Attack) -> bool:
 
 def _said(oracle: Oracle[Tensor], x: Tensor) -> Tensor:
     """Return the label of every row, int64 (N,) on the CPU; -1 where there is no answer."""
-    with answering(x):
-        return torch.cat([labels(oracle.query(part)).cpu() for part in torch.split(x, AT_A_TIME)])
+    return torch.cat([labels(oracle.query(part)).cpu() for part in torch.split(x, AT_A_TIME)])
 
 
 def _same_classes(models: Mapping[str, Oracle[Tensor]]) -> None:

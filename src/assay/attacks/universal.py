@@ -15,7 +15,6 @@ from assay.attacks.base import wins
 from assay.attacks.losses import cross_entropy
 from assay.attacks.runner import fitting
 from assay.config import Config, Number
-from assay.core.answering import answering
 from assay.core.classifier import Classifier, check_images
 from assay.core.fast import Precision, fast_copy
 from assay.core.oracle import Oracle, gradient, labels
@@ -51,10 +50,9 @@ class Perturbation:
         Give it images that it was not made on: what it does to those says little.
         """
         x, before, after = check_images(x).float(), [], []
-        with answering(x):
-            for part in torch.split(x, AT_A_TIME):
-                before.append(labels(oracle.query(part)).cpu())
-                after.append(labels(oracle.query(self(part))).cpu())
+        for part in torch.split(x, AT_A_TIME):
+            before.append(labels(oracle.query(part)).cpu())
+            after.append(labels(oracle.query(self(part))).cpu())
         truth = fitting(y, len(x), len(oracle.classes), "labels")
         correct = torch.cat(before) == truth
         fooled = wins(torch.cat(after), truth, targeted=False) & correct
@@ -122,8 +120,7 @@ class Universal(Config):
         x = check_images(x).float()
         if len(x) == 0:
             raise AssayError("a universal perturbation needs images; got 0 images")
-        with answering(x):
-            said = clf.predict(x[:1] if y is not None else x)
+        said = clf.predict(x[:1] if y is not None else x)
         goal = said if y is None else fitting(y, len(x), len(clf.classes), "labels")
         threat, device = self.threat, clf.device
         steps = self.epochs * math.ceil(len(x) / self.batch_size)

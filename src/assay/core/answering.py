@@ -1,42 +1,51 @@
-"""Whether a user's network takes these images at all: whatever it raises becomes one line."""
+"""The one place where what a user's model or function raises becomes an error of ours."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from assay.core.classifier import Classifier
-from assay.core.oracle import differentiable
-from assay.errors import AssayError
+from assay.core.memory import is_out_of_memory
+from assay.errors import AssayError, one_line
+
+LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+"""Where lines of code are not the user's."""
 
 
 @contextmanager
-def answering(x: Tensor) -> Iterator[None]:
-    """Turn whatever a user's module raises about images (N, C, H, W) into one line.
+def answering(x: Tensor, name: str = "the model") -> Iterator[None]:
+    """Say in one line, and with the line of code, what a user's code raises about images.
+
+    Only a call of the user's code stands inside, so that mistakes of ours remain tracebacks. What
+    says that memory ran out goes on as it is: the images are then asked about in smaller parts.
+
+    Args:
+        x: the images (N, C, H, W) that it is asked about.
+        name: what the error calls it.
 
     Raises:
-        AssayError: the module raised, or wanted to end the program.
+        AssayError: it raised, or wanted to end the program; the cause is what it raised.
     """
     try:
         yield
     except AssayError:
         raise
     except (Exception, SystemExit) as error:
-        seen = " ".join(str(error).split())[:200]
+        if is_out_of_memory(error):
+            raise
         raise AssayError(
-            f"the model fails on these images, {tuple(x.shape[1:])} each: "
-            f"{type(error).__name__}: {seen}"
+            f"{name} fails on these images, {tuple(x.shape[1:])} each, {len(x)} at a time"
+            f"{_place(error)}: {type(error).__name__}: {one_line(str(error)) or 'no message'}"
         ) from error
 
 
-def check_gradient(clf: Classifier, x: Tensor) -> None:
-    """See that the outputs have a gradient with respect to the images (N, C, H, W).
-
-    Raises:
-        AssayError: they have none.
-    """
-    with clf.borrowed(), torch.enable_grad():
-        differentiable(clf.logits(clf.encode(x[:2].detach().clone().requires_grad_(True))))
+def _place(error: BaseException) -> str:
+    """Return where in the user's code an error was raised, as far as that can be seen."""
+    called = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in called if not frame.filename.startswith(LIBRARIES)]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""

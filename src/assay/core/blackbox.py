@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.core.answering import answering
 from assay.core.classifier import RANGE_TOLERANCE, check_images, rows_that_fit
-from assay.core.memory import Tally, in_parts, is_out_of_memory
+from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, labels
-from assay.errors import AssayError
+from assay.errors import AssayError, one_line
 
 Answers = Literal["labels", "scores", "logits"]
 """What a model that can only be asked answers with: `Access`, without gradients."""
@@ -67,7 +68,7 @@ class BlackBox:
             raise AssayError(f"a classifier has at least 2 classes, got {len(self._classes)}")
         self.function = function
         self.batch_size = batch_size
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.tally = Tally()
         self.unanswered = 0
         """Rows that came back without an answer."""
@@ -110,17 +111,8 @@ class BlackBox:
     def _ask(self, x: Tensor) -> Tensor:
         """Return the checked answer to one batch, on the CPU."""
         images = x.to("cpu", torch.float32, copy=True).contiguous().numpy()
-        try:
+        with answering(x, self.name):
             answer = self.function(images)
-        except AssayError:
-            raise
-        except (Exception, SystemExit) as error:
-            if is_out_of_memory(error):
-                raise  # to be asked again in smaller parts
-            raise AssayError(
-                f"{self.name} raised {type(error).__name__} when asked about images of shape "
-                f"{tuple(x.shape)}: {one_line(str(error)) or 'no message'}"
-            ) from error
         self.tally.queries += len(x)
         values = self._numbers(answer, len(x))
         return self._labels(values) if self.access == "labels" else self._outputs(values)
@@ -191,12 +183,6 @@ class BlackBox:
             answer = answer.clip(0, 1)
         answer[silent] = np.nan
         return torch.from_numpy(answer)
-
-
-def one_line(text: str, most: int = 200) -> str:
-    """Return `text` without line breaks and control characters, shortened to `most` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def shown(value: Any) -> str:

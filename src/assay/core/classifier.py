@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from assay.core.answering import answering
 from assay.core.memory import Tally, in_parts
-from assay.core.oracle import Access, Encoded, labels
+from assay.core.oracle import Access, Encoded, differentiable, labels
 from assay.core.source import Source, TensorSource, as_bytes
 from assay.errors import AssayError
 
@@ -46,15 +47,15 @@ class Classifier:
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
     every module, `requires_grad`, gradients and hooks, also after an exception.
 
-    What the model answers is checked once, on the first rows it is asked about. Later NaN and
-    infinities are returned as they are, and `predict` says -1 there: a row without an answer is
-    never right.
+    What the model answers is checked on the first rows it is asked about, its shape every time.
+    Later NaN and infinities are returned as they are, and `predict` says -1 there: a row without an
+    answer is never right.
 
     Raises:
         AssayError: for inputs outside [0, 1] (tolerance 1e-6), a model that answers NaN to all of
             its first batch, that gives probabilities although logits were declared, or whose
-            number of outputs is 1, or not that of `classes`; for one image that alone does not fit
-            in memory.
+            number of outputs is 1, or not that of `classes`; for whatever the model or `preprocess`
+            raises; for one image that alone does not fit in memory.
     """
 
     def __init__(
@@ -161,10 +162,12 @@ class Classifier:
         The model runs in the mode it is in: callers that ask many times hold `borrowed()`.
         """
         self.tally.queries += len(e.values)
-        output = self.model(self.normalise(e.values))
-        output = getattr(output, "logits", output)
+        x = self.normalise(e.values)
+        with answering(x):
+            output = self.model(x)
+        output = self.shaped(output, len(x))
         if not self._checked:
-            self._check_output(output, len(e.values))
+            self._check_values(output)
         return self.as_logits(output)
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -174,7 +177,8 @@ class Classifier:
         """
         x = x.to(self.device, torch.float32, copy=True)
         if self.preprocess is not None:
-            x = self.preprocess(x)  # it may give what belongs to others, or another type
+            with answering(x, "preprocess"):
+                x = self.preprocess(x)  # it may give what belongs to others, or another type
             x = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
         check_channels(x, self.mean, self.std)
         if self.mean is not None:
@@ -182,6 +186,39 @@ class Classifier:
         if self.std is not None:
             x = x.div_(self.std.to(x.device).view(1, -1, 1, 1))
         return x.to(self.dtype)
+
+    def shaped(self, output: Any, rows: int) -> Tensor:
+        """Return what the model returned for `rows` images, if it is a tensor (rows, K).
+
+        Raises:
+            AssayError: it is something else.
+        """
+        output = getattr(output, "logits", output)
+        if not isinstance(output, Tensor):
+            raise AssayError(
+                f"the model returned {type(output).__name__}; a Classifier needs a tensor of "
+                "logits (N, K), or an object with a `logits` attribute"
+            )
+        known = "K" if self._classes is None else len(self._classes)
+        if output.ndim != 2 or len(output) != rows:
+            raise AssayError(
+                f"the model returned shape {tuple(output.shape)} for {rows} images; "
+                f"a Classifier needs logits ({rows}, {known})"
+            )
+        if output.shape[1] < 2:
+            raise AssayError(
+                "a classifier has at least 2 classes, but the model has "
+                f"{output.shape[1]} outputs: let it return one logit per class (for two classes 0 "
+                "and z, where it returned z)"
+            )
+        if self._classes is None:
+            self._classes = tuple(str(k) for k in range(output.shape[1]))
+        if output.shape[1] != len(self._classes):
+            raise AssayError(
+                f"the model has {output.shape[1]} outputs, but {len(self._classes)} classes "
+                "are named; name one class per output"
+            )
+        return output
 
     def as_logits(self, output: Tensor) -> Tensor:
         """Return the model's output as float32 logits."""
@@ -213,38 +250,15 @@ class Classifier:
         with borrowed(self.model) as model:
             yield model
 
-    def _check_output(self, output: Any, rows: int) -> None:
-        """Refuse, once, what is not logits (N, K) of the declared classes."""
-        if not isinstance(output, Tensor):
-            raise AssayError(
-                f"the model returned {type(output).__name__}; a Classifier needs a tensor of "
-                "logits (N, K), or an object with a `logits` attribute"
-            )
-        if output.ndim != 2 or len(output) != rows:
-            raise AssayError(
-                f"the model returned shape {tuple(output.shape)} for {rows} images; "
-                f"a Classifier needs logits ({rows}, K)"
-            )
-        if output.shape[1] < 2:
-            raise AssayError(
-                "a classifier has at least 2 classes, but the model has "
-                f"{output.shape[1]} outputs: let it return one logit per class (for two classes 0 "
-                "and z, where it returned z)"
-            )
-        if self._classes is None:
-            self._classes = tuple(str(k) for k in range(output.shape[1]))
-        if output.shape[1] != len(self._classes):
-            raise AssayError(
-                f"the model has {output.shape[1]} outputs, but {len(self._classes)} classes "
-                "are named; name one class per output"
-            )
-        if rows == 0:
+    def _check_values(self, output: Tensor) -> None:
+        """Refuse, once, outputs (N, K) that are not the logits or probabilities declared."""
+        if len(output) == 0:
             return
         values = output.detach().float()
         values = values[values.isfinite().all(1)]
         if len(values) == 0:
             raise AssayError(
-                f"the model returns NaN or infinity for all of the first {rows} images; "
+                f"the model returns NaN or infinity for all of the first {len(output)} images; "
                 "check its weights and its normalisation (mean, std)"
             )
         sums = values.sum(1)
@@ -284,6 +298,20 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
         for parameter, want in wants:
             parameter.requires_grad_(want)
+
+
+def check_gradient(clf: Classifier, x: Tensor) -> None:
+    """See that the outputs have a gradient with respect to the images (N, C, H, W).
+
+    Raises:
+        AssayError: they have none.
+    """
+
+    def ask(part: Tensor) -> Tensor:
+        return differentiable(clf.logits(clf.encode(part.clone().requires_grad_(True))))
+
+    with clf.borrowed(), torch.enable_grad():
+        in_parts(ask, 2, x[:2].detach(), tally=clf.tally, kind="gradient")
 
 
 def check_images(x: Tensor) -> Tensor:

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from assay.core.answering import answering
 from assay.core.classifier import Classifier, borrowed, check_channels
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
+from assay.errors import told
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -88,12 +90,15 @@ class FastCopy:
         self.tally.queries += len(e.values)
         x = e.values.to(self._scale.device)
         if self.original.preprocess is not None:
-            x = self.original.preprocess(x.clone())
+            with answering(x, "preprocess"):
+                x = self.original.preprocess(x.clone())
         check_channels(x, self._scale, self._shift)
         # Either way the model gets a tensor of its own: it may work in place.
         x = torch.addcmul(self._shift, x, self._scale) if self._normalises else x.clone()
-        output = self.model(x.to(self._dtype, memory_format=torch.channels_last))
-        return self.original.as_logits(getattr(output, "logits", output))
+        x = x.to(self._dtype, memory_format=torch.channels_last)
+        with answering(x):
+            output = self.model(x)
+        return self.original.as_logits(self.original.shaped(output, len(x)))
 
 
 def fast_copy(
@@ -135,7 +140,7 @@ def _checked(fast: FastCopy, rows: Tensor) -> tuple[FastCopy | Classifier, FastR
     try:
         difference, why = _compare(fast.original, fast, rows)
     except Exception as error:
-        difference, why = float("nan"), f"the copy fails: {type(error).__name__}: {error}"
+        difference, why = float("nan"), f"the copy fails: {told(error)}"
     fast.tally.queries = 0
     report = FastReport(not why, fast.precision, len(fast._folds), difference, _one_line(why))
     return (fast.original if why else fast), report

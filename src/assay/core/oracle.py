@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from assay.core.answering import answering
 from assay.errors import AssayError
 
 X = TypeVar("X", contravariant=True)
@@ -90,12 +91,14 @@ def gradient(
     Gradients of the parameters are neither computed nor touched.
 
     Raises:
-        AssayError: the logits have none.
+        AssayError: the logits have none, or the model fails on the way back.
     """
     with torch.enable_grad():
         values = x.detach().requires_grad_(True)
         logits = differentiable(model.logits(Encoded(values)))
-        (slope,) = torch.autograd.grad(loss(logits, y).sum(), values)
+        rising = loss(logits, y).sum()
+        with answering(x):
+            (slope,) = torch.autograd.grad(rising, values)
     return logits.detach(), slope
 
 

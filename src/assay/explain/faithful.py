@@ -14,7 +14,6 @@ from torch import Tensor
 
 from assay import stats
 from assay.config import Config, Number
-from assay.core.answering import answering
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.fast import Precision
@@ -273,8 +272,7 @@ def faithfulness(
     tick = _silent if progress is None else progress
     x, wanted = asked(x, targets)
     known = _by_label(config.explainers if explainers is None else explainers)
-    with answering(x):
-        wanted = chosen(clf.query(x), wanted)
+    wanted = chosen(clf.query(x), wanted)
     maps: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -292,11 +290,10 @@ def faithfulness(
 
     def curves(order: Tensor) -> tuple[Curve, Curve]:
         how: dict[str, Any] = {"steps": config.steps, "precision": config.precision}
-        with answering(x):
-            return (
-                deletion(clf, x, wanted, order, onto=config.deleted, **how),
-                insertion(clf, x, wanted, order, onto=config.inserted, **how),
-            )
+        return (
+            deletion(clf, x, wanted, order, onto=config.deleted, **how),
+            insertion(clf, x, wanted, order, onto=config.inserted, **how),
+        )
 
     tick("deletion and insertion in random order")
     ties = random_order(x, config.seed)

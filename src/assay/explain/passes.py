@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from assay.core.classifier import Classifier
-from assay.core.memory import is_out_of_memory
 from assay.core.oracle import Encoded
+from assay.errors import AssayError
 
 
 def rows_at_once(clf: Classifier, x: Tensor) -> int:
@@ -37,9 +37,7 @@ def quick_logits(clf: Classifier) -> Callable[[Tensor], Tensor]:
         if takes:
             try:
                 return clf.logits(Encoded(x.contiguous(memory_format=torch.channels_last)))
-            except RuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
+            except AssayError:
                 takes = False
                 clf.tally.queries = before
         return clf.logits(Encoded(x))

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from assay import stats
-from assay.core.answering import answering
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.memory import Tally
@@ -243,8 +242,7 @@ def from_the_top(clf: Classifier, x: Tensor) -> list[nn.Module]:
         for module in layers
     ]
     try:
-        with answering(x):
-            clf.query(x)
+        clf.query(x)
     finally:
         for handle in handles:
             handle.remove()

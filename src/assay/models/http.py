@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.blackbox import Answers, BlackBox, one_line
+from assay.core.blackbox import Answers, BlackBox
 from assay.core.oracle import Access
-from assay.errors import AssayError
+from assay.errors import AssayError, one_line
 
 TIMEOUT = 30.0
 """Seconds that one request may take, if nothing else is said."""
