@@ -229,18 +229,39 @@ def test_what_a_step_had_found_that_was_broken_off_counts(
     assert int(result.queries.sum()) == oracle.queries - result.evaluations["check"]
 
 
-def test_the_nearest_is_kept_although_the_step_that_was_broken_off_asked_about_others(
-    clf: Classifier, x: Tensor, monkeypatch: pytest.MonkeyPatch
+class Straying(Attack):
+    """Finds a near success, and then asks about far ones for ever."""
+
+    name: Literal["straying"] = "straying"
+    """The method's name in configs."""
+
+    @property
+    def threat(self) -> NormBall:
+        return NormBall(norm="l2", eps=float("inf"))
+
+    def search(self, model: Any, x: Tensor, y: Tensor, **rest: Any) -> Search:
+        del y, rest
+        near = (x + 0.05).clamp(0, 1)
+        yield Iterate(near, model.query(near))
+        while True:
+            model.query((x + 0.1).clamp(0, 1))
+
+
+def test_what_the_last_whole_step_had_found_comes_first(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """HopSkipJump's last hop probes around the boundary, further away than its best candidate."""
-    attack, kept = make("hopskipjump", queries=2000), {}
-    for limit in (4.0, 8.0, 16.0):
-        slow = Slow(clf.model)
-        with monkeypatch.context() as patched:
-            patched.setattr(running.time, "monotonic", lambda slow=slow: slow.now)
-            kept[limit] = attack(slow.box("labels"), x, time_limit=limit)
-    first, *later = kept.values()
-    assert bool(first.success.all())
-    for result in later:
-        assert bool((result.distance <= first.distance).all())
-        first = result
+    class Brightness(nn.Module):
+        """Is fooled by anything brighter than the images."""
+
+        def forward(self, seen: Tensor) -> Tensor:
+            bright = seen.mean((1, 2, 3)) - float(x.mean((1, 2, 3)).max())
+            return torch.stack([torch.full_like(bright, 1e-3), bright], 1)
+
+    slow = Slow(Brightness())
+    images = x * 0 + x[:1] * torch.linspace(0.99, 1, N).view(N, 1, 1, 1)
+    images = images * (float(x.mean((1, 2, 3)).max()) / float(images[-1].mean()))
+    with monkeypatch.context() as patched:
+        patched.setattr(running.time, "monotonic", lambda: slow.now)
+        result = Straying()(Classifier(slow), images.clamp(0, 0.9), time_limit=1.0)
+    assert bool(result.success.all())
+    assert float(result.threat.distance(images, result.adversarial).max()) < 0.06 * 192**0.5

@@ -42,8 +42,18 @@ def silent(x):
 
 def leaves(x):
     raise SystemExit(0)
+
+calls = 0
+
+def gone(x):
+    global calls
+    calls += 1
+    if calls == 40 and "WELL" not in os.environ:
+        raise KeyError("gone")
+    return scores(x)
 """
 NETS = """
+import os
 import numpy as np
 import torch
 from pathlib import Path
@@ -79,6 +89,37 @@ class silent(net):
 class leaves(net):
     def forward(self, x):
         raise SystemExit(0)
+
+class gone(net):
+    # fails on its 40th call, which is in the search, unless it is told to be well
+    calls = 0
+
+    def forward(self, x):
+        type(self).calls += 1
+        if type(self).calls == 40 and "WELL" not in os.environ:
+            raise KeyError("gone")
+        return super().forward(x)
+
+class shrinks(gone):
+    def forward(self, x):
+        try:
+            return super().forward(x)
+        except KeyError:
+            return net.forward(self, x)[1:]
+
+class broken(net):
+    def forward(self, x):
+        said = super().forward(x).exp()
+        twice = said * said
+        with torch.no_grad():
+            said += 1
+        return twice
+
+class grey(net):
+    # has no answer for anything but 8-bit images
+    def forward(self, x):
+        moved = (255 * x - (255 * x).round()).abs().flatten(1).amax(1) > 1e-3
+        return super().forward(x).masked_fill(moved[:, None], torch.nan)
 
 class detached(net):
     def forward(self, x):

@@ -175,6 +175,47 @@ def test_a_service_that_fails_is_one_line_and_the_command_goes_on(
     assert contents("out") == contents("calm")
 
 
+PGD = ("--attack", "pgd", "--eps", "0.1", "--steps", "20", "--part", "8")
+SQUARE = ("--access", "scores", "--attack", "square", "--eps", "0.1", "--queries", "25")
+
+
+@pytest.mark.parametrize(
+    ("model", "how", "words"),
+    [
+        (
+            "nets.py:gone",
+            PGD,
+            r"the model fails on these .*\(nets\.py, line \d+\): KeyError: 'gone'",
+        ),
+        ("nets.py:shrinks", PGD, r"the model returned shape \(\d, 10\) for \d images"),
+        ("box.py:gone", (*SQUARE, "--part", "8"), r"gone fails .*\(box\.py, .*: KeyError: 'gone'"),
+    ],
+)
+def test_a_model_that_fails_in_the_search_is_one_line_and_the_command_goes_on(
+    assay: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    how: tuple[str, ...],
+    words: str,
+) -> None:
+    code, out, err = assay(f"@{model}", *BARE, *how, "--out", "out")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(rf"assay: .*{words}.*; (8|16) images are done and kept, .*\n", err), err
+    assert not Path("out/attack.json").exists(), "there is no result yet"
+    monkeypatch.setenv("WELL", "yes")
+    assert assay(f"@{model}", *BARE, *how, "--out", "out")[0] == 0
+    assert assay(f"@{model}", *BARE, *how, "--out", "calm")[0] == 0
+    assert contents("out") == contents("calm")
+
+
+def test_a_model_that_fails_on_the_way_back_is_one_line(assay: Command) -> None:
+    refused(
+        assay("@nets.py:broken", *BARE, *PGD, "--out", "out"),
+        "the model fails on these images, (1, 28, 28) each",
+        "modified by an inplace operation",
+    )
+
+
 def test_the_default_part_of_a_black_box_is_small(assay: Command) -> None:
     command = ("--data", "digits", "--images", "70", "--threads", "1", "--pictures", "0")
     noise = ("--attack", "noise", "--eps", "0.1")
@@ -204,6 +245,18 @@ def test_no_answer_is_counted_and_never_a_success(
     assert about("out")["unanswered"] == int(silent.sum())
     line = rf"without an answer \(never a success\) +{int(silent.sum())}"
     assert re.search(line, out)
+
+
+def test_no_answer_once_attacked_is_neither_a_success_nor_robust(assay: Command) -> None:
+    pgd = ("--attack", "pgd", "--eps", "0.101", "--steps", "3", "--out", "out")
+    code, out, _ = assay("@nets.py:grey", *ON_DIGITS, *pgd)
+    assert code == 0
+    said = about("out")
+    assert (said["unanswered"], said["success"]) == (0, 0)
+    assert said["silenced"] == said["correct"] > 10
+    assert said["robust_accuracy"]["value"] == 0.0
+    assert re.search(rf"without an answer once attacked .* +{said['silenced']} ", out)
+    assert "0.0 % (" in next(line for line in out.splitlines() if "under this attack" in line)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from assay.attacks.runner import run
 from assay.core.classifier import Classifier
 from assay.core.oracle import Differentiable, Oracle, gradient, labels
 from assay.core.random import Stream
+from assay.core.threats import widest
 from assay.errors import AssayError
 
 
@@ -158,12 +159,10 @@ def unbounded_fails(
     Raises:
         AssayError: for a norm in which no radius reaches every image (L0).
     """
-    size = x[0].numel()
-    widest = {"linf": 1.0, "l2": size**0.5, "l1": float(size)}
     threat = attack.threat
-    if threat.norm not in widest:
+    if threat.norm == "l0":
         raise AssayError(f"no unbounded form of the norm {threat.norm} is known")
-    eps = widest[threat.norm]
+    eps = widest(threat.norm, x)
     settings = {**attack.model_dump(), "eps": eps}
     if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimal:
         settings["step_size"] *= eps / threat.eps

@@ -100,8 +100,10 @@ class AttackResult:
     @property
     def robust_accuracy(self) -> Estimate:
         """Share of all images that are classified correctly, and still are when attacked; of a
-        targeted attack, that have not reached their target."""
-        return stats.proportion(int((self.correct & ~self.success).sum()), len(self), "all images")
+        targeted attack, that have not reached their target. An image that the model gives no answer
+        for once it is attacked is neither fooled nor classified correctly."""
+        stands = self.correct & ~self.success & ~self.silenced
+        return stats.proportion(int(stands.sum()), len(self), "all images")
 
     @property
     def median_queries(self) -> float | None:
@@ -122,6 +124,12 @@ class AttackResult:
     def unanswered(self) -> int:
         """How many clean images the model gave no answer for (NaN); they are never successes."""
         return int((self.clean_prediction < 0).sum())
+
+    @property
+    def silenced(self) -> Tensor:
+        """The correctly classified images for whose candidates the model had no answer (NaN) when
+        they were judged: bool (N,)."""
+        return self.correct & (self.adversarial_prediction < 0)
 
     @cached_property
     def survives_rounding(self) -> Tensor:
@@ -199,6 +207,8 @@ class AttackResult:
         rate, robust, cut = self.success_rate, self.robust_accuracy, int(self.cut.sum())
         name = f"{self.attack.name.upper()}, {self.threat.norm} {_radius(self.threat)}"
         early = f"; {cut:,} given up early, because of a limit" if cut else ""
+        if silenced := int(self.silenced.sum()):
+            early += f"; {silenced:,} without an answer once attacked"
         if rate.n == 0:
             return f"{name}: no image is classified correctly, of {robust.n}{early}"
         aim = "led to their target" if self.targets is not None else "fooled"

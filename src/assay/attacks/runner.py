@@ -24,6 +24,7 @@ from assay.core.classifier import Classifier, check_images, rows_that_fit
 from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
 from assay.core.oracle import Access, Oracle, labels
 from assay.core.random import Rows, Stream
+from assay.core.threats import NormBall, widest
 from assay.errors import AssayError
 
 IN_PLAY = 2
@@ -86,7 +87,7 @@ def run(
         raise AssayError("there is nothing to attack: x has no images")
     check_limits(query_budget, time_limit, batch_size)
     _check_access(attack, oracle)
-    _check_pixels(attack, x)
+    _check_radius(attack.threat, x)
     with ExitStack() as held:
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
@@ -262,13 +263,20 @@ def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
         )
 
 
-def _check_pixels(attack: Attack, x: Tensor) -> None:
-    pixels, threat = x[0, 0].numel(), attack.threat
-    if threat.norm == "l0" and threat.limited and threat.eps > pixels:
+def _check_radius(threat: NormBall, x: Tensor) -> None:
+    most = widest(threat.norm, x)
+    if not threat.limited or threat.eps <= most:
+        return
+    if threat.norm == "l0":
         raise AssayError(
-            f"eps = {threat.eps:g} pixels may be changed, but these images have {pixels} each: "
+            f"eps = {threat.eps:g} pixels may be changed, but these images have {most:g} each: "
             "give a smaller eps"
         )
+    raise AssayError(
+        f"eps = {threat.eps:g} is no limit: no two images of shape {tuple(x.shape[1:])} in [0, 1] "
+        f"are further apart than {most:.4g} in {threat.norm}; write {threat.eps:g}/255 if you "
+        "meant grey levels"
+    )
 
 
 def _model_for(

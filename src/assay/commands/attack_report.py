@@ -75,6 +75,7 @@ def summary(result: AttackResult, raised: Sequence[reliability.Flag], title: str
     counted = {
         "given up early, because of a limit": int(result.cut.sum()),
         "without an answer (never a success)": result.unanswered,
+        "without an answer once attacked (neither fooled nor right)": int(result.silenced.sum()),
         "candidates outside the budget, refused": result.refused,
     }
     rows += [(what, f"{count:,}") for what, count in counted.items() if count]

@@ -130,6 +130,7 @@ def run(
         **settings,
         "clean_accuracy": report.clean_accuracy(result).to_dict(),
         "after_rounding": result.after_rounding.to_dict(),
+        "silenced": int(result.silenced.sum()),
         "model": known,
         "data": {"name": data.name, "split": data.split, "fingerprint": chosen.fingerprint},
         "flags": [flag.to_dict() for flag in raised],

@@ -179,6 +179,13 @@ class NormBall(Config):
         return _keep_pixels(gradient, gradient.abs().sum(1), 1).sign()
 
 
+def widest(norm: Norm, x: Tensor) -> float:
+    """Return the radius that reaches every image of the shape of `x` (N, C, H, W) in [0, 1] from
+    any other: 1 in Linf, √(C·H·W) in L2, C·H·W in L1, and in L0 its H·W pixels."""
+    size = math.prod(x.shape[1:])
+    return {"linf": 1.0, "l2": math.sqrt(size), "l1": float(size), "l0": size / x.shape[1]}[norm]
+
+
 def per_row(values: Tensor, like: Tensor) -> Tensor:
     """Return (N,) values shaped (N, 1, ..., 1), to multiply the rows of `like`."""
     return values.view(-1, *[1] * (like.ndim - 1))
