@@ -389,6 +389,49 @@ class TestMistakes:
             with pytest.raises(AssayError, match=said):
                 attack(Classifier(clf.model), torch.rand(4, *shape))
 
+    def test_what_the_model_raises_in_the_search_is_told_with_its_cause(
+        self, clf: Classifier, x: Tensor
+    ) -> None:
+        class Tires(nn.Module):
+            left = 4
+
+            def forward(self, seen: Tensor) -> Tensor:
+                self.left -= 1
+                if self.left < 0:
+                    raise ZeroDivisionError("no\nmore")
+                found: Tensor = clf.model(seen)
+                return found
+
+            def __deepcopy__(self, _: Any) -> None:
+                raise TypeError("no copy")
+
+        said = rf"fails on these images, .*, {len(x)} at a time .*: ZeroDivisionError: no more$"
+        with pytest.raises(AssayError, match=said) as caught:
+            PGD(steps=9, eps=1e-4)(Classifier(Tires()), x)
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+    def test_a_mistake_in_an_attack_is_no_mistake_of_the_model(
+        self, clf: Classifier, x: Tensor
+    ) -> None:
+        class Wrong(PGD):
+            def search(self, model: Any, x: Tensor, y: Tensor, **rest: Any) -> Any:
+                yield from PGD(steps=1).search(model, x, y, **rest)
+                raise ZeroDivisionError("ours")
+
+        with pytest.raises(ZeroDivisionError, match="ours"):
+            Wrong()(clf, x)
+
+    @pytest.mark.parametrize(
+        ("norm", "far"), [("linf", 1.0), ("l2", 192**0.5), ("l1", 192.0), ("l0", 64)]
+    )
+    def test_a_radius_that_is_no_limit(self, norm: Any, far: float) -> None:
+        x = torch.rand(2, 3, 8, 8)
+        clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)))
+        Noise(norm=norm, eps=far)(clf, x)
+        words = {"linf": "outside", "l0": "65 pixels may be changed"}.get(norm, "is no limit")
+        with pytest.raises(AssayError, match=words):
+            Noise.parse({"norm": norm, "eps": far + 1})(clf, x)
+
     @pytest.mark.parametrize("name", [n for n, a in attacks().items() if a.needs == "gradient"])
     def test_outputs_without_a_gradient(self, clf: Classifier, x: Tensor, name: str) -> None:
         class Apart(nn.Module):

@@ -194,7 +194,7 @@ def test_the_model_comes_back_after_an_exception_in_the_middle(
             return out
 
     model = Breaks().train()
-    with untouched(model), pytest.raises(RuntimeError, match="broken in the middle"):
+    with untouched(model), pytest.raises(AssayError, match="broken in the middle"):
         kind()(Classifier(model, batch_size=4), planted()[0])
 
 
