@@ -101,6 +101,12 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     estimate = next(row[1].estimate for row in table.rows if row[0].text == "pgd 0.05")
     assert estimate is not None
     assert estimate.value == pytest.approx(sum(shares["pgd 0.05"]) / 2)
+    of_pgd = [results[trial] for trial in trials["pgd 0.05"]]
+    alone = [run.record["timings"]["attack"] for run in of_pgd]
+    assert all(0 < s < run.record["seconds"] for s, run in zip(alone, of_pgd, strict=True))
+    each = [1000 * s / run.metrics["n_success"] for s, run in zip(alone, of_pgd, strict=True)]
+    row = next(row for row in table.rows if row[0].text == "pgd 0.05")
+    assert row[table.columns.index("ms per image")].text == f"{sum(each) / 2:.3g}"
     made = [row[0].text for row in transfer.rows]
     assert made == list(transfer.columns[1:]) == ["natural 0", "natural 1"]
     for matrix in (transfer, universal):

@@ -73,8 +73,10 @@ class Outcome:
     """What a task returns.
 
     `metrics` (JSON) becomes metrics.json and `arrays` arrays.npz; both must be byte-identical
-    whenever the same trial is run. Times and memory are not metrics: the record keeps them.
+    whenever the same trial is run. Times and memory are not metrics: the record keeps them, and
+    with them `timings`, the seconds that parts of the task took.
     """
 
     metrics: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)

@@ -179,6 +179,7 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
             "accelerator": accelerator(),
             "started": started.isoformat(timespec="seconds"),
             "seconds": spent + time.perf_counter() - clock,
+            "timings": dict(outcome.timings),
             "peak_memory": peak_memory(),
             "worker": os.getpid(),
             "resumed": resumed,

@@ -90,7 +90,8 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
     Metrics: what `AttackResult.to_dict` says; `success_share` of the correctly classified images
     (`n_success`), also once rounded to 8 bits; whether the network had collapsed. Arrays: of every
     image success, correct, distance, queries, labels and both predictions; of the first `kept`
-    also the image and the attacked image.
+    also the image and the attacked image. Timings: `attack`, from the clean predictions to the last
+    confirmation, without what is loaded before and rounded after.
 
     Raises:
         AssayError: for data that has changed since the network was planned.
@@ -137,4 +138,5 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
         )
     }
     held |= {"images": result.images[kept], "adversarial": result.adversarial[kept]}
-    return Outcome(metrics, {name: tensor.cpu().numpy() for name, tensor in held.items()})
+    arrays = {name: tensor.cpu().numpy() for name, tensor in held.items()}
+    return Outcome(metrics, arrays, {"attack": result.seconds})

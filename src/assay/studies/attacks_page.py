@@ -47,14 +47,14 @@ def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
                 f"(its test accuracy is {clean.percent()}; {study.images} images are attacked). "
                 "Distance: the median of the fooled images, in the attack's own norm. Questions: "
                 "the median per fooled image, gradients included, the clean prediction and the "
-                "confirmation too; images leave once they are fooled. Time: of one core, over all "
-                "attacked images, loading the network and the images included: of a quick attack "
-                "on few images it is mostly that.",
+                "confirmation too; images leave once they are fooled. Time: of one core, for the "
+                "attack alone, over the attacked images; the clean prediction of every image and "
+                "the making of the fast copy are in it, the loading of network and images is not.",
                 heading="attack and budget",
                 more={
                     "median distance": lambda name: _typical(cells, name, "median_distance"),
                     "questions": lambda name: _typical(cells, name, "median_queries"),
-                    "ms per image, with loading": lambda name: _time(cells, name),
+                    "ms per image": lambda name: _time(cells, name),
                 },
             )
         )
@@ -151,12 +151,14 @@ def _typical(cells: Cells, name: str, metric: str) -> Cell | str:
 
 
 def _time(cells: Cells, name: str) -> str:
-    """Return the mean wall time of a trial per attacked image, in milliseconds: what the record
-    keeps, so loading is in it."""
+    """Return the mean wall time of an attack per attacked image, in milliseconds, of the trials
+    whose record has it."""
     each = [
-        1000 * run.record["seconds"] / max(1, run.metrics["n_success"]) for run in cells.kept(name)
+        1000 * run.record["timings"]["attack"] / max(1, run.metrics["n_success"])
+        for run in cells.kept(name)
+        if "attack" in run.record.get("timings", {})
     ]
-    return f"{np.mean(each):.3g}" if each else "no result"
+    return f"{np.mean(each):.3g}" if each else "not measured"
 
 
 def _curves(study: Attacks, cells: Cells) -> list[Drawing]:
