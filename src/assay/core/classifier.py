@@ -288,16 +288,20 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        for module, _ in modes:
-            module.training = False
-        for parameter, _ in wants:
-            parameter.requires_grad_(False)
+        for module, training in modes:
+            if training:  # to set what is so already takes as long as a layer of a small model
+                module.training = False
+        for parameter, want in wants:
+            if want:
+                parameter.requires_grad_(False)
         yield model
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
         for parameter, want in wants:
-            parameter.requires_grad_(want)
+            if parameter.requires_grad != want:
+                parameter.requires_grad_(want)
 
 
 def check_gradient(clf: Classifier, x: Tensor) -> None:

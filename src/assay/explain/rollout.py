@@ -179,7 +179,7 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
         seen.append(weights if weights.requires_grad else weights.detach().requires_grad_(True))
         return seen[-1].clone()
 
-    with watching(1, take) as watch, measured(clf.model) as sizes:
+    with watching(1, take) as watch, measured(clf.model, grid=True) as sizes:
         logits = clf.logits(Encoded(x))
     if not seen:
         other = f" (a softmax of shape {watch.others[0]} is none)" if watch.others else ""
