@@ -216,3 +216,15 @@ def test_a_config_is_read_back_as_it_was_printed(kind: type[Explainer]) -> None:
         assert field.description
     with pytest.raises(AssayError, match="unknown key"):
         kind.parse({"no_such_key": 1})
+
+
+@each
+def test_a_model_compiled_as_one_graph_is_explained_at_every_size(kind: type[Explainer]) -> None:
+    """Dynamo refuses hooks that start a graph, and more than eight sizes of batch."""
+    model, x = subject(kind)(), torch.rand(10, 3, SIZE, SIZE)
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=False)
+    with untouched(compiled):
+        for n in range(1, 11):
+            maps = [kind()(Classifier(one), x[:n], 1).raw for one in (compiled, model)]
+            assert torch.equal(*maps)
+    torch._dynamo.reset()

@@ -53,6 +53,21 @@ def test_times_the_values_they_are_what_the_fused_function_returns(
     torch.testing.assert_close(weights @ v, expected)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 50.0, 1e4])
+@pytest.mark.parametrize("shift", [0.0, -200.0, 200.0])
+def test_scores_too_large_to_exponentiate_give_weights_all_the_same(
+    size: float, shift: float
+) -> None:
+    """The last number of queries and keys shifts all scores of a row, and so changes no weight."""
+    q, k = drawn((2, 3, 7, 4), (2, 3, 7, 4), seed=3)
+    shifted = [torch.cat([q * size, torch.full((2, 3, 7, 1), shift)], 3)]
+    shifted += [torch.cat([k, torch.ones(2, 3, 7, 1)], 3)]
+    scores = shifted[0].double() @ shifted[1].double().mT
+    found = attention_weights(*shifted, scale=1.0)
+    torch.testing.assert_close(found.double(), scores.softmax(-1), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 3, 7))
+
+
 class Grouped(nn.Module):
     """Four heads of queries that share two of keys and values, with a mask and a scale."""
 

@@ -14,6 +14,7 @@ from assay.config import Config
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier, check_images
 from assay.errors import AssayError
+from assay.explain.passes import eagerly
 
 Targets = int | Tensor | None
 """The class to explain: one for all images, one per image int64 (N,), or None: the predicted."""
@@ -105,9 +106,9 @@ def asked(x: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
 
 @contextmanager
 def held(clf: Classifier) -> Iterator[None]:
-    """Hold the model as `maps` needs it: in eval mode, frozen, with gradients enabled."""
+    """Hold the model as `maps` needs it: in eval mode, frozen, not compiled, with gradients."""
     # a caller's no_grad or inference_mode must not reach the maps, which are made by gradients
-    with clf.borrowed(), torch.inference_mode(False), torch.enable_grad():
+    with clf.borrowed(), eagerly(), torch.inference_mode(False), torch.enable_grad():
         yield
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -10,6 +12,24 @@ from torch import Tensor
 from assay.core.classifier import Classifier
 from assay.core.oracle import Encoded
 from assay.errors import AssayError
+
+COMPILES = ("torch._dynamo", "torch.nn.attention.flex_attention")
+"""Modules without which nothing is compiled; they are slow to load."""
+
+
+@contextmanager
+def eagerly() -> Iterator[None]:
+    """Run what is compiled as it was written, in the block.
+
+    A compiled model would be compiled anew for every hook and every size of batch: Dynamo has a
+    limit to that, at which a model of one graph (`fullgraph`) raises, as it does for a hook that
+    starts a graph of gradients.
+    """
+    if not any(name in sys.modules for name in COMPILES):
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def rows_at_once(clf: Classifier, x: Tensor) -> int:
