@@ -1,10 +1,10 @@
 """Explainers of vision transformers: what they cost over a forward pass of the same batch.
 
 All in one process, taking turns over many short rounds, on the same images; the best round of each
-counts, since noise only slows down. The forward pass is the bare model's, in eval mode, without
-gradients, by the fused attention it uses by itself: whole, or in parts of the size that assay takes
-if that is faster. assay's times include its checks, finding out how the tokens are laid out, and
-maps of the size of the image.
+counts, since noise only slows down; with one thread it is processor time. The forward pass is the
+bare model's, in eval mode, without gradients, by the fused attention it uses by itself: whole, or
+in parts of the size that assay takes if that is faster. assay's times include its checks, finding
+out how the tokens are laid out, and maps of the size of the image.
 
     python benchmarks/vit.py                  # what is published: 1 thread
     python benchmarks/vit.py --rounds 2
@@ -58,6 +58,7 @@ def contenders() -> dict[str, tuple[nn.Module, Tensor]]:
 def best_times(model: nn.Module, x: Tensor, rounds: int) -> dict[str, float]:
     """Return the seconds of a forward pass, and of each explainer's maps."""
     clf, best = assay.Classifier(model), dict[str, float]()
+    now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
     def forward(size: int) -> None:
         with torch.no_grad():
@@ -68,9 +69,9 @@ def best_times(model: nn.Module, x: Tensor, rounds: int) -> dict[str, float]:
     work |= {"whole": lambda: forward(len(x)), "parts": lambda: forward(rows_at_once(clf, x))}
     for _ in range(rounds):
         for who, run in work.items():
-            start = time.perf_counter()
+            start = now()
             run()
-            best[who] = min(best.get(who, float("inf")), time.perf_counter() - start)
+            best[who] = min(best.get(who, float("inf")), now() - start)
     forwards = min(best.pop("whole"), best.pop("parts"))
     return {"forward": forwards, **best}
 

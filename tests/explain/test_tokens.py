@@ -100,3 +100,24 @@ def test_sizes_are_those_before_the_first_tokens_of_the_last_pass() -> None:
     assert sizes.patches == [(4, 6), (2, 3)]
     model(torch.rand(1, 3, 16, 16))
     assert sizes.image == (8, 12), "a hook was left behind"
+
+
+def test_for_a_grid_one_pass_is_noted_up_to_the_tokens() -> None:
+    model = Cut()
+    seen: list[int] = []
+    model.later.register_forward_hook(lambda *_: seen.append(hooks(model)))
+    with measured(model, grid=True) as sizes:
+        assert hooks(model) > 5
+        model(torch.rand(1, 3, 8, 12))
+    assert sizes.image == (8, 12)
+    assert sizes.patches == [(4, 6), (2, 3)]
+    assert seen == [1]  # the test's own
+    with measured(model, grid=True):
+        pass  # a model that is not run, or has no tokens
+    assert hooks(model) == 1
+
+
+def hooks(model: nn.Module) -> int:
+    """How many hooks there are in a model."""
+    modules = list(model.modules())
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)

@@ -107,6 +107,8 @@ class AttentionRollout(AttentionMap):
     class_specific: ClassVar[bool] = False
     by_gradient: ClassVar[bool] = False
 
+    VERSION: ClassVar[int] = 2  # the exponentials of small scores as they are: other last bits
+
     name: Literal["attention-rollout"] = "attention-rollout"
     """The method's name in configs."""
     heads: Literal["mean", "min", "max"] = "mean"
@@ -136,6 +138,8 @@ class GradientAttention(AttentionMap):
     reads the mean of the patches, of which the paper does not speak, it is the mean of their rows
     less that of I: what attention has added.
     """
+
+    VERSION: ClassVar[int] = 2  # keys copied before the product: other last bits
 
     name: Literal["gradient-attention"] = "gradient-attention"
     """The method's name in configs."""

@@ -21,6 +21,7 @@ INSTEAD = "grad-cam, occlusion and smoothgrad do without attention weights"
 HIDES = ("attention", "attn")
 """What torch's and others' functions are called that compute attention and show no weights."""
 
+
 @contextmanager
 def watching(rows: int, take: Callable[[Tensor], Tensor]) -> Iterator[AttentionWatch]:
     """Watch attention in the block, in which what is compiled runs eagerly: see AttentionWatch."""
