@@ -28,7 +28,9 @@ from torch import Tensor, nn
 import assay
 from assay.core.random import Stream
 from assay.explain import AttentionRollout, GradCAM, GradientAttention
+from assay.explain.base import held
 from assay.explain.passes import rows_at_once
+from assay.explain.rollout import laid_out
 from assay.models import ViT
 
 OUT = Path(__file__).parent / "out"
@@ -56,7 +58,7 @@ def contenders() -> dict[str, tuple[nn.Module, Tensor]]:
 
 
 def best_times(model: nn.Module, x: Tensor, rounds: int) -> dict[str, float]:
-    """Return the seconds of a forward pass, and of each explainer's maps."""
+    """Return the seconds of a forward pass, of each explainer's maps, and of finding the layout."""
     clf, best = assay.Classifier(model), dict[str, float]()
     now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
 
@@ -66,7 +68,16 @@ def best_times(model: nn.Module, x: Tensor, rounds: int) -> dict[str, float]:
                 model(part)
 
     work = {explainer.name: lambda e=explainer: e(clf, x) for explainer in EXPLAINERS}
-    work |= {"whole": lambda: forward(len(x)), "parts": lambda: forward(rows_at_once(clf, x))}
+
+    def layout() -> None:
+        with held(clf):
+            laid_out(clf, x[:1])
+
+    work |= {
+        "layout": layout,
+        "whole": lambda: forward(len(x)),
+        "parts": lambda: forward(rows_at_once(clf, x)),
+    }
     for _ in range(rounds):
         for who, run in work.items():
             start = now()
@@ -89,6 +100,8 @@ def main() -> None:
         print(f"{title}\n  a forward pass {1000 * times['forward']:.0f} ms")
         for explainer in EXPLAINERS:
             print(f"  {explainer.name:20}{times[explainer.name] / times['forward']:6.2f} of it")
+        share = times["layout"] / times["forward"]
+        print(f"  {'tokens laid out':20}{share:6.2f} of it, which is within the first two")
         rollout = times["attention-rollout"] / times["forward"]
         print(f"  {'met' if rollout <= MOST else 'NOT met'}: rollout ≤ {MOST} forward passes")
     report = {
