@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--masked", type=int, default=128, help="images that are masked")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", default="", help="networks with this in their title, [7, 7] say")
     parser.add_argument("--float32", action="store_true", help="leave bfloat16 out")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -176,6 +177,8 @@ def main() -> None:
 
     results: dict[str, Any] = {}
     for title, config in NETWORKS.items():
+        if options.only not in title:
+            continue
         model = config.build((3, 32, 32), 10, Stream(0)).eval()
         some = slice(0, options.masked)
         whole, differ = grad_cam(model, x, y, options.rounds)
