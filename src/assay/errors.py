@@ -16,8 +16,9 @@ def told(error: BaseException) -> str:
     >>> told(ValueError("no batch of 1"))
     'ValueError: no batch of 1'
     """
-    said = " ".join(str(error).split())
-    return said if isinstance(error, AssayError) else f"{type(error).__name__}: {said}"
+    if isinstance(error, AssayError):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {one_line(str(error)) or 'no message'}"
 
 
 def one_line(text: str, most: int = 200) -> str:

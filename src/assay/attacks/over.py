@@ -32,7 +32,7 @@ from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
 from assay.core.source import Source
-from assay.errors import AssayError
+from assay.errors import AssayError, one_line
 
 Targets = int | Literal["least-likely"]
 """What a targeted attack asks for: one class for all images, or of each the class, besides its
@@ -314,7 +314,7 @@ def _arrays(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise AssayError(
-            f"{path} cannot be read ({' '.join(str(error).split())}): remove it, and the same call "
+            f"{path} cannot be read ({one_line(str(error))}): remove it, and the same call "
             "makes it again"
         ) from error
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.memory import is_out_of_memory
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError, told
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 """Where lines of code are not the user's."""
@@ -40,7 +40,7 @@ def answering(x: Tensor, name: str = "the model") -> Iterator[None]:
             raise
         raise AssayError(
             f"{name} fails on these images, {tuple(x.shape[1:])} each, {len(x)} at a time"
-            f"{_place(error)}: {type(error).__name__}: {one_line(str(error)) or 'no message'}"
+            f"{_place(error)}: {told(error)}"
         ) from error
 
 

@@ -21,7 +21,7 @@ from assay.core.answering import answering
 from assay.core.classifier import Classifier, borrowed, check_channels
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
-from assay.errors import told
+from assay.errors import one_line, told
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -117,7 +117,7 @@ def fast_copy(
             model, folds = _prepare(classifier.model, precision)
         except Exception as error:  # whatever a user's module may raise when copied
             why = f"the model cannot be copied: {type(error).__name__}: {error}"
-            return classifier, FastReport(False, precision, 0, float("nan"), _one_line(why))
+            return classifier, FastReport(False, precision, 0, float("nan"), one_line(why, 300))
         return _checked(FastCopy(classifier, model, precision, folds), rows)
 
 
@@ -142,7 +142,7 @@ def _checked(fast: FastCopy, rows: Tensor) -> tuple[FastCopy | Classifier, FastR
     except Exception as error:
         difference, why = float("nan"), f"the copy fails: {told(error)}"
     fast.tally.queries = 0
-    report = FastReport(not why, fast.precision, len(fast._folds), difference, _one_line(why))
+    report = FastReport(not why, fast.precision, len(fast._folds), difference, one_line(why, 300))
     return (fast.original if why else fast), report
 
 
@@ -164,10 +164,6 @@ def _take_weights(fast: FastCopy) -> None:
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
 
 
 def _prepare(model: nn.Module, precision: Precision) -> tuple[nn.Module, Folds]:

@@ -17,7 +17,7 @@ from assay.config import digest
 from assay.data.cache import cached, finish, start_array, writing
 from assay.data.decode import CHUNK, Encoded, Unreadable, in_order
 from assay.data.splits import held_out
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError, told, unknown
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
@@ -165,7 +165,7 @@ def _open_folder(folder: Path, scratch: Path) -> Any:
         # streamed: nothing is copied, and the library's own cache stays out of the home folder
         return datasets.load_dataset(str(folder), streaming=True, cache_dir=str(scratch))
     except Exception as error:  # the library raises whatever its readers do
-        raise AssayError(f"{folder} cannot be read as an image set: {_line(error)}") from error
+        raise AssayError(f"{folder} cannot be read as an image set: {told(error)}") from error
 
 
 def _readable() -> set[str]:
@@ -194,7 +194,7 @@ def _open_hub(hub_id: str, scratch: Path) -> tuple[Any, dict[str, str]]:
     except (ConnectionError, huggingface_hub.errors.OfflineModeIsEnabled) as error:
         raise _unreachable(hub_id, error) from error
     except Exception as error:
-        raise AssayError(f"{hub_id} cannot be read as an image set: {_line(error)}") from error
+        raise AssayError(f"{hub_id} cannot be read as an image set: {told(error)}") from error
     return found, origin
 
 
@@ -205,10 +205,6 @@ def _unreachable(hub_id: str, error: Exception) -> AssayError:
         f"({type(error).__name__}); without a network, put its files in a folder {name}/ and set "
         f"ASSAY_DATA to the folder that holds {name}/"
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _column(

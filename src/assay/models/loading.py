@@ -28,7 +28,7 @@ from assay.config import Config, canonical_json
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
-from assay.errors import AssayError, nearest, unknown
+from assay.errors import AssayError, nearest, told, unknown
 from assay.models.http import ROWS, TIMEOUT, HttpModel
 from assay.models.weights import load_weights, read_weights
 
@@ -343,7 +343,7 @@ def _from_factory(spec: str) -> nn.Module:
         try:
             made = factory if isinstance(factory, nn.Module) else factory()
         except (Exception, SystemExit) as error:
-            raise AssayError(f"{spec} raised {_one_line(error)}") from error
+            raise AssayError(f"{spec} raised {told(error)}") from error
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
@@ -372,7 +372,7 @@ def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
     try:
         loader.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise AssayError(f"{file} cannot be run: {_one_line(error)}") from error
+        raise AssayError(f"{file} cannot be run: {told(error)}") from error
     known: Mapping[str, Any] = vars(module)
     if name not in known:
         own = [key for key, value in known.items() if callable(value) and not key.startswith("_")]
@@ -381,7 +381,3 @@ def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
         raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")
     factory: Callable[[], Any] = known[name]
     return factory
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
