@@ -64,13 +64,17 @@ class AttentionMap(Explainer):
         x, rows = x.detach(), torch.arange(len(x))
         layout = laid_out(clf, x[:1])
         grid = layout.grid
+        moved: list[Tensor] = []  # what is kept of each layer, written anew for every part
 
         def explain(part: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
             kept: list[Tensor] = []
 
             def take(weights: Tensor) -> Tensor:
                 if not self.by_gradient:
-                    kept.append(self.fuse(weights, weights))
+                    made = self.fuse(weights, weights)
+                    if len(kept) == len(moved):
+                        moved.append(made)
+                    kept.append(moved[len(kept)][: len(part)].copy_(made))
                     return weights
                 leaf = weights if weights.requires_grad else weights.detach().requires_grad_(True)
                 kept.append(leaf)
@@ -117,13 +121,16 @@ class AttentionRollout(AttentionMap):
 
     def fuse(self, weights: Tensor, slope: Tensor) -> Tensor:  # noqa: ARG002
         if self.heads == "mean":
-            return weights.mean(1, dtype=torch.float32)
-        return (weights.amin(1) if self.heads == "min" else weights.amax(1)).float()
+            fused = weights.mean(1, dtype=torch.float32)
+        else:
+            fused = (weights.amin(1) if self.heads == "min" else weights.amax(1)).float()
+        whole = 1 + fused.sum(2, keepdim=True)
+        fused.diagonal(dim1=1, dim2=2).add_(1)
+        return fused.div_(whole)
 
     def fold(self, read: Tensor, moved: Sequence[Tensor]) -> Tensor:
         for matrix in reversed(moved):
-            read = read / (1 + matrix.sum(2))
-            read = read + (read[:, None] @ matrix)[:, 0]
+            read = (read[:, None] @ matrix)[:, 0]
         return read
 
 
