@@ -18,9 +18,9 @@ from assay.core.oracle import Access, Loss
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row
 
-ASKED = 64
+ASKED = 128
 """Candidates that are made and asked about at a time, per thread of a CPU: they stay in its cache,
-and in bfloat16 the model answers 64 a quarter faster per row than 256."""
+and of 8 to 256 of them the networks of benchmarks/nets.py answer 128 quickest per row."""
 WON = 1e3
 """More than any loss of a sane model: a candidate that fools the model comes before all others."""
 FAR = 1e3
@@ -239,16 +239,20 @@ def ask(model: Any, x: Tensor, pool: Tensor) -> Tensor:
     rows = rows_asked(x)
     owners = torch.arange(len(x), device=x.device).repeat_interleave(pool.shape[1])
     parts = zip(torch.split(owners, rows), torch.split(pool.flatten(0, 1), rows), strict=True)
-    return torch.cat([model.query(painted(x[owner], part)) for owner, part in parts])
+    return torch.cat([model.query(paint(x[owner], part)) for owner, part in parts])
 
 
 def painted(x: Tensor, pixels: Tensor) -> Tensor:
     """Return images (n, C, H, W), each with its own `pixels` (n, pixels, 2 + C) painted on it."""
-    made = x.clone()
+    return paint(x.clone(), pixels)
+
+
+def paint(x: Tensor, pixels: Tensor) -> Tensor:
+    """Do the same to `x` itself, and return it."""
     at = torch.arange(len(x), device=x.device)
     height, width = x.shape[2:]
     for pixel in pixels.unbind(1):  # one after the other: two may be at the same place
         row = pixel[:, 0].long().clamp_(0, height - 1)  # rounding may give the height itself
         column = pixel[:, 1].long().clamp_(0, width - 1)
-        made[at, :, row, column] = pixel[:, 2:]
-    return made
+        x[at, :, row, column] = pixel[:, 2:]
+    return x

@@ -122,9 +122,9 @@ class Rows:
     def _bits(self, count: int) -> Tensor:
         """Return the next `count` 64-bit numbers of every row, (N, count) int64."""
         steps = torch.arange(1, count + 1, device=self._state.device, dtype=torch.int64)
-        position = self._drawn[:, None] + steps
+        start = self._state + self._drawn * _GAMMA
         self._drawn = self._drawn + count
-        return _mix(position.mul_(_GAMMA).add_(self._state[:, None]))
+        return _mix_(start[:, None] + steps.mul_(_GAMMA))
 
     def uniform(self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draw from [low, high), to float32 rounding: float32 (N, *shape)."""
@@ -156,7 +156,15 @@ class Rows:
 
 
 def _mix(z: Tensor) -> Tensor:
-    """The finaliser of SplitMix64; a shift of a signed int64 is made logical by a mask."""
-    z = (z ^ ((z >> 30) & 0x3FFFFFFFF)) * _MIX_1
-    z = (z ^ ((z >> 27) & 0x1FFFFFFFFF)) * _MIX_2
-    return z ^ ((z >> 31) & 0x1FFFFFFFF)
+    """The finaliser of SplitMix64."""
+    return _mix_(z.clone())
+
+
+def _mix_(z: Tensor) -> Tensor:
+    """The finaliser of SplitMix64, in place; a shift of a signed int64 is made logical by a mask."""
+    half = torch.empty_like(z)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        z ^= torch.bitwise_right_shift(z, shift, out=half).bitwise_and_((1 << 64 - shift) - 1)
+        z *= factor
+    z ^= torch.bitwise_right_shift(z, 31, out=half).bitwise_and_((1 << 33) - 1)
+    return z
