@@ -278,6 +278,44 @@ def test_bfloat16_agrees_on_what_it_screens(x: Tensor) -> None:
     assert torch.equal(answer.argmax(1)[sure], clf.predict(x)[sure])
 
 
+@pytest.mark.parametrize("kind", [InASequential, Residual])
+def test_logits_in_bfloat16_are_finer_than_bfloat16(kind: Any, x: Tensor) -> None:
+    """Eight bits of a margin are too few for a search that keeps what is a little better."""
+    fast, report = fast_copy(Classifier(made(kind), mean=MEAN, std=STD), x, "bfloat16")
+    assert report.used, report.why
+    assert report.difference > 0, "all before the head does compute in bfloat16"
+    answer = fast.query(x)
+    assert float((answer == answer.bfloat16().float()).float().mean()) < 0.1
+
+
+class HeadUsedTwice(Residual):
+    folds = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x))))))
+        return self.linear(self.linear(x.mean((2, 3))).relu())
+
+
+def test_a_head_that_is_used_twice_stays_in_bfloat16(x: Tensor) -> None:
+    fast, report = fast_copy(Classifier(made(HeadUsedTwice)), x, "bfloat16")
+    assert report.used, report.why
+    answer = fast.query(x)
+    assert torch.equal(answer, answer.bfloat16().float())
+
+
+def test_images_are_normalised_in_every_layout_and_size(x: Tensor) -> None:
+    clf = Classifier(made(Residual), mean=MEAN, std=STD)
+    fast, _ = fast_copy(clf, x)
+    for images in (x, x[:, :, :6, :7], x[:, :, :6, 1:]):
+        layers = images.contiguous(memory_format=torch.channels_last)
+        for given in (images, layers):
+            assert torch.allclose(fast.query(given), clf.query(images), atol=1e-4, rtol=1e-4)
+
+
 def test_a_double_model_keeps_its_precision(x: Tensor) -> None:
     clf = Classifier(made(Residual).double(), mean=MEAN, std=STD)
     fast, report = fast_copy(clf, x)

@@ -63,6 +63,7 @@ class FastCopy:
         self._scale = (1.0 / std).view(1, -1, 1, 1).to(device)
         self._shift = (-mean / std).view(1, -1, 1, 1).to(device)
         self._normalises = original.mean is not None or original.std is not None
+        self._spread = self._scale, self._shift
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,11 +95,27 @@ class FastCopy:
                 x = self.original.preprocess(x.clone())
         check_channels(x, self._scale, self._shift)
         # Either way the model gets a tensor of its own: it may work in place.
-        x = torch.addcmul(self._shift, x, self._scale) if self._normalises else x.clone()
-        x = x.to(self._dtype, memory_format=torch.channels_last)
-        with answering(x):
-            output = self.model(x)
-        return self.original.as_logits(self.original.shaped(output, len(x)))
+        if self._normalises:
+            scale, shift = self._like(x)
+            x = torch.addcmul(shift, x, scale)
+        else:
+            x = x.clone()
+        output = self.model(x.to(self._dtype).contiguous(memory_format=torch.channels_last))
+        return self.original.as_logits(getattr(output, "logits", output))
+
+    def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scale and shift to broadcast over `x`: in channels_last in the size of an image,
+        since one number per channel takes three times as long there."""
+        if x.stride(1) != 1:
+            return self._scale, self._shift
+        size = torch.Size((1, *x.shape[1:]))
+        if self._spread[0].shape != size:
+            scale, shift = (
+                values.expand(size).contiguous(memory_format=torch.channels_last)
+                for values in (self._scale, self._shift)
+            )
+            self._spread = scale, shift
+        return self._spread
 
 
 def fast_copy(
@@ -171,7 +188,47 @@ def _prepare(model: nn.Module, precision: Precision) -> tuple[nn.Module, Folds]:
     made = copy.deepcopy(model).eval().requires_grad_(False)
     made, folds = _fold(made)
     made = made.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return made.to(torch.bfloat16) if precision == "bfloat16" else made, folds
+    if precision == "bfloat16":
+        head = _float32_at_the_end(made) if isinstance(made, torch.fx.GraphModule) else None
+        weights = {} if head is None else head.state_dict()
+        made = made.to(torch.bfloat16)
+        if head is not None:
+            head.float().load_state_dict(weights)
+    return made, folds
+
+
+POOLS = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Flatten, nn.Dropout, nn.Identity)
+
+
+def _float32_at_the_end(model: torch.fx.GraphModule) -> nn.Module | None:
+    """Widen what the last linear layer takes, before the pooling that leads to it, and return that
+    layer, which is to stay in float32; None where a model ends in something else.
+
+    Logits in bfloat16 have eight bits. A search that keeps what is a little better does not see
+    that much: with 1,000 questions Square fooled 22 % of the images where float32 fooled 34 %.
+    """
+    modules = dict(model.named_modules())
+    nodes = list(model.graph.nodes)
+    first: Any = nodes[-1].args[0]  # the last node is the output
+    name = getattr(first, "target", None)
+    head = modules.get(str(name))
+    once = sum(node.target == name for node in nodes) == 1
+    if not isinstance(head, nn.Linear) or not once or not first.args:
+        return None
+    while _pools(first.args[0], modules):
+        first = first.args[0]
+    with model.graph.inserting_before(first):
+        wide = model.graph.call_method("float", (first.args[0],))
+    first.args = (wide, *first.args[1:])
+    model.recompile()
+    return head
+
+
+def _pools(node: Any, modules: dict[str, nn.Module]) -> bool:
+    """Return whether a node takes means, or changes no more than the shape, of its first input."""
+    if node.op == "call_module":
+        return bool(node.args) and isinstance(modules[node.target], POOLS)
+    return node.target in ("mean", "flatten", torch.flatten, F.adaptive_avg_pool2d)
 
 
 def _fold(model: nn.Module) -> tuple[nn.Module, Folds]:
