@@ -161,7 +161,7 @@ def _mix(z: Tensor) -> Tensor:
 
 
 def _mix_(z: Tensor) -> Tensor:
-    """The finaliser of SplitMix64, in place; a shift of a signed int64 is made logical by a mask."""
+    """The finaliser of SplitMix64, in place; a mask makes shifts of a signed int64 logical."""
     half = torch.empty_like(z)
     for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
         z ^= torch.bitwise_right_shift(z, shift, out=half).bitwise_and_((1 << 64 - shift) - 1)
