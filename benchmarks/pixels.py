@@ -76,7 +76,7 @@ def course_genetic(model: nets.Normalised, x: Tensor, y: Tensor) -> Tensor:
     draws = torch.Generator().manual_seed(0)
     found = []
     for image, label in zip(x, y, strict=True):
-        noise = COURSE["std"] * model.std.view(-1, 1, 1)
+        noise = COURSE["std"] * model.classifier.std.view(-1, 1, 1)
         size = COURSE["population"]
         pool = image + noise * torch.randn(size, *image.shape, generator=draws)
         for generation in range(COURSE["generations"] + 1):
