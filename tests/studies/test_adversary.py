@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD
+from assay.core import fast
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.data import load_data
 from assay.errors import AssayError
 from assay.models import CNN
 from assay.runs.worker import Workspace
+from assay.studies.attacking import AttackNetwork
 from assay.studies.networks import TrainNetwork, against, expected_seconds, train
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
@@ -120,6 +122,21 @@ def test_an_adversary_and_its_version_are_part_of_the_address(
     before = address(PGD2)
     monkeypatch.setattr(PGD, "VERSION", PGD.VERSION + 1)
     assert address(PGD2) != before
+
+
+def test_what_the_copy_in_bfloat16_computes_is_part_of_the_address() -> None:
+    def versions(precision: str) -> dict[str, int]:
+        recipe = Recipe(epochs=1, precision=precision)
+        return hardened(recipe=recipe).trial(0, "cpu", "tiny").versions
+
+    assert versions("bfloat16") == versions("float32") | {"FastCopy": fast.VERSION}
+    plain = hardened(adversary=None, recipe=Recipe(precision="bfloat16")).trial(0, "cpu", "tiny")
+    assert "FastCopy" not in plain.versions
+    attacks = [
+        AttackNetwork(precision=precision).trials([plain], "")[0]
+        for precision in ("bfloat16", "float32")
+    ]
+    assert attacks[0].versions == attacks[1].versions | {"FastCopy": fast.VERSION}
 
 
 class Leaping(nn.Module):

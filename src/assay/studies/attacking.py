@@ -14,7 +14,7 @@ from assay.attacks.gradient import PGD
 from assay.attacks.runner import run
 from assay.config import Config
 from assay.core.classifier import Classifier
-from assay.core.fast import Precision
+from assay.core.fast import Precision, versions
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
 from assay.models.loading import load_model
@@ -53,9 +53,8 @@ class AttackNetwork(Config):
                 needs=(need,),
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
                 places=need.places,
-                versions={
-                    kind.__name__: kind.VERSION for kind in (type(self), *kinds(self.attack))
-                },
+                versions={kind.__name__: kind.VERSION for kind in (type(self), *kinds(self.attack))}
+                | versions(self.precision),
                 device=need.device,
                 threads=need.threads,
                 label=label,

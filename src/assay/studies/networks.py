@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from assay.attacks import AnyAttack, Attack, run
 from assay.config import Config
 from assay.core.classifier import Classifier
-from assay.core.fast import FastCopy, Precision, fast_copy, renewed
+from assay.core.fast import FastCopy, Precision, fast_copy, renewed, versions
 from assay.core.oracle import Encoded
 from assay.core.random import Rows, Stream
 from assay.data import load_data
@@ -111,6 +111,7 @@ class TrainNetwork(Config):
         used = [type(self), type(self.network), Recipe, type(self.augmentation)]
         if self.adversary is not None:
             used.append(type(self.adversary))
+        copied = versions(self.recipe.precision) if self.adversary is not None else {}
         needs: tuple[Trial, ...] = ()
         if self.features is not None:
             used.append(FeatureSpace)
@@ -123,7 +124,7 @@ class TrainNetwork(Config):
             needs=needs,
             data=dict(marks or self.fingerprints()),
             places={short: self.data},
-            versions={kind.__name__: kind.VERSION for kind in used},
+            versions={kind.__name__: kind.VERSION for kind in used} | copied,
             device=device,
             threads=self.recipe.threads,
             label=label,
