@@ -22,11 +22,12 @@ class DeepFool(NearestAttack):
     nearest of the boundaries as they look from where it stands; an image that is beyond one stays.
 
     As in the authors' code, which knows no bounds, a step goes too far by `overshoot` and the next
-    begins there (in the paper only the last point goes too far); here it ends at those of [0, 1].
+    begins there (in the paper only the last point goes too far); here it ends at those of [0, 1],
+    and is made of the pixels that can go on, so that it leads beyond the boundary all the same.
     Towards a class, the one boundary is that between it and the largest other logit.
     """
 
-    VERSION: ClassVar[int] = 2  # pixels at their end gather no way that they cannot go
+    VERSION: ClassVar[int] = 3  # a step is made of the pixels that can go on
 
     name: Literal["deepfool"] = "deepfool"
     """The method's name in configs."""
@@ -60,6 +61,8 @@ class DeepFool(NearestAttack):
             answer, lead, slope = nearest_hyperplane(
                 model, here, goal, self.norm, targeted=targeted, candidates=self.candidates
             )
+            # A pixel at the end of [0, 1] cannot go on, and must not be counted on.
+            slope = slope.masked_fill(((here <= 0) & (slope < 0)) | ((here >= 1) & (slope > 0)), 0)
             steepness = dual(slope.flatten(1), self.norm)
             way = -lead * (1 + self.overshoot) / steepness.clamp_min(TINY)
             way = way.clamp_max(1 / TINY)  # of a vanishing slope: infinite would make NaN of 0

@@ -13,6 +13,9 @@ from scipy.stats import binom, rankdata
 from assay.errors import AssayError
 from assay.stats.estimates import Estimate, Floats, proportion, vector
 
+ROUNDING = 1e-9
+"""How far a share may be off by rounding."""
+
 
 def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> Estimate:
     """Return the probability that an outlier scores higher than an inlier; ties count half.
@@ -43,13 +46,14 @@ def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> E
         variance = float(above.var(ddof=1) / n + below.var(ddof=1) / m)
     edge = 0.5 / (min(m, n) + 1)
     centre = min(max(value, edge), 1 - edge)
-    if centre != value or variance == 0:
+    at_0, at_1 = value <= edge + ROUNDING, value >= 1 - edge - ROUNDING
+    if at_0 or at_1 or variance == 0:
         variance = max(variance, _newcombe_variance(centre, m, n))
     z = float(special.ndtri((1 + level) / 2))
     half = z * math.sqrt(variance) / (centre * (1 - centre))
     logit = float(special.logit(centre))
-    low = 0.0 if value < centre else float(special.expit(logit - half))
-    high = 1.0 if value > centre else float(special.expit(logit + half))
+    low = 0.0 if at_0 else float(special.expit(logit - half))
+    high = 1.0 if at_1 else float(special.expit(logit + half))
     return Estimate(value, low, high, m + n, of, level)
 
 
