@@ -16,9 +16,11 @@ from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.data import load_data
 from assay.errors import AssayError
+from assay.explain import Occlusion
 from assay.models import CNN
 from assay.runs.worker import Workspace
 from assay.studies.attacking import AttackNetwork
+from assay.studies.attending import AttendNetwork
 from assay.studies.networks import TrainNetwork, against, expected_seconds, train
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
@@ -137,6 +139,11 @@ def test_what_the_copy_in_bfloat16_computes_is_part_of_the_address() -> None:
         for precision in ("bfloat16", "float32")
     ]
     assert attacks[0].versions == attacks[1].versions | {"FastCopy": fast.VERSION}
+    looks = [
+        AttendNetwork(attack=PGD2, explainer=Occlusion(precision=precision)).trials([plain], "")[0]
+        for precision in ("bfloat16", "float32")
+    ]
+    assert looks[0].versions == looks[1].versions | {"FastCopy": fast.VERSION}
 
 
 class Leaping(nn.Module):

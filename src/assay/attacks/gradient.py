@@ -20,8 +20,7 @@ from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row
 
 AT_A_TIME = 128
-"""Rows per gradient and thread on a CPU. On a core with 2 MiB of cache, PGD on the networks of
-benchmarks/nets.py takes 6 % longer with 32 in float32, and 12 % longer with 64 in bfloat16."""
+"""Rows per gradient and thread on a CPU. Fewer take longer, with 2 MiB of cache."""
 
 
 class GradientAttack(Attack):

@@ -123,9 +123,10 @@ class FastCopy:
         return self._spread
 
 
-def versions(precision: str) -> dict[str, int]:
-    """Return what a trial's address says of a copy in this precision; of float32 nothing."""
-    return {"FastCopy": VERSION} if precision == "bfloat16" else {}
+def versions(config: Any) -> dict[str, int]:
+    """Return what a trial's address says of the copy that is asked in a config's `precision`: of
+    float32, and for a config that has none, nothing."""
+    return {"FastCopy": VERSION} if getattr(config, "precision", None) == "bfloat16" else {}
 
 
 def fast_copy(

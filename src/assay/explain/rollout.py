@@ -64,17 +64,13 @@ class AttentionMap(Explainer):
         x, rows = x.detach(), torch.arange(len(x))
         layout = laid_out(clf, x[:1])
         grid = layout.grid
-        moved: list[Tensor] = []  # what is kept of each layer, written anew for every part
 
         def explain(part: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
             kept: list[Tensor] = []
 
             def take(weights: Tensor) -> Tensor:
                 if not self.by_gradient:
-                    made = self.fuse(weights, weights)
-                    if len(kept) == len(moved):
-                        moved.append(made)
-                    kept.append(moved[len(kept)][: len(part)].copy_(made))
+                    kept.append(self.fuse(weights, weights))
                     return weights
                 leaf = weights if weights.requires_grad else weights.detach().requires_grad_(True)
                 kept.append(leaf)

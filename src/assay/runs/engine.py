@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ from assay.runs.entry import LOG, Entry, Failure
 from assay.runs.pool import Pool, Worker, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.runs.trial import Outcome, Trial
+from assay.runs.trial import Outcome, Trial, torch_version
 from assay.runs.worker import Message, Workspace
 
 __all__ = ["Outcome", "Plan", "Results", "Workspace", "execute"]
@@ -75,7 +74,7 @@ class _Execution:
         self.results = Results()
         self.waiting: dict[str, Trial] = {}  # in the order they are to be started
         self.again = rerun_failed
-        self.torch = importlib.metadata.version("torch")
+        self.torch = torch_version()
         self.held: dict[str, float] = {}  # held by another process: when to ask again
 
     def add(self, trials: Sequence[Trial]) -> bool:

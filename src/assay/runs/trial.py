@@ -15,7 +15,7 @@ from assay.config import Config, digest
 
 
 @cache
-def _torch() -> str:
+def torch_version() -> str:
     """Return the version of torch that is installed here; reading it takes milliseconds."""
     return importlib.metadata.version("torch")
 
@@ -39,7 +39,7 @@ class Trial(Config):
     """Class of device: cpu, cuda or mps."""
     threads: int = 1
     """Threads it computes with; part of the address, since sums depend on it."""
-    torch: str = Field(default_factory=_torch)
+    torch: str = Field(default_factory=torch_version)
     """Version of torch; a trial read from the store keeps the one it was run with."""
     label: str = ""
     """What people call it; not part of the address."""

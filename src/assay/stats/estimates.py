@@ -36,6 +36,11 @@ class Estimate:
     of: str
     level: float = 0.95
 
+    @property
+    def bounded(self) -> bool:
+        """Whether its interval says anything: that of a single value reaches from −∞ to ∞."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
+
     def __str__(self) -> str:
         return self.plain()
 

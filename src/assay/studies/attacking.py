@@ -54,7 +54,7 @@ class AttackNetwork(Config):
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
                 places=need.places,
                 versions={kind.__name__: kind.VERSION for kind in (type(self), *kinds(self.attack))}
-                | versions(self.precision),
+                | versions(self),
                 device=need.device,
                 threads=need.threads,
                 label=label,

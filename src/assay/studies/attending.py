@@ -17,6 +17,7 @@ from assay.attacks.losses import margin
 from assay.attacks.noise import noisy
 from assay.attacks.runner import run
 from assay.config import Config
+from assay.core.fast import versions
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.cam import GradCAM
@@ -76,7 +77,7 @@ class AttendNetwork(Config):
                 needs=(need,),
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
                 places=need.places,
-                versions={kind.__name__: kind.VERSION for kind in used},
+                versions={kind.__name__: kind.VERSION for kind in used} | versions(self.explainer),
                 device=need.device,
                 threads=need.threads,
                 label=label,

@@ -106,7 +106,7 @@ class Cells:
         runs = self.finished(cell) if all_runs else self.kept(cell)
         values = [value for run in runs if math.isfinite(value := _value(run, metric))]
         found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
-        if math.isinf(found.low) and math.isinf(found.high):  # one seed has no interval
+        if not found.bounded:
             return found
         least, most = _range(metric)
         return replace(found, low=max(least, found.low), high=min(most, found.high))

@@ -349,7 +349,7 @@ def _called(activation: Activation, variant: Variant) -> str:
 
 def _factor(gain: stats.Estimate) -> stats.Estimate:
     """Return what a layer keeps of the next one's gradient, from the gain per layer in nats."""
-    if math.isinf(gain.low) and math.isinf(gain.high):  # one seed has no interval
+    if not gain.bounded:
         return replace(gain, value=math.exp(-gain.value))
     return replace(
         gain, value=math.exp(-gain.value), low=math.exp(-gain.high), high=_exp(-gain.low)

@@ -111,7 +111,7 @@ class TrainNetwork(Config):
         used = [type(self), type(self.network), Recipe, type(self.augmentation)]
         if self.adversary is not None:
             used.append(type(self.adversary))
-        copied = versions(self.recipe.precision) if self.adversary is not None else {}
+        copied = versions(self.recipe) if self.adversary is not None else {}
         needs: tuple[Trial, ...] = ()
         if self.features is not None:
             used.append(FeatureSpace)
