@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import Genetic, genetic
-from assay.attacks.genetic import bred, odds, parents_of
+from assay.attacks.genetic import bred, odds, parents_of, successes
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
@@ -87,9 +87,7 @@ def test_parents_are_drawn_by_the_softmax_in_units_of_the_spread() -> None:
 
 
 def test_children_mix_their_parents_and_mutate_as_said() -> None:
-    pool = torch.stack([torch.zeros(3, 40, 40), torch.ones(3, 40, 40)])[None].expand(
-        2, -1, -1, -1, -1
-    )
+    pool = torch.stack([torch.zeros(4800), torch.ones(4800)])[None].expand(2, -1, -1)
     parents = torch.tensor([[[0], [1]], [[1], [0]]])  # (image, which parent, child)
     share, rate = torch.tensor([[0.3], [0.9]]), torch.tensor([0.2, 0.5])
     most = torch.tensor([0.05, 0.25])
@@ -107,6 +105,24 @@ def test_children_mix_their_parents_and_mutate_as_said() -> None:
         # whose a value is says nothing of whether it mutates
         share_of_moved = (from_zero & (shift != 0)).sum() / (shift != 0).sum()
         assert float(share_of_moved) == pytest.approx(zeros, abs=0.04)
+
+
+def test_each_value_mutates_by_itself_with_the_probability_asked_for() -> None:
+    """Places of successes, drawn by the gaps between them, are those of independent trials."""
+    n, rows, count = 400, 3, 50
+    rate = torch.tensor([0.02, 0.3, 0.97, 1.0]).repeat(n // 4)
+    places, known = successes(rate, rows, count, Stream(3).rows(range(n)))
+    hit = torch.zeros(n, rows, count).scatter_add_(2, places, known.float())
+    assert set(hit.unique().tolist()) == {0.0, 1.0}, "no place is drawn twice"
+    for kind, expected in enumerate((0.02, 0.3, 0.97, 1.0)):
+        seen = hit[kind::4].flatten(0, 1)
+        trials = len(seen)
+        slack = 4.5 * math.sqrt(expected * (1 - expected) / trials) + 1e-9
+        assert float((seen.mean(0) - expected).abs().max()) <= slack, "the same at every place"
+        pairs = (seen[:, 1:] * seen[:, :-1]).mean()
+        assert float(pairs) == pytest.approx(expected**2, abs=slack), "neighbours do not matter"
+        spread = seen.sum(1).var()
+        assert float(spread) == pytest.approx(count * expected * (1 - expected), rel=0.3, abs=1e-6)
 
 
 def test_mutation_fades_on_plateaus(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -315,6 +315,19 @@ def test_coarse_draws_are_uniform_and_independent() -> None:
         assert seen.pvalue > P
 
 
+def test_chances_are_those_asked_for_and_do_not_depend_on_the_batch() -> None:
+    asked = torch.tensor([[0.0, 0.25], [1.0, 0.9], [0.5, 2**-16]])
+    drawn = rows(3).chance(asked, 40_001)
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    assert torch.allclose(drawn.mean(2), asked, atol=0.01)
+    assert float(drawn[0, 0].sum()) == 0
+    assert float(drawn[1, 0].mean()) == 1
+    alone = rows(3)[torch.tensor([1])].chance(asked[1:2], 40_001)
+    assert torch.equal(alone, drawn[1:2])
+    left, right = drawn[2, 0, :-1], drawn[2, 0, 1:]
+    assert float((left * right).mean()) == pytest.approx(0.25, abs=0.01)
+
+
 def test_coarse_draws_do_not_depend_on_the_batch() -> None:
     whole, part = rows(8), rows(8)[torch.tensor([5, 2])]
     assert torch.equal(whole.coarse((7,))[[5, 2]], part.coarse((7,)))

@@ -45,6 +45,7 @@ class Genetic(Attack):
     (ImageNet). The up-scaling of small perturbations is not here.
     """
 
+    VERSION: ClassVar[int] = 2  # which values mutate is drawn as gaps between them
     needs: ClassVar[Access] = "scores"
 
     name: Literal["genetic"] = "genetic"
@@ -95,11 +96,12 @@ class Genetic(Attack):
         targeted: bool,
         rng: Rows,
     ) -> Search:
-        noise = rng.coarse((self.population, *x.shape[1:])).mul_(2 * threat.eps).sub_(threat.eps)
-        pool = noise.add_(x[:, None]).clamp_(0, 1)
+        values = values_of(x)
+        noise = rng.coarse((self.population, values.shape[1]))
+        pool = noise.mul_(2 * threat.eps).sub_(threat.eps).add_(values[:, None]).clamp_(0, 1)
         few = max(1, rows_asked(x) // self.population)
-        answer = torch.cat([model.query(part.flatten(0, 1)) for part in torch.split(pool, few)])
-        said = answer.view(len(x), self.population, -1)
+        asked = (model.query(images_of(part, x)) for part in torch.split(pool, few))
+        said = torch.cat(list(asked)).view(len(x), self.population, -1)
         fitness, merit = judged(said, y, loss, targeted)
         record = x.new_full((len(x),), -math.inf)
         idle = torch.zeros_like(y)  # generations since the fittest has improved
@@ -116,7 +118,7 @@ class Genetic(Attack):
             # An elite of the last generation has been judged; nothing new is said about it.
             told = said[at, best].masked_fill(~risen[:, None], torch.nan)
             ahead = self.population - 1 if generation < self.steps else 0
-            keep = yield Iterate(pool[at, best], told, spent, ahead)
+            keep = yield Iterate(images_of(pool[at, best], x), told, spent, ahead)
             if generation == self.steps:
                 return
             x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus = only(
@@ -140,7 +142,7 @@ class Genetic(Attack):
         rng: Rows,
     ) -> tuple[Tensor, Tensor]:
         """Return the next population, the elite first, and what the model says about the others:
-        (n, population, C, H, W) and (n, population - 1, K)."""
+        (n, population, values) and (n, population - 1, K)."""
         faded = FADING**plateaus
         rate = (self.mutation_rate * faded).clamp_min(self.least_rate)
         most = eps * (self.mutation_range * faded).clamp_min(self.least_range)
@@ -154,9 +156,10 @@ class Genetic(Attack):
             rows = torch.arange(start, min(start + few, len(x)), device=x.device)
             mates = parents[part], share[part]
             children = bred(pool[part], *mates, rate[part], most[part], draws[rows])
-            low, high = (x[part] - eps).clamp_(min=0), (x[part] + eps).clamp_(max=1)
-            torch.clamp(children, low[:, None], high[:, None], out=children)
-            answers.append(model.query(children.flatten(0, 1)))
+            values = values_of(x[part])[:, None]
+            low, high = (values - eps).clamp_(min=0), (values + eps).clamp_(max=1)
+            torch.clamp(children, low, high, out=children)
+            answers.append(model.query(images_of(children, x)))
             following[part, 0] = pool[rows, best[part]]
             following[part, 1:] = children
         born = torch.cat(answers)
@@ -196,23 +199,47 @@ def parents_of(fitness: Tensor, temperature: float, rng: Rows) -> tuple[Tensor, 
 def bred(
     pool: Tensor, parents: Tensor, share: Tensor, rate: Tensor, most: Tensor, rng: Rows
 ) -> Tensor:
-    """Return the children of a pool (n, population, C, H, W), mutated but not yet clipped:
-    (n, population - 1, C, H, W).
+    """Return the children of a pool (n, population, values), mutated but not yet clipped:
+    (n, population - 1, values).
 
-    One draw says which parent a value is from; another, whether it mutates, where it is below
-    `rate` (n,), and by where it lies below it, how far, up to `most` (n,).
+    One draw says which parent a value is from. A value mutates with the probability `rate` (n,),
+    by up to `most` (n,): which ones do is drawn as gaps between them, since few do.
     """
-    n, size = pool.shape[:2]
-    wide = (n, -1, 1, 1, 1)
-    rate, most = rate.view(wide), most.view(wide)
+    n, size, count = pool.shape
     places = torch.arange(n, device=pool.device)[:, None, None] * size + parents
     mother, father = (
-        pool.flatten(0, 1).index_select(0, side.flatten()).view(n, -1, *pool.shape[2:])
+        pool.flatten(0, 1).index_select(0, side.flatten()).view(n, -1, count)
         for side in places.unbind(1)
     )
-    # All by arithmetic: torch.where and masked_fill_ take many times as long.
-    ours = rng.coarse(mother.shape[1:]).lt_(share.view(wide))
+    # By arithmetic: torch.where and masked_fill_ take many times as long.
+    ours = rng.chance(share, count)
     children = father.lerp_(mother, ours)  # exact at 0 and 1
-    draw = rng.coarse(mother.shape[1:])
-    mutates = torch.lt(draw, rate, out=mother)
-    return children.add_(draw.mul_(2 * most / rate).sub_(most).mul_(mutates))
+    places, known = successes(rate, parents.shape[2], count, rng)
+    shift = rng.uniform(places.shape[1:], -1, 1).mul_(most.view(-1, 1, 1)).mul_(known)
+    return children.scatter_add_(2, places, shift)
+
+
+def successes(rate: Tensor, rows: int, count: int, rng: Rows) -> tuple[Tensor, Tensor]:
+    """Draw which of `count` trials succeed, each with the probability `rate` (n,), for `rows` rows
+    per generator: their places, int64 (n, rows, most), and which of those are any, bool.
+
+    The gaps between successes are geometric. There are `most` of them, seven standard deviations
+    more than succeed on average.
+    """
+    top = float(rate.max())
+    most = min(count, math.ceil(count * top + 7 * math.sqrt(count * top * (1 - top))) + 7)
+    odd = torch.log1p(-rate.double()).view(-1, 1, 1)
+    gaps = torch.log1p(-rng.uniform((rows, most)).double()).div_(odd).floor_().add_(1)
+    places = gaps.cumsum_(2).sub_(1)
+    return places.clamp(max=count - 1).long(), places < count
+
+
+def values_of(x: Tensor) -> Tensor:
+    """Return the values of images (n, C, H, W), channels last: (n, H · W · C)."""
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def images_of(values: Tensor, x: Tensor) -> Tensor:
+    """Return values (..., H · W · C) as images of the shape of those in `x`: (n, C, H, W)."""
+    _, channels, height, width = x.shape
+    return values.view(-1, height, width, channels).permute(0, 3, 1, 2)

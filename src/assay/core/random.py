@@ -139,6 +139,16 @@ class Rows:
         quarters = self._bits((count + 3) // 4).view(torch.int16)[:, :count]
         return quarters.to(torch.float32).mul_(2.0**-16).add_(0.5).view(len(self), *shape)
 
+    def chance(self, probability: Tensor, count: int) -> Tensor:
+        """Draw what happens with a probability, in steps of 2**-16, `count` times for each of
+        float32 (N, M): 1.0 where it does, float32 (N, M, count)."""
+        rows = probability.shape[1]
+        quarters = self._bits((rows * count + 3) // 4).view(torch.int16)[:, : rows * count]
+        drawn = quarters.view(len(self), rows, count)
+        limit = (probability * 2.0**16).round().sub_(2**15)[..., None]
+        happens = torch.empty(drawn.shape, device=drawn.device)
+        return torch.lt(drawn, limit, out=happens)
+
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw from the standard normal (Box & Muller 1958): float32 (N, *shape)."""
         count = math.prod(shape)
