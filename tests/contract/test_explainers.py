@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import TypeAdapter
@@ -196,6 +198,34 @@ def test_the_model_comes_back_after_an_exception_in_the_middle(
     model = Breaks().train()
     with untouched(model), pytest.raises(AssayError, match="broken in the middle"):
         kind()(Classifier(model, batch_size=4), planted()[0])
+
+
+class OneWay(torch.autograd.Function):
+    """Lets nothing back."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(*_: Any) -> Tensor:
+        raise ValueError("no way\nback")
+
+
+@each
+def test_a_model_that_fails_on_the_way_back_is_one_line(kind: type[Explainer]) -> None:
+    class Breaks(subject(kind)):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            return OneWay.apply(super().forward(x))
+
+    model, (x, _) = Breaks(), planted()
+    explainer = kind(layer="conv") if "layer" in kind.model_fields else kind()
+    with untouched(model):
+        if explainer.name in ("score-cam", "eigen-cam", "occlusion"):  # which never go back
+            assert len(explainer(Classifier(model), x).values) == len(x)
+            return
+        with pytest.raises(AssayError, match=r"fails on .*_explainers.py, line .* no way back$"):
+            explainer(Classifier(model), x)
 
 
 @each

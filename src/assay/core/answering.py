@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,6 +42,17 @@ def answering(x: Tensor, name: str = "the model") -> Iterator[None]:
             f"{name} fails on these images, {tuple(x.shape[1:])} each, {len(x)} at a time"
             f"{_place(error)}: {told(error)}"
         ) from error
+
+
+def slopes_by(score: Tensor, inputs: Sequence[Tensor], x: Tensor) -> Sequence[Tensor | None]:
+    """Return d score / d of each input, None where none arrives, in one backward pass through the
+    model, which was asked about the images `x`.
+
+    Raises:
+        AssayError: the model fails on the way back.
+    """
+    with answering(x):
+        return torch.autograd.grad(score, list(inputs), allow_unused=True)
 
 
 def _place(error: BaseException) -> str:

@@ -86,7 +86,7 @@ class ActivationMap(Explainer):
             wanted = chosen(logits, None if targets is None else targets[some])
             channels = {layer: output_of(outputs, layer, sizes) for layer in layers}
             if self.by_gradient:
-                found = slopes(logits.gather(1, wanted[:, None]).sum(), channels)
+                found = slopes(logits.gather(1, wanted[:, None]).sum(), channels, part)
             else:
                 found = {layer: torch.zeros_like(values) for layer, values in channels.items()}
             made = {

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.config import Number
+from assay.core.answering import slopes_by
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
@@ -119,7 +120,7 @@ def _slope(logits: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> tup
     scores = logits(values).to(x.device).gather(1, wanted[:, None])[:, 0]
     slope = None
     if scores.requires_grad:
-        (slope,) = torch.autograd.grad(scores.sum(), values, allow_unused=True)
+        (slope,) = slopes_by(scores.sum(), [values], x)
     if slope is None:
         raise AssayError(
             "the logits do not depend on the image by a gradient; let the model (and preprocess) "

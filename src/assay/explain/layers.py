@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from itertools import compress
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from assay.core.answering import slopes_by
 from assay.core.classifier import Classifier
 from assay.errors import AssayError, unknown
 from assay.explain.layout import channels_last, named
@@ -95,11 +95,11 @@ def spatial(output: Tensor, layer: str, sizes: Sizes) -> Tensor:
     return output.permute(0, 3, 1, 2) if last else output
 
 
-def slopes(score: Tensor, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return d score / d output of every layer, in one backward pass."""
+def slopes(score: Tensor, outputs: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """Return d score / d output of every layer, in one backward pass; `x` are the images."""
     found: Sequence[Tensor | None] = [None] * len(outputs)
     if score.requires_grad:
-        found = torch.autograd.grad(score, list(outputs.values()), allow_unused=True)
+        found = slopes_by(score, list(outputs.values()), x)
     given: dict[str, Tensor] = {}
     for layer, slope in zip(outputs, found, strict=True):
         if slope is None:

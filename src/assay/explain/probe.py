@@ -66,7 +66,7 @@ class Probe:
         kept = [call.output for call in calls if call.output is not None]
         found: Iterator[Tensor | None] = iter(())
         if kept and self.score.requires_grad:
-            with suppress(RuntimeError):
+            with suppress(Exception):  # whatever a user's backward may raise
                 slopes = torch.autograd.grad(self.score, kept, retain_graph=True, allow_unused=True)
                 found = iter(slopes)
         return [call.output is not None and next(found, None) is not None for call in calls]

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from assay.core.answering import slopes_by
 from assay.core.classifier import Classifier
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded
@@ -81,7 +82,7 @@ class AttentionMap(Explainer):
             wanted = chosen(logits, None if targets is None else targets[some])
             if self.by_gradient:
                 score = logits.gather(1, wanted[:, None]).sum()
-                slopes = _slopes(score, kept)
+                slopes = _slopes(score, kept, part)
                 kept = [self.fuse(w.detach(), g) for w, g in zip(kept, slopes, strict=True)]
             reached = self.fold(layout.read.expand(len(part), -1), kept)
             return grid.maps(reached[:, :, None])[:, 0], wanted
@@ -207,7 +208,7 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
             f"{what} also attends to tokens in a way that is not among them all (a softmax of "
             f"shape {across[0]}), which rollout cannot follow; {INSTEAD}"
         )
-    (slope,) = _slopes(logits.amax(1).sum(), seen[-1:])
+    (slope,) = _slopes(logits.amax(1).sum(), seen[-1:], x)
     arrives = slope[0].abs().amax((0, 2)) > 0
     patches = arrives[grid.prefix :]
     if not bool(arrives.any()):
@@ -225,11 +226,11 @@ def laid_out(clf: Classifier, x: Tensor) -> Layout:
     return Layout(grid, shares / shares.sum(), weights=sum(map(torch.numel, seen)))
 
 
-def _slopes(score: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-    """Return d score / d weights of every layer, in one backward pass."""
+def _slopes(score: Tensor, weights: Sequence[Tensor], x: Tensor) -> list[Tensor]:
+    """Return d score / d weights of every layer, in one backward pass; `x` are the images."""
     found: Sequence[Tensor | None] = [None]
     if score.requires_grad:
-        found = torch.autograd.grad(score, list(weights), allow_unused=True)
+        found = slopes_by(score, weights, x)
     slopes = [slope for slope in found if slope is not None]
     if len(slopes) < len(weights):
         raise AssayError(
