@@ -8,7 +8,8 @@ from assay.report import figures
 from assay.report.result import Drawing
 from assay.runs.results import Results
 from assay.studies.base import Findings
-from assay.studies.cells import CellStudy, Column
+from assay.studies.cell_study import CellStudy
+from assay.studies.cells import Column
 from assay.studies.networks import TrainNetwork
 from assay.train import AdamW, Recipe
 

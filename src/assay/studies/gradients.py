@@ -21,7 +21,8 @@ from assay.config import Number
 from assay.models.mlp import Activation
 from assay.runs.engine import Results
 from assay.studies.base import Findings
-from assay.studies.cells import Cells, CellStudy
+from assay.studies.cell_study import CellStudy
+from assay.studies.cells import Cells
 from assay.studies.gradients_page import Page
 from assay.studies.mlps import VARIANTS, Net, Variant, deepest, lag, widths_of
 from assay.studies.networks import TrainNetwork

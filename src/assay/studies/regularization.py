@@ -28,7 +28,8 @@ from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial
 from assay.studies.base import Findings
-from assay.studies.cells import Cells, CellStudy, Column
+from assay.studies.cell_study import CellStudy
+from assay.studies.cells import Cells, Column
 from assay.studies.features import FeatureSpace
 from assay.studies.networks import TrainNetwork, split
 from assay.train import AdamW, Cosine, Recipe

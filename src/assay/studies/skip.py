@@ -24,7 +24,8 @@ from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Findings
-from assay.studies.cells import Cells, CellStudy, Column
+from assay.studies.cell_study import CellStudy
+from assay.studies.cells import Cells, Column
 from assay.studies.networks import TrainNetwork, expected_seconds, settings
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, Adam, OneCycle, Recipe, Watch

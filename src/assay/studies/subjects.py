@@ -12,7 +12,7 @@ from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
-from assay.studies.cells import check_data
+from assay.studies.cell_study import check_data
 from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
 from assay.studies.skip import Skip
 

@@ -1,0 +1,92 @@
+"""What most studies are: a grid of trainings, each repeated over seeds."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import Field
+
+from assay.errors import AssayError
+from assay.runs.engine import Results
+from assay.runs.trial import Trial
+from assay.studies.base import Cost, Study
+from assay.studies.cells import Cells
+from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings, split
+from assay.train import Recipe
+
+
+class CellStudy(Study):
+    """A study of cells: each a training, repeated over seeds."""
+
+    recipe: Recipe = Recipe()
+    """How every cell is trained."""
+    train_images: int | None = Field(default=None, ge=10)
+    """How many training images are used; none: all."""
+    test_images: int | None = Field(default=None, ge=10)
+    """How many test images are used; none: all."""
+
+    @abstractmethod
+    def grid(self) -> Mapping[str, TrainNetwork]:
+        """Return the training of each cell by the cell's name, those that take longest first."""
+
+    def trials(self) -> dict[str, list[Trial]]:
+        """Return the trials of each cell, one per seed."""
+        marks: dict[tuple[Any, ...], dict[str, str]] = {}
+        found = {}
+        for cell, config in self.grid().items():
+            reads = (config.data, config.train_images, config.test_images)
+            if reads not in marks:
+                marks[reads] = config.fingerprints()
+            seeds = range(self.seeds)
+            found[cell] = config.trials(seeds, self.device, cell, marks[reads])
+        return found
+
+    def resolved(self) -> Self:
+        made = super().resolved()
+        largest = next(iter(made.grid().values()))
+        check_data(largest)
+        return made.model_copy(update={"recipe": largest.settled(made.device)})
+
+    def plan(self, done: Results) -> Sequence[Trial]:
+        del done
+        return [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
+
+    def cells(self, done: Results) -> Cells:
+        """Return the results so far."""
+        return Cells(self.trials(), done)
+
+    def cost(self, trial: Trial) -> Cost | None:
+        if trial.task != TASK:
+            return None
+        return Cost(expected_seconds(settings(trial), trial.device), 2_000_000)
+
+
+def check_data(config: TrainNetwork) -> None:
+    """Refuse a data set that no network can learn from, before anything is run.
+
+    Raises:
+        AssayError: for a data set without labels or with one class, one with a class that is
+            missing from the images chosen for training or test, or fewer images than a batch.
+    """
+    for name in ("train", "test"):
+        part = split(config, name)
+        there = set(part.labels.tolist())
+        if len(part.classes) < 2:
+            raise AssayError(
+                f"{config.data} has {len(part.classes)} class"
+                f"{'es' if not part.classes else ''}; a study of classifiers needs two or more"
+            )
+        missing = [c for k, c in enumerate(part.classes) if k not in there]
+        if missing:
+            raise AssayError(
+                f"{config.data} ({name}): {len(missing)} of {len(part.classes)} classes have no "
+                f"image among the {len(part)} used, {missing[0]!r} for one; use more images "
+                "or a data set that has them"
+            )
+        if name == "train" and len(part) < config.recipe.batch_size:
+            raise AssayError(
+                f"{config.data} (train): {len(part)} images are fewer than one batch of "
+                f"{config.recipe.batch_size}; use more images or a smaller --recipe.batch-size"
+            )
