@@ -125,7 +125,7 @@ class Genetic(Attack):
                 keep, x, y, rng, pool, fitness, merit, said, best, record, idle, plateaus
             )
             spent = self.population - 1
-            pool, born = self._next(model, x, pool, fitness, best, plateaus, threat.eps, rng)
+            born = self._next(model, x, pool, fitness, best, plateaus, threat.eps, rng)
             at = torch.arange(len(x), device=x.device)
             said = torch.cat([said[at, best][:, None], born], dim=1)
             fitness, merit = judged(said, y, loss, targeted)
@@ -140,15 +140,14 @@ class Genetic(Attack):
         plateaus: Tensor,
         eps: float,
         rng: Rows,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the next population, the elite first, and what the model says about the others:
-        (n, population, values) and (n, population - 1, K)."""
+    ) -> Tensor:
+        """Make the pool (n, population, values) the next population, the elite first, and return
+        what the model says about the others: (n, population - 1, K)."""
         faded = FADING**plateaus
         rate = (self.mutation_rate * faded).clamp_min(self.least_rate)
         most = eps * (self.mutation_range * faded).clamp_min(self.least_range)
         parents, share = parents_of(fitness, self.temperature, rng)
         draws = rng.repeat(1)
-        following = torch.empty_like(pool)
         answers = []
         few = max(1, rows_asked(x) // (self.population - 1))
         for start in range(0, len(x), few):
@@ -160,10 +159,9 @@ class Genetic(Attack):
             low, high = (values - eps).clamp_(min=0), (values + eps).clamp_(max=1)
             torch.clamp(children, low, high, out=children)
             answers.append(model.query(images_of(children, x)))
-            following[part, 0] = pool[rows, best[part]]
-            following[part, 1:] = children
-        born = torch.cat(answers)
-        return following, born.view(len(x), self.population - 1, -1)
+            pool[part, 0] = pool[rows, best[part]]
+            pool[part, 1:] = children
+        return torch.cat(answers).view(len(x), self.population - 1, -1)
 
 
 def odds(logits: Tensor, y: Tensor) -> Tensor:
