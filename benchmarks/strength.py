@@ -12,6 +12,11 @@ peer here: it must fool whatever anybody fools in the rows above. Seconds are pr
 
     python benchmarks/strength.py                                 # 1,000 images: an hour or more
     python benchmarks/strength.py --nets natural --images 200 --only FGSM DeepFool
+    python benchmarks/strength.py --auto --nets robust --images 500    # half an hour
+
+With --auto the cascade goes first, and all others attack only the images that it leaves standing:
+whoever fools one of them is stronger there. It searches in bfloat16, with --float32 in float32,
+which takes three times as long; the float32 network decides either way.
 
 The networks are those of benchmarks/nets.py.
 """
@@ -248,14 +253,15 @@ def art(name: str, **settings: Any) -> Peer:
     return attack
 
 
-def by_us(clf: assay.Classifier, attack: Attack) -> Peer:
+def by_us(clf: assay.Classifier, attack: Attack, precision: Any = "float32") -> Peer:
     """Return an attack of ours in the form of a peer. Images leave once they are fooled, unless
     the nearest are looked for."""
     stop: Any = "never" if attack.minimal else "fooled"
 
     def attacked(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, seed: int) -> Tensor:
         del model
-        return attack(clf, x, y, stop=stop, seed=seed, ids=rows).adversarial
+        settings = {"stop": stop, "seed": seed, "ids": rows, "precision": precision}
+        return attack(clf, x, y, **settings).adversarial
 
     return attacked
 
@@ -359,14 +365,56 @@ def union(outcomes: list[Outcome]) -> Outcome:
     return Outcome((~fooled).double(), distance, sum(outcome.seconds for outcome in outcomes))
 
 
+def left_by_auto(kind: str, norm: str, x: Tensor, y: Tensor, precision: str) -> dict[str, Any]:
+    """Return how many images the cascade leaves standing, and how many of them each of the others
+    fools, with any seed: none should."""
+    clf, method = nets.classifier(kind), auto(kind, norm)
+    ours = measure(clf, x, y, by_us(clf, method.ours, precision), method.ball, 1, len(x))
+    stands = ours.standing == 1
+    found: dict[str, Any] = {
+        "net": kind,
+        "norm": norm,
+        "precision": precision,
+        "n": len(x),
+        "clean_accuracy": float((clf.predict(x) == y).float().mean()),
+        "robust_accuracy": ours.robust_accuracy,
+        "standing": int(stands.sum()),
+        "seconds": ours.seconds,
+        "fooled_by": {},
+    }
+    print(json.dumps(found), flush=True)
+    for name, other in methods(kind).items():
+        if other.ball.norm == norm:
+            mine, theirs = measured(clf, x[stands], y[stands], other)
+            for who, outcome in {"assay": mine, **theirs}.items():
+                fooled = int((outcome.fooled & (outcome.distance <= method.ball.eps)).sum())
+                found["fooled_by"][f"{name}, {who}"] = fooled
+                print(f"  {name}, {who}: {fooled} of {found['standing']}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", default=NETS, choices=NETS)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--only", nargs="+", help="names of methods; auto is left out then")
+    parser.add_argument("--auto", action="store_true", help="what auto leaves, given to the others")
+    parser.add_argument("--float32", action="store_true", help="auto searches in float32")
     options = parser.parse_args()
     torch.set_num_threads(1)
     x, y = load_data(nets.DATA, split="test").take(options.images)
+    nets.OUT.mkdir(exist_ok=True)
+    if options.auto:
+        precision = "float32" if options.float32 else "bfloat16"
+        left = [
+            left_by_auto(kind, norm, x, y, precision)
+            for kind in options.nets
+            for norm in ("linf", "l2")
+        ]
+        for found in left:
+            path = nets.OUT / f"auto-{found['net']}-{found['norm']}.json"
+            path.write_text(json.dumps(found, indent=1) + "\n")
+        return
     rows: list[Row] = []
     print(HEAD)
     for kind in options.nets:
@@ -382,7 +430,6 @@ def main() -> None:
             ours, _ = measured(clf, x, y, method)
             rows.append(row(f"auto, {norm}", kind, method, ours, together))
             print(line(rows[-1]), flush=True)
-    nets.OUT.mkdir(exist_ok=True)
     (nets.OUT / "strength.json").write_text(json.dumps([asdict(r) for r in rows], indent=1) + "\n")
 
 
