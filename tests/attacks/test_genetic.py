@@ -91,7 +91,7 @@ def test_children_mix_their_parents_and_mutate_as_said() -> None:
     parents = torch.tensor([[[0], [1]], [[1], [0]]])  # (image, which parent, child)
     share, rate = torch.tensor([[0.3], [0.9]]), torch.tensor([0.2, 0.5])
     most = torch.tensor([0.05, 0.25])
-    made = bred(pool, parents, share, rate, most, Stream(0).rows(range(2)))[:, 0]
+    made = bred(pool, parents, share, rate, most, Stream(0).rows(range(2)), 0.5)[:, 0]
     for image, zeros in ((0, 0.3), (1, 0.1)):
         from_zero = made[image].abs() <= 0.5
         assert float(from_zero.float().mean()) == pytest.approx(zeros, abs=0.03)
@@ -107,22 +107,61 @@ def test_children_mix_their_parents_and_mutate_as_said() -> None:
         assert float(share_of_moved) == pytest.approx(zeros, abs=0.04)
 
 
-def test_each_value_mutates_by_itself_with_the_probability_asked_for() -> None:
+@pytest.mark.parametrize("rate", [0.002, 0.02, 0.3, 0.97, 1.0])
+def test_each_value_mutates_by_itself_with_the_probability_asked_for(rate: float) -> None:
     """Places of successes, drawn by the gaps between them, are those of independent trials."""
-    n, rows, count = 400, 3, 50
-    rate = torch.tensor([0.02, 0.3, 0.97, 1.0]).repeat(n // 4)
-    places, known = successes(rate, rows, count, Stream(3).rows(range(n)))
-    hit = torch.zeros(n, rows, count).scatter_add_(2, places, known.float())
-    assert set(hit.unique().tolist()) == {0.0, 1.0}, "no place is drawn twice"
-    for kind, expected in enumerate((0.02, 0.3, 0.97, 1.0)):
-        seen = hit[kind::4].flatten(0, 1)
-        trials = len(seen)
-        slack = 4.5 * math.sqrt(expected * (1 - expected) / trials) + 1e-9
-        assert float((seen.mean(0) - expected).abs().max()) <= slack, "the same at every place"
-        pairs = (seen[:, 1:] * seen[:, :-1]).mean()
-        assert float(pairs) == pytest.approx(expected**2, abs=slack), "neighbours do not matter"
-        spread = seen.sum(1).var()
-        assert float(spread) == pytest.approx(count * expected * (1 - expected), rel=0.3, abs=1e-6)
+    n, rows, count = 200, 5, 400
+    draws = Stream(3).rows(range(n))
+    places, known = successes(torch.full((n,), rate), rows, count, draws, rate)
+    assert places.shape[2] < count or rate > 0.8, "seven standard deviations are fewer than all"
+    hit = torch.zeros(n, rows, count).scatter_add_(2, places, known.float()).flatten(0, 1)
+    assert hit.unique().tolist() in ([0.0, 1.0], [1.0]), "no place is drawn twice"
+    slack = 4.5 * math.sqrt(rate * (1 - rate) / len(hit)) + 1e-9
+    assert float((hit.mean(0) - rate).abs().max()) <= slack, "the same at every place"
+    pairs = (hit[:, 1:] * hit[:, :-1]).mean()
+    assert float(pairs) == pytest.approx(rate**2, abs=slack), "neighbours do not matter"
+    spread = count * rate * (1 - rate)
+    assert float(hit.sum(1).var()) == pytest.approx(spread, rel=0.2, abs=1e-6)
+
+
+def test_what_a_row_draws_does_not_depend_on_the_others_rates() -> None:
+    rate = torch.tensor([0.045, 0.3, 0.02])
+    whole = successes(rate, 5, 3072, Stream(0).rows(range(3)), 0.3)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = successes(rate[one], 5, 3072, Stream(0).rows([row]), 0.3)
+        assert all(torch.equal(a, b[one]) for a, b in zip(alone, whole, strict=True))
+
+
+def test_an_image_fares_as_it_would_alone_also_past_plateaus(clf: Classifier, x: Tensor) -> None:
+    def coarse(images: Any) -> Any:
+        return torch.round(clf.query(torch.as_tensor(images)) * 40).div(40).softmax(1)
+
+    def run(rows: slice) -> Any:
+        box = BlackBox(coarse, classes=5, access="scores")
+        y = clf.predict(x)[rows]
+        attack = Genetic(eps=0.02, steps=400)
+        return attack(box, x[rows], y, stop="never", ids=torch.arange(8)[rows], batch_size=8)
+
+    whole = run(slice(0, 8))
+    for row in range(0, 8, 3):
+        alone = run(slice(row, row + 1))
+        assert torch.equal(alone.adversarial[0], whole.adversarial[row])
+
+
+def test_a_model_that_views_its_images_is_attacked(x: Tensor) -> None:
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.head = nn.Linear(3 * 12 * 12, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(images.view(len(images), -1))
+
+    clf = Classifier(Views())
+    result = Genetic(steps=20, eps=0.1)(clf, x, clf.predict(x))
+    assert int(result.success.sum()) > 0
 
 
 def test_mutation_fades_on_plateaus(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:

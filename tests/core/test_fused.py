@@ -1,5 +1,5 @@
-"""Convolutions that add and rectify too: what is fused, that it is the same to the bit, and what
-happens to the networks for which it would not be."""
+"""Convolutions that add and rectify too: what is fused, that it says the same, and what happens to
+the networks for which it would not."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from assay.core import fast as fast_module
 from assay.core.classifier import Classifier
 from assay.core.fast import FastCopy, fast_copy, renewed
 from assay.core.fused import FusedConv2d
-from assay.core.oracle import gradient
+from assay.core.oracle import gradient, labels
 from assay.core.random import Stream
 from assay.models.cnn import CNN
+
+pytestmark = pytest.mark.skipif(
+    not fast_module.can_fuse(torch.device("cpu")), reason="torch has no oneDNN here"
+)
 
 
 @pytest.fixture
@@ -69,6 +73,61 @@ class Projection(Plain):
         y = self.two(x)
         y += self.side(x)
         return self.mean(torch.relu(y))
+
+
+class WithIdleModules(Plain):
+    """What stands between a convolution and its ReLU does nothing in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Sequential(nn.Identity(), nn.Dropout(0.5), nn.Dropout2d(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.idle(self.one(x)))
+        return self.mean(F.relu(self.idle(self.two(x)) + x))
+
+
+class InPlaceOnTheOther(Plain):
+    """The sum is written over another tensor, which is read again."""
+
+    fused = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.one(x)) * 1
+        x.add_(self.two(x * 2))
+        return self.mean(x)
+
+
+class SumOfGroups(Plain):
+    """oneDNN adds to no grouped convolution in bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two = nn.Conv2d(8, 8, 3, padding=1, groups=4)
+
+    fused = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.one(x))
+        return self.mean(F.relu(self.two(x) + x))
+
+
+class Hooked(Plain):
+    """A hook on a convolution, which sees what the convolution alone returns."""
+
+    fused = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two.register_forward_hook(lambda _, __, output: output.clamp(-0.02, 0.02))
+
+
+class Parametrized(Plain):
+    fused = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.utils.parametrizations.weight_norm(self.two)
 
 
 class Broadcast(Plain):
@@ -127,7 +186,7 @@ class Windows(Plain):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu(self.one(x))
-        return self.mean(F.relu(self.side(F.relu(self.two(x) + x))))
+        return self.mean(F.relu(self.side(F.relu(self.two(x)))))
 
 
 class OtherPadding(Plain):
@@ -149,6 +208,11 @@ KINDS = [
     Skip,
     SumWithoutRelu,
     Projection,
+    WithIdleModules,
+    InPlaceOnTheOther,
+    SumOfGroups,
+    Hooked,
+    Parametrized,
     Broadcast,
     Both,
     NeededTwice,
@@ -178,9 +242,7 @@ def unfused(clf: Classifier, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> Fast
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_to_the_bit_in_fewer_passes(
-    kind: Any, x: Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_in_fewer_passes(kind: Any, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(2)
     clf = Classifier(kind())
     fast, report = fast_copy(clf, x)
@@ -189,26 +251,75 @@ def test_the_same_to_the_bit_in_fewer_passes(
     apart = unfused(clf, x, monkeypatch)
     y = torch.arange(12) % 4
     for images in (x, x.contiguous(memory_format=torch.channels_last)):
-        assert torch.equal(fast.query(images), apart.query(images))
+        assert torch.allclose(fast.query(images), apart.query(images), rtol=1e-5, atol=1e-6)
         logits, slope = gradient(fast, images, y, cross_entropy)
         expected, steepest = gradient(apart, images, y, cross_entropy)
-        assert torch.equal(logits, expected)
-        assert torch.allclose(slope, steepest, rtol=1e-5, atol=1e-8)
+        assert torch.allclose(logits, expected, rtol=1e-5, atol=1e-6)
+        assert torch.allclose(slope, steepest, rtol=1e-4, atol=1e-5 * float(steepest.abs().max()))
         assert float(slope.abs().max()) > 0
     with clf.borrowed():
         assert torch.allclose(fast.query(x), clf.query(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("norm", ["batch", "none"])
 @pytest.mark.parametrize("shortcut", ["pad", "projection"])
-def test_every_convolution_of_our_own_networks_is_fused(shortcut: str, x: Tensor) -> None:
+def test_every_convolution_of_our_own_networks_is_fused(
+    shortcut: str, norm: str, x: Tensor
+) -> None:
     config = CNN(
-        depths=(2, 2), widths=(8, 16), skip=True, shortcut=shortcut, norm="batch", stage_stride=2
+        depths=(2, 2), widths=(8, 16), skip=True, shortcut=shortcut, norm=norm, stage_stride=2
     )
     clf = Classifier(config.build((3, 10, 10), 4, Stream(0)))
     fast, report = fast_copy(clf, x)
     assert report.used, report.why
-    assert report.folded == count(fast) + (shortcut == "projection")
+    assert report.folded == (count(fast) + (shortcut == "projection") if norm == "batch" else 0)
     assert count(fast) == 1 + 2 * 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_served_by_a_copy_in_both_precisions(
+    kind: Any, precision: Any, x: Tensor
+) -> None:
+    torch.manual_seed(2)
+    fast, report = fast_copy(Classifier(kind()), x, precision)
+    assert report.used, report.why
+    assert count(fast) == kind.fused
+
+
+class Logarithm(Plain):
+    """NaN for images that are darker than those that the copy is compared on."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.log(x - 0.01)
+        return self.mean(F.relu(self.two(self.relu(self.one(x)))))
+
+
+class LogarithmAndSum(Logarithm):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(torch.log(x - 0.01))
+        return self.mean(F.relu(self.two(x) + x))
+
+
+@pytest.mark.parametrize(("kind", "fused"), [(Logarithm, 0), (LogarithmAndSum, 1)])
+def test_what_has_no_answer_gets_none_from_the_copy(kind: Any, fused: int, x: Tensor) -> None:
+    torch.manual_seed(2)
+    clf = Classifier(kind())
+    fast, report = fast_copy(clf, x.clamp(0.1, 1), "float32")
+    assert report.used, report.why
+    assert count(fast) == fused, "oneDNN's ReLU makes 0 of NaN"
+    dark = x.clamp(0.1, 1)
+    dark[3:7, :, 2:5, 2:5] = 0
+    assert torch.equal(labels(fast.query(dark)) < 0, labels(clf.query(dark)) < 0)
+    assert (labels(fast.query(dark)) < 0).tolist() == [3 <= row < 7 for row in range(12)]
+
+
+def test_nor_where_the_preprocessing_has_none(x: Tensor) -> None:
+    torch.manual_seed(2)
+    clf = Classifier(Plain(), preprocess=lambda images: torch.log(images - 0.01))
+    fast, report = fast_copy(clf, x.clamp(0.1, 1))
+    assert report.used, report.why
+    assert bool((labels(fast.query(torch.zeros(2, 3, 10, 10))) < 0).all())
 
 
 class Wider(Plain):
@@ -245,9 +356,27 @@ def test_a_sum_in_bfloat16_is_rounded_once(x: Tensor, monkeypatch: pytest.Monkey
     assert float(error) < float(before)
 
 
-def test_a_fused_copy_is_renewed(x: Tensor) -> None:
+class Constants(Plain):
+    """Tensors that are no parameters (and might be NaN), and weights with two names."""
+
+    fused = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.rand(8, 1, 1)
+        self.three = nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.three.weight = self.two.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.one(x)) + torch.tensor(0.5)
+        x = F.relu(self.two(x)) * self.shift
+        return self.mean(self.three(x))
+
+
+@pytest.mark.parametrize("kind", [Skip, Constants, Parametrized])
+def test_a_fused_copy_is_renewed(kind: Any, x: Tensor) -> None:
     torch.manual_seed(2)
-    clf = Classifier(Skip())
+    clf = Classifier(kind())
     fast, _ = fast_copy(clf, x)
     assert isinstance(fast, FastCopy)
     with torch.no_grad():
@@ -256,8 +385,8 @@ def test_a_fused_copy_is_renewed(x: Tensor) -> None:
     again, report = renewed(fast, x)
     assert report.used, report.why
     assert again is fast
-    assert count(again) == Skip.fused
-    assert torch.allclose(again.query(x), clf.query(x), atol=1e-5)
+    assert count(again) == kind.fused
+    assert torch.allclose(again.query(x), clf.query(x), rtol=1e-4, atol=1e-4)
 
 
 def test_only_a_cpu_fuses() -> None:

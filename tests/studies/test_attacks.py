@@ -8,6 +8,7 @@ from assay.errors import AssayError
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.studies import attacks_page
 from assay.studies.attacking import TASK
 from assay.studies.attacks import Attacks
 from assay.studies.attacks_page import notes
@@ -122,6 +123,21 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert {"Success against budget, L∞", "Where the few pixels are"} <= set(titles)
     assert "Which classes become which" in titles
     assert all(len(drawing.svg) < 300_000 for drawing in found.figures)
+
+
+def test_a_matrix_of_many_networks_has_no_room_for_intervals(
+    done: tuple[Attacks, Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, results = done
+    _, wide, _ = study.findings(results).tables
+    monkeypatch.setattr(attacks_page, "MOST_WIDE", 1)
+    _, transfer, _ = study.findings(results).tables
+    estimates = [[cell.estimate for cell in row[1:]] for row in wide.rows]
+    assert [[cell.text for cell in row[1:]] for row in transfer.rows] == [
+        [f"{100 * one.value:.0f} %" for one in row] for row in estimates
+    ]
+    most = max(100 * (one.high - one.low) / 2 for row in estimates for one in row)
+    assert f"at most ± {most:.0f} points, are left out" in transfer.caption
 
 
 def test_claims_rest_on_the_trials_they_name(done: tuple[Attacks, Results]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -11,10 +14,11 @@ from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.studies import running
 from assay.studies.attending import AttendNetwork
 from assay.studies.attention import Attention, beyond_noise
 from assay.studies.skip import Skip
-from assay.studies.subjects import ROBUST, cell
+from assay.studies.subjects import ROBUST, cell, of_skip
 
 
 def smoke(**settings: object) -> Attention:
@@ -29,6 +33,42 @@ def test_networks_are_those_of_skip_and_robust_ones_differ_in_their_adversary_al
     natural, robust = (networks[name][0].config for name in ("natural", "robust"))
     assert robust.pop("adversary")["name"] == "pgd"
     assert robust == natural
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"robust": None},
+        {"robust": {"name": "fgsm", "eps": 0.1}},
+        {"robust": None, "attacks": ({"name": "fgsm", "eps": 0.25}, {"name": "pgd", "steps": 3})},
+        {"network": {**of_skip("smoke", 1).model_dump(mode="json"), "adversary": {"name": "pgd"}}},
+    ],
+)
+def test_the_printed_command_makes_the_same_study(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.commands.run import study_app
+
+    study = Attention.parse({**Attention.preset_values("smoke"), "preset": "smoke", **settings})
+    words = shlex.split(running.command(study))
+    seen: list[Any] = []
+    monkeypatch.setattr(running, "run", lambda made, *_, **__: seen.append(made) or 0)
+    study_app(Attention)(words[3:], exit_on_error=False, print_error=False)
+    assert seen == [study]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--robust", "pgd"], "--robust is none or left out, not 'pgd': its settings are --robust"),
+        (["--robust", "none", "--robust.eps", "0.1"], "nothing that --robust.eps could set"),
+    ],
+)
+def test_what_is_not_to_be_has_no_settings(words: list[str], message: str) -> None:
+    from assay.commands.run import study_app
+
+    with pytest.raises(AssayError, match=message):
+        study_app(Attention)(words, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize(

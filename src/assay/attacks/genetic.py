@@ -15,7 +15,7 @@ from assay.attacks.pixels import WON, rows_asked
 from assay.config import Number
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
-from assay.core.threats import TINY, NormBall
+from assay.core.threats import TINY, NormBall, wide
 
 PATIENCE = 100
 """Generations without a fitter elite that make a plateau, as in the paper."""
@@ -146,6 +146,7 @@ class Genetic(Attack):
         faded = FADING**plateaus
         rate = (self.mutation_rate * faded).clamp_min(self.least_rate)
         most = eps * (self.mutation_range * faded).clamp_min(self.least_range)
+        top = max(self.mutation_rate, self.least_rate)
         parents, share = parents_of(fitness, self.temperature, rng)
         draws = rng.repeat(1)
         answers = []
@@ -154,7 +155,7 @@ class Genetic(Attack):
             part = slice(start, start + few)
             rows = torch.arange(start, min(start + few, len(x)), device=x.device)
             mates = parents[part], share[part]
-            children = bred(pool[part], *mates, rate[part], most[part], draws[rows])
+            children = bred(pool[part], *mates, rate[part], most[part], draws[rows], top)
             values = values_of(x[part])[:, None]
             low, high = (values - eps).clamp_(min=0), (values + eps).clamp_(max=1)
             torch.clamp(children, low, high, out=children)
@@ -195,13 +196,14 @@ def parents_of(fitness: Tensor, temperature: float, rng: Rows) -> tuple[Tensor, 
 
 
 def bred(
-    pool: Tensor, parents: Tensor, share: Tensor, rate: Tensor, most: Tensor, rng: Rows
+    pool: Tensor, parents: Tensor, share: Tensor, rate: Tensor, most: Tensor, rng: Rows, top: float
 ) -> Tensor:
     """Return the children of a pool (n, population, values), mutated but not yet clipped:
     (n, population - 1, values).
 
     One draw says which parent a value is from. A value mutates with the probability `rate` (n,),
-    by up to `most` (n,): which ones do is drawn as gaps between them, since few do.
+    by up to `most` (n,): which ones do is drawn as gaps between them, since few do. No rate of the
+    attack is above `top`.
     """
     n, size, count = pool.shape
     places = torch.arange(n, device=pool.device)[:, None, None] * size + parents
@@ -212,24 +214,25 @@ def bred(
     # By arithmetic: torch.where and masked_fill_ take many times as long.
     ours = rng.chance(share, count)
     children = father.lerp_(mother, ours)  # exact at 0 and 1
-    places, known = successes(rate, parents.shape[2], count, rng)
+    places, known = successes(rate, parents.shape[2], count, rng, top)
     shift = rng.uniform(places.shape[1:], -1, 1).mul_(most.view(-1, 1, 1)).mul_(known)
     return children.scatter_add_(2, places, shift)
 
 
-def successes(rate: Tensor, rows: int, count: int, rng: Rows) -> tuple[Tensor, Tensor]:
+def successes(rate: Tensor, rows: int, count: int, rng: Rows, top: float) -> tuple[Tensor, Tensor]:
     """Draw which of `count` trials succeed, each with the probability `rate` (n,), for `rows` rows
     per generator: their places, int64 (n, rows, most), and which of those are any, bool.
 
-    The gaps between successes are geometric. There are `most` of them, seven standard deviations
-    more than succeed on average.
+    The gaps between successes are geometric. `most` of them are drawn, seven standard deviations
+    more than succeed on average at the rate `top`: whatever the rates of a batch are, a row draws
+    as it would alone.
     """
-    top = float(rate.max())
     most = min(count, math.ceil(count * top + 7 * math.sqrt(count * top * (1 - top))) + 7)
-    odd = torch.log1p(-rate.double()).view(-1, 1, 1)
-    gaps = torch.log1p(-rng.uniform((rows, most)).double()).div_(odd).floor_().add_(1)
+    odd = torch.log1p(-wide(rate)).view(-1, 1, 1)
+    gaps = torch.log1p(-wide(rng.uniform((rows, most)))).div_(odd).floor_().add_(1)
     places = gaps.cumsum_(2).sub_(1)
-    return places.clamp(max=count - 1).long(), places < count
+    known = (places < count).to(rate.device)
+    return places.clamp_(max=count - 1).long().to(rate.device), known
 
 
 def values_of(x: Tensor) -> Tensor:
@@ -238,6 +241,8 @@ def values_of(x: Tensor) -> Tensor:
 
 
 def images_of(values: Tensor, x: Tensor) -> Tensor:
-    """Return values (..., H · W · C) as images of the shape of those in `x`: (n, C, H, W)."""
+    """Return values (..., H · W · C) as images of the shape and the layout of those in `x`:
+    (n, C, H, W)."""
     _, channels, height, width = x.shape
-    return values.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    images = values.view(-1, height, width, channels).permute(0, 3, 1, 2)
+    return images.contiguous() if x.is_contiguous() else images

@@ -30,6 +30,7 @@ class Flag:
         switch: whether it is on or off.
         texts: its description, by the members of a choice that have it ("" where there is none).
         choices: what it may be, where that is a fixed set.
+        without: whether all it says is `none`: that there are to be no settings below it.
     """
 
     path: tuple[str, ...]
@@ -37,6 +38,7 @@ class Flag:
     switch: bool
     texts: dict[str, str]
     choices: tuple[str, ...] = ()
+    without: bool = False
 
     @property
     def name(self) -> str:
@@ -91,11 +93,20 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
             )
             _add(found, flag)
             continue
+        if type(None) in get_args(field.annotation):
+            texts = {only: f"Its settings are below; none: {_without(text)}"}
+            _add(found, Flag(here, many=False, switch=False, texts=texts, without=True))
         for member in inside:
             tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
             for flag in flags_of(member, here, tag):
                 _add(found, flag)
     return list(found.values())
+
+
+def _without(text: str) -> str:
+    """Return what the description of a setting says about `none`, or else that it goes without."""
+    _, found, said = text.rpartition("none: ")
+    return said if found else "do without."
 
 
 def _add(found: dict[tuple[str, ...], Flag], flag: Flag) -> None:
@@ -171,6 +182,13 @@ def with_settings(
 def _value(flag: Flag, given: bool | str | list[str]) -> Any:
     """Return what a flag says: JSON where it looks like JSON, else text for pydantic to judge."""
     texts = given if isinstance(given, list) else [given]
+    if flag.without:
+        if str(given).lower() not in ("none", "null"):
+            raise AssayError(
+                f"{flag.name} is none or left out, not {given!r}: its settings are "
+                f"{flag.name}.name and so on (--help)"
+            )
+        return None
     if len(texts) == 1 and isinstance(texts[0], str):
         if texts[0][:1] in ("[", "{"):
             try:
@@ -183,8 +201,12 @@ def _value(flag: Flag, given: bool | str | list[str]) -> Any:
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for part in path[:-1]:
-        tree = tree.setdefault(part, {})
+    for depth, part in enumerate(path[:-1]):
+        below = tree.setdefault(part, {})
+        if below is None:
+            flags = ["--" + ".".join(p).replace("_", "-") for p in (path[: depth + 1], path)]
+            raise AssayError(f"{flags[0]} none leaves nothing that {flags[1]} could set: drop one")
+        tree = below
     tree[path[-1]] = value
 
 

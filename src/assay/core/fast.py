@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from assay.core.answering import answering
 from assay.core.classifier import Classifier, borrowed, check_channels
-from assay.core.fused import can_fuse, fuse
+from assay.core.fused import FusedConv2d, can_fuse, fuse, hooked
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
 from assay.errors import one_line, told
@@ -145,23 +145,16 @@ def fast_copy(
     """
     rows = x[:CHECKED_ROWS]
     with borrowed(classifier.model):
-        if can_fuse(classifier.device):
-            made, report = _made(classifier, rows, precision, fused=True)
-            if report.used:
-                return made, report
-        return _made(classifier, rows, precision, fused=False)
-
-
-def _made(
-    classifier: Classifier, rows: Tensor, precision: Precision, *, fused: bool
-) -> tuple[FastCopy | Classifier, FastReport]:
-    """Return what `fast_copy` does, with sums and ReLUs in the convolutions or beside them."""
-    try:
-        model, folds = _prepare(classifier.model, precision, fused)
-    except Exception as error:  # whatever a user's module may raise when copied
-        why = f"the model cannot be copied: {type(error).__name__}: {error}"
-        return classifier, FastReport(False, precision, 0, float("nan"), one_line(why, 300))
-    return _checked(FastCopy(classifier, model, precision, folds), rows)
+        for fused in (True, False) if can_fuse(classifier.device) else (False,):
+            try:
+                model, folds = _prepare(classifier, precision, fused)
+            except Exception as error:  # whatever a user's module may raise when copied
+                why = f"the model cannot be copied: {type(error).__name__}: {error}"
+                return classifier, FastReport(False, precision, 0, float("nan"), one_line(why, 300))
+            made, report = _checked(FastCopy(classifier, model, precision, folds), rows)
+            if report.used or not any(isinstance(m, FusedConv2d) for m in model.modules()):
+                break
+    return made, report
 
 
 def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
@@ -201,23 +194,26 @@ def _take_weights(fast: FastCopy) -> None:
         fused = fuse_conv_bn_eval(module, after)
         now |= {f"{conv}.weight": fused.weight, f"{conv}.bias": fused.bias}
     for name, tensor in _tensors(fast.model):
-        tensor.copy_(now[name])
+        if name in now:  # a graph also holds tensors that are no parameters: they do not change
+            tensor.copy_(now[name])
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+    """Return parameters and buffers by every name that they have."""
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
 
 
-def _prepare(model: nn.Module, precision: Precision, fused: bool) -> tuple[nn.Module, Folds]:
+def _prepare(clf: Classifier, precision: Precision, fused: bool) -> tuple[nn.Module, Folds]:
     """Return the frozen, folded, channels_last copy and what was folded into what."""
-    made = copy.deepcopy(model).eval().requires_grad_(False)
+    made = copy.deepcopy(clf.model).eval().requires_grad_(False)
     folds: Folds = {}
     traced = _traced(made)
     if traced is not None:
         folds = _fold(traced)
-        joined = fuse(traced) if fused else 0
-        if folds or joined:
+        if fused:
+            fuse(traced, finite=clf.preprocess is None)
+        if folds or any(isinstance(module, FusedConv2d) for module in traced.modules()):
             traced.delete_all_unused_submodules()
             traced.recompile()
             made = traced.requires_grad_(False)
@@ -287,13 +283,13 @@ def _fold(traced: GraphModule) -> Folds:
         if not node.args:  # called by keyword
             continue
         source: Any = node.args[0]
-        if source.op != "call_module" or not isinstance(modules[source.target], nn.Conv2d):
+        if source.op != "call_module" or type(modules[source.target]) is not nn.Conv2d:
             continue
         alone = len(source.users) == 1 and calls[node.target] == calls[source.target] == 1
         norm, conv = modules[node.target], modules[source.target]
         assert isinstance(norm, nn.BatchNorm2d)
         assert isinstance(conv, nn.Conv2d)
-        if not alone or norm.running_mean is None:
+        if not alone or norm.running_mean is None or hooked(conv) or hooked(norm):
             continue
         traced.set_submodule(source.target, fuse_conv_bn_eval(conv, norm))
         node.replace_all_uses_with(source)

@@ -3,6 +3,9 @@
 Of a narrow CNN's forward pass in bfloat16 a third is memory: a sum and a ReLU each read and write
 what the convolution has just written. oneDNN does all three in one pass, by the operators that
 torch's own compiler (inductor) calls for it; nothing is compiled here.
+
+oneDNN's ReLU makes 0 of NaN. It is used only where nothing before it can make one: where what leads
+there are convolutions, sums, pools and the like, which leave float32 by overflow alone.
 """
 
 from __future__ import annotations
@@ -17,7 +20,33 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional as F
 
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+IN_PLACE = {operator.iadd, "add_"}
 RELUS = {F.relu, F.relu_, torch.relu, torch.relu_, "relu", "relu_"}
+IDLE = (nn.Identity, nn.Dropout, nn.Dropout2d)
+"""Modules that hand on what they get, in eval mode."""
+FINITE_MODULES = (
+    *IDLE,
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.ZeroPad2d,
+)
+FINITE = {
+    *SUMS,
+    *RELUS,
+    operator.getitem,
+    torch.cat,
+    F.pad,
+    F.max_pool2d,
+    F.avg_pool2d,
+    F.adaptive_avg_pool2d,
+    "mean",
+    "contiguous",
+}
+"""What makes finite numbers of finite numbers, but for overflow."""
 
 
 def can_fuse(device: torch.device) -> bool:
@@ -56,7 +85,7 @@ class FusedConv2d(nn.Module):
 
 
 class _Fused(torch.autograd.Function):
-    """The gradients of `FusedConv2d` by its inputs; its weights are frozen."""
+    """The gradients of `FusedConv2d` by its inputs, once; its weights are frozen."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, other: Tensor | None, module: FusedConv2d) -> Tensor:
@@ -84,31 +113,40 @@ class _Fused(torch.autograd.Function):
         return back, slope if ctx.needs_input_grad[1] else None, None
 
 
-def fuse(model: GraphModule) -> int:
-    """Let each convolution of `model` do the sum and the ReLU that alone take its output, and
-    return how many have something to do.
+def fuse(model: GraphModule, *, finite: bool) -> None:
+    """Let each convolution of `model`, in eval mode, do the sum and the ReLU that alone take its
+    output.
 
     The graph is changed in place, and not everything in it has shapes and types that oneDNN takes:
     the caller compares.
+
+    Args:
+        model: a traced network.
+        finite: whether what it is given is; otherwise ReLUs stay where they are.
     """
     modules: dict[str, nn.Module] = dict(model.named_modules())
     graph = model.graph
-    calls = [node.target for node in graph.nodes if node.op == "call_module"]
-    found = 0
     for node in list(graph.nodes):
-        conv = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(conv, nn.Conv2d) or calls.count(node.target) > 1:
+        idle = _module(node, modules)
+        if isinstance(idle, IDLE) and not hooked(idle) and len(node.args) == 1:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    safe = _finite_nodes(model, modules) if finite else set()
+    for node in list(graph.nodes):
+        conv = _module(node, modules)
+        if type(conv) is not nn.Conv2d or hooked(conv) or calls.count(node.target) > 1:
             continue
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str) or len(node.args) != 1:
             continue
         chain = [node]
         inputs = node.args
         after = _only_user(node)
-        if after is not None and _sums(after):
+        if after is not None and conv.groups == 1 and _adds_to(after, node):
             chain.append(after)
             inputs = (*inputs, after.args[after.args[0] is node])
             after = _only_user(after)
-        rectifies = after is not None and _rectifies(after, modules)
+        rectifies = after is not None and _rectifies(after, modules) and safe.issuperset(inputs)
         if after is not None and rectifies:
             chain.append(after)
         if len(chain) == 1:
@@ -116,24 +154,49 @@ def fuse(model: GraphModule) -> int:
         name = str(node.target)
         model.set_submodule(name, FusedConv2d(conv, rectifies=rectifies))
         with graph.inserting_before(chain[-1]):
-            chain[-1].replace_all_uses_with(graph.call_module(name, inputs))
+            made = graph.call_module(name, inputs)
+            chain[-1].replace_all_uses_with(made)
+        if safe.issuperset(inputs):
+            safe.add(made)
         for gone in reversed(chain):
             graph.erase_node(gone)
-        found += 1
+
+
+def hooked(module: nn.Module) -> bool:
+    """Return whether others listen to a module, or change what it is given or returns."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def _finite_nodes(model: GraphModule, modules: dict[str, nn.Module]) -> set[Any]:
+    """Return the nodes whose outputs are finite where the network's inputs are."""
+    found: set[Any] = set()
+    for node in model.graph.nodes:
+        module = _module(node, modules)
+        plain = isinstance(module, FINITE_MODULES) and not hooked(module)
+        done = node.op in ("call_function", "call_method") and node.target in FINITE
+        known = node.op == "placeholder" or plain or done
+        if known and found.issuperset(node.all_input_nodes):
+            found.add(node)
     return found
+
+
+def _module(node: Node, modules: dict[str, nn.Module]) -> nn.Module | None:
+    return modules[str(node.target)] if node.op == "call_module" else None
 
 
 def _only_user(node: Node) -> Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _sums(node: Node) -> bool:
-    """Return whether a node adds two different tensors, and does no more."""
+def _adds_to(node: Node, first: Node) -> bool:
+    """Return whether a node adds another tensor to `first`, and changes no other in doing so."""
     nodes = {arg for arg in node.args if isinstance(arg, Node)}
-    return node.op != "call_module" and node.target in SUMS and len(nodes) == 2 and not node.kwargs
+    sums = node.op != "call_module" and node.target in SUMS and len(nodes) == 2 and not node.kwargs
+    return sums and (node.target not in IN_PLACE or node.args[0] is first)
 
 
 def _rectifies(node: Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return isinstance(modules[str(node.target)], nn.ReLU)
+    module = _module(node, modules)
+    if module is not None:
+        return type(module) is nn.ReLU and not hooked(module)
     return node.target in RELUS

@@ -87,9 +87,9 @@ class NormBall(Config):
         if self.norm == "linf":
             return flat.abs().amax(1)
         if self.norm == "l2":
-            return _wide(flat).pow(2).sum(1).sqrt().to(flat)
+            return wide(flat).pow(2).sum(1).sqrt().to(flat)
         if self.norm == "l1":
-            return _wide(flat).abs().sum(1).to(flat)
+            return wide(flat).abs().sum(1).to(flat)
         return (delta != 0).any(1).flatten(1).sum(1).float()
 
     def contains(self, x: Tensor, adv: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ def _project_l1(delta: Tensor, eps: float) -> Tensor:
     size = flat.abs()
     if eps == 0:
         return torch.zeros_like(delta)
-    ordered = _wide(size.sort(dim=1, descending=True).values)
+    ordered = wide(size.sort(dim=1, descending=True).values)
     excess = ordered.cumsum(1) - eps
     count = torch.arange(1, flat.shape[1] + 1, device=ordered.device)
     active = (ordered * count > excess).sum(1).clamp_min(1)
@@ -206,7 +206,7 @@ def _project_l1(delta: Tensor, eps: float) -> Tensor:
     return shrunk.view_as(delta)
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
     """Return float64, on the CPU where the device is MPS, which has none."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 

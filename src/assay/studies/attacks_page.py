@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,8 @@ EXAMPLES = 4
 """Images that are shown under every attack."""
 AMPLIFICATION = 10
 """Of the differences, the same for all attacks: at 8/255 a third of the range."""
+MOST_WIDE = 6
+"""Networks of a matrix of transfer that a page has room for with their intervals."""
 
 
 def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
@@ -70,27 +72,40 @@ def _transfer(study: Attacks, result: Result) -> tuple[Table, ...]:
     tried = (
         "Rows are what they were made on, columns what they were tried on (network and seed): of "
         f"the {study.images} images those that the latter classifies correctly, and of these the "
-        "share that it is fooled on, with its 95 % interval."
+        "share that it is fooled on"
     )
-    return tuple(
-        Table(
+
+    def table(title: str, about: str, matrix: Sequence[Sequence[Mapping[str, Any]]]) -> Table:
+        rates = [[EstimateModel(**rate) for rate in row] for row in matrix]
+        narrow = len(names) > MOST_WIDE
+        every = [rate for row in matrix for rate in row if rate["value"] is not None]
+        apart = max((rate["high"] - rate["low"] for rate in every), default=1.0) / 2
+        said = f" (95 % intervals, at most ± {100 * apart:.0f} points, are left out)"
+        return Table(
             title=title,
             columns=("made on", *names),
             rows=tuple(
-                (Cell(text=name), *(Cell(estimate=EstimateModel(**rate)) for rate in rates))
-                for name, rates in zip(names, result.metrics[key], strict=True)
+                (Cell(text=name), *(_rate(rate, narrow=narrow) for rate in row))
+                for name, row in zip(names, rates, strict=True)
             ),
-            caption=f"{about} {tried}",
+            caption=f"{about} {tried}{said if narrow else ', with its 95 % interval'}.",
         )
-        for key, title, about in (
-            ("transfer", f"Transfer of PGD, {size}", "All steps, every image."),
-            (
-                "universal",
-                f"One perturbation for all images, {size}",
-                "Made on training images, tried on test images.",
-            ),
-        )
+
+    found = result.metrics
+    return (
+        table(f"Transfer of PGD, {size}", "All steps, every image.", found["transfer"]),
+        table(
+            f"One perturbation for all images, {size}",
+            "Made on training images, tried on test images.",
+            found["universal"],
+        ),
     )
+
+
+def _rate(rate: EstimateModel, *, narrow: bool) -> Cell:
+    if not narrow or rate.value is None:
+        return Cell(estimate=rate)
+    return Cell(text=f"{100 * rate.value:.0f} %")
 
 
 def figures(study: Attacks, cells: Cells, done: Results) -> tuple[Drawing, ...]:

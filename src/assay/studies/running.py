@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Sequence
@@ -179,18 +180,23 @@ def command(study: Study) -> str:
         if isinstance(value, bool):
             words.append(f"--{path}" if value else f"--no-{path}")
             continue
-        words += [f"--{path}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+        if isinstance(value, list) and (not value or any(isinstance(v, dict) for v in value)):
+            words += [f"--{path}", json.dumps(value)]
+            continue
+        values = value if isinstance(value, list) else [value]
+        words += [f"--{path}", *("none" if one is None else str(one) for one in values)]
     return shlex.join(words)
 
 
 def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[tuple[str, object]]:
-    if isinstance(base, dict) and isinstance(now, dict):
-        if base.get("name") != now.get("name"):
-            base = {}
+    """Return what differs, by its dotted name; of another choice (`name`) all settings."""
+    if isinstance(now, dict):
+        alike = isinstance(base, dict) and base.get("name") == now.get("name")
+        before = base if alike and isinstance(base, dict) else {}
         return [
             found
             for key, value in now.items()
-            for found in _differences(base.get(key), value, (*path, key))
+            for found in _differences(before.get(key, ...), value, (*path, key))
         ]
     return [] if base == now else [(".".join(path).replace("_", "-"), now)]
 
