@@ -406,14 +406,11 @@ def main() -> None:
     nets.OUT.mkdir(exist_ok=True)
     if options.auto:
         precision = "float32" if options.float32 else "bfloat16"
-        left = [
-            left_by_auto(kind, norm, x, y, precision)
-            for kind in options.nets
-            for norm in ("linf", "l2")
-        ]
-        for found in left:
-            path = nets.OUT / f"auto-{found['net']}-{found['norm']}.json"
-            path.write_text(json.dumps(found, indent=1) + "\n")
+        for kind in options.nets:
+            for norm in ("linf", "l2"):
+                found = left_by_auto(kind, norm, x, y, precision)
+                path = nets.OUT / f"auto-{kind}-{norm}.json"
+                path.write_text(json.dumps(found, indent=1) + "\n")
         return
     rows: list[Row] = []
     print(HEAD)

@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from assay.core.answering import answering
 from assay.core.classifier import Classifier, borrowed, check_channels
-from assay.core.fused import FusedConv2d, can_fuse, fuse, hooked
+from assay.core.fused import can_fuse, fuse, hooked, is_fused
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
 from assay.errors import one_line, told
@@ -152,7 +152,7 @@ def fast_copy(
                 why = f"the model cannot be copied: {type(error).__name__}: {error}"
                 return classifier, FastReport(False, precision, 0, float("nan"), one_line(why, 300))
             made, report = _checked(FastCopy(classifier, model, precision, folds), rows)
-            if report.used or not any(isinstance(m, FusedConv2d) for m in model.modules()):
+            if report.used or not is_fused(model):
                 break
     return made, report
 
@@ -213,7 +213,7 @@ def _prepare(clf: Classifier, precision: Precision, fused: bool) -> tuple[nn.Mod
         folds = _fold(traced)
         if fused:
             fuse(traced, finite=clf.preprocess is None)
-        if folds or any(isinstance(module, FusedConv2d) for module in traced.modules()):
+        if folds or is_fused(traced):
             traced.delete_all_unused_submodules()
             traced.recompile()
             made = traced.requires_grad_(False)

@@ -162,6 +162,11 @@ def fuse(model: GraphModule, *, finite: bool) -> None:
             graph.erase_node(gone)
 
 
+def is_fused(model: nn.Module) -> bool:
+    """Return whether any convolution of a network does more than its own."""
+    return any(isinstance(module, FusedConv2d) for module in model.modules())
+
+
 def hooked(module: nn.Module) -> bool:
     """Return whether others listen to a module, or change what it is given or returns."""
     return bool(module._forward_hooks or module._forward_pre_hooks)

@@ -126,6 +126,10 @@ class Rows:
         self._drawn = self._drawn + count
         return _mix_(start[:, None] + steps.mul_(_GAMMA))
 
+    def _quarters(self, count: int) -> Tensor:
+        """Return the next `count` 16-bit numbers of every row, (N, count) int16."""
+        return self._bits((count + 3) // 4).view(torch.int16)[:, :count]
+
     def uniform(self, shape: Sequence[int] = (), low: float = 0.0, high: float = 1.0) -> Tensor:
         """Draw from [low, high), to float32 rounding: float32 (N, *shape)."""
         bits = self._bits(math.prod(shape))
@@ -136,15 +140,15 @@ class Rows:
         """Draw from [0, 1) in steps of 2**-16, at a quarter of the price of `uniform`: float32
         (N, *shape). Good for decisions, of which an attack by populations takes millions."""
         count = math.prod(shape)
-        quarters = self._bits((count + 3) // 4).view(torch.int16)[:, :count]
-        return quarters.to(torch.float32).mul_(2.0**-16).add_(0.5).view(len(self), *shape)
+        return (
+            self._quarters(count).to(torch.float32).mul_(2.0**-16).add_(0.5).view(len(self), *shape)
+        )
 
     def chance(self, probability: Tensor, count: int) -> Tensor:
         """Draw what happens with a probability, in steps of 2**-16, `count` times for each of
         float32 (N, M): 1.0 where it does, float32 (N, M, count)."""
         rows = probability.shape[1]
-        quarters = self._bits((rows * count + 3) // 4).view(torch.int16)[:, : rows * count]
-        drawn = quarters.view(len(self), rows, count)
+        drawn = self._quarters(rows * count).view(len(self), rows, count)
         limit = (probability * 2.0**16).round().sub_(2**15)[..., None]
         happens = torch.empty(drawn.shape, device=drawn.device)
         return torch.lt(drawn, limit, out=happens)
