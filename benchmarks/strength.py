@@ -47,6 +47,7 @@ from assay.data import load_data
 from assay.stats import Estimate, paired_difference
 
 NETS = ("natural", "robust")
+NORMS = ("linf", "l2")
 EPS = {
     "natural": {"linf": 1 / 255, "l2": 0.15},
     "robust": {"linf": 8 / 255, "l2": 0.5},
@@ -124,7 +125,7 @@ class Row:
 def methods(kind: str) -> dict[str, Method]:
     """Return what is compared on a network of that kind, by name."""
     eps = EPS[kind]["linf"]
-    linf, l2 = (NormBall(norm=norm, eps=EPS[kind][norm]) for norm in ("linf", "l2"))
+    linf, l2 = (NormBall(norm=norm, eps=EPS[kind][norm]) for norm in NORMS)
 
     def pgd(steps: int) -> Method:
         size = 2.5 * eps / steps
@@ -397,6 +398,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nets", nargs="+", default=NETS, choices=NETS)
     parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--norms", nargs="+", default=NORMS, choices=NORMS, help="of --auto")
     parser.add_argument("--only", nargs="+", help="names of methods; auto is left out then")
     parser.add_argument("--auto", action="store_true", help="what auto leaves, given to the others")
     parser.add_argument("--float32", action="store_true", help="auto searches in float32")
@@ -407,7 +409,7 @@ def main() -> None:
     if options.auto:
         precision = "float32" if options.float32 else "bfloat16"
         for kind in options.nets:
-            for norm in ("linf", "l2"):
+            for norm in options.norms:
                 found = left_by_auto(kind, norm, x, y, precision)
                 path = nets.OUT / f"auto-{kind}-{norm}.json"
                 path.write_text(json.dumps(found, indent=1) + "\n")
