@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack
-from assay.attacks.gradient import uphill
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, FewPixel, Universal
+from assay.attacks.gradient import finite, uphill
 from assay.attacks.losses import margin
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
@@ -110,3 +110,84 @@ def test_its_step_is_dongs() -> None:
     attack = MIFGSM(eps=0.1, steps=5, loss="margin")
     moved = attack(clf, x, y, attack_wrong=True).adversarial - x
     assert float(moved) == pytest.approx(0.1)  # 5 steps of eps / 5
+
+
+def test_a_slope_that_is_no_number_is_replaced_by_hand() -> None:
+    nan, inf = float("nan"), float("inf")
+    slope = torch.tensor([[1.0, -3.0, inf, -inf], [nan, 2.0, 0.5, inf], [nan, inf, nan, -inf]])
+    assert finite(slope).tolist() == [[1, -3, 3, -3], [0, 2, 0.5, 2], [0, 0, 0, 0]]
+    assert finite(slope[:, :0]) is not None
+    known = torch.tensor([[1.0, -2.0]])
+    assert finite(known) is known
+
+
+class Gamma(nn.Module):
+    """A linear classifier that takes the root of one value: its slope is infinite where that is
+    0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(Stream(7).rows([0]).normal((192, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1)
+        return torch.cat([flat[:, :1].sqrt(), flat[:, 1:]], dim=1) @ self.weight[0]
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        FGSM(norm="l2", eps=4.0),
+        PGD(norm="l2", eps=4.0),
+        PGD(norm="l1", eps=40.0),
+        APGD(norm="l2", eps=4.0, steps=10),
+        APGD(norm="l1", eps=40.0, steps=10),
+        MIFGSM(eps=0.3),
+        FewPixel(eps=30),
+    ],
+    ids=lambda attack: f"{attack.name}-{attack.norm}",
+)
+def test_one_value_without_a_slope_does_not_hold_up_the_others(attack: Attack) -> None:
+    clf = Classifier(Gamma())
+    x = Stream(2).rows(range(N)).uniform((3, 8, 8), 0.3, 0.7)
+    x[:, 0, 0, 0] = 0.0
+    result = attack(clf, x)
+    assert result.refused == 0
+    assert result.success_rate.value > 0.9
+
+
+def test_a_universal_perturbation_is_finite_where_a_slope_is_not() -> None:
+    clf = Classifier(Gamma())
+    x = Stream(2).rows(range(N)).uniform((3, 8, 8), 0.3, 0.7)
+    x[:, 0, 0, 0] = 0.0
+    assert bool(Universal(norm="l2", eps=1.0).fit(clf, x).delta.isfinite().all())
+
+
+class Shifts(nn.Module):
+    """Moves the image by as many pixels as Python draws, of which a graph sees one number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws = torch.Generator().manual_seed(0)
+        self.inner = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        by = int(torch.randint(4, (), generator=self.draws))
+        return self.inner(x.roll(by, dims=3))
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        made = Shifts()
+        made.load_state_dict(self.state_dict())
+        return made
+
+
+def test_a_model_whose_draws_are_averaged_is_asked_itself() -> None:
+    clf = Classifier(Shifts().eval())
+    x = Stream(2).rows(range(4)).uniform((3, 8, 8), 0.3, 0.7)
+    for attack in (PGD(steps=2, eot=3), APGD(steps=2, eot=3)):
+        fast = attack(clf, x).fast
+        assert fast is not None
+        assert not fast.used
+        assert "averaged" in fast.why

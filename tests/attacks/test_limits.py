@@ -37,7 +37,18 @@ SMALL: dict[str, dict[str, Any]] = {
     "square": {"queries": 12, "restarts": 2},
 }
 """Settings by which one step of most attacks takes several questions."""
-EXACT = ("few-pixel", "fgsm", "genetic", "mifgsm", "noise", "one-pixel", "pgd", "square")
+EXACT = (
+    "apgd",
+    "apgdt",
+    "few-pixel",
+    "fgsm",
+    "genetic",
+    "mifgsm",
+    "noise",
+    "one-pixel",
+    "pgd",
+    "square",
+)
 """Attacks that ask the same number of questions about every image, and know when they are done."""
 
 
@@ -92,6 +103,21 @@ def test_a_budget_that_is_just_enough_lets_an_attack_end(
     short = attack(clf, x, query_budget=budget - 1)
     assert torch.equal(short.cut, ~short.success)
     assert int(short.queries.max()) < budget
+
+
+@pytest.mark.parametrize("name", ["apgd", "apgdt", "few-pixel", "genetic", "one-pixel", "square"])
+def test_what_was_found_before_the_budget_ended_is_kept(
+    clf: Classifier, x: Tensor, name: str
+) -> None:
+    """With stop="never" a search goes on after a success, and may be elsewhere when it ends."""
+    more = {"eps": 8} if name in ("few-pixel", "one-pixel") else {"eps": 0.01}
+    attack = make(name, **more)
+    whole = attack(clf, x)
+    assert bool(whole.success.any())
+    for budget in range(5, int(whole.queries.max()), 2):
+        left = attack(clf, x, stop="fooled", query_budget=budget)
+        kept = attack(clf, x, stop="never", query_budget=budget)
+        assert torch.equal(kept.success, left.success), budget
 
 
 def test_the_first_step_and_its_confirmation_fit(clf: Classifier, x: Tensor) -> None:

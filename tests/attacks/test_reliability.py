@@ -21,6 +21,7 @@ from assay.attacks import (
     DeepFool,
     FewPixel,
     Iterate,
+    Square,
 )
 from assay.attacks import reliability as rel
 from assay.attacks.base import Search, wins
@@ -104,7 +105,7 @@ def test_saturated_loss(net: nn.Module, x: Tensor, y: Tensor) -> None:
     flag = rel.vanishing_gradients(saturated, x, y)
     assert flag.raised
     assert "use the margin loss" in flag.detail
-    assert not rel.vanishing_gradients(saturated, x, y, loss="margin").raised
+    assert not rel.vanishing_gradients(saturated, x, y, losses=["margin"]).raised
 
 
 def test_no_gradient_at_all(net: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -256,6 +257,49 @@ class Threshold(nn.Module):
         return torch.stack([self.at - mean, mean - self.at], 1) * 100
 
 
+def test_a_lost_success_of_a_few_says_little() -> None:
+    """One of six may be lost by chance, twelve of 72 may not."""
+    edge = Classifier(Threshold(128.1 / 255))
+    x = torch.full((6, 1, 4, 4), 127.9 / 255)  # ends at 128.65, which rounds to 129
+    x[0] = 127.6 / 255  # ends at 128.35: 128
+    found = [
+        PGD(eps=0.75 / 255, steps=5)(edge, images, torch.zeros(len(images)).long())
+        for images in (x, x.repeat(12, 1, 1, 1))
+    ]
+    for result in found:
+        assert result.success_rate.value == 1.0
+        assert result.after_rounding.value == pytest.approx(5 / 6)
+    assert [rel.rounding_undoes(result).raised for result in found] == [False, True]
+
+
+def test_the_losses_that_attacks_follow() -> None:
+    named = {
+        PGD(): ("cross_entropy",),
+        APGDT(): ("dlr",),
+        FewPixel(loss="margin"): ("margin",),
+        DeepFool(): ("margin",),
+        Auto(): ("cross_entropy", "dlr", "margin"),
+        Auto(eot=3): ("cross_entropy", "dlr"),
+        Square(): (),
+    }
+    for attack, losses in named.items():
+        assert rel.followed(attack) == losses, attack.name
+
+
+@pytest.mark.parametrize("factor", [50.0, 1e6])
+def test_a_scale_that_the_loss_does_not_see_is_no_doubt(
+    net: nn.Module, x: Tensor, y: Tensor, factor: float
+) -> None:
+    scaled = Classifier(Scaled(net, 40 * factor))
+    assert rel.vanishing_gradients(scaled, x, y).raised
+    for attack in (APGDT(), DeepFool(), CarliniWagner(), Auto()):
+        flag = rel.vanishing_gradients(scaled, x, y, losses=rel.followed(attack))
+        assert not flag.raised, flag.detail
+    few = Auto(eps=0.01, steps=10)
+    assert rel.loss_does_not_rise(few.stages[0], scaled, x, y).raised
+    assert not rel.loss_does_not_rise(few, scaled, x, y).raised
+
+
 def test_checks_leave_the_model_as_it_was(net: nn.Module, x: Tensor, y: Tensor) -> None:
     checks: list[Callable[[Classifier], object]] = [
         lambda clf: rel.vanishing_gradients(clf, x, y),
@@ -298,6 +342,8 @@ def test_the_loss_of_an_attack_of_several_climbs_rises(
     assert rel.loss_does_not_rise(attack, Classifier(Rounded(net, 2)), x, y).raised
     with pytest.raises(AssayError, match="looks for the nearest image"):
         rel.loss_does_not_rise(DeepFool(), Classifier(net), x, y)
+    with pytest.raises(AssayError, match="square follows no gradient"):
+        rel.loss_does_not_rise(Square(), Classifier(net), x, y)
 
 
 def flag_says(flag: rel.Flag, what: str) -> bool:

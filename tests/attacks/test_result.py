@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from assay.attacks import PGD, AttackResult
+from assay.attacks import PGD, AttackResult, DeepFool
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 
@@ -102,3 +102,24 @@ def test_adversarial_images_do_not_alias_the_input(result: AttackResult) -> None
     result.adversarial.zero_()
     assert torch.equal(result.images, before)
     result.adversarial.copy_(spoiled)
+
+
+def test_images_that_were_wrong_already_are_counted_apart() -> None:
+    torch.manual_seed(0)
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(432, 5)))
+    x = Stream(1).rows(range(16)).uniform((3, 12, 12))
+    y = clf.predict(x)
+    y[:8] = (y[:8] + 1) % 5
+    attack = DeepFool()
+    right, every = (
+        attack(clf, x, y, stop="fooled"),
+        attack(clf, x, y, stop="fooled", attack_wrong=True),
+    )
+    assert int(every.success.sum()) == 16, "wrong images are fooled as they are"
+    assert int(every.fooled.sum()) == 8
+    assert every.success_rate == right.success_rate
+    assert every.median_queries == right.median_queries
+    assert every.median_distance == pytest.approx(right.median_distance, rel=1e-5)
+    said = every.to_dict()
+    assert (said["success"], said["success_on_wrong"]) == (8, 8)
+    assert said["stages"][0]["success"] == 8

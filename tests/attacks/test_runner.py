@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -354,6 +355,31 @@ class TestMistakes:
             FGSM()(clf, x, y, targets=y)
         with pytest.raises(AssayError, match="targets go from 9 to 9"):
             FGSM()(clf, x, y, targets=9)
+
+    @pytest.mark.parametrize("one", [np.int64(3), torch.tensor(3), np.array(3)])
+    def test_one_target_of_any_integer_type(self, clf: Classifier, x: Tensor, one: Any) -> None:
+        few = x[clf.predict(x) != 3]
+        found, same = (FGSM()(clf, few, targets=target) for target in (one, 3))
+        assert torch.equal(found.adversarial, same.adversarial)
+
+    def test_an_image_without_an_answer_has_no_label_to_be_a_target(self, x: Tensor) -> None:
+        class Silent(Flips):
+            def forward(self, x: Tensor) -> Tensor:
+                silent = (x[:, 0, 0, 0] > 0.99)[:, None]
+                return super().forward(x).masked_fill(silent, torch.nan)
+
+        bright = (x * 0.4 + 0.55).clamp(0, 0.98)
+        bright[2, 0, 0, 0] = 1.0
+        result = FGSM(eps=0.3)(Classifier(Silent()), bright, targets=0)
+        assert result.clean_prediction.tolist() == [1, 1, -1, *[1] * (N - 3)]
+        assert int(result.success.sum()) == N - 1
+
+    def test_images_that_need_a_gradient(self, clf: Classifier, x: Tensor) -> None:
+        held = x.clone().requires_grad_()
+        for attack in (FGSM(), Genetic(steps=2)):
+            result = attack(clf, held)
+            assert torch.equal(result.adversarial, attack(clf, x).adversarial)
+            result.plot()
 
     def test_a_black_box_has_no_gradient(self, x: Tensor) -> None:
         class Labels:

@@ -151,6 +151,14 @@ def test_pixels_that_are_black_in_every_image_are_moved(models: dict[str, Classi
     assert float((delta[black] > 0.05).float().mean()) > 0.2
 
 
+def test_few_images_do_not_keep_a_universal_perturbation_from_its_budget(
+    models: dict[str, Classifier],
+) -> None:
+    x, y = load_data("digits", split="train").take(100)  # five steps in all
+    delta = Universal(eps=0.2).fit(models["large"], x, y).delta
+    assert float(delta.abs().max()) == pytest.approx(0.2)
+
+
 def test_a_universal_perturbation_needs_images(models: dict[str, Classifier]) -> None:
     with pytest.raises(AssayError, match="got 0 images"):
         Universal().fit(models["small"], torch.zeros(0, 1, 8, 8), torch.zeros(0).long())

@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import assay
-from assay.attacks import FGSM, PGD
-from assay.auditing import AuditConfig, Thresholds
+from assay import stats
+from assay.attacks import FGSM, PGD, Noise, Square
+from assay.auditing import AuditConfig, Thresholds, chapters, checks
+from assay.auditing.conduct import _flags
 from assay.errors import AssayError
 from assay.explain.faithful import faithfulness
 from assay.explain.shift import HARDLY
-from assay.report.schema import AuditReport, NotRun
+from assay.report.schema import AuditReport, Flag, NotRun
 
 FEW = AuditConfig(eps=0.1, budgets=(0.02, 0.1), attacked=60, gallery=3)
 
@@ -401,3 +403,61 @@ def test_a_report_is_written_whole_or_not_at_all(
             other.save(tmp_path / name)
     assert {file.name: file.read_bytes() for file in (tmp_path / "old").iterdir()} == before
     assert list((tmp_path / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "attacks",
+    [
+        (PGD(steps=5), Square(queries=20)),
+        (PGD(steps=5), Noise(draws=2)),
+        (PGD(steps=5), FGSM()),
+        (FGSM(), PGD(steps=5)),
+        (Noise(draws=2), Square(queries=20), FGSM(), PGD(steps=5)),
+    ],
+)
+def test_flags_do_not_depend_on_the_order_of_attacks_nor_on_weak_ones_beside(
+    trained: tuple[nn.Module, Tensor, Tensor], attacks: tuple[Any, ...]
+) -> None:
+    model, x, y = trained
+    config = FEW.model_copy(update={"attacks": attacks})
+    clf = assay.Classifier(model)
+    curves = chapters.attack_all(clf, x[:60], y[:60], config, lambda _: None)
+    flags = _flags(clf, x[:60], y[:60], curves, config)
+    assert [flag.code for flag in flags if flag.raised] == []
+    compared = [flag.detail for flag in flags if flag.code == "REL-003"]
+    assert len(compared) == any(isinstance(attack, FGSM) for attack in attacks)
+    assert all(detail.startswith("fgsm fooled") and "pgd" in detail for detail in compared)
+
+
+def test_an_image_without_an_answer_does_not_stand(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = trained
+
+    class Shy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            said = self.inner(x)
+            first, second = said.detach().topk(2, dim=1).values.unbind(1)
+            return said.masked_fill((first - second < 2.0)[:, None], torch.nan)
+
+    clf = assay.Classifier(Shy())
+    sure = clf.predict(x) == y
+    x, y = x[sure][:60], y[sure][:60]
+    curves = chapters.attack_all(clf, x, y, FEW, lambda _: None)
+    worst = chapters.worst_case(curves, 0.1)
+    each = [dict(points)[0.1].robust_accuracy.value for points in curves.values()]
+    assert max(each) < 0.9, "some must be silenced for this to test anything"
+    assert worst.value <= min(each)
+
+
+def test_rounding_does_not_keep_a_check_from_passing() -> None:
+    worst = stats.proportion(90, 100, "images")
+    flag = Flag(code="REL-007", title="", raised=True, detail="")
+    other = flag.model_copy(update={"code": "REL-001"})
+    config = AuditConfig(thresholds=Thresholds(robustness=0.5))
+    assert checks.robustness(worst, [flag], config).verdict == "pass"
+    assert checks.robustness(worst, [flag, other], config).verdict == "undecided"

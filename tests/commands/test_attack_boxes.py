@@ -135,7 +135,12 @@ def test_a_service_is_asked_as_a_function_is(assay: Command, url: str) -> None:
     assert (code, err) == (0, "")
     assert assay("@box.py:labels", *LABELS, "--out", "here")[0] == 0
     assert contents("out")["arrays.safetensors"] == contents("here")["arrays.safetensors"]
-    assert about("out")["model"] == {"name": url, "mark": f"{url} (labels)"}
+    said = about("out")["model"]
+    assert said["name"] == url
+    assert re.fullmatch(rf"{url} \(labels, [0-9a-f]{{12}}\)", said["mark"])
+    code, _, err = assay(f"{url}?key=another", *LABELS, "--out", "out")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"out was made with other settings: model was {said['mark']}, is {url} (labels, " in err
     for path in Path("out").rglob("*"):
         assert path.is_dir() or not re.search(b"s3cret|t0ken", path.read_bytes()), path
 

@@ -346,6 +346,24 @@ def test_the_original_serves_where_the_copy_cannot(kind: Any, why: str, x: Tenso
     assert "\n" not in report.why
 
 
+class Wavers(Residual):
+    """Answers as its graph does twice, and then otherwise, as a model that draws in Python may."""
+
+    asked = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(x, torch.fx.Proxy):
+            self.asked += 1
+        return super().forward(x if self.asked < 3 else -x)
+
+
+def test_a_draw_that_a_graph_would_hold_is_noticed(x: Tensor) -> None:
+    clf = Classifier(made(Wavers))
+    served, report = fast_copy(clf, x)
+    assert served is clf
+    assert "the model is randomised: its logits differ by" in report.why
+
+
 def test_gradients_that_differ_are_noticed(x: Tensor) -> None:
     class Once(Residual):
         """Hides its gradient in the copy alone."""

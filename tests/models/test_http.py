@@ -118,6 +118,20 @@ def drip(handler: BaseHTTPRequestHandler, _: bytes) -> None:
         time.sleep(0.05)
 
 
+def drip_all(head: bytes, part: bytes) -> Reply:
+    """Send `head`, and then `part` once in 50 ms, for 2 s."""
+
+    def reply(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.wfile.write(head)
+        for _ in range(40):
+            handler.wfile.write(part)
+            handler.wfile.flush()
+            time.sleep(0.05)
+        handler.close_connection = True
+
+    return reply
+
+
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -250,6 +264,32 @@ def test_what_does_not_pass_is_given_up_after_the_attempts_allowed(
     assert line in seen
     assert seen.endswith("(in 3 attempts)")
     assert len(service.seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (drip, "has not answered within 0.3 s"),
+        (drip_all(b"", b"H"), "has not answered within 0.3 s"),
+        (drip_all(b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n"), "has not answered within 0.3 s"),
+        (
+            drip_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+            "has not answered within 0.3 s",
+        ),
+        (drip_all(b"HTTP/1.1 200 OK\r\n\r\n", b"["), "has not answered within 0.3 s"),
+        (
+            drip_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 99\r\n\r\n", b"n"),
+            "answered 404 Not Found: 'nnnn",
+        ),
+    ],
+)
+def test_no_request_takes_longer_than_its_timeout_whatever_trickles_in(
+    reply: Reply, line: str, service: Service, x: Tensor
+) -> None:
+    service.replies = [reply]
+    started = time.monotonic()
+    assert line in refused(service, x, timeout=0.3, retries=0)
+    assert 0.25 < time.monotonic() - started < 1.2
 
 
 @pytest.mark.parametrize(

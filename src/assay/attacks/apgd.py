@@ -49,22 +49,33 @@ class _AutoPGD(GradientAttack):
         return self.restarts
 
     def climb(
-        self, model: Any, of: _Images, goal: Tensor, threat: NormBall, loss: Loss, judge: _Judge
+        self,
+        model: Any,
+        of: _Images,
+        goal: Tensor,
+        threat: NormBall,
+        loss: Loss,
+        judge: _Judge,
+        ends: bool = True,
     ) -> Search:
-        """One run from a random start, with which `loss(logits, goal)` is to rise.
+        """One run from a random start, with which `loss(logits, goal)` is to rise, and which
+        `ends` the search or does not.
 
         What it finds it writes down in `of`, whose rows follow those that stay.
         """
         if threat.norm != "l1":
             at = _Climb.at(threat.random_start(of.x, of.rng), goal, 2 * threat.eps)
-            yield from self.ascend(model, of, at, threat, loss, judge, self.steps)
+            yield from self.ascend(model, of, at, threat, loss, judge, self.steps, ends=ends)
             return
         away = of.x + of.rng.normal(tuple(of.x.shape[1:]))
         for times, steps in _shares(self.steps):
             ball = NormBall(norm="l1", eps=times * threat.eps)
             start = nearest_in_l1(of.x, away, ball.eps)
             sparse = _SparseClimb.at(start, goal, ball.eps, **_SparseClimb.moving(of.x, start))
-            yield from self.ascend(model, of, sparse, ball, loss, judge, steps, times == 1)
+            inside = times == 1
+            yield from self.ascend(
+                model, of, sparse, ball, loss, judge, steps, inside=inside, ends=ends and inside
+            )
             away, goal = sparse.peak, sparse.goal
 
     def ascend(
@@ -76,7 +87,9 @@ class _AutoPGD(GradientAttack):
         loss: Loss,
         judge: _Judge,
         steps: int,
+        *,
         inside: bool = True,
+        ends: bool,
     ) -> Search:
         """Take `steps` steps in `ball`; unless it lies `inside` the threat, nothing is a candidate
         yet."""
@@ -85,11 +98,13 @@ class _AutoPGD(GradientAttack):
         for k in range(steps + 1):
             logits, at.slope = uphill(model, at.adv, at.goal, loss, self.draws)
             at.note(loss(logits, at.goal))
+            ahead = 0 if ends and k == steps else self.draws
             if inside:
-                of.note(at.adv, *judge(logits, of.y))
-                keep = yield Iterate(at.adv, logits, spent=self.draws)
+                candidates, news = of.note(at.adv, *judge(logits, of.y))
+                said = logits.masked_fill(~news[:, None], torch.nan)
+                keep = yield Iterate(candidates, said, spent=self.draws, ahead=ahead)
             else:
-                keep = yield Iterate(of.best, spent=self.draws)
+                keep = yield Iterate(of.best, spent=self.draws, ahead=ahead)
             of.only(keep)
             at.only(keep)
             if k == due:
@@ -168,9 +183,11 @@ class APGDT(_AutoPGD):
             others = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
             images.towards = others[:, : min(self.n_target_classes, logits.shape[1] - 1)]
             images.only((yield Iterate(x, logits, ahead=self.draws)))
-            for k in range(images.towards.shape[1]):
+            count = images.towards.shape[1]
+            for k in range(count):
                 pair = torch.stack([images.y, images.towards[:, k]], dim=1)
-                yield from self.climb(model, images, pair, threat, dlr_targeted, judge)
+                ends = k + 1 == count
+                yield from self.climb(model, images, pair, threat, dlr_targeted, judge, ends)
         yield Iterate(images.best, spent=0)
 
 
@@ -210,13 +227,21 @@ class _Images(_Held):
         score = torch.full((len(x),), -torch.inf, device=x.device)
         return cls(x, y, rng, y[:, None][:, :0], x.clone(), score > 0, score)
 
-    def note(self, adv: Tensor, fooled: Tensor, score: Tensor) -> None:
-        """Keep the candidates `adv` that are better than what is held."""
+    def note(self, adv: Tensor, fooled: Tensor, score: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep the candidates `adv` that are better than what is held.
+
+        Returns what is left of a search that is cut short here, and where that is `adv`, bool (n,):
+        the best so far, or a candidate that fooled the model less clearly than the best did, which
+        the float32 original may yet confirm where it refused the best.
+        """
         better = (fooled & ~self.fooled) | ((fooled == self.fooled) & (score > self.score))
         rows = better.nonzero()[:, 0]
         self.best.index_copy_(0, rows, adv[rows])
         self.score = torch.where(better, score, self.score)
         self.fooled = self.fooled | fooled
+        again = (fooled & ~better).nonzero()[:, 0]
+        left = self.best.index_copy(0, again, adv[again]) if len(again) else self.best
+        return left, better | fooled
 
 
 @dataclass

@@ -178,7 +178,10 @@ class MIFGSM(GradientAttack):
 
 def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss, draws: int = 1) -> tuple[Tensor, Tensor]:
     """Return (logits (n, K), d loss / d x), both the mean of `draws` passes, each of which costs
-    one evaluation; on a CPU a few rows at a time, to stay in its cache."""
+    one evaluation; on a CPU a few rows at a time, to stay in its cache.
+
+    The slopes are `finite`.
+    """
     logits, slope = _climb(model, x, y, loss)
     for _ in range(draws - 1):
         again, steeper = _climb(model, x, y, loss)
@@ -196,12 +199,21 @@ def _climb(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor
         ask = partial(gradient, model, loss=loss)
         return in_parts(ask, max(1, len(x)), x, y, tally=tally, kind="gradient")
 
-    if len(x) <= rows:
-        return climb(x, y)
-    parts = math.ceil(len(x) / rows)
+    parts = max(1, math.ceil(len(x) / max(1, rows)))
     pairs = zip(torch.tensor_split(x, parts), torch.tensor_split(y, parts), strict=True)
     logits, slopes = zip(*(climb(a, b) for a, b in pairs), strict=True)
-    return torch.cat(logits), torch.cat(slopes)
+    return torch.cat(logits), finite(slopes[0] if parts == 1 else torch.cat(slopes))
+
+
+def finite(slope: Tensor) -> Tensor:
+    """Return the gradient (n, ...) with 0 where it is NaN, and where it is infinite the size of the
+    greatest finite value of its row: a pixel without a gradient must not keep the others from
+    moving."""
+    if bool(slope.sum().isfinite()):
+        return slope
+    known = slope.masked_fill(~slope.isfinite(), 0.0)
+    most = per_row(known.flatten(1).abs().amax(1), slope)
+    return torch.where(slope.isinf(), slope.sign() * most, known)
 
 
 def step(threat: NormBall, x: Tensor, slope: Tensor, length: float) -> Tensor:

@@ -329,7 +329,8 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
+    digest = len(text) == 64 and text.isalnum()
+    return f"{text[:12]}…" if digest else text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def _fingerprint(oracle: Oracle[Tensor]) -> str:

@@ -47,11 +47,14 @@ class FewPixel(PixelAttack):
     most (`steps=1, size=0.031` is the course's way). More steps choose anew each time: projected
     gradient descent on the l0 ball, PGD0 of Croce & Hein 2019 ("Sparse and imperceivable
     adversarial attacks"), with its step and its projection, but from the image itself rather than
-    from noise, which served better at 20 steps; and the best step is returned, not the last.
+    from noise, which served better at 20 steps; and the best step is returned (one that fools the
+    model before one that does not, then the higher loss), not the last.
 
     With `size` the threat is narrower than the l0 ball, which is all that the runner checks: every
     candidate is clipped here, so that no value leaves [x - size, x + size].
     """
+
+    VERSION: ClassVar[int] = 2  # of the steps, one that fooled the model is kept before all others
 
     name: Literal["few-pixel"] = "few-pixel"
     """The method's name in configs."""
@@ -66,7 +69,8 @@ class FewPixel(PixelAttack):
     them, in pixel units; null takes 0.04 (the paper's, for CIFAR-10), or if there is one step
     alone, all the way."""
     loss: LossName = "cross_entropy"
-    """What is made to rise: cross_entropy, or margin (Carlini & Wagner 2017)."""
+    """What is made to rise: cross_entropy, margin (Carlini & Wagner 2017) or dlr, the difference
+    of logits ratio (Croce & Hein 2020)."""
 
     def objective(self, targeted: bool) -> Loss:
         return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
@@ -82,24 +86,29 @@ class FewPixel(PixelAttack):
         targeted: bool,
         rng: Rows,
     ) -> Search:
-        del targeted, rng  # the loss says it, and nothing is drawn
+        del rng  # nothing is drawn
         reach = 1.0 if self.size is None else self.size
         length = self.step_size or (0.04 if self.steps > 1 else FAR)
-        adv = best = x
+        adv = best = left = x
         most = x.new_full((len(x),), -math.inf)
         for number in range(self.steps):
             logits, slope = uphill(model, adv, y, loss)
-            keep = yield Iterate(adv, logits, ahead=int(self.steps > 1))
-            x, y, adv, best, most, logits, slope = only(keep, x, y, adv, best, most, logits, slope)
             if number:  # the image itself is no candidate
-                best, most = better(loss(logits, y), adv, best, most)
+                rise = worth(logits, y, loss, targeted)
+                best, most = better(rise, adv, best, most)
+                # What remains of a search that is cut short, if it has not been judged before.
+                news = (rise == most) | wins(logits, y, targeted)
+                left = torch.where(per_row(news, adv), adv, best)
+                logits = logits.masked_fill(~news[:, None], math.nan)
+            keep = yield Iterate(left, logits, ahead=int(self.steps > 1))
+            x, y, adv, best, most, slope = only(keep, x, y, adv, best, most, slope)
             size = slope.abs().flatten(1).mean(1).clamp_min(TINY)
             adv = nearest(x, adv + slope * per_row(length / size, slope), int(threat.eps), reach)
         if self.steps == 1:
             yield Iterate(adv, spent=0)
             return
         logits = model.query(adv)
-        yield Iterate(better(loss(logits, y), adv, best, most)[0], spent=1)
+        yield Iterate(better(worth(logits, y, loss, targeted), adv, best, most)[0], spent=1)
 
 
 class OnePixel(PixelAttack):
@@ -182,7 +191,7 @@ class OnePixel(PixelAttack):
 
 
 def better(rise: Tensor, adv: Tensor, best: Tensor, most: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the better of `adv` and `best` by row, and its loss."""
+    """Return the better of `adv` and `best` by row, and what it is worth."""
     up = rise > most
     return torch.where(per_row(up, adv), adv, best), torch.where(up, rise, most)
 

@@ -94,16 +94,26 @@ class AttackResult:
     @property
     def success_rate(self) -> Estimate:
         """Share of the correctly classified images that were fooled (or reached their target)."""
-        fooled = int((self.success & self.correct).sum())
-        return stats.proportion(fooled, int(self.correct.sum()), "correctly classified images")
+        fooled, right = int(self.fooled.sum()), int(self.correct.sum())
+        return stats.proportion(fooled, right, "correctly classified images")
+
+    @property
+    def fooled(self) -> Tensor:
+        """The successes that rates, medians and pictures are of: bool (N,), on images that were
+        classified correctly. With attack_wrong=True there are others."""
+        return self.success & self.correct
 
     @property
     def robust_accuracy(self) -> Estimate:
         """Share of all images that are classified correctly, and still are when attacked; of a
         targeted attack, that have not reached their target. An image that the model gives no answer
         for once it is attacked is neither fooled nor classified correctly."""
-        stands = self.correct & ~self.success & ~self.silenced
-        return stats.proportion(int(stands.sum()), len(self), "all images")
+        return stats.proportion(int(self.stands.sum()), len(self), "all images")
+
+    @property
+    def stands(self) -> Tensor:
+        """The images that `robust_accuracy` counts: bool (N,)."""
+        return self.correct & ~self.success & ~self.silenced
 
     @property
     def median_queries(self) -> float | None:
@@ -111,13 +121,14 @@ class AttackResult:
         none was, and with stop="never", where an image is asked about on and on."""
         if self.stop == "never":
             return None
-        spent = self.queries[self.success]
+        spent = self.queries[self.fooled]
         return float(spent.double().quantile(0.5)) if len(spent) else None
 
     @property
     def median_distance(self) -> float | None:
-        """Median distance of the successes, in the unit of the threat's norm; None if none is."""
-        moved = self.distance[self.success]
+        """Median distance of the images that were fooled, in the unit of the threat's norm; None if
+        none was."""
+        moved = self.distance[self.fooled]
         return float(moved.double().quantile(0.5)) if len(moved) else None
 
     @property
@@ -139,7 +150,7 @@ class AttackResult:
         what is asked is whether the success survives being saved.
         """
         survives = torch.zeros_like(self.success)
-        for part in torch.split((self.success & self.correct).nonzero()[:, 0], 256):
+        for part in torch.split(self.fooled.nonzero()[:, 0], 256):
             answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
             said = labels(answer).to(self.labels.device)
             if self.targets is None:
@@ -157,7 +168,7 @@ class AttackResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a record keeps of it, as JSON: everything but the arrays."""
-        fooled_by = self.stage[self.success & self.correct]
+        fooled_by = self.stage[self.fooled]
         return {
             "attack": self.attack.model_dump(mode="json"),
             "threat": self.threat.model_dump(mode="json"),
@@ -166,7 +177,8 @@ class AttackResult:
             "seed": self.seed,
             "n": len(self),
             "correct": int(self.correct.sum()),
-            "success": int(self.success.sum()),
+            "success": int(self.fooled.sum()),
+            "success_on_wrong": int((self.success & ~self.correct).sum()),
             "cut": int(self.cut.sum()),
             "refused": self.refused,
             "success_rate": self.success_rate.to_dict(),

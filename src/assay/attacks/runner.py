@@ -82,7 +82,7 @@ def run(
     started = time.monotonic()
     if stop not in get_args(Stop):
         raise AssayError(f"stop is 'fooled' or 'never', not {stop!r}")
-    x = check_images(x).float()
+    x = check_images(x).detach().float()
     if len(x) == 0:
         raise AssayError("there is nothing to attack: x has no images")
     check_limits(query_budget, time_limit, batch_size)
@@ -106,7 +106,8 @@ def run(
         clean = labels(answer).cpu()
         outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else fitting(y, len(x), outputs, "labels")
-        goal = truth if targets is None else _wanted(targets, truth, outputs)
+        known = torch.ones_like(clean, dtype=torch.bool) if y is not None else clean >= 0
+        goal = truth if targets is None else _wanted(targets, truth, outputs, known)
         ledger = Ledger(attack, original, x, clean, goal, targets is not None, query_budget)
         deadline = math.inf if time_limit is None else started + time_limit
         rows = torch.arange(len(x)) if attack_wrong else (clean == truth).nonzero()[:, 0]
@@ -282,7 +283,14 @@ def _check_radius(threat: NormBall, x: Tensor) -> None:
 def _model_for(
     attack: Attack, oracle: Oracle[Tensor], x: Tensor, precision: Precision
 ) -> tuple[Any, FastReport | None]:
-    """Return what the search asks: the fast copy of a classifier, otherwise the oracle."""
+    """Return what the search asks: the fast copy of a classifier, otherwise the oracle.
+
+    An attack that averages over the draws of a model gets the model itself: the graph of a copy may
+    hold one draw for good.
+    """
+    if isinstance(oracle, Classifier) and getattr(attack, "eot", None):
+        why = "gradients are averaged over what the model draws"
+        return oracle, FastReport(False, precision, 0, math.nan, why)
     if isinstance(oracle, Classifier):
         return fast_copy(oracle, x, "float32" if attack.minimal else precision)
     return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
@@ -340,11 +348,13 @@ def fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:
     return values.long()
 
 
-def _wanted(targets: Tensor | int, labels: Tensor, outputs: int) -> Tensor:
-    if isinstance(targets, int):
-        targets = torch.full_like(labels, targets)
-    wanted = fitting(targets, len(labels), outputs, "targets")
-    same = (wanted == labels).nonzero()[:, 0]
+def _wanted(targets: Tensor | int, labels: Tensor, outputs: int, known: Tensor) -> Tensor:
+    """Return the targets, int64 (N,); they must not be the labels where those are `known`."""
+    given = torch.as_tensor(targets)
+    wanted = fitting(
+        given.expand_as(labels) if given.ndim == 0 else given, len(labels), outputs, "targets"
+    )
+    same = ((wanted == labels) & known).nonzero()[:, 0]
     if len(same):
         raise AssayError(
             f"the target of image {int(same[0])} is its own label, {int(wanted[same[0]])} "

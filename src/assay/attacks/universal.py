@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import wins
+from assay.attacks.gradient import finite
 from assay.attacks.losses import cross_entropy
 from assay.attacks.runner import fitting
 from assay.config import Config, Number
@@ -70,6 +71,8 @@ class Universal(Config):
     shorter in a line; what Shafahi et al. take is a fixed step or Adam.
     """
 
+    VERSION: ClassVar[int] = 2  # where steps are few, the first ones are longer
+
     name: Literal["universal"] = "universal"
     """The method's name in configs."""
     norm: Literal["linf", "l2"] = "linf"
@@ -81,7 +84,8 @@ class Universal(Config):
     batch_size: PositiveInt = 128
     """Images per step."""
     step_size: Number | None = Field(default=None, gt=0)
-    """Length of the first step, in pixel units; null takes eps / 4."""
+    """Length of the first step, in pixel units; null takes eps / 4, or, where steps are few, what
+    lets all of them together go twice as far as eps."""
     cap: Number = Field(default=9.0, gt=0)
     """Cross entropy, in nats, above which an image pulls no more."""
 
@@ -124,7 +128,7 @@ class Universal(Config):
         goal = said if y is None else fitting(y, len(x), len(clf.classes), "labels")
         threat, device = self.threat, clf.device
         steps = self.epochs * math.ceil(len(x) / self.batch_size)
-        first = self.eps / 4 if self.step_size is None else self.step_size
+        first = self.step_size or self.eps * max(1 / 4, 4 / (steps + 1))
         stream = Stream(seed).child("universal")
         zero = torch.zeros((1, *x.shape[1:]), device=device)
         delta, losses, step = zero, [], 0
@@ -144,7 +148,7 @@ class Universal(Config):
                     total += float(capped(logits, labelled).sum())
                     # Where clipping stands in the way, an image asks for nothing.
                     stuck = (moved <= 0) & (slope < 0) | (moved >= 1) & (slope > 0)
-                    wanted = slope.masked_fill(stuck, 0.0).sum(0, keepdim=True)
+                    wanted = finite(slope).masked_fill(stuck, 0.0).sum(0, keepdim=True)
                     ascent = threat.steepest(wanted)
                     delta = delta + first * (1 - step / steps) * ascent
                     delta = _inside(threat, delta)

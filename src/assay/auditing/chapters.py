@@ -146,11 +146,12 @@ def _point(eps: float, found: AttackResult) -> RobustnessPoint:
 
 
 def worst_case(curves: Curves, eps: float) -> stats.Estimate:
-    """Share of all images that no attack fools at `eps`, image by image."""
+    """Share of all images that stay right under every attack at `eps`, image by image: one that
+    the model gives no answer for does not."""
     found = [result for points in curves.values() for at, result in points if at == eps]
     stands = found[0].correct.clone()
     for result in found:
-        stands &= ~result.success
+        stands &= result.stands
     return stats.proportion(int(stands.sum()), len(stands), "all images attacked")
 
 

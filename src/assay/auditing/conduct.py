@@ -18,7 +18,9 @@ from torch import Tensor
 from assay import stats
 from assay.attacks import reliability
 from assay.attacks.base import Attack
-from assay.attacks.losses import LossName
+from assay.attacks.gradient import FGSM
+from assay.attacks.noise import Noise
+from assay.attacks.result import AttackResult
 from assay.attacks.square import Square
 from assay.auditing import attention, chapters, checks
 from assay.auditing.config import AuditConfig
@@ -283,22 +285,25 @@ def _flags(
 ) -> list[Flag]:
     """Return the reasons not to trust the robustness figures, those that are up and the others."""
     few = slice(0, 64)
-    strongest = curves[chapters.label(config.attacks[-1])]
-    at = dict(strongest)[config.eps]
-    attack = chapters.at_budget(config.attacks[-1], config, config.eps)
-    loss: LossName = getattr(attack, "loss", None) or "cross_entropy"
+    armed = [chapters.at_budget(attack, config, config.eps) for attack in config.attacks]
+    found_at = [dict(curves[chapters.label(attack)])[config.eps] for attack in config.attacks]
+    strongest = _strongest(armed, found_at)
+    attack, at = armed[strongest], found_at[strongest]
+    curve = [result for _, result in curves[chapters.label(config.attacks[strongest])]]
+    losses = reliability.followed(attack) or ("cross_entropy",)
     found = [
-        reliability.vanishing_gradients(clf, x[few], y[few], loss=loss),
-        reliability.unbounded_fails(attack, clf, x[few], y[few], seed=config.seed),
+        reliability.vanishing_gradients(clf, x[few], y[few], losses=losses),
         reliability.randomised(clf, x[few]),
         reliability.outputs_were_probabilities(clf),
         reliability.rounding_undoes(at),
     ]
-    if len(strongest) > 1:
-        found.insert(1, reliability.larger_budget_worse([result for _, result in strongest]))
-    if len(curves) > 1:
-        single = dict(next(iter(curves.values())))[config.eps]
-        found.append(reliability.iterated_worse(single, at))
+    if not isinstance(attack, Noise):
+        found.append(reliability.unbounded_fails(attack, clf, x[few], y[few], seed=config.seed))
+    if len(curve) > 1:
+        found.append(reliability.larger_budget_worse(curve))
+    single = [r for a, r in zip(armed, found_at, strict=True) if isinstance(a, FGSM)]
+    if single and attack.needs == "gradient" and not isinstance(attack, FGSM):
+        found.append(reliability.iterated_worse(single[0], at))
     right = at.correct[few].nonzero()[:, 0]
     if len(right) and attack.needs == "gradient" and not attack.minimal:
         found.append(
@@ -308,6 +313,20 @@ def _flags(
         found.append(_black_box(attack, clf, x[right], y[right], config))
     found.sort(key=lambda flag: flag.code)
     return [Flag(code=f.code, title=f.title, raised=f.raised, detail=f.detail) for f in found]
+
+
+def _strongest(attacks: Sequence[Attack], results: Sequence[AttackResult]) -> int:
+    """Return the place of the attack that flags are about: of those by more than one gradient the
+    one that fooled the most images; if there is none, of FGSM; then of those without gradients;
+    noise, which is no attack, comes last."""
+
+    def rank(k: int) -> tuple[bool, bool, bool, int, int]:
+        attack = attacks[k]
+        by_gradient = attack.needs == "gradient"
+        fooled = int(results[k].fooled.sum())
+        return (not isinstance(attack, Noise), by_gradient, not isinstance(attack, FGSM), fooled, k)
+
+    return max(range(len(attacks)), key=rank)
 
 
 def _black_box(

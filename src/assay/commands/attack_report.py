@@ -8,7 +8,6 @@ from pathlib import Path
 
 from assay import stats
 from assay.attacks import reliability
-from assay.attacks.losses import LossName
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier
 from assay.data import Dataset
@@ -49,8 +48,8 @@ def doubts(result: AttackResult) -> list[reliability.Flag]:
         found.append(reliability.outputs_were_probabilities(oracle))
         if result.attack.needs == "gradient" and len(rows):
             x, y = result.images[rows], result.labels[rows]
-            loss: LossName = getattr(result.attack, "loss", None) or "cross_entropy"
-            found.append(reliability.vanishing_gradients(oracle, x, y, loss=loss))
+            losses = reliability.followed(result.attack)
+            found.append(reliability.vanishing_gradients(oracle, x, y, losses=losses))
     return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
 
 
@@ -110,7 +109,7 @@ def draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) 
             if OURS.fullmatch(old.name):
                 old.unlink()
         (out / SHEET).unlink(missing_ok=True)
-        won = (result.success & result.correct).nonzero()[:, 0]
+        won = result.fooled.nonzero()[:, 0]
         if len(won[:most]):
             folder.mkdir(exist_ok=True)
             _draw(result, data, out, most, title)
@@ -121,7 +120,7 @@ def draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) 
 
 
 def _draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) -> None:
-    won = (result.success & result.correct).nonzero()[:, 0]
+    won = result.fooled.nonzero()[:, 0]
     rows = won[:most]
     clean, moved = result.images[rows].numpy(), result.adversarial[rows].numpy()
     factor = fit_amplification(clean, moved)

@@ -228,13 +228,14 @@ def mark(victim: Victim, oracle: Oracle[Tensor]) -> str:
     """Return what the model is known by when the command is given again.
 
     Of a network that is its weights and the code of its file; of a function the file; of a
-    service its address: what answers there may change, and nobody would know.
+    service its address, with a digest of the whole URL: what answers there may change, and nobody
+    would know.
     """
     if isinstance(oracle, Classifier):
         code = fingerprint(victim.model) if ".py:" in victim.model else ""
         return digest([oracle.fingerprint, code])
     if isinstance(oracle, HttpModel):
-        return f"{oracle.address} ({oracle.access})"
+        return f"{oracle.address} ({oracle.access}, {fingerprint(victim.model)[:12]})"
     return digest([fingerprint(victim.model), oracle.access])
 
 

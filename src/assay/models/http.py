@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from typing import Any
 from urllib.parse import urlsplit
@@ -100,7 +103,7 @@ class HttpModel:
         self._box = BlackBox(
             self._post, classes=classes, access=access, batch_size=batch_size, name=self.address
         )
-        self._open = urllib.request.build_opener(_NoRedirect).open
+        self._open = urllib.request.build_opener(_Http, _Https, _NoRedirect).open
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -168,27 +171,13 @@ class HttpModel:
 
     def _send(self, body: bytes) -> bytes:
         """Return the body of the answer to one request, or raise `_Failed`."""
-        request = urllib.request.Request(self.url, body, self.headers, method="POST")
-        deadline = time.monotonic() + self.timeout
+        request = _Timed(self.url, body, self.headers, method="POST")
         try:
-            with self._open(request, timeout=self.timeout) as response:
-                content = _read(response, deadline)
-                if response.status == 200:
-                    return content
-                raise _Failed(f"answered {response.status}, not 200: {_shown(content)}")
-        except urllib.error.HTTPError as error:
-            with error:
-                try:
-                    said = _shown(error.read(1000))
-                except (OSError, HTTPException):
-                    said = "and no more"
-            raise _Failed(
-                f"answered {error.code} {one_line(str(error.reason))}: {said}",
-                passing=error.code in PASSING,
-            ) from error
+            with request.limited(self.timeout):
+                return self._content(request)
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", error)  # of a URLError
-            if isinstance(reason, TimeoutError):
+            if request.late or isinstance(reason, TimeoutError):
                 raise _Failed(
                     f"has not answered within {self.timeout:g} s: allow it a longer timeout, or "
                     "fewer images in a request (batch_size)",
@@ -201,6 +190,27 @@ class HttpModel:
                 f"cannot be asked: {type(reason).__name__}: {one_line(str(reason))}",
                 passing=lost or isinstance(reason, IncompleteRead),
             ) from error
+
+    def _content(self, request: _Timed) -> bytes:
+        """Return the body of the answer to a request, or raise what went wrong with it."""
+        try:
+            with self._open(request, timeout=self.timeout) as response:
+                content = _read(response)
+        except urllib.error.HTTPError as error:
+            with error:
+                try:
+                    said = _shown(error.read(1000))
+                except (OSError, HTTPException):
+                    said = "and no more"
+            raise _Failed(
+                f"answered {error.code} {one_line(str(error.reason))}: {said}",
+                passing=error.code in PASSING,
+            ) from error
+        if request.late:  # what was cut off may look whole
+            raise TimeoutError
+        if response.status != 200:
+            raise _Failed(f"answered {response.status}, not 200: {_shown(content)}")
+        return content
 
     def _answers(self, body: bytes) -> Any:
         """Return what is under the name of the access in a JSON answer."""
@@ -219,6 +229,63 @@ class _Failed(Exception):
     def __init__(self, seen: str, *, passing: bool = False) -> None:
         super().__init__(seen)
         self.passing = passing
+
+
+class _Timed(urllib.request.Request):
+    """A request whose connection is shut when its time is over, whatever still trickles in: the
+    timeout of a socket is that of one read, of which a slow service may make any number."""
+
+    late = False
+    _socket: socket.socket | None = None
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Shut the connection, and be `late`, once the body has taken so long."""
+        timer = threading.Timer(seconds, self._shut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def connected(self, by: socket.socket) -> None:
+        self._socket = by
+        if self.late:
+            self._shut()
+
+    def _shut(self) -> None:
+        self.late = True
+        if self._socket is not None:
+            with suppress(OSError):  # it may be closed by now
+                # not a TLS socket's own shutdown, which takes its state from under the reader
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _Connecting(urllib.request.AbstractHTTPHandler):
+    """Tells a `_Timed` request which socket it has."""
+
+    def do_open(self, http_class: Any, req: Any, **settings: Any) -> Any:
+        def made(host: str, **more: Any) -> Any:
+            connection = http_class(host, **more)
+            connect = connection.connect
+
+            def connecting() -> None:
+                connect()
+                req.connected(connection.sock)
+
+            connection.connect = connecting
+            return connection
+
+        return super().do_open(made, req, **settings)
+
+
+class _Http(_Connecting, urllib.request.HTTPHandler):
+    """http://"""
+
+
+class _Https(_Connecting, urllib.request.HTTPSHandler):
+    """https://"""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -252,16 +319,14 @@ def _address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _read(response: HTTPResponse, deadline: float) -> bytes:
-    """Return the body of an answer that comes in time, whole, and is not endless."""
+def _read(response: HTTPResponse) -> bytes:
+    """Return the body of an answer that comes whole, and is not endless."""
     content = bytearray()
     announced = response.length  # None where the answer ends with the connection, or in chunks
     while len(content) != announced and (part := response.read1(65536)):
         content += part
         if len(content) > MOST_BYTES:
             raise _Failed(f"answers with more than {MOST_BYTES >> 20} MiB: {_shown(content)}")
-        if time.monotonic() > deadline:
-            raise TimeoutError
     if announced is not None and len(content) < announced:
         raise IncompleteRead(bytes(content), announced - len(content))
     return bytes(content)
