@@ -11,6 +11,8 @@ from cyclopts import App, CycloptsError, Parameter
 from assay.errors import AssayError
 
 WRONG_INPUT, POLICY_FAILED, INTERRUPTED = 2, 1, 130
+RESUMED = ("attack", "demo", "run", "train")
+"""Commands that go on where they were stopped."""
 
 FLAGS = Parameter(negative="", consume_multiple=True, show_env_var=False)
 
@@ -54,7 +56,9 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         print(f"assay: {one_line(error)}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        print("assay: interrupted; what was finished is kept", file=sys.stderr)
+        goes_on = any(name in RESUMED for name in tokens[:1])
+        kept = "; what was finished is kept, and the same command goes on there" if goes_on else ""
+        print(f"assay: interrupted{kept}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `assay list | head`
         sys.stderr.close()

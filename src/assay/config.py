@@ -123,11 +123,13 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{where}: {path} needs a name, one of: {tags}"
     if first["type"] == "missing":
         return f"{where}: {path} is required"
-    seen = repr(first.get("input"))
-    seen = seen if len(seen) <= 80 else seen[:77] + "..."
     message = first["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
+    if not path and first["type"] == "value_error":  # what is wrong between keys says it itself
+        return f"{where}: {message}{rest}"
+    seen = repr(first.get("input"))
+    seen = seen if len(seen) <= 80 else seen[:77] + "..."
     return f"{where}: {f'{path}: ' if path else ''}{message}; seen {seen}{rest}"
 
 

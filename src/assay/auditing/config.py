@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
 from assay.attacks import FGSM, PGD, AnyAttack
 from assay.config import Config, Number
-from assay.core.threats import Norm
+from assay.core.threats import Norm, NormBall
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from assay.explain.faithful import FaithfulnessConfig
 from assay.explain.family import AnyExplainer
@@ -81,6 +81,10 @@ class AuditConfig(Config):
         if len({detector.name for detector in detectors}) < len(detectors):
             raise ValueError("a detector is there twice; its check has one code")
         return detectors
+
+    def model_post_init(self, _: Any) -> None:
+        for eps in self.curve:
+            NormBall.parse({"norm": self.norm, "eps": eps}, where="audit")  # is it a radius?
 
     @property
     def curve(self) -> tuple[float, ...]:

@@ -15,8 +15,8 @@ from assay.config import digest
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
-from assay.errors import AssayError
-from assay.models.loading import load_model
+from assay.errors import AssayError, one_line
+from assay.models.loading import load_model, saved
 from assay.report.terminal import summary
 from assay.runs.files import writable
 from assay.runs.store import Store
@@ -96,12 +96,30 @@ def load(subject: Subject, data: Dataset) -> Classifier:
         std=subject.std,
         outputs=subject.outputs,
     )
-    if ours and clf.classes != data.classes and sorted(clf.classes) == sorted(data.classes):
-        raise AssayError(
-            f"{subject.model} and {data.name} have the same classes in different orders, so the "
-            f"labels do not fit its outputs, which are {', '.join(clf.classes)[:120]}"
-        )
+    if ours:
+        _fits(subject.model, clf, data)
     return clf
+
+
+def _fits(model: str, clf: Classifier, data: Dataset) -> None:
+    """Refuse data whose labels, or whose channels, are not those that a file of ours is for."""
+    channels = saved(model).in_shape[0]
+    if channels != data.shape[0]:
+        raise AssayError(
+            f"{model} takes images of {channels} channel{'s' * (channels > 1)}, but those of "
+            f"{data.name} have {data.shape[0]}"
+        )
+    own, others = clf.classes, data.classes
+    if len(own) != len(others):
+        raise AssayError(
+            f"{model} has {len(own)} classes ({one_line(', '.join(own), 80)}), but {data.name} has "
+            f"{len(others)} ({one_line(', '.join(others), 80)}): the labels do not fit its outputs"
+        )
+    if own != others and sorted(own) == sorted(others):
+        raise AssayError(
+            f"{model} and {data.name} have the same classes in different orders, so the labels do "
+            f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
+        )
 
 
 def examine(
@@ -118,7 +136,13 @@ def examine(
     reference, calibration = None, None
     marks = {f"{data.name}/{subject.split}": data.fingerprint}
     if subject.reference is not None:
-        known = load_data(subject.data, split=subject.reference)
+        try:
+            known = load_data(subject.data, split=subject.reference)
+        except AssayError as error:
+            raise AssayError(
+                f"{error}; detectors are fitted on it: name another part by --reference-split, or "
+                "none"
+            ) from error
         reference = known.take(REFERENCE_IMAGES)
         marks[f"{data.name}/{subject.reference}"] = known.fingerprint
     if subject.reference == "train" and subject.split != "validation":

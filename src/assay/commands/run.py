@@ -89,6 +89,8 @@ def study_app(study: Any) -> App:
             return 0
         from assay.studies import running
 
+        if max_seeds is not None:
+            running.check_max_seeds(made, max_seeds)
         if dry_run:
             return running.dry_run(made, store, workers=workers)
         return running.run(

@@ -227,8 +227,8 @@ def _column(
         return str(fitting[0])
     raise AssayError(
         f"{where} has no column of {kind}s (columns: {', '.join(features)}; looked for "
-        f"{', '.join(usual)}); name it with {kind}_column=, or put image files in one folder per "
-        "class"
+        f"{', '.join(usual)}); put image files in one folder per class, or name it in Python by "
+        f"load_data({kind}_column=…)"
     )
 
 
@@ -273,7 +273,10 @@ def _make(source: Opened, split: str, size: int | None, making: Path, entry: Pat
     """Decode a split into `entry`; both train and validation where one is taken from the other."""
     offered = [*source.splits, *(["validation"] if source.carved else [])]
     if split not in offered:
-        raise unknown(f"split of {source.where}", split, offered)
+        raise AssayError(
+            f"{source.where} has no split {split!r}, but {' and '.join(offered)}; in a folder of "
+            "images each split is a folder (train/, test/) with one folder per class in it"
+        )
     carve = source.carved and split in ("train", "validation")
     rows = source.splits["train" if carve else split]
     seen = f"{source.where} ({'train' if carve else split})"
@@ -286,7 +289,8 @@ def _make(source: Opened, split: str, size: int | None, making: Path, entry: Pat
         if len(sizes) > 1:
             shown = ", ".join(f"{n} of {height}×{width}" for (height, width), n in sizes)
             raise AssayError(
-                f"the images of {seen} differ in size ({shown}, …); give size= to scale them"
+                f"the images of {seen} differ in size ({shown}, …): scale them first, "
+                "or in Python by load_data(size=…)"
             )
     colours = int(channels.max())  # grey images among coloured ones are made coloured
     shape = (colours, size or int(heights[0]), size or int(widths[0]))

@@ -314,7 +314,8 @@ def _existing(path: Path) -> Path:
     if path.is_dir():
         raise AssayError(f"{path} is a folder; name a file in it")
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    guess = nearest(path.name, [other.name for other in beside if other.is_file()])
+    alike = [o.name for o in beside if o.is_file() and o.suffix == path.suffix]
+    guess = nearest(path.name, alike)
     hint = f"; did you mean {path.parent / guess}?" if guess else ""
     raise AssayError(f"there is no file {path}{hint}")
 
@@ -340,6 +341,8 @@ def _from_factory(spec: str) -> nn.Module:
     path = _existing(Path(file)).resolve()
     with _beside(path):
         factory = _run(path, file, name)
+        if not isinstance(factory, nn.Module):
+            _check_calls(spec, factory)
         try:
             made = factory if isinstance(factory, nn.Module) else factory()
         except (Exception, SystemExit) as error:
@@ -347,6 +350,19 @@ def _from_factory(spec: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+def _check_calls(spec: str, factory: Any) -> None:
+    """Refuse a function that cannot be called without arguments."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise AssayError(
+            f"{spec} is called without arguments to make a network, but {error}: if it is a "
+            "function of images, say what it answers, --access labels, scores or logits"
+        ) from error
+    except ValueError:  # a builtin, which does not say what it takes
+        pass
 
 
 @contextmanager

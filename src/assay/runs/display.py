@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LINE_EVERY = 10.0  # seconds between two plain lines, at least
+NEWS_EVERY = 60.0  # seconds without a line, after which a trial says how far it is
 SHOWN = 8  # trials with a line of their own on a terminal
 
 
@@ -92,7 +93,14 @@ class Lines(Display):
         super().plan(there=there, to_do=to_do, failed=failed)
         if total := there + to_do + failed:
             before = f", {failed} failed before" if failed else ""
-            say(f"{total} trials: {there} there already, {to_do} to do{before}")
+            say(f"{total} trial{'s' * (total > 1)}: {there} there already, {to_do} to do{before}")
+
+    def update(self, trial: Trial, fraction: float, note: str) -> None:
+        super().update(trial, fraction, note)
+        now = time.monotonic()
+        if now - max(self.said, self.started) >= NEWS_EVERY:
+            self.said = now
+            say(f"{self.ended}/{self.to_do}, {name_of(trial)}: {note}{until(self.left())}")
 
     def end(self, trial: Trial, failure: Failure | None) -> None:
         super().end(trial, failure)

@@ -101,11 +101,7 @@ def run(
     if max_seeds is None:
         look(study.seeds)
     else:
-        if max_seeds < study.seeds:
-            raise AssayError(
-                f"--max-seeds {max_seeds} is less than the {study.seeds} seeds to begin with; "
-                f"give at least {study.seeds}, or fewer --seeds"
-            )
+        check_max_seeds(study, max_seeds)
         words += f" --until-decided --max-seeds {max_seeds}"
         stats.until_decided(look, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
     if out is not None:
@@ -294,6 +290,19 @@ def tell(last: Judgement) -> None:
         if line.status == "failed":
             console.print(f"failed: {line.label}: {line.reason}", markup=False, soft_wrap=True)
     print(last.page)
+
+
+def check_max_seeds(study: Study, most: int) -> None:
+    """Refuse fewer seeds than a study begins with.
+
+    Raises:
+        AssayError: says how many that are.
+    """
+    if most < study.seeds:
+        raise AssayError(
+            f"--max-seeds {most} is less than the {study.seeds} seeds to begin with; give at least "
+            f"{study.seeds}, or fewer --seeds"
+        )
 
 
 def dry_run(study: Study, store: Path, *, workers: int | None = None) -> int:

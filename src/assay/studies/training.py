@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from assay import stats
+from assay.errors import AssayError
 from assay.report.numerals import duration
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
@@ -35,10 +37,11 @@ def run(
         AssayError: for settings that cannot be trained by, a folder that cannot be written, or a
             training that failed.
     """
-    if out is not None:
-        writable(out)
     device = device_here(device)
     config = config.model_copy(update={"recipe": config.settled(device)})
+    if out is not None:
+        writable(out)
+        refuse_other(out, config, seed)
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
     done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
     result = done.need(trial)
@@ -49,6 +52,25 @@ def run(
         Console(highlight=False).print(summary(result))
     print(model)
     return 0
+
+
+def refuse_other(out: Path, config: TrainNetwork, seed: int) -> None:
+    """Refuse a folder with a model that was trained otherwise: it would be written over.
+
+    Raises:
+        AssayError: names the file.
+    """
+    if not (out / MODEL).exists():
+        return
+    try:
+        there = (out / CONFIG).read_text(), json.loads((out / METRICS).read_text())["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        there = None
+    if there != (config.to_yaml(), seed):
+        raise AssayError(
+            f"--out {out} has a {MODEL} that was trained otherwise, which would be written over: "
+            "give another folder"
+        )
 
 
 def export(result: Result, config: TrainNetwork, out: Path) -> Path:
