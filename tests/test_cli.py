@@ -171,7 +171,49 @@ class TestMistakes:
 
     def test_classes_in_another_order(self, assay: Command) -> None:
         save(Path("m.safetensors"), [str(9 - k) for k in range(10)])
-        refused(assay("audit", "m.safetensors", "--data", "digits"), "order", "9, 8, 7")
+        refused(assay("audit", "m.safetensors", "--data", "digits"), "'9'", "place", "9, 8, 7")
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [
+            ("38", ("2 classes (3, 8)", "digits has 10")),
+            ("012345678x", ()),
+            ("0123456798", ("class '9' has another place in digits",)),
+        ],
+    )
+    def test_classes_that_the_labels_do_not_fit(
+        self, assay: Command, names: str, words: tuple[str, ...]
+    ) -> None:
+        save(Path("m.safetensors"), list(names))
+        command = ("attack", "m.safetensors", "--data", "digits", "--attack", "fgsm")
+        answer = assay(*command, "--images", "20", "--out", "out")
+        if words:
+            refused(answer, *words)
+        else:
+            assert answer[0] == 0, "a class may be called otherwise"
+
+    def test_images_of_other_channels(self, assay: Command) -> None:
+        save(Path("m.safetensors"), [str(k) for k in range(10)])
+        for command in (("audit",), ("explain",)):
+            answer = assay(*command, "m.safetensors", "--data", "shapes")
+            refused(answer, "takes images of 1 channel, but those of shapes have 3")
+
+    def test_a_budget_that_is_none(self, assay: Command) -> None:
+        for wrong in (("--eps", "8"), ("--budgets", "0.1", "9")):
+            answer = assay("audit", "m.safetensors", "--data", "digits", *wrong)
+            refused(answer, "is outside [0, 1]", "/255 if you meant grey levels")
+
+    def test_a_function_of_images_without_access(self, assay: Command) -> None:
+        Path("box.py").write_text("def scores(x):\n    return x\n")
+        answer = assay("audit", "box.py:scores", "--data", "digits")
+        refused(answer, "called without arguments", "--access labels, scores or logits")
+
+    def test_fewer_seeds_at_most_than_at_first(self, assay: Command) -> None:
+        answer = assay(
+            *("run", "skip", "--preset", "smoke", "--dry-run"),
+            *("--until-decided", "--max-seeds", "1"),
+        )
+        refused(answer, "--max-seeds 1 is less than the 2 seeds")
 
     def test_attack_that_stands_twice(self, assay: Command) -> None:
         twice = '[{"name": "fgsm"}, {"name": "fgsm", "eps": 0.5}]'
@@ -201,7 +243,7 @@ def test_an_interruption_is_one_line(
     monkeypatch.setattr("assay.runs.reading.list_runs", interrupted)
     code, out, err = assay(*tokens)
     assert (code, out) == (130, "")
-    assert err == "assay: interrupted; what was finished is kept\n"
+    assert err == "assay: interrupted\n"
 
 
 class TestSettings:
@@ -285,7 +327,9 @@ def colour():
 def save(path: Path, classes: list[str]) -> None:
     config = MLP()
     shape = (1, 28, 28)
-    save_model(path, config.build(shape, 10, Stream(0)), config, in_shape=shape, classes=classes)
+    save_model(
+        path, config.build(shape, len(classes), Stream(0)), config, in_shape=shape, classes=classes
+    )
 
 
 def leaves(data: dict[str, object], path: str = "") -> list[str]:

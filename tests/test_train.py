@@ -73,9 +73,12 @@ def test_a_network_is_trained_kept_and_found_again(assay: Command) -> None:
     assert assay(*SMALL, "--out", "c")[0] == 0
     assert (Path("c") / "record.json").read_bytes() == (out / "record.json").read_bytes()
 
-    assert assay(*SMALL, "--seed", "1", "--out", "c")[0] == 0  # another network takes its place
-    assert (Path("c") / "model.safetensors").read_bytes() != (out / MODEL).read_bytes()
-    assert json.loads((Path("c") / "metrics.json").read_text())["seed"] == 1
+    # another network does not take its place
+    code, _, err = assay(*SMALL, "--seed", "1", "--out", "c")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--out c has a model.safetensors that was trained otherwise" in err
+    assert (Path("c") / MODEL).read_bytes() == (out / MODEL).read_bytes()
+    assert assay(*SMALL, "--out", "c")[0] == 0, "its own command may be given again"
 
 
 def test_an_adversary_by_its_flags(assay: Command) -> None:

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class AssayError(Exception):
     """A mistake in what was asked. The command prints it as one line and exits with code 2."""
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path with ~ and ~user as the folders they mean.
+
+    Raises:
+        AssayError: there is no such user, or no file can have such a name.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (RuntimeError, OSError, ValueError) as error:
+        raise AssayError(
+            f"{one_line(str(path), 80)!r} is no path: {one_line(str(error), 80)}"
+        ) from error
+    return found
 
 
 def told(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 import assay
 from assay import stats
 from assay.attacks import FGSM, PGD, Noise, Square
-from assay.auditing import AuditConfig, Thresholds, chapters, checks
+from assay.auditing import AuditConfig, Thresholds, attention, chapters, checks
 from assay.auditing.conduct import _flags
 from assay.errors import AssayError
 from assay.explain.faithful import faithfulness
@@ -461,3 +461,89 @@ def test_rounding_does_not_keep_a_check_from_passing() -> None:
     config = AuditConfig(thresholds=Thresholds(robustness=0.5))
     assert checks.robustness(worst, [flag], config).verdict == "pass"
     assert checks.robustness(worst, [flag, other], config).verdict == "undecided"
+
+
+def test_a_model_that_takes_no_batch_of_none_is_audited(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    """At a budget at which nothing is fooled there is nothing to round."""
+    model, x, y = trained
+
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x.reshape(x.size(0), -1).view(x.size(0), 1, 28, -1))
+
+    clf = assay.Classifier(Views())
+    few = FEW.model_copy(update={"eps": 1e-4, "budgets": (1e-4,)})
+    audit = assay.audit(clf, x, y, config=few)
+    assert audit.report.robustness.curves[0].points[0].success.value == 0
+    assert tuple(clf.query(x[:0]).shape) == (0, 10)
+
+
+def test_no_gallery_is_no_mistake(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+    none = FEW.model_copy(update={"gallery": 0})
+    report = assay.audit(assay.Classifier(model), x[:60], y[:60], config=none).report
+    assert report.gallery.not_run == report.hardly.not_run == "no gallery was asked for"
+
+
+def test_labels_and_references_of_any_whole_type(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = trained
+    seen = assay.load_data("digits", split="train").take(100)
+    one, other = (
+        assay.audit(
+            assay.Classifier(model),
+            x[:60].requires_grad_(dtype == torch.uint8),
+            y[:60].to(dtype),
+            reference=(seen[0], seen[1].numpy()),
+            config=FEW,
+        )
+        for dtype in (torch.int64, torch.uint8)
+    )
+    assert one.checks == other.checks
+
+
+def test_what_is_scored_is_no_reference(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+    with pytest.raises(AssayError, match="are not the images that are scored"):
+        assay.audit(assay.Classifier(model), x, y, reference=(x, y), config=FEW)
+
+
+def test_a_folder_in_the_place_of_a_file_leaves_nothing(found: assay.Audit, tmp_path: Path) -> None:
+    (tmp_path / "out" / "report.json").mkdir(parents=True)
+    with pytest.raises(AssayError, match="is a folder, not a file to write"):
+        found.save(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.json"]
+
+
+def test_no_answer_is_said_to_be_none(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+    model, x, y = trained
+
+    class Falls(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            said = self.inner(x)
+            first, second = said.detach().topk(2, dim=1).values.unbind(1)
+            return said.masked_fill((first - second < 2.0)[:, None], torch.nan)
+
+    clf = assay.Classifier(Falls())
+    sure = clf.predict(x) == y
+    x, y = x[sure][:20], y[sure][:20]
+    result = FGSM(eps=0.1)(clf, x, y)
+    shown = attention.Shown(torch.arange(20), result, None, "no maps")
+    config = FEW.model_copy(update={"gallery": 20})
+    gallery, _ = attention.galleries(shown, x, clf.classes, config)
+    silent = result.adversarial_prediction < 0
+    assert 0 < int(silent.sum()) < 20
+    for item, none in zip(gallery.items, silent.tolist(), strict=True):
+        assert (item.adversarial_prediction == "no answer") == none
+        assert (item.adversarial_confidence is None) == none

@@ -193,7 +193,9 @@ def parts() -> int:
 def test_stopped_it_goes_on_to_the_same_bytes(assay: Command, models: Path) -> None:
     code, out, err = stopped(models, signal.SIGINT, after=1)
     assert (code, out) == (130, "")
-    assert err == "assay: interrupted; what was finished is kept\n"
+    assert (
+        err == "assay: interrupted; what was finished is kept, and the same command goes on there\n"
+    )
     first = parts()
     assert 1 <= first < 9
     assert stopped(models, signal.SIGKILL, after=first + 1)[0] == -signal.SIGKILL
@@ -289,4 +291,6 @@ def test_an_interruption_is_one_line(assay: Command, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("assay.commands.attacking.run_over", interrupted)
     code, out, err = assay("@m.safetensors", *BARE, "--attack", "pgd", "--out", "out")
     assert (code, out) == (130, "")
-    assert err == "assay: interrupted; what was finished is kept\n"
+    assert (
+        err == "assay: interrupted; what was finished is kept, and the same command goes on there\n"
+    )

@@ -99,7 +99,9 @@ def test_an_image_folder_without_splits_gives_train_and_validation(tmp_path: Pat
     assert not seen[0] & seen[1]
     expected = {pixels(seed, 6, 5, 3).transpose(2, 0, 1).tobytes() for seed in range(50)}
     assert seen[0] | seen[1] == expected
-    with pytest.raises(AssayError, match=r"unknown split of .*pets 'test'.*train, validation"):
+    with pytest.raises(
+        AssayError, match=r"pets has no split 'test', but train and validation; in a"
+    ):
         load_data(root)
 
 
@@ -108,6 +110,28 @@ def test_a_set_keeps_the_validation_split_it_has(tmp_path: Path) -> None:
     image_folder(tmp_path / "pets" / "val", {"cat": 3, "dog": 4}, 4, 4, 3)
     assert len(load_data(tmp_path / "pets", split="train")) == 50
     assert load_data(tmp_path / "pets", split="validation").labels.bincount().tolist() == [3, 4]
+
+
+def test_copies_of_one_image_do_not_leave_training() -> None:
+    keys = np.r_[np.full(40, 7), np.arange(100, 140)].astype(np.int64)
+    labels = np.repeat([0, 1], 40)
+    chosen = held_out(keys, labels)
+    assert (chosen[:40].sum(), chosen[40:].sum()) == (0, 4)
+    pair = held_out(np.r_[[1, 1], np.arange(10, 18)].astype(np.int64), np.zeros(10, dtype=np.int64))
+    assert pair.sum() == 2, "a pair is at most two tenths, and stays together"
+
+
+def test_whatever_a_reader_raises_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet(tmp_path / "odd/test.parquet", {"image": encoded([pixels(1, 6, 6, 3)]), "label": [0]})
+
+    def bomb(*_: Any) -> Any:
+        raise Image.DecompressionBombError("too many pixels")
+
+    monkeypatch.setattr(Image, "open", bomb)
+    with pytest.raises(AssayError, match=r"row 0 of .*odd.* cannot be read .*too many pixels"):
+        load_data(tmp_path / "odd")
 
 
 def test_held_out_images_depend_on_content_alone() -> None:
@@ -178,7 +202,9 @@ def test_sizes_that_differ_are_told_and_can_be_scaled(tmp_path: Path) -> None:
     flat[:, :2] = flat[:, 6:] = 0  # what lies outside the middle square
     columns = {"image": encoded([flat, pixels(1, 6, 6, 3), flat]), "label": [0, 1, 0]}
     parquet(tmp_path / "sizes/test.parquet", columns)
-    with pytest.raises(AssayError, match=r"differ in size \(2 of 4×8, 1 of 6×6.*give size="):
+    with pytest.raises(
+        AssayError, match=r"differ in size \(2 of 4×8, 1 of 6×6, …\): scale them first, .*size="
+    ):
         load_data(tmp_path / "sizes")
     data = load_data(tmp_path / "sizes", size=6)
     assert data.images.shape == (3, 3, 6, 6)

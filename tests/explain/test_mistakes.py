@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from contract.untouched import untouched
 from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
+from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain import (
     AttentionRollout,
@@ -23,6 +26,7 @@ from assay.explain import (
     ScoreCAM,
     SmoothGrad,
 )
+from assay.explain.base import scaled
 
 from .nets import LeNet, Patches, TorchViT, hugging_face, images, plain, residual, seeded, vit
 
@@ -183,3 +187,21 @@ def test_an_error_on_the_way_back_leaves_no_hook(kind: type[Explainer]) -> None:
         pytest.raises(AssayError, match=r"fails on .* RuntimeError: backward failed"),
     ):
         made(kind)(Classifier(model), images(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", [IntegratedGradients, SmoothGrad])
+def test_images_of_another_precision_are_explained(kind: Any, dtype: torch.dtype) -> None:
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(48, 3)))
+    x = Stream(1).rows(range(2)).uniform((3, 4, 4)).to(dtype)
+    same = kind()(clf, x.float())
+    assert torch.equal(kind()(clf, x).values, same.values)
+
+
+def test_a_map_that_is_larger_than_the_image_is_averaged() -> None:
+    raw = torch.zeros(1, 112, 112)
+    raw[0, 1, 1] = 1.0  # between the places that sampling would read
+    values, empty = scaled(raw, (28, 28), "bilinear")
+    assert not bool(empty)
+    assert float(values[0, 0, 0]) == 1.0
+    assert int((values > 0).sum()) == 1

@@ -380,3 +380,19 @@ def test_an_attribution_is_compared_by_what_is_not_scaled() -> None:
     assert result["edges"].signed.tolist() == [[-1.0], [-1.0]]
     assert result["edges"].absolute.tolist() == [[1.0], [1.0]]
     assert result["edges"].verdict == "survives", "the same places, whatever their sign"
+
+
+class Silent(nn.Linear):
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def test_a_head_that_begins_with_zeros_is_random_and_not_silent() -> None:
+    """Behind it no map would be left to compare, and every explainer would pass."""
+    module = Silent(4, 6)
+    with torch.no_grad():
+        module.weight.copy_(torch.arange(24.0).view(6, 4))
+    make_random(module, Stream(0), torch.device("cpu"))
+    assert torch.equal(module.weight.detach().flatten().sort().values, torch.arange(24.0))
+    assert module.weight[0].tolist() != [0, 1, 2, 3]

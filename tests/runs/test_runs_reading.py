@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from assay.cli import app, call
+from assay.data import load_data
 from assay.errors import AssayError
-from assay.report.leaves import flatten, text_of
+from assay.report.leaves import differing, flatten, text_of
 from assay.report.result import StudyResult
 from assay.runs.entry import SCHEMA, Failure
 from assay.runs.files import to_json, write_atomic
@@ -390,3 +391,16 @@ def test_reading_and_running_never_import_torch():
     imports = "; ".join(f"import assay.runs.{name}" for name in modules)
     code = f"import sys; {imports}; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_numbers_of_another_type_make_another_address() -> None:
+    assert differing({"lr": 1, "eps": 0.5}, {"lr": 1.0, "eps": 0.5}) == [("lr", 1, 1.0)]
+    assert differing({"on": True}, {"on": 1}) == [("on", True, 1)]
+
+
+def test_a_name_that_is_no_path_is_one_line(store):
+    for name in ("~nosuchuser/runs", "n" * 5000):
+        with pytest.raises(AssayError, match="is no path"):
+            store.find(name)
+        with pytest.raises(AssayError, match="is no path"):
+            load_data(name)

@@ -147,3 +147,11 @@ def test_claims_rest_on_the_trials_they_name(done: tuple[Attacks, Results]) -> N
     own = {trial.address for trial in trials["pgd 0.05"]}
     assert own <= rests["attacks.iterate"]
     assert not own & rests["attacks.noise"]
+
+
+def test_attacks_that_would_have_one_name_are_refused() -> None:
+    twice = [{"name": "pgd", "steps": 40}, {"name": "pgd", "steps": 1}]
+    apart = [{"name": "pgd", "norm": "l2", "eps": 0.5}, {"name": "pgd", "norm": "l2", "eps": 2.0}]
+    for attacks in (twice, apart):
+        with pytest.raises(AssayError, match="every attack is there once in each norm; pgd"):
+            smoke(attacks=attacks)

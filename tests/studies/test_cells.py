@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from assay import stats
 from assay.data.dataset import in_memory
 from assay.errors import AssayError
 from assay.report.result import Cell
-from assay.studies.cells import Column
+from assay.studies.cells import Column, _floor
 from assay.studies.skip import Skip
 from studies.made_up import cells, fake
 
@@ -173,3 +175,20 @@ def test_a_data_set_with_one_class_is_refused(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("assay.studies.networks.load_data", lambda *_, **__: cats)
     with pytest.raises(AssayError, match="cats has 1 class; a study of classifiers needs two"):
         Skip(data="cats", device="cpu").resolved()
+
+
+def test_a_run_on_no_image_lends_no_floor_and_takes_none_away() -> None:
+    """What a share may vary by at least is over the runs' own numbers of images."""
+
+    def runs(*pairs: tuple[float, int]) -> list[Any]:
+        return [
+            SimpleNamespace(metrics={"success_share": share, "n_success": n}) for share, n in pairs
+        ]
+
+    many, few = stats.binomial_variance(0.5, 10_000), stats.binomial_variance(0.5, 10)
+    mixed = runs((0.5, 10_000), (0.5, 10), (0.5, 10))
+    assert _floor([mixed], "success_share") == pytest.approx((many + 2 * few) / 3)
+    assert _floor([mixed[::-1]], "success_share") == _floor([mixed], "success_share")
+    silent = runs((1.0, 10), (1.0, 10), (math.nan, 0))
+    assert _floor([silent], "success_share") == stats.binomial_variance(1.0, 10)
+    assert _floor([runs((math.nan, 0))], "success_share") is None

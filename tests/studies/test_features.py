@@ -179,6 +179,25 @@ class TestProperties:
         assert min(nearest.count(place) for place in range(4)) > 25
 
 
+def test_what_comes_after_it_draws_other_numbers() -> None:
+    """Which neighbour an image is mixed with must not say how it is turned."""
+    images = torch.randint(0, 256, (40, 2), dtype=torch.uint8, generator=Stream(3).torch())
+    model, data = linear(images, torch.zeros(40).long())
+    augment = FeatureSpace(share=1.0, method="interpolate").fitted(model, data)
+    drawn, after = [], []
+    for epoch in range(30):
+        own = rows(*range(40), epoch=epoch)
+        x = to_float(data.images)
+        made = augment(x, own)
+        drawn.append((made - x)[:, 0, 0, 0])
+        after.append(own.uniform())
+        again = rows(*range(40), epoch=epoch)
+        again.uniform()  # which are chosen: all of them
+        assert not torch.equal(augment.draw(again), made), "the very numbers that come next"
+    pair = torch.stack([torch.cat(drawn), torch.cat(after)])
+    assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.1
+
+
 class TestMistakes:
     def test_an_image_without_a_neighbour_is_named(self) -> None:
         model, data = linear(PIXELS[:4], LABELS[:4])

@@ -166,18 +166,27 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes
 ) -> None:
-    write, writes = Path.write_bytes, 0
+    synchronised, writes = os.fsync, 0
 
-    def full(self: Path, content: bytes) -> int:
+    def full(descriptor: int) -> None:
         nonlocal writes
-        writes += self.name == "fit.pt.part"
+        writes += Path(f"/proc/self/fd/{descriptor}").readlink().suffix == ".tmp"
         if writes == 3:
-            write(self, bytes(content)[:100])
+            os.truncate(descriptor, 100)
             raise OSError(28, "No space left on device")
-        return write(self, content)
+        synchronised(descriptor)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(AssayError, match="No space left on device"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AssayError, match="no space left on the disk"):
         train(tmp_path / "run")
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["fit.pt"]
+    assert train(tmp_path / "run") == undisturbed
+
+
+def test_the_environment_of_accelerate_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: bytes
+) -> None:
+    """A launcher sets it; no address of a training says that it did."""
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "8")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     assert train(tmp_path / "run") == undisturbed

@@ -150,7 +150,8 @@ class AttackResult:
         what is asked is whether the success survives being saved.
         """
         survives = torch.zeros_like(self.success)
-        for part in torch.split(self.fooled.nonzero()[:, 0], 256):
+        rows = self.fooled.nonzero()[:, 0]
+        for part in torch.split(rows, 256) if len(rows) else ():
             answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
             said = labels(answer).to(self.labels.device)
             if self.targets is None:

@@ -160,17 +160,22 @@ def galleries(
     most, least = most_and_least(maps.shift.overlap, fooled, config.gallery)
     hardly: Gallery | NotRun
     least = least[maps.shift.overlap[least] >= HARDLY]
+    if config.gallery == 0:
+        none = NotRun(not_run="no gallery was asked for")
+        return none, none
     if len(least):
         chosen = (
             f"of the fooled images those whose maps overlap most, by {100 * HARDLY:.0f} % at least"
         )
-        hardly = _gallery(shown, torch.tensor(least.tolist()), x, classes, config, chosen)
+        hardly = _gallery(shown, torch.from_numpy(least).long(), x, classes, config, chosen)
     else:
         hardly = NotRun(
             not_run=f"in no image that was fooled do the maps overlap by {100 * HARDLY:.0f} %"
         )
     chosen = "correctly classified images whose maps overlap least, the furthest moved first"
-    return _gallery(shown, torch.tensor(most.tolist()), x, classes, config, chosen), hardly
+    if not len(most):
+        return NotRun(not_run="no image has a map before and after that could be compared"), hardly
+    return _gallery(shown, torch.from_numpy(most).long(), x, classes, config, chosen), hardly
 
 
 def _gallery(
@@ -187,16 +192,17 @@ def _gallery(
     clean = found.oracle.query(originals).softmax(1)
     attacked = found.oracle.query(moved).softmax(1)
     said = []
+    names = [*classes, "no answer"]  # which is -1
     for i, row in enumerate(rows.tolist()):
         before, after = int(found.clean_prediction[row]), int(found.adversarial_prediction[row])
         said.append(
             {
                 "id": int(shown.ids[row]),
                 "label": classes[int(found.labels[row])],
-                "prediction": classes[before],
-                "confidence": float(clean[i, before]),
-                "adversarial_prediction": classes[after],
-                "adversarial_confidence": float(attacked[i, after]),
+                "prediction": names[before],
+                "confidence": float(clean[i, before]) if before >= 0 else None,
+                "adversarial_prediction": names[after],
+                "adversarial_confidence": float(attacked[i, after]) if after >= 0 else None,
                 "fooled": bool(found.success[row]),
                 "distance": float(found.distance[row]),
                 "overlap": None if maps is None else float(maps.shift.overlap[row]),

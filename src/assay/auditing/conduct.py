@@ -76,7 +76,13 @@ class Audit:
             write_arrays(part / "arrays.npz", self.arrays)
             write_atomic(part / page.with_suffix(".json").name, self.report.to_json())
             write_atomic(part / page.name, render_audit(self.report))
-            for file in sorted(part.iterdir()):
+            files = sorted(part.iterdir())
+            for file in files:
+                if page.with_name(file.name).is_dir():
+                    raise AssayError(
+                        f"{page.with_name(file.name)} is a folder, not a file to write"
+                    )
+            for file in files:
                 file.replace(page.with_name(file.name))
         return page
 
@@ -139,8 +145,17 @@ def audit(
         raise AssayError(f"audit takes an assay.Classifier(model, ...), not {type(clf).__name__}")
     config = config if config is not None else AuditConfig()
     tick = progress if progress is not None else _silent
-    x, y = check_images(x).cpu(), torch.as_tensor(y).cpu()
+    x, y = check_images(x).detach().float().cpu(), torch.as_tensor(y).cpu()
     _check_labels(x, y)
+    y = y.long()
+    reference, calibration = (_images(part) for part in (reference, calibration))
+    if reference is None and calibration is not None:
+        raise AssayError("calibration= goes with reference=: what detectors are fitted on")
+    for part in (reference, calibration):
+        if part is not None and torch.equal(part[0], x):
+            raise AssayError(
+                "reference and calibration are not the images that are scored: give others, or none"
+            )
     if masks is not None and (masks.dtype != torch.bool or masks.shape != x[:, 0].shape):
         raise AssayError(
             f"masks must be bool {tuple(x[:, 0].shape)}, one of each image's size, got "
@@ -238,6 +253,13 @@ def _check_labels(x: Tensor, y: Tensor) -> None:
         raise AssayError(f"labels must be 0 or more, got {int(y.min())}")
 
 
+def _images(given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
+    """Return images and labels as the audit works with them."""
+    if given is None:
+        return None
+    return check_images(given[0]).detach().float().cpu(), torch.as_tensor(given[1]).cpu().long()
+
+
 MIN_IMAGES = 20
 
 
@@ -251,7 +273,7 @@ def _fitting(
 ) -> tuple[chapters.Fitting, Embedding]:
     """Return what detectors are fitted and calibrated on, and the images that are scored."""
     if reference is not None:
-        images, labels = check_images(reference[0]).cpu(), reference[1].cpu()
+        images, labels = reference
         cut = len(images) if calibration is not None else len(images) // 2
         if cut < 1:
             raise AssayError(f"reference needs at least 2 images, got {len(images)}")
@@ -259,13 +281,11 @@ def _fitting(
         fit = chapters.Fitting(
             clf.embed(images[:cut], labels[:cut]),
             labels[:cut],
-            clf.embed(check_images(held[0]).cpu(), held[1].cpu()),
+            clf.embed(*held),
             f"{cut:,} reference images",
             f"{len(held[0]):,} {'other reference' if calibration is None else 'held-out'} images",
         )
         return fit, inside
-    if calibration is not None:
-        raise AssayError("calibration= goes with reference=: what detectors are fitted on")
     third = len(x) // 3
     parts = [
         clf.embed(x[a:b], y[a:b]) for a, b in ((0, third), (third, 2 * third), (2 * third, None))

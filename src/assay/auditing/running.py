@@ -85,8 +85,13 @@ def run(
     return policy(found, fail_on)
 
 
-def load(subject: Subject, data: Dataset) -> Classifier:
-    """Return the model of `subject`; the classes of a factory's model are those of the data."""
+def load(subject: Subject, data: Dataset, *, labelled: bool = True) -> Classifier:
+    """Return the model of `subject`; the classes of a factory's model are those of the data.
+
+    Raises:
+        AssayError: for what cannot be loaded, or data that it is not for: whose labels, if they are
+            used (`labelled`), are not those of a file of ours.
+    """
     ours = subject.model.endswith(".safetensors")
     clf = load_model(
         subject.model,
@@ -97,27 +102,29 @@ def load(subject: Subject, data: Dataset) -> Classifier:
         outputs=subject.outputs,
     )
     if ours:
-        _fits(subject.model, clf, data)
+        _fits(subject.model, clf, data, labelled)
     return clf
 
 
-def _fits(model: str, clf: Classifier, data: Dataset) -> None:
-    """Refuse data whose labels, or whose channels, are not those that a file of ours is for."""
+def _fits(model: str, clf: Classifier, data: Dataset, labelled: bool) -> None:
     channels = saved(model).in_shape[0]
     if channels != data.shape[0]:
         raise AssayError(
             f"{model} takes images of {channels} channel{'s' * (channels > 1)}, but those of "
             f"{data.name} have {data.shape[0]}"
         )
+    if not labelled:
+        return
     own, others = clf.classes, data.classes
     if len(own) != len(others):
         raise AssayError(
             f"{model} has {len(own)} classes ({one_line(', '.join(own), 80)}), but {data.name} has "
             f"{len(others)} ({one_line(', '.join(others), 80)}): the labels do not fit its outputs"
         )
-    if own != others and sorted(own) == sorted(others):
+    moved = next((name for k, name in enumerate(own) if name in others and others[k] != name), None)
+    if moved is not None:
         raise AssayError(
-            f"{model} and {data.name} have the same classes in different orders, so the labels do "
+            f"class {moved!r} has another place in {data.name} than in {model}, so the labels do "
             f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
         )
 

@@ -56,7 +56,7 @@ def run(
     if threads is not None:
         torch.set_num_threads(threads)
     data = load_data(subject.data, split=subject.split).sample(subject.images)
-    clf = load(subject, data)
+    clf = load(subject, data, labelled=False)
     clf.model.to(device_here(device))
     x = to_float(data.images)
     probability = probabilities(clf, x)

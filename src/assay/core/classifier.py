@@ -143,6 +143,8 @@ class Classifier:
     def query(self, x: Tensor) -> Tensor:
         """Return logits float32 (N, K) on the CPU or wherever `x` is, without gradients."""
         x = check_images(x)
+        if not len(x) and self._classes:  # a model may not take a batch of none
+            return torch.zeros((0, len(self._classes)), device=x.device)
         with self.borrowed(), torch.no_grad():
             rows = self.rows_per_batch(x)
             answer = in_parts(lambda part: self.logits(Encoded(part)), rows, x, tally=self.tally)

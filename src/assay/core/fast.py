@@ -9,7 +9,9 @@ be made or differs, or the original answers differently each time, the original 
 from __future__ import annotations
 
 import copy
+import io
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -178,7 +180,8 @@ def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastRepor
 def _checked(fast: FastCopy, rows: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
     """Return the copy where it agrees with its original on `rows`, otherwise the original."""
     try:
-        difference, why = _compare(fast.original, fast, rows)
+        with redirect_stderr(io.StringIO()):  # torch.fx prints what a graph of it raises
+            difference, why = _compare(fast.original, fast, rows)
     except Exception as error:
         difference, why = float("nan"), f"the copy fails: {told(error)}"
     fast.tally.queries = 0

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 
 from assay.data.dataset import Dataset, channel_moments, content_digest
-from assay.errors import AssayError
+from assay.errors import AssayError, expanded
 
 
 def cache_folder(cache: str | Path | None) -> Path:
     """Return where decoded images are kept: `cache`, `$ASSAY_CACHE`, or the user's cache."""
     if cache is not None:
-        return Path(cache).expanduser()
+        return expanded(cache)
     if os.environ.get("ASSAY_CACHE"):
-        return Path(os.environ["ASSAY_CACHE"]).expanduser()
+        return expanded(os.environ["ASSAY_CACHE"])
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "assay"
 

@@ -61,8 +61,10 @@ def _each(index: int, image: Encoded, function: Any, *args: Any) -> Any:
         return function(data, *args)
     except UnidentifiedImageError as error:
         raise Unreadable(index, "it is not an image in a known format") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises on damage
-        raise Unreadable(index, str(error)) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the readers of Pillow raise whatever comes to them
+        raise Unreadable(index, str(error) or type(error).__name__) from error
 
 
 def _look(data: bytes) -> tuple[int, int, int, int]:

@@ -22,7 +22,7 @@ from assay.errors import AssayError, told, unknown
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
 
-VERSION = 1  # raised when the same files would be decoded, ordered or split differently
+VERSION = 2  # raised when the same files would be decoded, ordered or split differently
 
 IMAGE_COLUMNS = ("image", "img", "images", "picture")
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "target")

@@ -12,7 +12,7 @@ from assay.data.digits import digits
 from assay.data.imageset import Asked, folder_set, hub_set
 from assay.data.shapes import shapes
 from assay.data.splits import SPLITS
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError, expanded, unknown
 
 BUNDLED = ("digits", "shapes")
 HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
@@ -70,7 +70,7 @@ def _folder(name: str | Path) -> Path | None:
     Raises:
         AssayError: for what can only be a path, and is not a folder.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         return path
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
@@ -84,7 +84,7 @@ def _folder(name: str | Path) -> Path | None:
 
 def _places() -> list[Path]:
     given = os.environ.get("ASSAY_DATA", "").split(os.pathsep)
-    return [Path(place).expanduser() for place in given if place] + [Path("data")]
+    return [expanded(place) for place in given if place] + [Path("data")]
 
 
 def _local_names() -> list[str]:

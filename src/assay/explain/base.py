@@ -98,7 +98,7 @@ class Explainer(Config):
 
 def asked(x: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
     """Return the checked images, and the targets as int64 (N,) or None for the predicted ones."""
-    x = check_images(x)
+    x = check_images(x).float()
     if not len(x):
         raise AssayError("there is nothing to explain: x holds no images")
     return x, _one_per_row(targets, len(x))
@@ -150,6 +150,15 @@ def chosen(logits: Tensor, targets: Tensor | None) -> Tensor:
     return targets.to(logits.device)
 
 
+def resized(maps: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Return maps (N, C, h, w) in another size; where that is smaller, by the mean of each area:
+    single values would miss most of a map."""
+    if maps.shape[2] > size[0] or maps.shape[3] > size[1]:
+        return F.interpolate(maps, size, mode="area")
+    corners = False if mode == "bilinear" else None
+    return F.interpolate(maps, size, mode=mode, align_corners=corners)
+
+
 def scaled(raw: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
     """Return maps (N, H, W) in [0, 1] from signed ones (N, h, w), and which explain nothing (N,).
 
@@ -159,10 +168,7 @@ def scaled(raw: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tenso
     flat = raw.flatten(1)
     high, low = flat.amax(1), flat.amin(1)
     empty = (high <= 0) | (high - low <= 1e-5 * high)
-    if mode == "bilinear":
-        large = F.interpolate(raw.relu()[:, None], size, mode="bilinear", align_corners=False)
-    else:
-        large = F.interpolate(raw.relu()[:, None], size, mode=mode)
+    large = resized(raw.relu()[:, None], size, mode)
     largest = large.flatten(1).amax(1).masked_fill(empty, 1.0)
     values = large[:, 0] / largest.clamp_min(torch.finfo(raw.dtype).tiny)[:, None, None]
     return values.masked_fill(empty[:, None, None], 0.0).clamp_(0, 1), empty

@@ -176,7 +176,10 @@ def randomised(
 
 
 def _alike(before: Tensor, after: Tensor) -> Array:
-    """Return the rank correlations of maps (n, h, w), of absolute values and signed: (2, n)."""
+    """Return the rank correlations of maps (n, h, w), of absolute values and signed: (2, n).
+
+    One that is the same everywhere before has none (NaN); one that is so after has not survived: 0.
+    """
     one, other = before.double().cpu().numpy(), after.double().cpu().numpy()
     found = np.stack([rank_correlation(abs(one), abs(other)), rank_correlation(one, other)])
     told = np.ptp(one.reshape(len(one), -1), axis=1) > 0
@@ -262,7 +265,8 @@ def make_random(module: nn.Module, stream: Stream, device: torch.device) -> None
 
     By its own `reset_parameters`, which also takes the running statistics from a batch norm. What
     that leaves as it was, and all where there is none or it fails, keeps its values but in random
-    order, so that the scale stays the network's.
+    order, so that the scale stays the network's; so do matrices and kernels that it makes the same
+    throughout (a head that begins with zeros), behind which nothing would be random but silent.
     """
     before = [parameter.clone() for parameter in module.parameters(recurse=False)]
     reset = getattr(module, "reset_parameters", None)
@@ -271,6 +275,7 @@ def make_random(module: nn.Module, stream: Stream, device: torch.device) -> None
             reset()
     draw = stream.child("order").torch()
     for old, parameter in zip(before, module.parameters(recurse=False), strict=True):
-        if torch.equal(old, parameter):
+        silent = parameter.ndim > 1 and bool((parameter == parameter.flatten()[0]).all())
+        if torch.equal(old, parameter) or silent:
             order = torch.randperm(old.numel(), generator=draw).to(old.device)
             parameter.copy_(old.flatten()[order].view_as(old))

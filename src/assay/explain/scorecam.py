@@ -6,13 +6,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
 from assay.core.fast import Precision
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded
-from assay.explain.base import Explainer, chosen
+from assay.explain.base import Explainer, chosen, resized
 from assay.explain.layers import cut, find_layer, output_of, spatial
 from assay.explain.passes import rows_at_once
 from assay.explain.tokens import measured
@@ -47,7 +46,7 @@ class ScoreCAM(Explainer):
         self, clf: Classifier, x: Tensor, targets: Tensor | None
     ) -> tuple[Tensor, Tensor, str]:
         layer = find_layer(clf, x[:1]) if self.layer is None else self.layer
-        rows = torch.arange(len(x), device=x.device)
+        rows = torch.arange(len(x))  # on the CPU, where targets are
 
         def look(part: Tensor) -> tuple[Tensor, Tensor]:
             with cut(clf.model, (layer,)) as outputs, measured(clf.model) as sizes:
@@ -81,6 +80,6 @@ class ScoreCAM(Explainer):
 def _as_masks(channels: Tensor, x: Tensor) -> Tensor:
     """Return channels (R, h, w) as masks in [0, 1] of the size of the images: (R, 1, H, W)."""
     size = (x.shape[2], x.shape[3])
-    large = F.interpolate(channels[:, None], size, mode="bilinear", align_corners=False)
+    large = resized(channels[:, None], size, "bilinear")
     low, high = large.amin((2, 3), keepdim=True), large.amax((2, 3), keepdim=True)
     return (large - low) / (high - low).clamp_min(torch.finfo(large.dtype).tiny)

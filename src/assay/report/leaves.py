@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay.config import canonical_json
 from assay.report.numerals import MISSING
 
 
@@ -58,5 +59,6 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[st
     return [
         (path, one.get(path), other.get(path))
         for path in paths
-        if one.get(path) != other.get(path) or (path in one) != (path in other)
+        if canonical_json(one.get(path)) != canonical_json(other.get(path))  # 1 and 1.0 are two
+        or (path in one) != (path in other)
     ]

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from assay.errors import AssayError
+from assay.errors import AssayError, expanded
 from assay.report.comparison import Change, Comparison, compare_results
 from assay.report.leaves import flatten, text_of
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
@@ -99,7 +98,7 @@ def result_of(store: Store, text: str) -> tuple[str, StudyResult] | None:
     Raises:
         AssayError: nothing answers to `text`, or its result.json cannot be read.
     """
-    path = Path(text).expanduser()
+    path = expanded(text)
     file = path / RESULT if path.is_dir() else path
     if file.is_file() and (path.is_dir() or path.suffix == ".json") and file.name != RUN:
         return text.rstrip("/"), StudyResult.read(file)

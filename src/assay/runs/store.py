@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from assay.errors import AssayError, nearest
+from assay.errors import AssayError, expanded, nearest
 from assay.runs.entry import SCHEMA, Entry, Failure, Result, read_document, read_entry
 from assay.runs.files import DiskFull, refusal, to_json, write_atomic
 from assay.runs.trial import Trial
@@ -57,7 +57,7 @@ class Store:
     """
 
     def __init__(self, root: Path | str = "runs") -> None:
-        self.root = Path(root).expanduser().absolute()
+        self.root = expanded(root).absolute()
         if self.root.exists() and not self.root.is_dir():
             raise AssayError(f"the store {root} is a file; give the path of a folder")
 
@@ -167,7 +167,7 @@ class Store:
         Raises:
             AssayError: nothing answers to it, or several do; names the nearest, or all of them.
         """
-        path = Path(text).expanduser()
+        path = expanded(text)
         if path.exists():
             folder = path.absolute() if path.is_dir() else path.absolute().parent
             there = read_run(folder) or read_entry(folder)

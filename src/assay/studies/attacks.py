@@ -132,6 +132,10 @@ class Attacks(SubjectStudy):
         if self.at not in self.budgets:
             known = ", ".join(budget(eps, "linf") for eps in self.budgets)
             raise ValueError(f"at must be one of the budgets, {known}; not {self.at:g}")
+        names = [run.name for run in self.runs()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise ValueError(f"every attack is there once in each norm; {twice} is not")
 
     # -- trials --------------------------------------------------------------------------------
 

@@ -328,17 +328,21 @@ def _is_share(metric: Metric) -> bool:
 
 
 def _floor(groups: Sequence[Sequence[Result]], metric: Metric) -> float | None:
-    """Return the sum of the groups' binomial variances of a share; None for other metrics.
+    """Return the sum of the groups' binomial variances of a share; None for other metrics, and
+    where a group has no run with a share.
 
-    Seeds cannot agree better than the number of images allows.
+    Seeds cannot agree better than the number of images allows. A run on no image has no share.
     """
-    if not _is_share(metric) or not all(groups) or not groups:
+    if not _is_share(metric) or not groups:
         return None
     assert isinstance(metric, str)
     images = "n_" + metric.removesuffix("_accuracy").removesuffix("_share")
-    return sum(
-        stats.binomial_variance(
-            float(np.mean([run.metrics[metric] for run in runs])), int(runs[0].metrics[images])
-        )
-        for runs in groups
-    )
+    found = 0.0
+    for runs in groups:
+        counts = [int(run.metrics[images]) for run in runs]
+        shares = [run.metrics[metric] for run, n in zip(runs, counts, strict=True) if n]
+        if not shares:
+            return None
+        rate = float(np.mean(shares))
+        found += float(np.mean([stats.binomial_variance(rate, n) for n in counts if n]))
+    return found

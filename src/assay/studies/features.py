@@ -182,7 +182,7 @@ class FeatureSpace(Config):
     without augmentation. The images that are not chosen stay as they are: not even decoded.
     """
 
-    VERSION = 1
+    VERSION = 2  # what augments next draws numbers of its own
 
     method: Literal["noise", "interpolate", "extrapolate"] = "extrapolate"
     """Where new codes come from; the paper's best is extrapolate."""
@@ -263,8 +263,9 @@ class NewImages:
     def __call__(self, x: Tensor, rng: Rows) -> Tensor:
         """Return the images with some replaced by new ones of their class: (N, C, H, W)."""
         chosen = rng.uniform() < self.settings.share
+        own = rng.repeat(1)  # so that what comes after draws other numbers
         x = x.clone()
-        x[chosen] = self.draw(rng[chosen])
+        x[chosen] = self.draw(own[chosen])
         return x
 
     def draw(self, rng: Rows) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from assay.config import canonical_json
 from assay.core.random import Stream
 from assay.errors import AssayError
+from assay.runs.files import refusal, writing
 from assay.train.recipe import Recipe
 
 
@@ -22,17 +23,12 @@ def write_checkpoint(path: Path, state: dict[str, Any], recipe: Recipe, stream: 
     """
     buffer = io.BytesIO()
     torch.save({"owner": _owner(recipe, stream), "state": state}, buffer)
-    part = path.with_name(f"{path.name}.part")  # a killed process leaves one at most
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(buffer.getbuffer())
-        part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise AssayError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}; "
-            "free some space or choose another store, and run the same again to go on"
-        ) from error
+        raise refusal(error, path) from error
+    with writing(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, recipe: Recipe, stream: Stream) -> dict[str, Any]:
