@@ -59,7 +59,7 @@ def test_every_chapter_says_its_numbers(audit_page):
         "counted over correctly classified images",
         "Differences are amplified 10 times",
         "airplane, 97.0 % → bird , 88.0 %",
-        "rank correlation 0.412 0.342 to 0.482, n = 58",
+        "0.412 0.342 to 0.482, n = 58",
         "Empty maps, which explain nothing: 0 before the attack, 2 after",
         "max-softmax 0.930 0.910 to 0.950, n = 2,000",
         "raised More steps still help the attack FLAG-STEPS",

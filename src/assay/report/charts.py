@@ -120,7 +120,7 @@ def reliability(bins: Sequence[Bin]) -> Picture:
             alpha=0.75,
         )
         axes.vlines(confidence, low, high, color=SERIES[0], linewidth=2.2, alpha=0.5)
-        axes.plot(confidence, value, "o", color=SERIES[0], markersize=5.5)
+        axes.plot(confidence, value, "o", color=SERIES[0], markersize=5.5, clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
         below.bar(
             [b.low for b in bins],

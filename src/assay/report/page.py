@@ -172,6 +172,10 @@ def track(
         end = 1.0 if threshold is None else min((e for e in _ENDS if e >= needed), default=1.0)
     else:
         start, end = 1.15 * min(shown), 1.15 * max(shown)
+        if min(shown) >= -1 > start:  # of shares, AUROC and their differences: no room beyond
+            start = -1.0
+        if max(shown) <= 1 < end:
+            end = 1.0
         end = end if end > start else start + 1.0
 
     def place(value: float) -> float:
