@@ -227,6 +227,16 @@ def wrong_studies(truth: float, delta: float, *, wrong: set[str], studies: int =
     return failed / studies
 
 
+def test_few_images_that_are_all_right_are_no_certainty() -> None:
+    rng = np.random.default_rng(0)
+    for n, most in ((20, 0.2), (1000, 0.03)):
+        sure = np.tile([0.98, 0.02], (n, 1))
+        found = calibration(sure, np.zeros(n, dtype=int), rng=rng).ece
+        assert found.value == pytest.approx(0.02)
+        assert 0.02 < found.high < most
+    assert calibration(sure[:20], np.zeros(20, dtype=int), rng=rng).ece.high > 0.05
+
+
 def test_verdicts_on_the_boundary_are_rarely_wrong() -> None:
     """Without Bonferroni 15 %, without spending over looks 17 % of studies err."""
     rate = wrong_studies(0.02, 0.02, wrong={"holds", "does not hold"})

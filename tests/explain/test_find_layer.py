@@ -348,3 +348,50 @@ def test_finding_it_takes_one_row_and_draws_nothing() -> None:
     GradCAM()(clf, images(6))
     assert clf.queries == 7
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("channels", [64, 70, 128])
+def test_channels_whose_pixels_stand_in_a_row_are_no_tokens(channels: int) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, channels, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(2),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(channels, 5),
+    )
+    clf, x = Classifier(model), torch.rand(2, 3, 32, 32)
+    found = GradCAM()(clf, x)
+    assert found.layer == "3"
+    assert torch.equal(found.values, GradCAM(layer="3")(clf, x).values)
+
+
+class Weighs(nn.Module):
+    """Attention whose weights pass through modules, as in vit-pytorch; patches without one."""
+
+    def __init__(self, head: str) -> None:
+        super().__init__()
+        self.head, self.embed, self.norm = head, nn.Linear(48, 16), nn.LayerNorm(16)
+        self.softmax, self.dropout, self.end = nn.Softmax(dim=-1), nn.Dropout(0.1), nn.Linear(16, 5)
+        self.last = nn.LayerNorm(16)
+        self.token = nn.Parameter(torch.randn(1, 1, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = (
+            x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+        )
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), self.embed(patches)], 1)
+        read = self.norm(tokens).unflatten(-1, (4, 4)).transpose(1, 2)
+        weights = self.dropout(self.softmax(read @ read.mT))
+        tokens = self.last(tokens + (weights @ read).transpose(1, 2).flatten(2))
+        return self.end(tokens[:, 0] if self.head == "class" else tokens.mean(1))
+
+
+@pytest.mark.parametrize(("head", "layer"), [("class", "norm"), ("mean", "last")])
+def test_weights_of_attention_are_no_image(head: str, layer: str) -> None:
+    torch.manual_seed(0)
+    found = GradCAM()(Classifier(Weighs(head)), torch.rand(2, 3, 32, 32))
+    assert (found.layer, tuple(found.raw.shape)) == (layer, (2, 8, 8))

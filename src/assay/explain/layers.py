@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 from typing import Any
@@ -138,10 +138,11 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     calls = seen.calls
     last = {call.name: place for place, call in enumerate(calls)}
     final = [place for place, call in enumerate(calls) if last[call.name] == place]
+    lengths = {call.shape[1] for call in calls if len(call.shape) == 3}
     extent = {
         place: seen.sizes.extent(calls[place].name, calls[place].shape)
         for place in final
-        if len(calls[place].shape) == 4
+        if len(calls[place].shape) == 4 and not _attends(calls[place], lengths)
     }
     spatial = [place for place, size in extent.items() if math.prod(size) > 1]
     counts = seen.counts([calls[place] for place in spatial])
@@ -155,7 +156,10 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     tokens = [
         calls[place]
         for place in final
-        if place > end and len(calls[place].shape) == 3 and calls[place].shape[2] > 1
+        if place > end
+        and len(calls[place].shape) == 3
+        and calls[place].shape[2] > 1
+        and not (spatial and _flattens(calls[place], calls[end]))
     ]
     if tokens:
         return _that_counts(tokens, seen)
@@ -165,6 +169,23 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
         f"no module of {type(clf.model).__name__} returns (N, C, H, W) with more than one pixel, "
         "or tokens (N, T, D): Grad-CAM explains networks with spatial layers, and transformers"
     )
+
+
+def _attends(call: Call, lengths: Collection[int]) -> bool:
+    """Return whether a call gave weights of attention (N, heads, T, T), of as many tokens as there
+    are elsewhere: that is no image."""
+    _, _, rows, columns = call.shape
+    weighs = isinstance(call.module, nn.Softmax | nn.Dropout)
+    return weighs and rows == columns and rows in lengths
+
+
+def _flattens(call: Call, last: Call) -> bool:
+    """Return whether a call has only put the rows of the last (N, C, h, w) one after the other,
+    (N, C, h · w): these are channels still, and no tokens. With as many channels as pixels the
+    shape does not say which."""
+    channels, pixels = last.shape[1], math.prod(last.shape[2:])
+    flat = tuple(call.shape[1:]) == (channels, pixels)
+    return flat and (channels != pixels or isinstance(call.module, nn.Flatten))
 
 
 def _convolves(call: Call, sizes: Sizes) -> bool:

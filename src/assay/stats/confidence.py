@@ -6,10 +6,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import norm
 
 from assay.errors import AssayError
-from assay.stats.estimates import Estimate, Floats, Ints
+from assay.stats.estimates import Estimate, Floats, Ints, binomial_variance
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def calibration(
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(place, confidence, bins) / count
         accuracy = correct / count
-    ece = _ece_interval(place, confidence - right, bins, rng, level, resamples)
+    ece = _ece_interval(place, confidence, right, bins, rng, level, resamples)
     equal_mass = math.nan
     if n:  # images of equal confidence share a bin, whatever their order
         inner = np.quantile(confidence, np.arange(1, bins) / bins)
@@ -120,10 +121,20 @@ def _bin(confidence: Floats, bins: int) -> Ints:
 
 
 def _ece_interval(
-    place: Ints, gap: Floats, bins: int, rng: np.random.Generator, level: float, resamples: int
+    place: Ints,
+    confidence: Floats,
+    right: NDArray[np.bool_],
+    bins: int,
+    rng: np.random.Generator,
+    level: float,
+    resamples: int,
 ) -> Estimate:
-    """Return the ECE of images with `gap` = confidence - correct in the bins of `place`."""
-    n = len(gap)
+    """Return the ECE of images in the bins of `place`.
+
+    Its interval reaches at least as far up and down as that of the accuracy (`binomial_variance`):
+    images that are all right resample into nothing else, and are no certainty.
+    """
+    gap, n = confidence - right, len(right)
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0, "images", level)
     gaps = np.bincount(place, gap, bins) / n
@@ -133,8 +144,9 @@ def _ece_interval(
         drawn = rng.integers(0, n, n)
         row[:] = np.bincount(place[drawn], gap[drawn], bins) / n
     tail = (1 + level) / 2
-    noise = float(np.quantile(np.abs(resampled - gaps).sum(1), tail))
-    high = float(np.quantile(np.abs(resampled).sum(1), tail))
+    least = norm.ppf(tail) * math.sqrt(binomial_variance(float(right.mean()), n))
+    noise = max(least, float(np.quantile(np.abs(resampled - gaps).sum(1), tail)))
+    high = max(value + least, float(np.quantile(np.abs(resampled).sum(1), tail)))
     return Estimate(value, max(0.0, value - noise), max(value, min(1.0, high)), n, "images", level)
 
 
