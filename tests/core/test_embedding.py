@@ -198,3 +198,17 @@ def test_it_says_what_it_holds(x: Tensor) -> None:
     made = Classifier(Net()).embed(x, layers=["conv"])
     assert made.to_dict() == {"n": 23, "classes": 4, "features": 6, "layers": {"conv": 5}}
     assert "23 rows: 4 logits, 6 features" in made._repr_html_()
+
+
+def test_a_head_that_is_called_by_keyword_is_found() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(12, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(input=x.flatten(1))
+
+    x = torch.rand(5, 3, 2, 2)
+    found = Classifier(Named()).embed(x)
+    assert torch.allclose(found.features, x.flatten(1))

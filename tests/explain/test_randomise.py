@@ -396,3 +396,23 @@ def test_a_head_that_begins_with_zeros_is_random_and_not_silent() -> None:
     make_random(module, Stream(0), torch.device("cpu"))
     assert torch.equal(module.weight.detach().flatten().sort().values, torch.arange(24.0))
     assert module.weight[0].tolist() != [0, 1, 2, 3]
+
+
+class Frozen(nn.Module):
+    """A batch norm whose all is in buffers, as in detection backbones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.arange(1.0, 31.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_what_is_frozen_into_buffers_is_made_random_too() -> None:
+    module = Frozen()
+    make_random(module, Stream(0), torch.device("cpu"))
+    for name, buffer in module.named_buffers():
+        assert torch.equal(buffer.sort().values, torch.arange(1.0, 31.0)), name
+        assert int((buffer == torch.arange(1.0, 31.0)).sum()) < 10, name

@@ -87,9 +87,12 @@ def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ())
 
         return hook
 
-    def watch(module: nn.Linear, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(
+        module: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
+    ) -> None:
+        read = inputs[0] if inputs else named["input"]
         calls.pop(module, None)
-        calls[module] = (inputs[0].detach(), output.detach())
+        calls[module] = (read.detach(), output.detach())
 
     logits: list[Tensor] = []
     features: list[Tensor] = []
@@ -100,7 +103,7 @@ def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ())
         try:
             hooks += [modules[name].register_forward_hook(keep(name)) for name in layers]
             hooks += [
-                module.register_forward_hook(watch)
+                module.register_forward_hook(watch, with_kwargs=True)
                 for module in modules.values()
                 if isinstance(module, nn.Linear)
             ]

@@ -277,5 +277,12 @@ def make_random(module: nn.Module, stream: Stream, device: torch.device) -> None
     for old, parameter in zip(before, module.parameters(recurse=False), strict=True):
         silent = parameter.ndim > 1 and bool((parameter == parameter.flatten()[0]).all())
         if torch.equal(old, parameter) or silent:
-            order = torch.randperm(old.numel(), generator=draw).to(old.device)
-            parameter.copy_(old.flatten()[order].view_as(old))
+            parameter.copy_(_shuffled(old, draw))
+    for buffer in module.buffers(recurse=False) if reset is None else ():
+        if buffer.is_floating_point():  # of a batch norm that was frozen into buffers
+            buffer.copy_(_shuffled(buffer, draw))
+
+
+def _shuffled(values: Tensor, draw: torch.Generator) -> Tensor:
+    order = torch.randperm(values.numel(), generator=draw).to(values.device)
+    return values.flatten()[order].view_as(values)
