@@ -443,3 +443,25 @@ def test_a_renewed_copy_that_differs_gives_way_to_the_original(x: Tensor) -> Non
     assert again is clf
     assert "differ" in report.why
     assert not report.used
+
+
+def test_a_copy_that_fails_says_nothing_on_its_own(
+    x: Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch.fx prints where a graph of it fails; the report says why there is no copy."""
+
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+            self.norm = nn.BatchNorm2d(4)
+            self.head = nn.Linear(4 * (x.shape[2] - 2) * (x.shape[3] - 2), 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made = self.norm(self.conv(x)).relu()
+            return self.head(made.view(made.size(0), -1))  # not in channels_last
+
+    served, report = fast_copy(Classifier(Views().eval()), x)
+    assert isinstance(served, Classifier)
+    assert "view" in report.why
+    assert capsys.readouterr() == ("", "")
