@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import torch
 from assay.config import canonical_json
 from assay.core.random import Stream
 from assay.errors import AssayError
-from assay.runs.files import refusal, writing
 from assay.train.recipe import Recipe
 
 
@@ -23,12 +23,20 @@ def write_checkpoint(path: Path, state: dict[str, Any], recipe: Recipe, stream: 
     """
     buffer = io.BytesIO()
     torch.save({"owner": _owner(recipe, stream), "state": state}, buffer)
+    part = path.with_name(f".{path.name}.tmp")  # a killed process leaves one at most
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
     except OSError as error:
-        raise refusal(error, path) from error
-    with writing(path) as file:
-        file.write(buffer.getbuffer())
+        part.unlink(missing_ok=True)
+        raise AssayError(
+            f"cannot write the checkpoint {path}: {error.strerror or error}; "
+            "free some space or choose another store, and run the same again to go on"
+        ) from error
 
 
 def read_checkpoint(path: Path, recipe: Recipe, stream: Stream) -> dict[str, Any]:
