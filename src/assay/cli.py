@@ -56,7 +56,7 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         print(f"assay: {one_line(error)}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
-        goes_on = any(name in RESUMED for name in tokens[:1])
+        goes_on = tokens and tokens[0] in RESUMED
         kept = "; what was finished is kept, and the same command goes on there" if goes_on else ""
         print(f"assay: interrupted{kept}", file=sys.stderr)
         return INTERRUPTED

@@ -429,22 +429,25 @@ def test_flags_do_not_depend_on_the_order_of_attacks_nor_on_weak_ones_beside(
     assert all(detail.startswith("fgsm fooled") and "pgd" in detail for detail in compared)
 
 
+class Shy(nn.Module):
+    """Gives no answer where it is not sure."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        said = self.inner(x)
+        first, second = said.detach().topk(2, dim=1).values.unbind(1)
+        return said.masked_fill((first - second < 2.0)[:, None], torch.nan)
+
+
 def test_an_image_without_an_answer_does_not_stand(
     trained: tuple[nn.Module, Tensor, Tensor],
 ) -> None:
     model, x, y = trained
 
-    class Shy(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, x: Tensor) -> Tensor:
-            said = self.inner(x)
-            first, second = said.detach().topk(2, dim=1).values.unbind(1)
-            return said.masked_fill((first - second < 2.0)[:, None], torch.nan)
-
-    clf = assay.Classifier(Shy())
+    clf = assay.Classifier(Shy(model))
     sure = clf.predict(x) == y
     x, y = x[sure][:60], y[sure][:60]
     curves = chapters.attack_all(clf, x, y, FEW, lambda _: None)
@@ -525,17 +528,7 @@ def test_a_folder_in_the_place_of_a_file_leaves_nothing(found: assay.Audit, tmp_
 def test_no_answer_is_said_to_be_none(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
 
-    class Falls(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = model
-
-        def forward(self, x: Tensor) -> Tensor:
-            said = self.inner(x)
-            first, second = said.detach().topk(2, dim=1).values.unbind(1)
-            return said.masked_fill((first - second < 2.0)[:, None], torch.nan)
-
-    clf = assay.Classifier(Falls())
+    clf = assay.Classifier(Shy(model))
     sure = clf.predict(x) == y
     x, y = x[sure][:20], y[sure][:20]
     result = FGSM(eps=0.1)(clf, x, y)

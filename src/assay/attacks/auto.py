@@ -48,7 +48,7 @@ class Auto(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
     def stages(self) -> tuple[Attack, ...]:

@@ -13,7 +13,6 @@ from assay.config import Config
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import NormBall
-from assay.errors import AssayError
 
 if TYPE_CHECKING:
     from assay.attacks.result import AttackResult
@@ -64,10 +63,7 @@ class Attack(Config):
     """The method's name in configs."""
 
     def model_post_init(self, _: Any) -> None:
-        try:
-            self.threat  # noqa: B018 - an eps that is none is refused when the attack is made
-        except AssayError as error:
-            raise AssayError(f"{self.name}: {str(error).partition(': ')[2]}") from error
+        self.threat  # noqa: B018 - an eps that is none is refused when the attack is made
 
     @property
     def threat(self) -> NormBall:

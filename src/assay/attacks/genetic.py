@@ -72,7 +72,7 @@ class Genetic(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm="linf", eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
     def breadth(self) -> int:

@@ -39,7 +39,7 @@ class GradientAttack(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
     def draws(self) -> int:

@@ -64,7 +64,7 @@ class HopSkipJump(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=math.inf if self.eps is None else self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     def search(
         self,

@@ -35,7 +35,7 @@ class Noise(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
     def tries(self) -> int:

@@ -329,8 +329,9 @@ def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    digest = len(text) == 64 and text.isalnum()
-    return f"{text[:12]}…" if digest else text if len(text) <= 120 else f"{text[:119]}…"
+    if len(text) == 64 and text.isalnum():  # a digest
+        return f"{text[:12]}…"
+    return one_line(text, 120)
 
 
 def _fingerprint(oracle: Oracle[Tensor]) -> str:

@@ -37,7 +37,7 @@ class PixelAttack(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm="l0", eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
 
 class FewPixel(PixelAttack):

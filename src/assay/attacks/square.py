@@ -52,7 +52,7 @@ class Square(Attack):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
     def tries(self) -> int:

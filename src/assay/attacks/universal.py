@@ -94,7 +94,7 @@ class Universal(Config):
 
     @property
     def threat(self) -> NormBall:
-        return NormBall(norm=self.norm, eps=self.eps)
+        return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     def fit(
         self,

@@ -151,6 +151,9 @@ def galleries(
     answer changed. Without maps the first one holds the first images."""
     if isinstance(shown, NotRun):
         return shown, shown
+    if config.gallery == 0:
+        none = NotRun(not_run="no gallery was asked for")
+        return none, none
     if shown.maps is None:
         rows = torch.arange(min(config.gallery, len(shown.ids)))
         chosen = "the first images that the model classifies correctly"
@@ -160,9 +163,6 @@ def galleries(
     most, least = most_and_least(maps.shift.overlap, fooled, config.gallery)
     hardly: Gallery | NotRun
     least = least[maps.shift.overlap[least] >= HARDLY]
-    if config.gallery == 0:
-        none = NotRun(not_run="no gallery was asked for")
-        return none, none
     if len(least):
         chosen = (
             f"of the fooled images those whose maps overlap most, by {100 * HARDLY:.0f} % at least"

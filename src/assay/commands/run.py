@@ -89,9 +89,9 @@ def study_app(study: Any) -> App:
             return 0
         from assay.studies import running
 
-        if max_seeds is not None:
-            running.check_max_seeds(made, max_seeds)
         if dry_run:
+            if max_seeds is not None:
+                running.check_max_seeds(made, max_seeds)
             return running.dry_run(made, store, workers=workers)
         return running.run(
             made,

@@ -279,16 +279,24 @@ def _function(spec: str) -> Callable[..., Any]:
         raise AssayError(
             f"{spec} is a network: drop --access, or name a function that takes a numpy array"
         )
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
+    if misfit := _misfit(function, None):
         raise AssayError(
-            f"{spec} cannot be called with one array of images ({error}): drop --access if it "
+            f"{spec} cannot be called with one array of images ({misfit}): drop --access if it "
             "makes a network"
-        ) from error
-    except ValueError:  # a builtin, which does not say what it takes
-        pass
+        )
     return function
+
+
+def _misfit(function: Callable[..., Any], *arguments: Any) -> str:
+    """Return why a function cannot be called with these arguments; empty where it can, or where it
+    does not say what it takes, as builtins do."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        return str(error)
+    except ValueError:
+        pass
+    return ""
 
 
 def fingerprint(spec: str, *, weights: Path | str | None = None) -> str:
@@ -341,8 +349,12 @@ def _from_factory(spec: str) -> nn.Module:
     path = _existing(Path(file)).resolve()
     with _beside(path):
         factory = _run(path, file, name)
-        if not isinstance(factory, nn.Module):
-            _check_calls(spec, factory)
+        misfit = "" if isinstance(factory, nn.Module) else _misfit(factory)
+        if misfit:
+            raise AssayError(
+                f"{spec} is called without arguments to make a network, but {misfit}: if it is a "
+                "function of images, say what it answers, --access labels, scores or logits"
+            )
         try:
             made = factory if isinstance(factory, nn.Module) else factory()
         except (Exception, SystemExit) as error:
@@ -350,19 +362,6 @@ def _from_factory(spec: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
-
-
-def _check_calls(spec: str, factory: Any) -> None:
-    """Refuse a function that cannot be called without arguments."""
-    try:
-        inspect.signature(factory).bind()
-    except TypeError as error:
-        raise AssayError(
-            f"{spec} is called without arguments to make a network, but {error}: if it is a "
-            "function of images, say what it answers, --access labels, scores or logits"
-        ) from error
-    except ValueError:  # a builtin, which does not say what it takes
-        pass
 
 
 @contextmanager
