@@ -199,8 +199,8 @@ def test_trials_of_another_torch_are_not_run_as_if_they_were_not(store, toy):
 
 def test_tasks_are_named_by_module_and_function():
     for name, message in {
-        "walk": "named 'module:function'",
-        "__main__:walk": "named 'module:function'",
+        "walk": "nor 'module:function'",
+        "__main__:walk": "nor 'module:function'",
         "toy_taskz:walk": "there is no module 'toy_taskz'",
         "toy_tasks:wlak": "has no function 'wlak'",
     }.items():

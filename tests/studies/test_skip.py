@@ -27,6 +27,7 @@ from assay.runs.store import Store
 from assay.studies import running
 from assay.studies.looks import Looks, looks_now
 from assay.studies.skip import Skip
+from assay.studies.surface import TASK as SURFACE
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
 from studies.made_up import cells as made_up
@@ -63,7 +64,7 @@ def files(store: Store) -> dict[str, bytes]:
         f"{entry.trial.address[:12]}/{name}": (entry.folder / name).read_bytes()
         for entry in store.trials()
         for name in ("metrics.json", "arrays.npz", "model.safetensors")
-        if name != "model.safetensors" or "surface" not in entry.trial.task
+        if name != "model.safetensors" or entry.trial.task != SURFACE
     }
 
 
@@ -73,7 +74,7 @@ class TestARun:
         result = StudyResult.read(run.folder / "result.json")
         trials = TINY.plan(Results())
         assert len(trials) == 14, "(4 cells + 2 bare ones) × 2 seeds, 2 surfaces"
-        trials = [trial for trial in trials if "surface" not in trial.task]
+        trials = [trial for trial in trials if trial.task != SURFACE]
         assert {line.status for line in result.trials} == {"done"}
         accuracies = {}
         for trial in trials:
@@ -110,7 +111,7 @@ class TestARun:
         for trial in TINY.plan(Results()):
             found = store.result(trial)
             assert found is not None
-            if "surface" in trial.task:
+            if trial.task == SURFACE:
                 continue
             norms = found.arrays["look_gradient_norms"]
             layers = found.metrics["history"]["looks"]["layers"]
@@ -123,14 +124,14 @@ class TestARun:
         reach = {}
         for trial in TINY.plan(Results()):
             found = store.result(trial)
-            if found is not None and "surface" not in trial.task:
+            if found is not None and trial.task != SURFACE:
                 norms = found.arrays["look_gradient_norms"][0]
                 reach.setdefault(trial.label, []).append(norms[0] / norms[-1])
         assert max(reach["plain [2,2] bare"]) < 0.1 * min(reach["skip [2,2] bare"])
         assert max(reach["plain [2,2] bare"]) < 0.1 * min(reach["plain [2,2]"])
 
     def test_the_surfaces_are_those_of_the_deepest_networks(self, store: Store) -> None:
-        surfaces = [trial for trial in TINY.plan(Results()) if "surface" in trial.task]
+        surfaces = [trial for trial in TINY.plan(Results()) if trial.task == SURFACE]
         assert [t.needs[0].label for t in surfaces] == ["plain [2,2]", "skip [2,2]"]
         (run,) = store.runs()
         assert "loss surface" in (run.folder / "index.html").read_text()

@@ -184,7 +184,7 @@ def make_display(progress: bool) -> Display:
 
 def name_of(trial: Trial) -> str:
     """Return what people call a trial, with its seed."""
-    return f"{trial.label or trial.task.partition(':')[2]} (seed {trial.seed})"
+    return f"{trial.label or trial.task.rpartition(':')[2]} (seed {trial.seed})"
 
 
 def until(seconds: float | None) -> str:

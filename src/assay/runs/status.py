@@ -78,7 +78,7 @@ class PlanStatus:
         """Return what `--dry-run` prints: a row per label, and the sums."""
         groups: dict[str, list[TrialStatus]] = defaultdict(list)
         for status in self.trials:
-            groups[status.trial.label or status.trial.task.partition(":")[2]].append(status)
+            groups[status.trial.label or status.trial.task.rpartition(":")[2]].append(status)
         rows = []
         for label, group in groups.items():
             counts = Counter(status.state for status in group)

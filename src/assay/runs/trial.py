@@ -9,9 +9,10 @@ from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay.config import Config, digest
+from assay.runs.tasks import in_address, named
 
 
 @cache
@@ -24,7 +25,7 @@ class Trial(Config):
     """One unit of work: a pure function of its address, which covers everything but `label`."""
 
     task: str
-    """The function that does it, as "module:function"."""
+    """What does it: a name of `runs.tasks`, or a function elsewhere as "module:function"."""
     config: dict[str, Any]
     """Its settings as JSON: every default written, every `auto` resolved."""
     seed: int = 0
@@ -47,11 +48,16 @@ class Trial(Config):
     """Where each data set of the config is found here; not part of the address, since a name and
     a folder may hold the same data (`data` has its fingerprint)."""
 
+    @field_validator("task")
+    @classmethod
+    def _by_name(cls, task: str) -> str:
+        return named(task)
+
     @cached_property
     def material(self) -> dict[str, Any]:
         """What the address is the digest of; `assay why` compares these."""
         return {
-            "task": self.task,
+            "task": in_address(self.task),
             "config": self.config,
             "seed": self.seed,
             "needs": [need.address for need in self.needs],

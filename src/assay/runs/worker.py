@@ -29,6 +29,7 @@ from assay.runs.entry import CHECKPOINT, LOG, PROGRESS, SCHEMA, Entry, Failure, 
 from assay.runs.files import DiskFull, disk_is_full, to_json, write_atomic
 from assay.runs.record import accelerator, forget_peak, peak_memory, surroundings
 from assay.runs.store import Store
+from assay.runs.tasks import FUNCTIONS, function_of
 from assay.runs.trial import Outcome, Trial
 
 SHOW_EVERY, NOTE_EVERY = 0.2, 5.0  # seconds between two messages, and two writes of progress.json
@@ -86,15 +87,16 @@ Task = Callable[[Trial, Workspace], Outcome]
 
 
 def load_task(name: str) -> Task:
-    """Return the function that "module:function" names.
+    """Return the function that a task's name, or "module:function", stands for.
 
     Raises:
         AssayError: there is no such module or function.
     """
-    module_name, _, function_name = name.partition(":")
+    module_name, _, function_name = function_of(name).partition(":")
     if not function_name or module_name == "__main__":
         raise AssayError(
-            f"task {name!r}: a task is named 'module:function', and its module must be importable"
+            f"task {name!r}: it is neither one of {', '.join(FUNCTIONS)} nor 'module:function' "
+            "in a module that can be imported"
         )
     try:
         module = importlib.import_module(module_name)

@@ -23,7 +23,7 @@ from assay.runs.worker import Workspace
 from assay.studies.networks import settings, split
 from assay.train.precision import computing
 
-TASK = "assay.studies.attacking:attack"
+TASK = "attack"
 
 
 class AttackNetwork(Config):

@@ -35,7 +35,7 @@ from assay.runs.worker import Workspace
 from assay.studies.attacking import kinds, subject
 from assay.train.precision import computing
 
-TASK = "assay.studies.attending:attend"
+TASK = "saliency-shift"
 
 PAIRS = ("attacked", "noise", "mate", "predicted")
 """What the map of an image is compared with: its own when attacked; its own under noise of the

@@ -34,7 +34,7 @@ from assay.train.batches import batches
 from assay.train.fit import optimizer
 from assay.train.precision import computing
 
-TASK = "assay.studies.features:autoencode"
+TASK = "autoencode"
 
 
 # -- the autoencoder, a trial of its own -------------------------------------------------------

@@ -20,6 +20,7 @@ from assay.errors import AssayError
 from assay.report.result import Claim
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.runs.tasks import in_address
 from assay.runs.trial import Trial
 from assay.studies.base import Study
 
@@ -153,7 +154,7 @@ def kind(trial: Trial) -> str:
     """
     return digest(
         {
-            "task": trial.task,
+            "task": in_address(trial.task),
             "config": _without(trial.config, HOW_IT_RUNS),
             "needs": [kind(need) for need in trial.needs],
             "data": trial.data,

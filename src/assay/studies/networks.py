@@ -36,7 +36,7 @@ from assay.train.fit import Adversary, Augment, fit
 from assay.train.precision import computing
 from assay.train.resolve import resolve
 
-TASK = "assay.studies.networks:train"
+TASK = "train"
 
 COLLAPSED = 1.25
 """A network has collapsed when its training accuracy ends below this multiple of chance."""

@@ -27,6 +27,7 @@ from assay.studies.base import Cost, Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells, Column
 from assay.studies.networks import TrainNetwork, expected_seconds, settings
+from assay.studies.surface import TASK as SURFACE
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, Adam, OneCycle, Recipe, Watch
 from assay.train.recipe import Optimizer
@@ -192,7 +193,7 @@ class Skip(CellStudy):
         return [*super().plan(done), *self.surfaces(self.trials()).values()]
 
     def cost(self, trial: Trial) -> Cost | None:
-        if trial.task.endswith(":surface") and self.surface is not None:
+        if trial.task == SURFACE and self.surface is not None:
             one = expected_seconds(settings(trial.needs[0]), trial.device)
             recipe, n = self.recipe, self.surface.images * self.surface.size**2
             trained = recipe.epochs * settings(trial.needs[0]).rows() * 3  # a step is 3 forwards

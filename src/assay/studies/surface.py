@@ -38,7 +38,7 @@ from assay.runs.worker import Workspace
 from assay.studies.networks import settings, split
 from assay.train.precision import computing
 
-TASK = "assay.studies.surface:surface"
+TASK = "loss-surface"
 
 ROWS = "rows.npz"
 """The file of the checkpoint: the rows of the grid that are done."""

@@ -20,7 +20,7 @@ from assay.studies.attacking import kinds
 from assay.studies.networks import settings, split
 from assay.train.precision import computing
 
-TASK = "assay.studies.transferring:transfer"
+TASK = "transfer"
 
 
 class Transferring(Config):
