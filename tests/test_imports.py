@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": FOUNDATION | {"stats", "assay"},
     # what brings the families together
     "made": FOUNDATION | {"runs", "report"},
-    "studies": EVERYTHING - {"cli", "commands", "auditing"},
-    "auditing": EVERYTHING - {"cli", "commands", "studies"},
+    "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing"},
+    "auditing": EVERYTHING - {"cli", "commands", "workflows", "studies"},
+    "workflows": EVERYTHING - {"cli", "commands"},
     "commands": EVERYTHING,
     "cli": FOUNDATION | {"commands", "assay"},
     "__init__": EVERYTHING,

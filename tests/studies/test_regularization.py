@@ -16,7 +16,6 @@ from assay.report.result import StudyResult
 from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies import running
 from assay.studies.features import Autoencoding, FeatureSpace
 from assay.studies.looks import looks_now
 from assay.studies.regularization import (
@@ -27,6 +26,7 @@ from assay.studies.regularization import (
     validation_accuracy,
 )
 from assay.train import AdamW, Recipe
+from assay.workflows import run as running
 from studies.made_up import cells as made_up
 from studies.made_up import fake
 

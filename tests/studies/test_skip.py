@@ -24,12 +24,12 @@ from assay.report.result import StudyResult
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies import running
 from assay.studies.looks import Looks, looks_now
 from assay.studies.skip import Skip
 from assay.studies.surface import TASK as SURFACE
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
+from assay.workflows import run as running
 from studies.made_up import cells as made_up
 from studies.made_up import fake
 

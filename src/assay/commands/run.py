@@ -87,7 +87,7 @@ def study_app(study: Any) -> App:
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
-        from assay.studies import running
+        from assay.workflows import run as running
 
         if dry_run:
             if max_seeds is not None:

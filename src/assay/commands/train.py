@@ -78,7 +78,7 @@ def train_app() -> App:
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
-        from assay.studies import training
+        from assay.workflows import train as training
 
         return training.run(
             made,

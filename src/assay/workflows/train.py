@@ -1,4 +1,4 @@
-"""One training from the command line: its trial, and what is handed to the user of it."""
+"""`assay train`: one training, its trial, and what is handed to the user of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running a study: its trials, the verdicts, its folder in the store."""
+"""`assay run`: the trials of a study, the verdicts, its folder in the store."""
 
 from __future__ import annotations
 
