@@ -239,7 +239,7 @@ def test_an_interruption_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("assay.auditing.running.run", interrupted)
+    monkeypatch.setattr("assay.workflows.audit.run", interrupted)
     monkeypatch.setattr("assay.runs.reading.list_runs", interrupted)
     code, out, err = assay(*tokens)
     assert (code, out) == (130, "")

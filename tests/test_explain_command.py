@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from assay.auditing.running import Subject, load
 from assay.cli import app, call
 from assay.data import load_data
 from assay.explain import GradCAM, explainers
 from assay.explain.faithful import FaithfulnessConfig
+from assay.workflows.audit import Subject, load
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from assay.attacks import PGD
-from assay.auditing.running import Subject, load
 from assay.cli import app, call
 from assay.data import load_data
 from assay.models import CNN, Whitened
 from assay.stats import proportion
 from assay.studies.networks import TrainNetwork, evaluate
+from assay.workflows.audit import Subject, load
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = "model.safetensors"

@@ -288,7 +288,7 @@ def test_an_interruption_is_one_line(assay: Command, monkeypatch: pytest.MonkeyP
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("assay.commands.attacking.run_over", interrupted)
+    monkeypatch.setattr("assay.workflows.attack.run_over", interrupted)
     code, out, err = assay("@m.safetensors", *BARE, "--attack", "pgd", "--out", "out")
     assert (code, out) == (130, "")
     assert (

@@ -217,7 +217,7 @@ def attack_app(kind: type[Attack] | None) -> App:
         for flag, (given, bound) in least.items():
             if given is not None and given < bound:
                 raise AssayError(f"{flag} must be at least {bound}, got {given}")
-        from assay.commands import attacking
+        from assay.workflows import attack as attacking
 
         return attacking.run(
             made,

@@ -88,7 +88,7 @@ def audit_app() -> App:
                 f"--reference-split {split} is the part that is audited; detectors are never "
                 'fitted on what they score: name another part, or "none"'
             )
-        from assay.auditing import running
+        from assay.workflows import audit as running
 
         return running.run(
             running.Subject(

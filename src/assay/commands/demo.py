@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
-
-TITLE = "A small CNN on handwritten digits"
 
 
 def demo(*, store: Path = Path("runs"), out: Path | None = None) -> int:
@@ -17,44 +14,6 @@ def demo(*, store: Path = Path("runs"), out: Path | None = None) -> int:
         store: the folder that keeps trials, studies and audits.
         out: the folder for the report; default: in the store.
     """
-    from assay.auditing import AuditConfig, running
-    from assay.models import CNN
-    from assay.runs.engine import execute
-    from assay.runs.record import cores
-    from assay.runs.store import Store
-    from assay.studies.networks import TrainNetwork
-    from assay.train import AdamW, OneCycle, Recipe
+    from assay.workflows import demo as work
 
-    training = TrainNetwork(
-        data="digits",
-        network=CNN(depths=(1, 1), widths=(16, 32), skip=True, norm="batch", stem_stride=2),
-        recipe=Recipe(
-            epochs=6,
-            batch_size=64,
-            optimizer=AdamW(lr=1e-2),
-            schedule=OneCycle(),
-            threads=cores(),
-        ),
-    )
-    config = AuditConfig(eps=0.1, budgets=(0.025, 0.05, 0.1, 0.15, 0.2), attacked=500, gallery=8)
-    print("1 of 2: training a small CNN on 4,500 handwritten digits (MNIST)", flush=True)
-    home = Store(store)
-    trial = training.trial(seed=0, device="cpu", label="demo: small CNN on digits")
-    result = execute([trial], home).need(trial)
-    print(
-        f"       {100 * result.metrics['test_accuracy']:.1f} % of {result.metrics['n_test']:,} "
-        "test digits right\n2 of 2: auditing it",
-        flush=True,
-    )
-    model = result.path("model.safetensors")
-    command = ["assay", "audit", str(model), "--data", "digits", "--title", TITLE]
-    command += ["--eps", str(config.eps), "--budgets", *map(str, config.budgets)]
-    return running.run(
-        running.Subject(model=str(model), data="digits", title=TITLE),
-        config,
-        store=store,
-        out=out,
-        fail_on="never",
-        quiet=False,
-        command=shlex.join(command),
-    )
+    return work.run(store, out)

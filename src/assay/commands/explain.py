@@ -98,8 +98,8 @@ def explain_app() -> App:
         for flag, (given, least) in counts.items():
             if given is not None and given < least:
                 raise AssayError(f"{flag} must be at least {least}, got {given}")
-        from assay.auditing.running import Subject
-        from assay.commands import explaining
+        from assay.workflows import explain as explaining
+        from assay.workflows.audit import Subject
 
         return explaining.run(
             Subject(

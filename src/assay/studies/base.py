@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from assay.config import Config
-from assay.errors import AssayError
 from assay.report.result import Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.trial import Trial
@@ -69,6 +68,8 @@ class Study(Config):
         Raises:
             AssayError: for a device that this machine does not have.
         """
+        from assay.core.device import device_here  # loads torch, which help does without
+
         return self.model_copy(update={"device": device_here(self.device)})
 
     @abstractmethod
@@ -83,23 +84,6 @@ class Study(Config):
         """Return what an unrun trial is expected to take, or None where nothing is known."""
         del trial
         return None
-
-
-def device_here(asked: str) -> str:
-    """Return the class of device that is meant: `auto` is CUDA or MPS where there is one.
-
-    Raises:
-        AssayError: for a device that this machine does not have.
-    """
-    import torch
-
-    here = ["cuda"] if torch.cuda.is_available() else []
-    here += ["mps"] if torch.backends.mps.is_available() else []
-    if asked not in ("auto", "cpu", *here):
-        raise AssayError(
-            f"there is no {asked} device here; use --device {' or '.join([*here, 'cpu'])}"
-        )
-    return [*here, "cpu"][0] if asked == "auto" else asked
 
 
 @dataclass(frozen=True)

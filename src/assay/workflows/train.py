@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from assay import stats
+from assay.core.device import device_here
 from assay.errors import AssayError
 from assay.report.numerals import duration
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.store import Store
-from assay.studies.base import device_here
 from assay.studies.networks import TrainNetwork
 
 MODEL, CONFIG = "model.safetensors", "config.yaml"

@@ -12,8 +12,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from assay import stats
-from assay.auditing.running import Subject, load
 from assay.core.classifier import Classifier
+from assay.core.device import device_here
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
 from assay.explain.faithful import (
@@ -29,7 +29,7 @@ from assay.report.sheet import picture_bytes
 from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.record import surroundings
 from assay.runs.view import Grid, View
-from assay.studies.base import device_here
+from assay.workflows.audit import Subject, load
 
 EXPLAIN, ARRAYS, RECORD = "explain.json", "arrays.safetensors", "record.json"
 PICTURE, CURVES = "maps.png", "curves.png"

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
 from assay.attacks.over import STATE_FILE, Progress, Targets, run_over
-from assay.auditing import running as auditing
-from assay.commands import attack_report as report
 from assay.config import digest
 from assay.core.blackbox import Answers
 from assay.core.classifier import Classifier, check_gradient
+from assay.core.device import device_here
 from assay.core.fast import Precision
 from assay.core.oracle import Oracle
 from assay.data import Dataset, load_data
@@ -30,7 +29,8 @@ from assay.models.loading import fingerprint, load_oracle
 from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.record import surroundings
-from assay.studies.base import device_here
+from assay.workflows import attack_report as report
+from assay.workflows import audit as auditing
 
 ATTACK, RECORD = "attack.json", "record.json"
 SCHEMA = 1
