@@ -1,18 +1,21 @@
-"""MI-FGSM's momentum, and gradients averaged over a randomised model."""
+"""MI-FGSM's momentum, a method that is a step alone, and gradients averaged over a randomised
+model."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, FewPixel, Universal
+from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, FewPixel, Iterative, Universal
 from assay.attacks.gradient import finite, uphill
 from assay.attacks.losses import margin
 from assay.core.classifier import Classifier
-from assay.core.random import Stream
+from assay.core.random import Rows, Stream
+from assay.core.threats import NormBall
 
 N = 48
 
@@ -110,6 +113,40 @@ def test_its_step_is_dongs() -> None:
     attack = MIFGSM(eps=0.1, steps=5, loss="margin")
     moved = attack(clf, x, y, attack_wrong=True).adversarial - x
     assert float(moved) == pytest.approx(0.1)  # 5 steps of eps / 5
+
+
+class Heavy(Iterative):
+    """The example of CONTRIBUTING.md."""
+
+    name: Literal["heavy"] = "heavy"
+    steps: PositiveInt = 10
+
+    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
+        return threat.random_start(x, rng), torch.zeros_like(x)
+
+    def step(
+        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
+    ) -> tuple[Tensor, ...]:
+        adv, speed = at
+        speed = 0.9 * speed + threat.steepest(slope) * threat.eps / self.steps
+        return threat.project(x, adv + speed), speed
+
+
+def test_a_step_is_a_whole_method() -> None:
+    x = Stream(2).rows(range(N)).uniform((3, 8, 8), 0.3, 0.7)
+    clf, attack = Classifier(Noisy(0.0)), Heavy(eps=0.02)
+    result = attack(clf, x, seed=1, stop="fooled")
+    assert 0.2 < result.success_rate.value < 1
+    assert len(result.steps[result.success].unique()) > 2  # they stop one after another
+    alone = attack(clf, x[:9], seed=1, stop="fooled", batch_size=1)
+    assert torch.equal(alone.success, result.success[:9])
+    assert torch.allclose(alone.adversarial, result.adversarial[:9], atol=1e-6)
+    failed = ~result.success
+    assert bool((result.queries[failed] == 1 + 10 + 1).all())
+    short = attack(clf, x, seed=1, query_budget=7)
+    assert bool((short.queries == 7).all())
+    assert bool(short.success.any())  # the last query was kept for the confirmation
+    assert bool(short.cut[~short.success].all())
 
 
 def test_a_slope_that_is_no_number_is_replaced_by_hand() -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from assay.attacks.gradient import FGSM as FGSM
     from assay.attacks.gradient import MIFGSM as MIFGSM
     from assay.attacks.gradient import PGD as PGD
+    from assay.attacks.gradient import Iterative as Iterative
     from assay.attacks.hopskipjump import HopSkipJump as HopSkipJump
     from assay.attacks.noise import Noise as Noise
     from assay.attacks.over import run_over as run_over
@@ -52,6 +53,7 @@ _HOMES = {
     "attacks": "family",
     "Genetic": "genetic",
     "FGSM": "gradient",
+    "Iterative": "gradient",
     "MIFGSM": "gradient",
     "PGD": "gradient",
     "HopSkipJump": "hopskipjump",
@@ -84,6 +86,7 @@ __all__ = [
     "Genetic",
     "HopSkipJump",
     "Iterate",
+    "Iterative",
     "Noise",
     "OnePixel",
     "Perturbation",

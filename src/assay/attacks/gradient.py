@@ -54,14 +54,37 @@ class GradientAttack(Attack):
         return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
 
 
-class FGSM(GradientAttack):
-    """The fast gradient sign method (Goodfellow et al. 2015): one step of length eps.
+class Iterative(GradientAttack):
+    """A method that takes one gradient per step, and moves every image by it.
 
-    Linf: the sign of the gradient. L2: the gradient over its length. L1: see `step`.
+    To add one, write `step`, and `start` unless it begins at the image itself. What is in play,
+    counting, query budgets and early stops need no thought here; a method that queries the model
+    otherwise than by one gradient per step writes `search` itself.
     """
 
-    name: Literal["fgsm"] = "fgsm"
-    """The method's name in configs."""
+    @property
+    def iterations(self) -> int:
+        """How many steps to take: the field `steps`, where the method has one."""
+        return getattr(self, "steps", 1)
+
+    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
+        """Return where a search begins: the first candidates (n, C, H, W) inside the threat, and
+        behind them whatever else the method keeps per image, a tensor (n, ...) each."""
+        del threat, rng
+        return (x,)
+
+    def step(
+        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
+    ) -> tuple[Tensor, ...]:
+        """Return the next candidates, and behind them what is kept: the same tensors as `at`.
+
+        Args:
+            at: what `start`, or the step before, returned; the rows of images that left are gone.
+            slope: (n, C, H, W), the gradient of the loss at the candidates, finite.
+            x: (n, C, H, W), the images themselves.
+            threat: what the next candidates must stay inside: see `NormBall.project`.
+        """
+        raise NotImplementedError
 
     def search(
         self,
@@ -74,14 +97,33 @@ class FGSM(GradientAttack):
         targeted: bool,
         rng: Rows,
     ) -> Search:
-        del targeted, rng  # the loss says it all, and nothing is drawn
-        logits, slope = uphill(model, x, y, loss, self.draws)
-        keep = yield Iterate(x, logits, spent=self.draws, ahead=0)
-        x, slope = only(keep, x, slope)
-        yield Iterate(threat.project(x, x + step(threat, x, slope, threat.eps)), spent=0)
+        del targeted  # the loss says it
+        at = self.start(x, threat, rng)
+        for left in reversed(range(self.iterations)):
+            logits, slope = uphill(model, at[0], y, loss, self.draws)
+            keep = yield Iterate(at[0], logits, spent=self.draws, ahead=self.draws if left else 0)
+            x, y, slope, *held = only(keep, x, y, slope, *at)
+            at = self.step(tuple(held), slope, x, threat)
+        yield Iterate(at[0], spent=0)
 
 
-class PGD(GradientAttack):
+class FGSM(Iterative):
+    """The fast gradient sign method (Goodfellow et al. 2015): one step of length eps.
+
+    Linf: the sign of the gradient. L2: the gradient over its length. L1: see `ascent`.
+    """
+
+    name: Literal["fgsm"] = "fgsm"
+    """The method's name in configs."""
+
+    def step(
+        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
+    ) -> tuple[Tensor, ...]:
+        del at  # the image itself
+        return (threat.project(x, x + ascent(threat, x, slope, threat.eps)),)
+
+
+class PGD(Iterative):
     """Projected gradient descent (Madry et al. 2018): small steps uphill, projected on the ball."""
 
     name: Literal["pgd"] = "pgd"
@@ -111,30 +153,18 @@ class PGD(GradientAttack):
     def tries(self) -> int:
         return self.restarts
 
-    def search(
-        self,
-        model: Any,
-        x: Tensor,
-        y: Tensor,
-        *,
-        threat: NormBall,
-        loss: Loss,
-        targeted: bool,
-        rng: Rows,
-    ) -> Search:
-        del targeted  # the loss says it
+    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
+        return (threat.random_start(x, rng) if self.random_start else x,)
+
+    def step(
+        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
+    ) -> tuple[Tensor, ...]:
+        (adv,) = at
         size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
-        adv = threat.random_start(x, rng) if self.random_start else x
-        for number in range(self.steps):
-            logits, slope = uphill(model, adv, y, loss, self.draws)
-            ahead = self.draws if number + 1 < self.steps else 0
-            keep = yield Iterate(adv, logits, spent=self.draws, ahead=ahead)
-            x, y, adv, slope = only(keep, x, y, adv, slope)
-            adv = threat.project(x, adv + step(threat, adv, slope, size))
-        yield Iterate(adv, spent=0)
+        return (threat.project(x, adv + ascent(threat, adv, slope, size)),)
 
 
-class MIFGSM(GradientAttack):
+class MIFGSM(Iterative):
     """The momentum iterative fast gradient sign method (Dong et al. 2018), from the image itself.
 
     Each gradient is divided by its L1 norm and added to `decay` times the sum so far; the step
@@ -151,29 +181,18 @@ class MIFGSM(GradientAttack):
     decay: Number = Field(default=1.0, ge=0)
     """What is kept of the sum of gradients at each step: 0 is no momentum, 1 keeps all."""
 
-    def search(
-        self,
-        model: Any,
-        x: Tensor,
-        y: Tensor,
-        *,
-        threat: NormBall,
-        loss: Loss,
-        targeted: bool,
-        rng: Rows,
-    ) -> Search:
-        del targeted, rng  # the loss says it all, and nothing is drawn
+    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
+        del threat, rng
+        return x, torch.zeros_like(x)
+
+    def step(
+        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
+    ) -> tuple[Tensor, ...]:
+        adv, gathered = at
         size = threat.eps / self.steps if self.step_size is None else self.step_size
-        adv, gathered = x, torch.zeros_like(x)
-        for number in range(self.steps):
-            logits, slope = uphill(model, adv, y, loss, self.draws)
-            ahead = self.draws if number + 1 < self.steps else 0
-            keep = yield Iterate(adv, logits, spent=self.draws, ahead=ahead)
-            x, y, adv, slope, gathered = only(keep, x, y, adv, slope, gathered)
-            length = slope.flatten(1).abs().sum(1).clamp_min(TINY)
-            gathered = gathered * self.decay + slope / per_row(length, slope)
-            adv = threat.project(x, adv + step(threat, adv, gathered, size))
-        yield Iterate(adv, spent=0)
+        length = slope.flatten(1).abs().sum(1).clamp_min(TINY)
+        gathered = gathered * self.decay + slope / per_row(length, slope)
+        return threat.project(x, adv + ascent(threat, adv, gathered, size)), gathered
 
 
 def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss, draws: int = 1) -> tuple[Tensor, Tensor]:
@@ -216,7 +235,7 @@ def finite(slope: Tensor) -> Tensor:
     return torch.where(slope.isinf(), slope.sign() * most, known)
 
 
-def step(threat: NormBall, x: Tensor, slope: Tensor, length: float) -> Tensor:
+def ascent(threat: NormBall, x: Tensor, slope: Tensor, length: float) -> Tensor:
     """Return the step of `length` in the threat's norm along which the loss rises most from `x`.
 
     In L1 the steepest direction is a single coordinate, which soon meets the end of [0, 1]. What
