@@ -211,8 +211,13 @@ def test_many_classes_fold_away_and_worst_come_first(report):
                 "accuracy": EstimateModel(value=1 - i / 100, low=0.5, high=1, n=9, of="images"),
             }
         )
-        for i in range(k)
+        for i in range(k - 1)
     )
+    nothing = EstimateModel(value=None, low=None, high=None, n=0, of="images")
+    unseen = report.accuracy.per_class[0].model_copy(
+        update={"name": names[-1], "accuracy": nothing}
+    )
+    per_class = (unseen, *per_class)
     matrix = tuple(tuple(int(i == j) for j in range(k)) for i in range(k))
     many = report.model_copy(
         update={
@@ -223,8 +228,11 @@ def test_many_classes_fold_away_and_worst_come_first(report):
     html = render_audit(many)
     text = read(html)
     assert "The 15 classes with the lowest accuracy" in text
-    assert text.index("class 39 61.0 %") < text.index("The other 25 classes")
+    assert text.index("class 38 62.0 %") < text.index("The other 25 classes")
     assert text.index("class 0 100.0 %") > text.index("The other 25 classes")
+    assert text.index("class 39 –") > text.index("class 0 100.0 %"), (
+        "no image: neither bad nor good"
+    )
 
 
 def test_a_study_says_its_claims(study_page):
