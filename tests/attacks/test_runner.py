@@ -236,14 +236,35 @@ class TestWhatIsRefused:
         with pytest.raises(AssayError, match=r"says that a step cost 0 evaluations.*asked about 3"):
             Shift(spent=0)(Classifier(Flips()), torch.full((3, 1, 4, 4), 0.4))
 
+    def test_what_is_known_is_not_made_or_asked_again(
+        self, clf: Classifier, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from assay.core import fast
+
+        alone = PGD(steps=3)(clf, x, y, stop="fooled")
+        copies, clean = fast.Copies(clf, x), clf.predict(x)
+        copies.of("float32")
+        monkeypatch.setattr(fast, "fast_copy", None)
+        before = clf.queries
+        for limit in (None, 60.0):
+            again = PGD(steps=3)(
+                clf, x, y, stop="fooled", copies=copies, clean=clean, time_limit=limit
+            )
+            assert torch.equal(again.adversarial, alone.adversarial)
+            assert torch.equal(again.queries, alone.queries), "the clean query counts all the same"
+        confirmed = alone.evaluations["forward"] - len(x)
+        assert clf.queries - before == 2 * confirmed + len(x), "asked anew for the time limit alone"
+        liar = PGD(steps=3)(clf, x, y, copies=copies, clean=(y + 1) % 5)
+        assert not liar.correct.any(), "what was handed down is what counts"
+
     def test_what_the_original_does_not_confirm_goes_on(
         self, clf: Classifier, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A fast copy that sees success everywhere changes nothing but the number of questions."""
-        import assay.attacks.runner as runner
+        from assay.core import fast
 
         truth = PGD(steps=6)(clf, x, y, stop="fooled")
-        build = runner.fast_copy
+        build = fast.fast_copy
 
         def deluded(*args: Any) -> Any:
             copy, report = build(*args)
@@ -259,7 +280,7 @@ class TestWhatIsRefused:
 
             return Eager(), report
 
-        monkeypatch.setattr(runner, "fast_copy", deluded)
+        monkeypatch.setattr(fast, "fast_copy", deluded)
         # margin between the two largest is untouched by the false winner in a targeted loss
         loss = PGD(steps=6, loss="margin")
         screened = loss(clf, x, y, stop="fooled")

@@ -21,7 +21,7 @@ from assay.attacks.deadline import Hurried, TimeUp
 from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier, check_images, rows_that_fit
-from assay.core.fast import FastCopy, FastReport, Precision, fast_copy
+from assay.core.fast import Copies, FastCopy, FastReport, Precision
 from assay.core.oracle import Access, Oracle, labels
 from assay.core.random import Rows, Stream
 from assay.core.threats import NormBall, widest
@@ -51,6 +51,8 @@ def run(
     query_budget: int | None = None,
     time_limit: float | None = None,
     ids: Tensor | None = None,
+    copies: Copies | None = None,
+    clean: Tensor | None = None,
 ) -> AttackResult:
     """Attack the images of `x` that the model gets right.
 
@@ -74,6 +76,11 @@ def run(
             in play took.
         ids: int64 (N,), the images' indices in their data set, by which draws are keyed; None
             counts from 0. So a part of a set is attacked as it would be in the whole.
+        copies: the classifier's fast copies, by whoever attacks one model several times. None:
+            made for this call.
+        clean: int64 (N,), what the original says of `x` (-1: no answer), where that is known; it is
+            then not evaluated again, though it counts as the query that it was. With a time limit
+            it is: what that takes says how long the confirmations will.
 
     Raises:
         AssayError: for images or labels that do not fit the model, a target that is the label,
@@ -92,7 +99,9 @@ def run(
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
         checked_from = oracle.queries
-        model, report = _model_for(attack, oracle, x, precision)
+        if copies is None and isinstance(oracle, Classifier):
+            copies = Copies(oracle, x)
+        model, report = _model_for(attack, oracle, copies, precision)
         checks = oracle.queries - checked_from
         # What the copy does well in channels_last the original does too, and faster; a model that
         # has no copy may be one that cannot (it may call .view).
@@ -101,10 +110,11 @@ def run(
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
         asked_from = time.monotonic()
-        answer = ask(original, x, layout)
+        if clean is None or time_limit is not None:
+            clean = labels(ask(original, x, layout))
+        clean = clean.cpu()
         pace = (time.monotonic() - asked_from) / len(x)
-        clean = labels(answer).cpu()
-        outputs = answer.shape[1] if answer.ndim == 2 else len(oracle.classes)
+        outputs = len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else fitting(y, len(x), outputs, "labels")
         known = torch.ones_like(clean, dtype=torch.bool) if y is not None else clean >= 0
         goal = truth if targets is None else _wanted(targets, truth, outputs, known)
@@ -117,7 +127,7 @@ def run(
             asked = model
             if stage.minimal and not attack.minimal and precision != "float32":
                 checked_from = oracle.queries
-                asked, _ = _model_for(stage, oracle, x, precision)
+                asked, _ = _model_for(stage, oracle, copies, precision)
                 checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
             for attempt in range(stage.tries):
@@ -281,7 +291,7 @@ def _check_radius(threat: NormBall, x: Tensor) -> None:
 
 
 def _model_for(
-    attack: Attack, oracle: Oracle[Tensor], x: Tensor, precision: Precision
+    attack: Attack, oracle: Oracle[Tensor], copies: Copies | None, precision: Precision
 ) -> tuple[Any, FastReport | None]:
     """Return what the search asks: the fast copy of a classifier, otherwise the oracle.
 
@@ -291,8 +301,8 @@ def _model_for(
     if isinstance(oracle, Classifier) and getattr(attack, "eot", None):
         why = "gradients are averaged over what the model draws"
         return oracle, FastReport(False, precision, 0, math.nan, why)
-    if isinstance(oracle, Classifier):
-        return fast_copy(oracle, x, "float32" if attack.minimal else precision)
+    if isinstance(oracle, Classifier) and copies is not None:
+        return copies.of("float32" if attack.minimal else precision)
     return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
 
 

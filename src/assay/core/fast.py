@@ -163,6 +163,29 @@ def fast_copy(
     return made, report
 
 
+class Copies:
+    """The fast copies of one classifier: one for each precision, made when it is first wanted.
+
+    Whoever runs several things on one model hands these down, so that it is copied, traced and
+    checked once and not by each of them. The model's weights must not change in between.
+
+    Args:
+        classifier: the original; it is not changed.
+        x: images float32 (N, C, H, W) in [0, 1] to check on, as for `fast_copy`.
+    """
+
+    def __init__(self, classifier: Classifier, x: Tensor) -> None:
+        self.classifier = classifier
+        self._rows = x[:CHECKED_ROWS]
+        self._made: dict[Precision, tuple[FastCopy | Classifier, FastReport]] = {}
+
+    def of(self, precision: Precision) -> tuple[FastCopy | Classifier, FastReport]:
+        """Return what `fast_copy` does, the same object every time."""
+        if precision not in self._made:
+            self._made[precision] = fast_copy(self.classifier, self._rows, precision)
+        return self._made[precision]
+
+
 def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
     """Return the copy with the weights that its original has by now, as `fast_copy` would.
 

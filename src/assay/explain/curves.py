@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay.core.classifier import Classifier
-from assay.core.fast import Precision
+from assay.core.fast import Copies, Precision
 from assay.core.oracle import Encoded
 from assay.core.random import Stream
 from assay.explain.variants import Missing, each_variant, fast, missing
@@ -81,6 +81,7 @@ def deletion(
     steps: int = 16,
     onto: Missing = "mean",
     precision: Precision = "float32",
+    copies: Copies | None = None,
 ) -> Curve:
     """Take the pixels out of the images: where the order is that of importance, the curve falls at
     once, and its area is small.
@@ -97,8 +98,9 @@ def deletion(
         onto: what is left of a pixel. The paper's code takes the colour that normalisation makes
             0, nearly the mean of all images; here it is the image's own.
         precision: what the fast copy of the model computes in.
+        copies: the model's fast copies, by whoever draws several curves. None: made for this call.
     """
-    return exchange(clf, x, targets, order, x, missing(onto, x), steps, precision)
+    return exchange(clf, x, targets, order, x, missing(onto, x), steps, precision, copies)
 
 
 def insertion(
@@ -110,6 +112,7 @@ def insertion(
     steps: int = 16,
     onto: Missing = "blur",
     precision: Precision = "float32",
+    copies: Copies | None = None,
 ) -> Curve:
     """Put the pixels on a blurred image: where the order is that of importance, the curve rises at
     once, and its area is large.
@@ -119,9 +122,9 @@ def insertion(
 
     Args:
         onto: what the pixels are put on.
-        clf, x, targets, order, steps, precision: as for `deletion`.
+        clf, x, targets, order, steps, precision, copies: as for `deletion`.
     """
-    return exchange(clf, x, targets, order, missing(onto, x), x, steps, precision)
+    return exchange(clf, x, targets, order, missing(onto, x), x, steps, precision, copies)
 
 
 def exchange(
@@ -133,6 +136,7 @@ def exchange(
     end: Tensor,
     steps: int,
     precision: Precision,
+    copies: Copies | None = None,
 ) -> Curve:
     """Return the curve of the images `start` becoming `end`, pixel by pixel in `order`.
 
@@ -143,7 +147,7 @@ def exchange(
     parts = min(steps, pixels)
     done = [round(step * pixels / parts) for step in range(parts + 1)]
     until = torch.tensor(done, device=x.device)
-    with clf.borrowed(), fast(clf, x, precision) as model:
+    with clf.borrowed(), fast(copies or Copies(clf, x), precision) as model:
 
         def ask(image: Tensor, step: Tensor) -> Tensor:
             gone = order[image] < until[step].view(-1, 1, 1)

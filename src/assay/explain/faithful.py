@@ -16,7 +16,7 @@ from assay import stats
 from assay.config import Config, Number
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
-from assay.core.fast import Precision
+from assay.core.fast import Copies, Precision
 from assay.errors import AssayError, told
 from assay.explain.base import Explainer, Targets, asked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
@@ -245,6 +245,7 @@ def faithfulness(
     masks: NDArray[Any] | None = None,
     config: FaithfulnessConfig | None = None,
     progress: Tick | None = None,
+    copies: Copies | None = None,
 ) -> Faithfulness:
     """Judge explainers by what their maps are worth on these images of this model.
 
@@ -263,6 +264,7 @@ def faithfulness(
         masks: bool (N, H, W), true on the object, where that is known.
         config: the settings of the tests.
         progress: told what is being done.
+        copies: the classifier's fast copies, where they are made already.
 
     Raises:
         AssayError: for images, targets or masks that do not fit, for no explainers or one that
@@ -273,6 +275,7 @@ def faithfulness(
     x, wanted = asked(x, targets)
     known = _by_label(config.explainers if explainers is None else explainers)
     wanted = chosen(clf.query(x), wanted)
+    copies = Copies(clf, x) if copies is None else copies
     maps: dict[str, Attribution] = {}
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
@@ -290,6 +293,7 @@ def faithfulness(
 
     def curves(order: Tensor) -> tuple[Curve, Curve]:
         how: dict[str, Any] = {"steps": config.steps, "precision": config.precision}
+        how["copies"] = copies
         return (
             deletion(clf, x, wanted, order, onto=config.deleted, **how),
             insertion(clf, x, wanted, order, onto=config.inserted, **how),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from assay.config import Number
 from assay.core.classifier import Classifier
-from assay.core.fast import FastCopy, Precision, fast_copy
+from assay.core.fast import Copies, FastCopy, Precision
 from assay.core.memory import in_parts
 from assay.explain.passes import rows_at_once
 
@@ -71,15 +71,16 @@ def each_variant(
 
 
 @contextmanager
-def fast(clf: Classifier, x: Tensor, precision: Precision) -> Iterator[FastCopy | Classifier]:
+def fast(copies: Copies, precision: Precision) -> Iterator[FastCopy | Classifier]:
     """Lend what answers fastest, without gradients: a checked copy, or the classifier itself.
 
     What the copy is asked is counted as asked of the classifier.
     """
-    model, _ = fast_copy(clf, x, precision)
+    model, _ = copies.of(precision)
+    before = model.queries
     try:
         with torch.no_grad():
             yield model
     finally:
         if isinstance(model, FastCopy):
-            clf.tally.queries += model.queries
+            copies.classifier.tally.queries += model.queries - before
