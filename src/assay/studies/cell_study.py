@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.errors import AssayError
 from assay.runs.engine import Results
@@ -14,6 +14,7 @@ from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cells import Cells
 from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings, split
+from assay.studies.rates import RateGrid, at_rate
 from assay.train import Recipe
 
 
@@ -26,21 +27,57 @@ class CellStudy(Study):
     """How many training images are used; none: all."""
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used; none: all."""
+    rates: RateGrid | None = None
+    """Choose a learning rate for each cell on validation beforehand; none: the recipe's for all."""
+
+    @model_validator(mode="after")
+    def _rates_are_chosen_apart(self) -> Self:
+        if self.rates is not None and self.rates.seed < self.seeds:
+            raise ValueError(
+                f"rates.seed {self.rates.seed} is one of the {self.seeds} seeds that are judged: "
+                f"give one of {self.seeds} or more"
+            )
+        return self
 
     @abstractmethod
     def grid(self) -> Mapping[str, TrainNetwork]:
         """Return the training of each cell by the cell's name, those that take longest first."""
 
-    def trials(self) -> dict[str, list[Trial]]:
-        """Return the trials of each cell, one per seed."""
+    def trials(self, done: Results | None = None) -> dict[str, list[Trial]]:
+        """Return the trials of each cell, one per seed; with `rates`, at the rate chosen by what is
+        done, and at the recipe's where nothing is chosen yet."""
+        marked, tries = self._marks(), self.tries()
+        found = {}
+        for cell, config in self.grid().items():
+            chosen = self.chosen_rate(tries[cell], done) if done is not None and tries else None
+            tuned = config if chosen is None else at_rate(config, chosen)
+            found[cell] = tuned.trials(range(self.seeds), self.device, cell, marked[cell])
+        return found
+
+    def tries(self) -> dict[str, list[Trial]]:
+        """Return the trials by which each cell's learning rate is chosen; empty without `rates`."""
+        if self.rates is None:
+            return {}
+        marked = self._marks()
+        return {
+            cell: self.rates.tries(cell, config, self.device, marked[cell])
+            for cell, config in self.grid().items()
+        }
+
+    def chosen_rate(self, tries: Sequence[Trial], done: Results) -> float | None:
+        """Return the rate that tries chose; None while some have not run, or all failed."""
+        validated = self.rates.validated(tries, done) if self.rates else None
+        return self.rates.best(validated) if self.rates and validated else None
+
+    def _marks(self) -> dict[str, dict[str, str]]:
+        """Return the fingerprints of what each cell reads; each data set is marked once."""
         marks: dict[tuple[Any, ...], dict[str, str]] = {}
         found = {}
         for cell, config in self.grid().items():
             reads = (config.data, config.train_images, config.test_images)
             if reads not in marks:
                 marks[reads] = config.fingerprints()
-            seeds = range(self.seeds)
-            found[cell] = config.trials(seeds, self.device, cell, marks[reads])
+            found[cell] = marks[reads]
         return found
 
     def resolved(self) -> Self:
@@ -50,12 +87,18 @@ class CellStudy(Study):
         return made.model_copy(update={"recipe": largest.settled(made.device)})
 
     def plan(self, done: Results) -> Sequence[Trial]:
-        del done
-        return [trial for seed in zip(*self.trials().values(), strict=True) for trial in seed]
+        tries = [trial for cell in self.tries().values() for trial in cell]
+        if not all(trial in done or done.failure(trial) for trial in tries):
+            return tries
+        return [*tries, *self.judged(done)]
+
+    def judged(self, done: Results) -> Sequence[Trial]:
+        """Return what is run once every cell has its learning rate."""
+        return [trial for seed in zip(*self.trials(done).values(), strict=True) for trial in seed]
 
     def cells(self, done: Results) -> Cells:
         """Return the results so far."""
-        return Cells(self.trials(), done)
+        return Cells(self.trials(done), done, chosen_by=self.tries())
 
     def cost(self, trial: Trial) -> Cost | None:
         if trial.task != TASK:

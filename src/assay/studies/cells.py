@@ -61,11 +61,19 @@ class Cells:
     Args:
         trials: the trials of each cell by its name, one per seed, in the same order of seeds.
         done: what has been run.
+        chosen_by: the trials by which a cell's settings were chosen; what rests on the cell rests
+            on them too.
     """
 
-    def __init__(self, trials: Mapping[str, Sequence[Trial]], done: Results) -> None:
+    def __init__(
+        self,
+        trials: Mapping[str, Sequence[Trial]],
+        done: Results,
+        chosen_by: Mapping[str, Sequence[Trial]] | None = None,
+    ) -> None:
         self.trials = trials
         self.done = done
+        self.chosen_by = chosen_by or {}
 
     @property
     def names(self) -> list[str]:
@@ -157,7 +165,9 @@ class Cells:
     def addresses(self, *cells: str) -> tuple[str, ...]:
         """Return the addresses of the trials of these cells, each once."""
         return tuple(
-            address_of(trial) for cell in dict.fromkeys(cells) for trial in self.trials[cell]
+            address_of(trial)
+            for cell in dict.fromkeys(cells)
+            for trial in (*self.trials[cell], *self.chosen_by.get(cell, ()))
         )
 
     def difference(

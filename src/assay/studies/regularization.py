@@ -207,19 +207,19 @@ class Regularization(CellStudy):
     def grid(self) -> Mapping[str, TrainNetwork]:
         return {variant.name: variant.of(self.plain()) for variant in self.variants()}
 
-    def plan(self, done: Results) -> Sequence[Trial]:
+    def judged(self, done: Results) -> Sequence[Trial]:
         rows = zip(*self.cells(done).trials.values(), strict=True)
         return [trial for seed in rows for trial in seed]
 
     def cells(self, done: Results) -> Cells:
         """Return the results so far; once every single change has ended, also the best two."""
-        singles = Cells(self.trials(), done)
+        singles = super().cells(done)
         pair = self.best_two(singles)
         if pair is None:
             return singles
         both = pair[1].of(pair[0].of(self.plain()))
         trials = both.trials(range(self.seeds), self.device, _together(pair))
-        return Cells({**singles.trials, _together(pair): trials}, done)
+        return Cells({**singles.trials, _together(pair): trials}, done, singles.chosen_by)
 
     def best_two(self, cells: Cells) -> tuple[Variant, Variant] | None:
         """Return the two changes with the highest validation accuracies that are of two kinds.

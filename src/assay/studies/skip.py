@@ -70,6 +70,26 @@ class Skip(CellStudy):
         },
         "quick": {},
         "full": {"bare": (2, 5, 7), "cures": True},
+        "course": {
+            "seeds": 5,
+            "stem_stride": 1,
+            "augmentation": {"name": "crop-flip"},
+            "rates": {"rates": (0.05, 0.15, 0.45), "epochs": 3},
+            "watch": {"every": 175, "images": 1000},
+            "recipe": {
+                "epochs": 10,
+                "batch_size": 128,
+                "optimizer": {
+                    "name": "sgd",
+                    "lr": 0.15,
+                    "momentum": 0.9,
+                    "nesterov": True,
+                    "weight_decay": 5e-4,
+                },
+                "schedule": {"name": "one_cycle"},
+                "precision": "bfloat16",
+            },
+        },
         "paper": {
             "norm": "none",
             "init": "default",
@@ -189,8 +209,8 @@ class Skip(CellStudy):
             for cell in deepest
         }
 
-    def plan(self, done: Results) -> Sequence[Trial]:
-        return [*super().plan(done), *self.surfaces(self.trials()).values()]
+    def judged(self, done: Results) -> Sequence[Trial]:
+        return [*super().judged(done), *self.surfaces(self.trials(done)).values()]
 
     def cost(self, trial: Trial) -> Cost | None:
         if trial.task == SURFACE and self.surface is not None:

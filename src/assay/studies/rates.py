@@ -1,0 +1,73 @@
+"""A learning rate for each cell: short trainings at every rate of a grid, judged on validation.
+
+One rate for all cells measures how fast each of them fits at that rate. A deep plain network may
+want another than one with skip connections; the choice is made on validation images, by trainings
+with a seed that no claim is judged on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from assay.config import Config, Number
+from assay.runs.results import Results
+from assay.runs.trial import Trial
+from assay.studies.networks import TrainNetwork
+
+Rate = Annotated[Number, Field(gt=0)]
+
+
+class RateGrid(Config):
+    """The learning rates that every cell is tried with before it is trained."""
+
+    rates: tuple[Rate, ...] = Field(default=(0.05, 0.15, 0.45), min_length=2)
+    """Highest learning rates of the schedule, rising."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over the training data of each try, on the whole schedule."""
+    seed: int = Field(default=1000, ge=0)
+    """Seed of the tries; not one of those that the study is judged on."""
+
+    @field_validator("rates")
+    @classmethod
+    def _rise(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if list(rates) != sorted(set(rates)):
+            raise ValueError(f"the rates must rise, each there once; got {list(rates)}")
+        return rates
+
+    def tries(
+        self, cell: str, config: TrainNetwork, device: str, marks: Mapping[str, str]
+    ) -> list[Trial]:
+        """Return the short trainings of a cell, one for each rate."""
+        found = []
+        for rate in self.rates:
+            tried = at_rate(config, rate)
+            recipe = tried.recipe.model_copy(update={"epochs": self.epochs})
+            short = tried.model_copy(update={"recipe": recipe, "watch": None})
+            found += short.trials((self.seed,), device, f"{cell} at {rate:g}", marks)
+        return found
+
+    def validated(self, tries: Sequence[Trial], done: Results) -> list[float | None] | None:
+        """Return the validation accuracy at each rate, None where a training failed; or None while
+        there are tries that have not run."""
+        if not all(trial in done or done.failure(trial) for trial in tries):
+            return None
+        return [
+            done[trial].metrics["history"]["val_accuracy"][-1] if trial in done else None
+            for trial in tries
+        ]
+
+    def best(self, validated: Sequence[float | None]) -> float | None:
+        """Return the rate of the highest accuracy, the lower of two alike; None if all failed."""
+        scored = zip(validated, self.rates, strict=True)
+        known = [(-accuracy, rate) for accuracy, rate in scored if accuracy is not None]
+        return min(known)[1] if known else None
+
+
+def at_rate(config: TrainNetwork, rate: float) -> TrainNetwork:
+    """Return a training at another learning rate."""
+    optimizer = config.recipe.optimizer.model_copy(update={"lr": rate})
+    recipe = config.recipe.model_copy(update={"optimizer": optimizer})
+    return config.model_copy(update={"recipe": recipe})
