@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from assay.config import Config, Number
+from assay.report.result import Cell, Table
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.networks import TrainNetwork
@@ -71,3 +72,25 @@ def at_rate(config: TrainNetwork, rate: float) -> TrainNetwork:
     optimizer = config.recipe.optimizer.model_copy(update={"lr": rate})
     recipe = config.recipe.model_copy(update={"optimizer": optimizer})
     return config.model_copy(update={"recipe": recipe})
+
+
+def rates_table(grid: RateGrid, tries: Mapping[str, Sequence[Trial]], done: Results) -> Table:
+    """Return the validation accuracy of each cell at each rate, the chosen one marked."""
+    rows = []
+    for cell, trials in tries.items():
+        validated = grid.validated(trials, done) or [None] * len(trials)
+        chosen = grid.best(validated)
+        shown = ["failed" if one is None else f"{100 * one:.1f} %" for one in validated]
+        marked = [
+            Cell(text=text, mark="best" if rate == chosen else None)
+            for text, rate in zip(shown, grid.rates, strict=True)
+        ]
+        rows.append((Cell(text=cell), *marked))
+    return Table(
+        title="The learning rate of each cell",
+        columns=("network", *(f"{rate:g}" for rate in grid.rates)),
+        rows=tuple(rows),
+        caption=f"Validation accuracy after {grid.epochs} epochs on the whole schedule, one run at "
+        f"each highest learning rate (seed {grid.seed}, on which no claim is judged); the best is "
+        "the rate that the cell is then trained with, the lower of two alike.",
+    )

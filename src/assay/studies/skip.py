@@ -4,7 +4,8 @@ He et al. call it degradation when a deeper network has a higher *training* erro
 gradients are healthy. The course's plain networks have neither normalisation nor a fitting
 initialisation: what they show at [7,7] is mostly a gradient that vanished. The cells of `quick`
 therefore have batch norm and He initialisation; `full` adds the bare ones, and what each of the two
-cures does alone; `paper` repeats the course.
+cures does alone; `course` trains at the course's resolution, at a learning rate chosen for each cell;
+`paper` repeats the course.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from assay.studies.base import Cost, Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells, Column
 from assay.studies.networks import TrainNetwork, expected_seconds, settings
+from assay.studies.rates import rates_table
 from assay.studies.surface import TASK as SURFACE
 from assay.studies.surface import SurfaceOf
 from assay.train import SGD, Adam, OneCycle, Recipe, Watch
@@ -225,6 +227,8 @@ class Skip(CellStudy):
         tables = [self._six(cells)]
         if self.bare or self.cures:
             tables.append(self._cures(cells))
+        if self.rates is not None:
+            tables.append(rates_table(self.rates, cells.chosen_by, done))
         return Findings(
             effects=self._effects(cells),
             tables=tables,
@@ -458,9 +462,10 @@ class Skip(CellStudy):
             else "The stages see images at full size, as in the course."
         )
         recipe = self.recipe
+        rate = "chosen for each cell" if self.rates else f"of {recipe.optimizer.lr:g}"
         third = (
             f"Every cell is trained for {recipe.epochs} epochs with {recipe.optimizer.name} at a "
-            f"learning rate of {recipe.optimizer.lr:g} ({recipe.schedule.name.replace('_', '-')} "
+            f"learning rate {rate} ({recipe.schedule.name.replace('_', '-')} "
             f"schedule) in batches of {recipe.batch_size}; the course: Adam, constant 0.001, "
             "batches of 64, up to 100 epochs."
         )
