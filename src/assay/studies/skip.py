@@ -4,7 +4,7 @@ He et al. call it degradation when a deeper network has a higher *training* erro
 gradients are healthy. The course's plain networks have neither normalisation nor a fitting
 initialisation: what they show at [7,7] is mostly a gradient that vanished. The cells of `quick`
 therefore have batch norm and He initialisation; `full` adds the bare ones, and what each of the two
-cures does alone; `course` trains at the course's resolution, each cell at a rate of its own; `paper`
+cures does alone; `course` trains at the course's resolution, each cell at its own rate; `paper`
 repeats the course.
 """
 
