@@ -8,18 +8,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
 
+from assay.attacks import PGD, Square
 from assay.auditing.config import AuditConfig
 from assay.cli import app, call
-from assay.commands.flags import flags_of, merge
+from assay.commands.flags import as_written, flags_of, merge
 from assay.core.random import Stream
 from assay.data.augment import CropFlip
+from assay.explain import GradCAM, Occlusion
+from assay.explain.faithful import FaithfulnessConfig
 from assay.models import MLP
 from assay.models.loading import save_model
+from assay.ood import MaxLogit
 from assay.studies.skip import Skip
 from assay.train import AdamW
 
@@ -301,6 +306,55 @@ class TestSettings:
         assert made.thresholds.robustness == 0.3
         assert made.thresholds.accuracy == 0.9
 
+    def test_choices_by_name_and_with_settings(self, assay: Command) -> None:
+        square = '{"name": "square", "queries": 500}'
+        flags = ["--attacks", "pgd", square, "--detectors", "max-logit"]
+        flags += ["--faithfulness.explainers", "grad-cam", "occlusion"]
+        code, out, err = assay("audit", "m", "--data", "digits", *flags, "--print-config")
+        assert code == 0, err
+        made = AuditConfig.from_yaml(out)
+        assert made.attacks == (PGD(), Square(queries=500))
+        assert made.detectors == (MaxLogit(),)
+        assert made.faithfulness.explainers == (GradCAM(), Occlusion())
+        one = assay("audit", "m", "--data", "digits", "--attacks", square, "--print-config")[1]
+        assert AuditConfig.from_yaml(one).attacks == (Square(queries=500),)
+
+    def test_choices_by_name_in_yaml(self, assay: Command) -> None:
+        text = "attacks: [pgd, {name: square, queries: 500}]\nexplainer: grad-cam\n"
+        Path("mine.yaml").write_text(text)
+        audit = ("audit", "m", "--data", "digits", "--config", "mine.yaml")
+        _, out, err = assay(*audit, "--explainer.layer", "features", "--print-config")
+        assert not err
+        made = AuditConfig.from_yaml(out)
+        assert made.attacks == (PGD(), Square(queries=500))
+        assert made.explainer == GradCAM(layer="features")
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (("--attacks", "pdg"), ("attacks", "'pdg'", "'pgd'")),
+            (("--detectors", "max-logits"), ("detectors", "'max-logits'", "'max-logit'")),
+            (("--attacks", "pgd", "{name: pgd}"), ("--attacks", "{name: pgd}", "JSON")),
+        ],
+    )
+    def test_choices_that_are_none(
+        self, assay: Command, flags: tuple[str, ...], words: tuple[str, ...]
+    ) -> None:
+        refused(assay("audit", "m", "--data", "digits", *flags), *words)
+
+    def test_defaults_are_shown_as_they_are_given(self) -> None:
+        for kind in (AuditConfig, FaithfulnessConfig):
+            usual = kind().model_dump(mode="json")
+            for flag in flags_of(kind):
+                shown = flag.shown(usual)
+                if flag.choices and flag.many and shown is not None:
+                    given: Any = shown.split()
+                    for part in reversed(flag.path):
+                        given = {part: given}
+                    assert kind.parse(merge(usual, given)) == kind(), flag.name
+        assert as_written(8 / 255) == "8/255"
+        assert as_written(0.2) == "0.2"
+
 
 HOSTILE = """
 import torch
@@ -345,6 +399,7 @@ def test_merge_keeps_what_is_below_unless_the_choice_changes() -> None:
     assert merge(base, {"a": {"eps": 2}}) == {"a": {"name": "x", "eps": 2}, "b": base["b"]}
     assert merge(base, {"a": {"name": "y"}})["a"] == {"name": "y"}
     assert merge(base, {"b": {"d": None}})["b"] == {"c": 1, "d": None}
+    assert merge({"a": "x"}, {"a": {"eps": 2}}) == {"a": {"name": "x", "eps": 2}}
 
 
 def test_reading_an_empty_store(assay: Command) -> None:

@@ -75,6 +75,23 @@ def test_printed_and_parsed_is_equal(study: Study) -> None:
     assert Study.parse(study.model_dump()) == study
 
 
+@pytest.mark.parametrize(
+    ("data", "same"),
+    [
+        ({"model": "skip"}, {"model": {"name": "skip"}}),
+        ({"attacks": ["plain"]}, {"attacks": [{"name": "plain"}]}),
+        ({"attacks": "plain"}, {"attacks": [{"name": "plain"}]}),
+        (
+            {"attacks": ["plain", {"name": "skip", "dropout": 0.5}, "skip"]},
+            {"attacks": [{"name": "plain"}, {"name": "skip", "dropout": 0.5}, {"name": "skip"}]},
+        ),
+    ],
+)
+def test_a_name_stands_for_a_choice_without_settings(data: Any, same: Any) -> None:
+    assert Study.parse(data) == Study.parse(same) == Study(**data)
+    assert Study.from_yaml(yaml.safe_dump(data)) == Study.parse(same)
+
+
 @settings(deadline=None, max_examples=100)
 @given(studies, studies)
 def test_equal_configs_and_only_those_have_one_text(one: Study, other: Study) -> None:
@@ -146,6 +163,11 @@ def test_other_values_pass_through_unread() -> None:
         ({"maybe": {"nrom": 1}}, "here: unknown key 'maybe.nrom'; did you mean 'norm'?"),
         ({"model": {"name": "skpi"}}, "here: unknown model.name 'skpi'; did you mean 'skip'?"),
         ({"model": {"name": "zzz"}}, "here: unknown model.name 'zzz'; known: plain, skip"),
+        ({"model": "skpi"}, "here: unknown model.name 'skpi'; did you mean 'skip'?"),
+        (
+            {"attacks": ["plain", "skpi"]},
+            "here: attacks: unknown name 'skpi'; did you mean 'skip'?",
+        ),
         ({"model": {"depths": [1]}}, "here: model needs a name, one of: plain, skip"),
         (
             {"maybe": {"norm": "l3"}},

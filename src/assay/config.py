@@ -4,6 +4,8 @@ A choice among configs is a tagged union on the field `name`:
 
     Model = Annotated[MLP | CNN, Field(discriminator="name")]
 
+Its name alone stands for a choice without settings: `model: cnn`, `attacks: [pgd, square]`.
+
 `Number` is a float that also understands `8/255`, the way budgets are written in papers.
 """
 
@@ -12,12 +14,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
 
 from assay.errors import AssayError, nearest
 
@@ -59,6 +67,18 @@ class Config(BaseModel):
     # Nested configs are still made by pydantic itself, which knows their place in the whole.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_choices(cls, data: Any) -> Any:
+        """Take `pgd` for `{name: pgd}` wherever there is a choice, or a list of choices."""
+        if not isinstance(data, Mapping):
+            return data
+        fields = cls.model_fields
+        return {
+            key: chosen(fields[key].annotation, value) if key in fields else value
+            for key, value in data.items()
+        }
+
     @classmethod
     def parse(cls, data: Any, *, where: str = "config") -> Self:
         """Validate `data`, and say in one line what is wrong with it.
@@ -94,6 +114,32 @@ class Config(BaseModel):
         return cls.parse(data if data is not None else {}, where=where)
 
 
+def chosen(annotation: Any, value: Any) -> Any:
+    """Return what a field is given, where names stand for choices as the choices themselves."""
+    if not tags_in(annotation):
+        return value
+    if takes_many(annotation):
+        some = [value] if isinstance(value, str) else value
+        many = isinstance(some, list | tuple)
+        return [_named(one) for one in some] if many else some
+    return _named(value)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def takes_many(annotation: Any) -> bool:
+    """Return whether a field takes several values."""
+    return get_origin(annotation) in (tuple, list)
+
+
+def tags_in(annotation: Any) -> tuple[str, ...]:
+    """Return the names that a field chooses among; none where it is no choice."""
+    tags = [_tag(model) for model in models_in(annotation)]
+    return tuple(tags) if all(isinstance(tag, str) for tag in tags) else ()
+
+
 def canonical_json(data: Any) -> str:
     """Return JSON with sorted keys, no spaces and no NaN: equal data gives equal text."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -117,7 +163,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{where}: unknown key {path!r}; {_hint(shown[-1], names)}"
     if first["type"] == "union_tag_invalid":
         known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
-        return f"{where}: unknown {path}.name {context['tag']!r}; {_hint(context['tag'], known)}"
+        of_many = isinstance(first["loc"][-1], int)
+        what = f"{'.'.join(shown[:-1])}: unknown name" if of_many else f"unknown {path}.name"
+        return f"{where}: {what} {context['tag']!r}; {_hint(context['tag'], known)}"
     if first["type"] == "union_tag_not_found":
         tags = ", ".join(str(_tag(choice)) for choice in below)
         return f"{where}: {path} needs a name, one of: {tags}"
@@ -171,4 +219,8 @@ def models_in(annotation: Any) -> list[type[BaseModel]]:
 
 def _tag(model: type[BaseModel]) -> Any:
     field = model.model_fields.get("name")
-    return field.default if field is not None else None
+    return field.default if field is not None and _literal(field.annotation) else None
+
+
+def _literal(annotation: Any) -> bool:
+    return get_origin(annotation) is Literal

@@ -14,7 +14,7 @@ import yaml
 from cyclopts import Parameter
 from pydantic import BaseModel
 
-from assay.config import Config, models_in
+from assay.config import Config, models_in, tags_in, takes_many
 from assay.errors import AssayError
 
 C = TypeVar("C", bound=Config)
@@ -56,14 +56,24 @@ class Flag:
             about = " ".join(f"{', '.join(tags)}: {text}" for text, tags in same.items())
         return about + (f" [{', '.join(self.choices)}]" if self.choices else "")
 
+    def shown(self, defaults: Mapping[str, Any]) -> str | None:
+        """Return its default as it would be given; None where the default choice has none."""
+        value: Any = defaults
+        for part in self.path:
+            if not isinstance(value, Mapping) or part not in value:
+                return None
+            value = value[part]
+        return " ".join(map(_short, value)) if isinstance(value, list) else _short(value)
+
     def parameter(self, defaults: Mapping[str, Any]) -> inspect.Parameter:
         """Return it as a parameter that cyclopts makes a flag of; pydantic judges the value."""
         kind: Any = bool if self.switch else list[str] if self.many else str
+        default = self.shown(defaults)
         shown = Parameter(
             name=self.name,
             negative=f"--no-{self.name[2:]}" if self.switch else "",
             help=self.help,
-            show_default=_shown(defaults, self.path),
+            show_default=False if default is None else lambda _: default,
             group="Settings",
         )
         return inspect.Parameter(
@@ -80,13 +90,13 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
     for key, field in model.model_fields.items():
         here = (*path, key)
         inside = models_in(field.annotation)
-        plain = not inside or get_origin(field.annotation) in (tuple, list)
+        plain = not inside or takes_many(field.annotation)
         text = " ".join((field.description or "").split())
         if plain:
             choices = _choices(field.annotation)
             flag = Flag(
                 path=here,
-                many=get_origin(_bare(field.annotation)) in (tuple, list),
+                many=takes_many(_bare(field.annotation)),
                 switch=_bare(field.annotation) is bool,
                 texts={only: text},
                 choices=choices,
@@ -125,29 +135,28 @@ def _bare(annotation: Any) -> Any:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
+    """Return what may be given, or the names of what may: of a list of choices, those of all."""
     bare = _bare(annotation)
-    return tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else ()
-
-
-def _shown(defaults: Mapping[str, Any], path: tuple[str, ...]) -> Callable[[Any], str] | bool:
-    """Return what shows the default of a flag; False where the default choice does not have it."""
-    value: Any = defaults
-    for part in path:
-        if not isinstance(value, Mapping) or part not in value:
-            return False
-        value = value[part]
-    if isinstance(value, float):
-        text = f"{value:.6g}"
-    elif isinstance(value, list):
-        nested = any(isinstance(item, dict) for item in value)
-        text = json.dumps(value) if nested else " ".join(map(_short, value))
-    else:
-        text = "none" if value is None else str(value)
-    return lambda _: text
+    return tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else tags_in(bare)
 
 
 def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    """Return a value as it is written on the command line; of a choice, its name says enough."""
+    if isinstance(value, float):
+        return as_written(value)
+    if isinstance(value, Mapping):
+        return str(value["name"]) if "name" in value else json.dumps(value)
+    return "none" if value is None else str(value)
+
+
+def as_written(value: float) -> str:
+    """Return a number as papers write it.
+
+    >>> as_written(8 / 255), as_written(0.1), as_written(1e-4)
+    ('8/255', '0.1', '0.0001')
+    """
+    short, levels = f"{value:.6g}", round(255 * value)
+    return f"{levels}/255" if float(short) != value and levels / 255 == value else short
 
 
 def with_settings(
@@ -180,7 +189,8 @@ def with_settings(
 
 
 def _value(flag: Flag, given: bool | str | list[str]) -> Any:
-    """Return what a flag says: JSON where it looks like JSON, else text for pydantic to judge."""
+    """Return what a flag says: JSON where it looks like JSON, else text for pydantic to judge. Of
+    several values, each is the one or the other: `--attacks pgd '{"name": "square", ...}'`."""
     texts = given if isinstance(given, list) else [given]
     if flag.without:
         if str(given).lower() not in ("none", "null"):
@@ -190,14 +200,20 @@ def _value(flag: Flag, given: bool | str | list[str]) -> Any:
             )
         return None
     if len(texts) == 1 and isinstance(texts[0], str):
-        if texts[0][:1] in ("[", "{"):
-            try:
-                return json.loads(texts[0])
-            except json.JSONDecodeError as error:
-                raise AssayError(f"{flag.name}: {texts[0]!r} is not JSON ({error})") from error
+        if texts[0].startswith("["):
+            return _json(flag, texts[0])
         if texts[0].lower() in ("none", "null") and "none" not in flag.choices:
             return None
-    return given
+    if isinstance(given, list):
+        return [_json(flag, text) if text.startswith("{") else text for text in given]
+    return _json(flag, given) if isinstance(given, str) and given.startswith("{") else given
+
+
+def _json(flag: Flag, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise AssayError(f"{flag.name}: {text!r} is not JSON ({error})") from error
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
@@ -211,10 +227,13 @@ def _put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `over` on `base`; where it names another choice (`name`), the base's settings go."""
+    """Lay `over` on `base`; where it names another choice (`name`), the base's settings go. A base
+    of text is the name of a choice without settings."""
     merged = dict(base)
     for key, value in over.items():
         below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, str):
+            below = {"name": below}
         if isinstance(value, Mapping) and isinstance(below, Mapping):
             renamed = "name" in value and value["name"] != below.get("name")
             merged[key] = dict(value) if renamed else merge(below, value)
