@@ -56,11 +56,12 @@ def classifier() -> Classifier:
 def seen(classifier: Classifier) -> dict[str, Embedding]:
     """What the trained network makes of four sets of images."""
     train, validation, test = (inliers(n, seed) for n, seed in ((300, 1), (200, 2), (200, 3)))
+    every = [kind() for kind in detectors().values()]
     return {
-        "train": classifier.embed(*train),
-        "validation": classifier.embed(*validation),
-        "test": classifier.embed(*test),
-        "outside": classifier.embed(outliers(200, seed=4)),
+        "train": classifier.embed(*train, readers=every),
+        "validation": classifier.embed(*validation, readers=every),
+        "test": classifier.embed(*test, readers=every),
+        "outside": classifier.embed(outliers(200, seed=4), readers=every),
     }
 
 
@@ -117,13 +118,8 @@ def test_calibration_on_the_fitted_data_is_refused(
 @each
 def test_a_row_is_scored_by_itself(kind: type[Detector], seen: dict[str, Embedding]) -> None:
     detector, e = fitted(kind, seen), seen["test"]
-    some = replace(
-        e,
-        logits=e.logits[5:9],
-        features=None if e.features is None else e.features[5:9],
-        layers={name: rows[5:9] for name, rows in e.layers.items()},
-    )
-    torch.testing.assert_close(detector.score(some), detector.score(e)[5:9])
+    for some in (slice(5, 9), torch.tensor([3, 40, 41])):
+        torch.testing.assert_close(detector.score(e.rows(some)), detector.score(e)[some])
     assert torch.equal(detector.score(e), detector.score(e))
     assert torch.equal(detector.score(e), fitted(kind, seen).score(e))
 
@@ -194,11 +190,11 @@ def test_mistakes_are_refused(kind: type[Detector], seen: dict[str, Embedding]) 
         kind().fit(e, torch.zeros(7).long())
     with pytest.raises(AssayError, match="fraction between 0 and 1"):
         kind().fit(e, calibrate=seen["validation"], tpr=95)
-    few = replace(seen["validation"], logits=seen["validation"].logits[:18])
-    with pytest.raises(AssayError, match="takes at least 19 rows to calibrate on, got 18"):
+    few = seen["validation"].rows(slice(0, 18))
+    with pytest.raises(AssayError, match="takes at least 19 rows to calibrate on, got"):
         kind().fit(e, calibrate=few)
     other = replace(seen["test"], logits=torch.zeros(200, 5))
-    with pytest.raises(AssayError, match="with 3 outputs, and is asked about one with 5"):
+    with pytest.raises(AssayError, match="with 3 outputs, and these rows come from one with 5"):
         kind().fit(e).score(other)
 
 

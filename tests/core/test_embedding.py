@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
+from assay.core.embedding import Embedding
 from assay.core.source import TensorSource
 from assay.errors import AssayError
 
@@ -59,7 +60,8 @@ def test_features_logits_and_layers_by_hand(x: Tensor, size: int | None) -> None
     assert torch.allclose(made.layers["squeeze"], expected["squeeze"], atol=1e-6), "before ReLU"
     assert made.y is not None
     assert torch.equal(made.y, y)
-    assert made.head is net.fc
+    assert made.head is not None
+    assert torch.equal(made.head.weight, net.fc.weight)
     with torch.no_grad():
         assert torch.allclose(made.head(made.features), made.logits, atol=1e-6)
     assert torch.allclose(made.probabilities.sum(1), torch.ones(23))
@@ -136,6 +138,74 @@ def test_token_layers_are_averaged_over_tokens(x: Tensor) -> None:
     with torch.no_grad():
         expected = net.norm(x.flatten(2).transpose(1, 2)).mean(1)
     assert torch.allclose(made.layers["norm"], expected, atol=1e-6)
+
+
+def test_statistics_of_layers_by_hand(x: Tensor) -> None:
+    net = Net()
+    with torch.no_grad():
+        conv = net.conv(x).flatten(2)
+    made = Classifier(net, batch_size=5).embed(x, layers=["conv:max", "conv:std", "squeeze:max"])
+    expected = {"conv:max": conv.amax(2), "conv:std": conv.std(2, correction=0)}
+    expected["squeeze:max"] = by_hand(net, x)["squeeze"]
+    assert made.layers.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(made.layers[name], values)
+
+
+class Reads:
+    """Reads these layers of a model, and cannot do with one that has no `conv`."""
+
+    def __init__(self, *layers: str) -> None:
+        self.layers = layers
+
+    def layers_of(self, model: nn.Module) -> tuple[str, ...]:
+        if not hasattr(model, "conv"):
+            raise AssayError("there is no conv")
+        return self.layers
+
+
+def test_one_pass_keeps_what_every_reader_reads(x: Tensor) -> None:
+    clf = Classifier(Net(), batch_size=7)
+    made = clf.embed(x, layers=["conv"], readers=[Reads("conv", "squeeze:max"), Reads("relu")])
+    assert set(made.layers) == {"conv", "squeeze:max", "relu"}
+    assert clf.queries == 23
+
+
+def test_what_one_reader_cannot_have_is_told_and_kept_from_no_other(x: Tensor) -> None:
+    readers = [Reads("cnov"), Reads("unused"), Reads("conv:men"), Reads("conv")]
+    made = Classifier(Net()).embed(x, readers=readers)
+    assert set(made.layers) == {"conv"}
+    assert made.lacks == {
+        "cnov": "unknown layer 'cnov': did you mean 'conv'? Known: conv, fc, relu, squeeze, unused",
+        "unused": "layer 'unused' is not used by the model's forward",
+        "conv:men": "unknown statistic 'men': did you mean 'mean'? Known: max, mean, std",
+    }
+    assert Classifier(nn.Sequential(Net())).embed(x, readers=readers).layers == {}
+
+
+def test_some_of_the_rows(x: Tensor) -> None:
+    y = torch.arange(23) % 4
+    whole = Classifier(Net(), batch_size=6).embed(x, y, layers=["conv"])
+    for some in (slice(1, 20, 3), torch.tensor([0, 4, 22])):
+        part = whole.rows(some)
+        assert part.features is not None
+        assert part.source is not None
+        expected = Classifier(Net()).embed(x[some], y[some], layers=["conv"])
+        torch.testing.assert_close(part.logits, expected.logits)
+        torch.testing.assert_close(part.features, expected.features)
+        torch.testing.assert_close(part.layers["conv"], expected.layers["conv"])
+        torch.testing.assert_close(part.y, expected.y)
+        assert torch.equal(torch.cat([images for _, images in part.batches()]), x[some])
+    assert whole.rows(slice(2, 3)).source.fingerprint != whole.rows(slice(3, 4)).source.fingerprint
+
+
+def test_the_images_again_with_their_rows(x: Tensor) -> None:
+    for made in (Classifier(Net(), batch_size=6).embed(x), Classifier(Net()).embed(Stream(x))):
+        for rows, images in made.batches():
+            assert torch.equal(images, x[rows])
+        assert rows.stop == 23
+    with pytest.raises(AssayError, match="this embedding has no source"):
+        next(Embedding(torch.zeros(2, 3), None).batches())
 
 
 def test_what_cannot_be_embedded_is_said(x: Tensor) -> None:

@@ -32,7 +32,7 @@ class Distance(Detector):
         assert y is not None
         return {"means": torch.stack([e.features[y == k].mean(0) for k in y.unique()])}
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         assert e.features is not None
         return self.scale * torch.cdist(e.features, state["means"]).amin(1).double()
 
@@ -128,8 +128,9 @@ def test_an_embedding_that_lacks_what_is_needed() -> None:
     with pytest.raises(AssayError, match="distance needs features, which this embedding lacks"):
         Distance().fit(TRAIN)
     fitted = Distance().fit(learned(0))
-    with pytest.raises(AssayError, match="does not end in a linear layer"):
-        fitted.score(replace(learned(1), features=None))
+    without = replace(learned(1), features=None, lacks={"head": "it ends in a tree"})
+    with pytest.raises(AssayError, match=r"needs features, .* lacks \(it ends in a tree\)"):
+        fitted.score(without)
 
 
 def test_nan_scores_are_an_error() -> None:

@@ -52,7 +52,7 @@ class Entropy(Detector):
 
     name: Literal["entropy"] = "entropy"
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state
         logs = e.logits.double().log_softmax(1)
         return -(logs.exp() * logs).sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ from assay.core.source import Source, TensorSource, as_bytes
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
-    from assay.core.embedding import Embedding
+    from assay.core.embedding import Embedding, Reader
 
 RANGE_TOLERANCE = 1e-6
 SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -232,19 +232,27 @@ class Classifier:
         return self.batch_size or rows_that_fit(x)
 
     def embed(
-        self, data: Tensor | Source, y: Tensor | None = None, *, layers: Sequence[str] = ()
+        self,
+        data: Tensor | Source,
+        y: Tensor | None = None,
+        *,
+        layers: Sequence[str] = (),
+        readers: Iterable[Reader] = (),
     ) -> Embedding:
         """Return features and logits of every row, in one pass.
 
         Args:
             data: float32 (N, C, H, W) in [0, 1], or a source.
             y: labels int64 (N,) of a tensor; a source brings its own.
-            layers: names of further modules whose outputs to keep (averaged over space).
+            layers: names of further modules to keep a statistic of: "stages.2:max" (see `embed` in
+                `assay.core.embedding`).
+            readers: what the embedding is for, such as a list of detectors: the layers that they
+                read are kept too.
         """
         from assay.core.embedding import embed
 
         source = TensorSource(data, y) if isinstance(data, Tensor) else data
-        return embed(self, source, layers=layers)
+        return embed(self, source, layers=layers, readers=readers)
 
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
@@ -257,7 +265,7 @@ class Classifier:
         if len(output) == 0:
             return
         values = output.detach().float()
-        values = values[values.isfinite().all(1)]
+        values = values[labels(values) >= 0]  # -inf is what a class is given that is masked
         if len(values) == 0:
             raise AssayError(
                 f"the model returns NaN or infinity for all of the first {len(output)} images; "

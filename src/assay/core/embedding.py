@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from assay.core.head import Head, find_head, watching
 from assay.core.oracle import labels
-from assay.core.source import Source
+from assay.core.source import Part, Source
 from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
     from assay.core.classifier import Classifier
+
+Statistic = Literal["mean", "max", "std"]
+"""What is kept of a layer's channel: its mean over space or tokens, its largest value there, or its
+standard deviation (divided by the number of places, as a population's)."""
+STATISTICS: tuple[Statistic, ...] = ("mean", "max", "std")
+
+NO_HEAD = "the model does not end in a linear layer"
+NO_LOGITS = "the model gives probabilities, which are its logits but for a number per row"
+
+
+class Reader(Protocol):
+    """What says before the pass which layers it reads; detectors do, fitted or not."""
+
+    def layers_of(self, model: nn.Module) -> Sequence[str]:
+        """Return the layers that it reads of a model, as `embed` takes them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,24 +41,53 @@ class Embedding:
 
     Attributes:
         logits: float32 (N, K).
-        features: float32 (N, D), what the last linear layer reads; None without such a layer.
-        layers: further outputs by module name, float32 (N, D_l), averaged over space or tokens.
-        head: the last linear layer itself; None without one.
+        features: float32 (N, D), what the head reads; None without a head.
+        layers: statistics of further layers by their name as it was asked for ("stages.2:max"),
+            float32 (N, D_l).
+        head: from features to logits, reproducing them within rounding; None without one.
         y: labels int64 (N,), or None where the source has none.
         source: where the rows came from, for detectors that need the inputs again.
-        oracle: the model that was asked.
+        oracle: the model that was evaluated.
+        lacks: why there is no "head", or not a layer that a reader names, by its name.
     """
 
     logits: Tensor
     features: Tensor | None
     layers: Mapping[str, Tensor] = field(default_factory=dict)
-    head: nn.Linear | None = None
+    head: Head | None = None
     y: Tensor | None = None
     source: Source | None = None
     oracle: Classifier | None = None
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.logits)
+
+    def rows(self, some: slice | Tensor) -> Embedding:
+        """Return some of the rows: a slice, or their numbers int64 (M,)."""
+        return replace(
+            self,
+            logits=self.logits[some],
+            features=None if self.features is None else self.features[some],
+            layers={name: values[some] for name, values in self.layers.items()},
+            y=None if self.y is None else self.y[some],
+            source=None
+            if self.source is None
+            else Part(self.source, tuple(torch.arange(len(self))[some].tolist())),
+        )
+
+    def batches(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield the images again, float32 (B, C, H, W), and which rows they are.
+
+        Raises:
+            AssayError: if they were not kept.
+        """
+        if self.source is None:
+            raise AssayError("the images are not there any more: this embedding has no source")
+        start = 0
+        for x, _ in _parts(self.oracle, self.source):
+            yield slice(start, start + len(x)), x
+            start += len(x)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a record keeps of it: everything but the arrays."""
@@ -67,101 +114,155 @@ class Embedding:
         return labels(self.logits)
 
 
-def embed(classifier: Classifier, source: Source, *, layers: Sequence[str] = ()) -> Embedding:
-    """Run `source` through the classifier once and keep features, logits and named layers.
+def embed(
+    classifier: Classifier,
+    source: Source,
+    *,
+    layers: Sequence[str] = (),
+    readers: Iterable[Reader] = (),
+) -> Embedding:
+    """Run `source` through the classifier once and keep features, logits and statistics of layers.
+
+    Args:
+        classifier: the model; it comes back as it was.
+        source: the images.
+        layers: names of the model's modules, each with the statistic to keep after a colon
+            ("stages.2:std"); without one it is the mean over space or tokens. Layers return
+            (N, C, H, W), (N, T, C) or (N, C).
+        readers: what the embedding is for, such as a list of detectors: their layers are kept too.
+            What one of them cannot have it is told when it scores, and the others go on.
 
     Raises:
-        AssayError: for a layer that does not exist (the nearest name is given) or an empty source.
+        AssayError: for one of `layers` that does not exist (the nearest name is given), or an empty
+            source.
     """
     modules = dict(classifier.model.named_modules())
-    for name in layers:
-        if name not in modules:
-            raise unknown("layer", name, [known for known in modules if known])
-    seen: dict[str, Tensor] = {}
-    calls: dict[nn.Linear, tuple[Tensor, Tensor]] = {}  # what each read and gave, latest last
-    hooks: list[Any] = []
-
-    def keep(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            seen[name] = _pooled(name, output).cpu()
-
-        return hook
-
-    def watch(
-        module: nn.Linear, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor
-    ) -> None:
-        read = inputs[0] if inputs else named["input"]
-        calls.pop(module, None)
-        calls[module] = (read.detach(), output.detach())
-
+    wanted = {layer: _parsed(layer, modules) for layer in layers}
+    lacks: dict[str, str] = {}
+    for layer in _read_by(readers, classifier.model):
+        try:
+            wanted[layer] = _parsed(layer, modules)
+        except AssayError as error:
+            lacks[layer] = str(error)
     logits: list[Tensor] = []
     features: list[Tensor] = []
-    kept: dict[str, list[Tensor]] = {name: [] for name in layers}
+    kept: dict[str, list[Tensor]] = {layer: [] for layer in wanted}
     ys: list[Tensor] = []
-    head: nn.Linear | None = None
-    with classifier.borrowed(), torch.no_grad():
-        try:
-            hooks += [modules[name].register_forward_hook(keep(name)) for name in layers]
-            hooks += [
-                module.register_forward_hook(watch, with_kwargs=True)
-                for module in modules.values()
-                if isinstance(module, nn.Linear)
-            ]
-            for x, y in _parts(classifier, source):
-                out = classifier.logits(classifier.encode(x))
-                if not logits:
-                    head = _head(calls, out, classifier)
-                logits.append(out.cpu())
-                ys.append(y.cpu())
-                if head is not None:
-                    features.append(calls[head][0].float().cpu())
-                for name in layers:
-                    if name not in seen:
-                        raise AssayError(f"layer {name!r} is not used by the model's forward")
-                    kept[name].append(seen[name])
-        finally:
-            for hook in hooks:
-                hook.remove()
+    head: tuple[nn.Linear, Head] | None = None
+    with (
+        classifier.borrowed(),
+        torch.no_grad(),
+        watching(classifier.model) as linear,
+        _statistics(wanted) as seen,
+    ):
+        for x, y in _parts(classifier, source):
+            seen.clear()
+            out = classifier.logits(classifier.encode(x))
+            reads = dict(linear.reads)
+            for layer in list(kept):
+                values = seen.get(layer, f"layer {layer!r} is not used by the model's forward")
+                if isinstance(values, Tensor):
+                    kept[layer].append(values)
+                    continue
+                if layer in layers:
+                    raise AssayError(values)
+                lacks[layer] = values
+                del kept[layer]
+            if not logits:
+                head = find_head(classifier, reads, x, out)
+                linear.only(head and head[0])
+            if head is not None:
+                read = reads.get(head[0])
+                if read is not None and head[1].reproduces(read.values, out, read.eps):
+                    features.append(read.values.float().cpu())
+                else:  # seen so in the first batch by accident
+                    head = None
+            logits.append(out.cpu())
+            ys.append(y.cpu())
     if not logits:
         raise AssayError("there is nothing to embed: the source is empty")
+    if head is None:
+        lacks["head"] = NO_HEAD if classifier.outputs == "logits" else NO_LOGITS
     y = torch.cat(ys)
     return Embedding(
         logits=torch.cat(logits),
-        features=torch.cat(features) if head is not None else None,
+        features=None if head is None else torch.cat(features),
         layers={name: torch.cat(parts) for name, parts in kept.items()},
-        head=head,
+        head=None if head is None else Head(head[1].weight.cpu(), head[1].bias.cpu()),
         y=None if bool((y < 0).all()) else y,
         source=source,
         oracle=classifier,
+        lacks=lacks,
     )
 
 
-def _parts(classifier: Classifier, source: Source) -> Iterator[tuple[Tensor, Tensor]]:
+def _parts(classifier: Classifier | None, source: Source) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the images and labels of a source, as many at a time as the classifier takes."""
-    for _, x, y in source.batches(classifier.batch_size or 256):
-        rows = classifier.rows_per_batch(x)
+    size = 256 if classifier is None else classifier.batch_size or 256
+    for _, x, y in source.batches(size):
+        rows = len(x) if classifier is None else classifier.rows_per_batch(x)
         yield from zip(torch.split(x, rows), torch.split(y, rows), strict=True)
 
 
-def _pooled(name: str, output: Any) -> Tensor:
-    """Return a layer's output as float32 (N, D): (N, D, H, W) averaged over space, (N, T, D) over
-    tokens."""
-    if not isinstance(output, Tensor) or output.ndim < 2:
-        raise AssayError(f"layer {name!r} returns no tensor (N, ...): name another layer")
-    values: Tensor = output.detach().float()
-    if values.ndim == 2:
-        return values.clone()  # what follows may work in place
-    return values.mean(1) if values.ndim == 3 else values.flatten(2).mean(2)
+def _read_by(readers: Iterable[Reader], model: nn.Module) -> dict[str, None]:
+    """Return the layers that the readers name, each once; one that finds none will say so."""
+    named: dict[str, None] = {}
+    for reader in readers:
+        with suppress(AssayError):
+            named |= dict.fromkeys(reader.layers_of(model))
+    return named
 
 
-def _head(
-    calls: Mapping[nn.Linear, tuple[Tensor, Tensor]], logits: Tensor, classifier: Classifier
-) -> nn.Linear | None:
-    """Return the linear layer whose output is the model's."""
-    if not calls:
-        return None
-    module, (_, output) = list(calls.items())[-1]
-    if output.shape != logits.shape:
-        return None
-    same = torch.allclose(classifier.as_logits(output), logits, rtol=0, atol=0, equal_nan=True)
-    return module if same else None
+def _parsed(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, Statistic]:
+    """Return the module and the statistic that a layer's name stands for.
+
+    Raises:
+        AssayError: there is none.
+    """
+    if layer in modules:
+        return modules[layer], "mean"
+    name, colon, kind = layer.rpartition(":")
+    if colon and name in modules:
+        for statistic in STATISTICS:
+            if kind == statistic:
+                return modules[name], statistic
+        raise unknown("statistic", kind, STATISTICS)
+    raise unknown("layer", layer, [known for known in modules if known])
+
+
+@contextmanager
+def _statistics(
+    wanted: Mapping[str, tuple[nn.Module, Statistic]],
+) -> Iterator[dict[str, Tensor | str]]:
+    """Yield what the last calls of layers have given: float32 (N, D), or why it is not that."""
+    seen: dict[str, Tensor | str] = {}
+
+    def keep(layer: str, statistic: Statistic) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.ndim in (2, 3, 4):
+                seen[layer] = _statistic(output.detach().float(), statistic).cpu()
+            else:
+                seen[layer] = f"layer {layer!r} returns no tensor (N, ...): name another layer"
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(keep(layer, statistic))
+        for layer, (module, statistic) in wanted.items()
+    ]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _statistic(output: Tensor, kind: Statistic) -> Tensor:
+    """Return a statistic (N, D) of a layer's output (N, D, H, W) over space, (N, T, D) over tokens;
+    of (N, D) it is the output itself, and for the standard deviation 0."""
+    places = output.mT if output.ndim == 3 else output.flatten(2) if output.ndim == 4 else output
+    if places.ndim == 2:
+        places = places[:, :, None]
+    if kind == "mean":
+        return places.mean(2)
+    return places.amax(2) if kind == "max" else places.std(2, correction=0)

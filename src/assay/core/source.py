@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -74,3 +75,33 @@ class TensorSource:
         for start in range(0, len(self.x), size):
             ids = torch.arange(start, min(start + size, len(self.x)))
             yield ids, self.x[start : start + size], y[start : start + size]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some examples of another source, in the order of their places there."""
+
+    whole: Source
+    places: tuple[int, ...]
+    """Rising numbers, from 0."""
+
+    def __post_init__(self) -> None:
+        if any(a >= b for a, b in pairwise(self.places)):
+            raise AssayError("a part of a source keeps its order, and has each example once")
+
+    @property
+    def length(self) -> int:
+        return len(self.places)
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self.whole.fingerprint} {self.places}".encode()).hexdigest()
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Any, Tensor]]:
+        places, start = torch.tensor(self.places), 0
+        for ids, x, y in self.whole.batches(size):
+            here = places[(places >= start) & (places < start + len(ids))] - start
+            start += len(ids)
+            if len(here):
+                some = [x[place] for place in here.tolist()] if isinstance(x, list) else x[here]
+                yield ids[here], some, y[here]

@@ -5,36 +5,54 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.config import Config
 from assay.core.embedding import Embedding
 from assay.errors import AssayError, unknown
 
 Need = Literal["logits", "features", "head", "layers", "gradient", "inputs"]
-"""What a detector reads: parts of an `Embedding`; `gradient` its oracle, `inputs` its source."""
+"""What a detector reads: parts of an `Embedding`; `gradient` its oracle, `inputs` its source. Both
+are had again by `Embedding.batches`."""
 
 FORMAT = 1
 
 
 class Detector(Config):
-    """A method that scores how unlike the training data an input is.
+    """A method that gives every input an OOD score: how unlike the training data it is.
 
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, say what it `needs`,
-    and write `unlikeness`; also `learn`, if something is to be learned from the training data.
+    and write `ood_score`; also `learn`, if something is to be learned from the training data, and
+    `layers_of`, if it reads layers besides the last one.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
-    """What it reads of an embedding; checked before it is asked."""
+    """What it reads of an embedding; checked before it is fitted and before it scores."""
+    learns_from: ClassVar[Literal["training", "held-out"]] = "training"
+    """Whether `learn` is given the training data, or data of the same kind that the model was not
+    trained on: every other row of `calibrate`, the threshold then being set by the rest."""
 
     name: str
     """The method's name in configs."""
+
+    def reads(self) -> frozenset[Need]:
+        """Return what it needs with these settings: `needs`, unless that depends on them."""
+        return self.needs
+
+    def layers_of(self, model: nn.Module) -> Sequence[str]:
+        """Return the layers, with their statistics, that it reads of a model: "stages.2:std".
+
+        It is called before the pass (`Classifier.embed(..., readers=[detector])`), so that one pass
+        serves a list of detectors. An `AssayError` says that the model has no such layers.
+        """
+        del model
+        return ()
 
     def fit(
         self,
@@ -56,31 +74,42 @@ class Detector(Config):
             AssayError: for an embedding that lacks what the detector needs, labels that do not
                 fit it, or calibration on what was fitted on.
         """
-        _require(self, e)
+        e = required(self, e)
         labels = e.y if y is None else y
         if labels is not None and len(labels) != len(e):
             raise AssayError(f"there are {len(labels)} labels for {len(e)} rows to fit on")
-        with torch.no_grad():
-            state = dict(self.learn(e, labels))
-        fitted = FittedDetector(self, state, classes=e.logits.shape[1])
-        if calibrate is None:
-            return fitted
-        if _same(e, calibrate):
+        if calibrate is not None and _same(e, calibrate):
             raise AssayError(
                 "the threshold cannot be calibrated on the data that was fitted on: a model knows "
                 "that too well; give calibrate= other data of the same kind, a validation split"
             )
-        return fitted.calibrated(calibrate, tpr)
+        if self.learns_from == "held-out":
+            if calibrate is None:
+                raise AssayError(
+                    f"{self.name} learns from data that the model was not trained on: give "
+                    "calibrate=, a validation split, half of which it learns from"
+                )
+            e, calibrate = calibrate.rows(slice(0, None, 2)), calibrate.rows(slice(1, None, 2))
+            e = required(self, e)
+            labels = e.y
+        with torch.no_grad():
+            state = dict(self.learn(e, labels))
+        fitted = FittedDetector(self, state, classes=e.logits.shape[1], layers=tuple(e.layers))
+        return fitted if calibrate is None else fitted.calibrated(calibrate, tpr)
 
     def learn(self, e: Embedding, y: Tensor | None) -> Mapping[str, Tensor]:
-        """Return what is to be kept of the training data, by name; nothing unless overridden."""
+        """Return what is to be kept of the training data, by name; nothing unless overridden.
+
+        It runs without gradients; `torch.enable_grad()` brings them back.
+        """
         del e, y
         return {}
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         """Return a score per row, float64 (N,): higher is more unlike the training data.
 
-        `state` is what `learn` returned. The score of a row must not depend on the other rows.
+        `state` is what `learn` returned. The score of a row must not depend on the other rows. It
+        runs without gradients; `torch.enable_grad()` brings them back.
         """
         raise NotImplementedError
 
@@ -96,6 +125,7 @@ class FittedDetector:
         cut: the calibrated threshold, or None.
         tpr: the fraction of inliers that the threshold is meant to let through, or None.
         calibrated_on: number of rows the threshold was set by.
+        layers: the layers it was fitted on, and reads when it scores.
     """
 
     detector: Detector
@@ -104,22 +134,28 @@ class FittedDetector:
     cut: float | None = None
     tpr: float | None = None
     calibrated_on: int = 0
+    layers: tuple[str, ...] = ()
+
+    def layers_of(self, model: nn.Module) -> Sequence[str]:
+        """Return the layers that it reads, whatever the model: those it was fitted on."""
+        del model
+        return self.layers
 
     def score(self, e: Embedding) -> Tensor:
-        """Return float64 (N,): higher is more unlike the training data.
+        """Return the OOD scores float64 (N,): higher is more unlike the training data.
 
         Raises:
             AssayError: for an embedding that lacks what the detector needs, that comes from a
                 model with other outputs, or that gives NaN.
         """
-        _require(self.detector, e)
+        e = required(self.detector, e, self.layers)
         if e.logits.shape[1] != self.classes:
             raise AssayError(
-                f"the detector was fitted on a model with {self.classes} outputs, "
-                f"and is asked about one with {e.logits.shape[1]}"
+                f"the detector was fitted on a model with {self.classes} outputs, and these rows "
+                f"come from one with {e.logits.shape[1]}"
             )
         with torch.no_grad():
-            scores = self.detector.unlikeness(e, self.state)
+            scores = self.detector.ood_score(e, self.state)
         bad = int(scores.isnan().sum())
         if bad:
             raise AssayError(f"{self.detector.name} scores {bad} of {len(e)} rows as NaN")
@@ -164,7 +200,7 @@ class FittedDetector:
                 f"to calibrate on, got {len(e)}"
             )
         cut = float(self.score(e).sort().values[place - 1])
-        return FittedDetector(self.detector, self.state, self.classes, cut, tpr, len(e))
+        return replace(self, cut=cut, tpr=tpr, calibrated_on=len(e))
 
     def save(self, path: str | Path) -> None:
         """Write it as one safetensors file, its config and threshold as JSON in the header.
@@ -182,6 +218,7 @@ class FittedDetector:
             "threshold": self.cut,
             "tpr": self.tpr,
             "calibrated_on": self.calibrated_on,
+            "layers": list(self.layers),
         }
         path = Path(path)
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
@@ -223,6 +260,7 @@ class FittedDetector:
             about["threshold"],
             about["tpr"],
             about["calibrated_on"],
+            tuple(about.get("layers", ())),  # older files have none
         )
 
 
@@ -242,23 +280,46 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(metadata["assay.detector"])
 
 
-def _require(detector: Detector, e: Embedding) -> None:
-    """Refuse an embedding that lacks what the detector reads."""
+def required(detector: Detector, e: Embedding, layers: Sequence[str] | None = None) -> Embedding:
+    """Return an embedding with no layers but those that a detector reads, if it has all of them.
+
+    Args:
+        detector: what reads.
+        e: what is read.
+        layers: those that it was fitted on; None: those that it names.
+
+    Raises:
+        AssayError: something is missing; it says what, why, and what to do.
+    """
+    reads = detector.reads()
     held = {
         "logits": True,
         "features": e.features is not None,
         "head": e.head is not None,
-        "layers": bool(e.layers),
+        "layers": True,
         "gradient": e.oracle is not None,
         "inputs": e.source is not None,
     }
-    missing = sorted(need for need in detector.needs if not held[need])
+    missing = sorted(need for need in reads if not held[need])
     if missing:
+        why = f" ({e.lacks['head']})" if "head" in e.lacks and e.head is None else ""
         raise AssayError(
-            f"{detector.name} needs {', '.join(missing)}, which this embedding lacks"
-            + (" (the model does not end in a linear layer)" if e.head is None else "")
-            + "; use a detector that reads the logits, such as max-logit"
+            f"{detector.name} needs {', '.join(missing)}, which this embedding lacks{why}; "
+            "use a detector that reads the logits, such as max-logit"
         )
+    if "layers" not in reads:
+        return replace(e, layers={})
+    if layers is None:
+        layers = tuple(e.layers) if e.oracle is None else detector.layers_of(e.oracle.model)
+    for layer in layers:
+        if layer not in e.layers:
+            raise AssayError(
+                f"{detector.name} reads layer {layer!r}, which this embedding lacks: "
+                + e.lacks.get(layer, "embed(..., readers=[detector]) keeps what a detector reads")
+            )
+    if not layers:
+        raise AssayError(f"{detector.name} reads layers, but names none of this model's")
+    return replace(e, layers={layer: e.layers[layer] for layer in layers})
 
 
 def _same(a: Embedding, b: Embedding) -> bool:

@@ -21,7 +21,7 @@ class MaxSoftmax(Detector):
     name: Literal["max-softmax"] = "max-softmax"
     """The method's name in configs."""
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state
         # 1 - p = r / (1 + r), r = the others' odds: 1 - softmax would round many rows to one 0
         logits = e.logits.double()
@@ -37,7 +37,7 @@ class MaxLogit(Detector):
     name: Literal["max-logit"] = "max-logit"
     """The method's name in configs."""
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state
         return -e.logits.double().amax(1)
 
@@ -49,6 +49,6 @@ class Energy(Detector):
     name: Literal["energy"] = "energy"
     """The method's name in configs."""
 
-    def unlikeness(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state
         return -e.logits.double().logsumexp(1)
