@@ -224,6 +224,14 @@ def test_single_nan_rows_are_answered_and_never_right(x: Tensor) -> None:
     assert clf.predict(x[:3]).tolist() == [0, -1, -1]
 
 
+def test_a_class_masked_with_minus_infinity_is_an_answer(x: Tensor) -> None:
+    clf = Classifier(Says([3.0, -torch.inf, 0.0], [1.0, -torch.inf, 2.0]))
+    assert clf.query(x[:2])[:, 1].tolist() == [-torch.inf, -torch.inf]
+    assert clf.predict(x[:2]).tolist() == [0, 2]
+    with pytest.raises(AssayError, match="NaN or infinity for all of the first 2 images"):
+        Classifier(Says([-torch.inf, -torch.inf], [torch.inf, 0.0])).query(x[:2])
+
+
 def test_a_later_nan_does_not_stop_a_long_job(x: Tensor) -> None:
     model = small_net()
     clf = Classifier(model)

@@ -382,6 +382,21 @@ def test_gradients_that_differ_are_noticed(x: Tensor) -> None:
     assert "input gradients differ" in report.why
 
 
+class Masks(Residual):
+    """Masks a class: its logit is -inf."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return torch.cat([out[:, :-1], torch.full_like(out[:, -1:], -torch.inf)], 1)
+
+
+def test_a_copy_of_a_model_that_masks_a_class_is_used(x: Tensor) -> None:
+    model, report = fast_copy(Classifier(Masks()), x)
+    assert report.used, report.why
+    assert bool((model.query(x)[:, -1] == -torch.inf).all())
+    assert report.difference < 1e-3
+
+
 def test_the_original_is_left_as_it_was(x: Tensor) -> None:
     model = made(Residual).train()
     model.bn1.eval()
