@@ -8,7 +8,7 @@ something else, the VERSION must rise, or old results would be taken for new one
     python tools/versions.py --update --waive "why"     the change computes the same as before
 
 A component's source is its module and what that imports from its own room, without comments and
-docstrings.
+docstrings; the room's registry is left out, since what may be chosen does not change what is.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def sources(kind: type) -> list[Path]:
     waiting = [kind.__module__]
     while waiting:
         module = waiting.pop()
-        if module in found:
+        if module in found or module.endswith(".registry"):
             continue
         found.add(module)
         for node in ast.walk(ast.parse(files[module].read_text())):

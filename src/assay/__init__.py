@@ -5,76 +5,55 @@ Nothing heavy is imported until it is used: `import assay` takes milliseconds.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from assay.lazy import lazily
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from assay import attacks, data, explain, models, ood, report, runs, stats, studies, train
-    from assay.auditing import Audit, audit
-    from assay.core.blackbox import BlackBox
-    from assay.core.classifier import Classifier
-    from assay.core.random import Stream
-    from assay.core.threats import NormBall
-    from assay.data import load_data
-    from assay.errors import AssayError
-    from assay.models.loading import load_model
-
-_HOME = {
-    "Audit": "assay.auditing",
-    "AssayError": "assay.errors",
-    "BlackBox": "assay.core.blackbox",
-    "Classifier": "assay.core.classifier",
-    "NormBall": "assay.core.threats",
-    "Stream": "assay.core.random",
-    "audit": "assay.auditing",
-    "load_data": "assay.data",
-    "load_model": "assay.models.loading",
-}
-_ROOMS = (
-    "attacks",
-    "data",
-    "explain",
-    "models",
-    "ood",
-    "report",
-    "runs",
-    "stats",
-    "studies",
-    "train",
-)
-
-__all__ = [
-    "AssayError",
-    "Audit",
-    "BlackBox",
-    "Classifier",
-    "NormBall",
-    "Stream",
-    "attacks",
-    "audit",
-    "data",
-    "explain",
-    "load_data",
-    "load_model",
-    "models",
-    "ood",
-    "report",
-    "runs",
-    "stats",
-    "studies",
-    "train",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _ROOMS:
-        return importlib.import_module(f"assay.{name}")
-    raise AttributeError(f"module 'assay' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from assay import attacks as attacks
+    from assay import data as data
+    from assay import explain as explain
+    from assay import models as models
+    from assay import ood as ood
+    from assay import report as report
+    from assay import runs as runs
+    from assay import stats as stats
+    from assay import studies as studies
+    from assay import train as train
+    from assay.auditing import Audit as Audit
+    from assay.auditing import audit as audit
+    from assay.core.blackbox import BlackBox as BlackBox
+    from assay.core.classifier import Classifier as Classifier
+    from assay.core.random import Stream as Stream
+    from assay.core.threats import NormBall as NormBall
+    from assay.data import load_data as load_data
+    from assay.errors import AssayError as AssayError
+    from assay.models.loading import load_model as load_model
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "auditing": ["Audit", "audit"],
+            "core.blackbox": ["BlackBox"],
+            "core.classifier": ["Classifier"],
+            "core.random": ["Stream"],
+            "core.threats": ["NormBall"],
+            "data": ["load_data"],
+            "errors": ["AssayError"],
+            "models.loading": ["load_model"],
+        },
+        packages=[
+            "attacks",
+            "data",
+            "explain",
+            "models",
+            "ood",
+            "report",
+            "runs",
+            "stats",
+            "studies",
+            "train",
+        ],
+    )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
-from assay.ood import Detector, FittedDetector, MaxLogit, MaxSoftmax, family
+from assay.ood import Detector, FittedDetector, MaxLogit, MaxSoftmax, registry
 from assay.ood.base import Need
 
 
@@ -104,7 +104,7 @@ def learned(seed: int, n: int = 30) -> Embedding:
 
 
 def test_what_is_learned_is_kept_and_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(family, "BUILT_IN", (*family.BUILT_IN, Distance))
+    monkeypatch.setattr(registry, "Distance", Distance, raising=False)
     fitted = Distance(scale=2.0).fit(learned(0), calibrate=learned(1))
     features, y = learned(0).features, learned(0).y
     assert features is not None

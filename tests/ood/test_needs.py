@@ -200,7 +200,7 @@ def test_a_fitted_detector_says_itself_what_it_reads(
     )
     x = images(5, 7)
     expected = fitted.score(clf.embed(x, readers=[fitted]))
-    monkeypatch.setattr("assay.ood.family.BUILT_IN", (Activity,))
+    monkeypatch.setattr("assay.ood.registry.Activity", Activity, raising=False)
     fitted.save(tmp_path / "activity.safetensors")
     loaded = FittedDetector.load(tmp_path / "activity.safetensors")
     assert loaded.layers == ("1:std",)

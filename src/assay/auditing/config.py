@@ -11,7 +11,7 @@ from assay.config import Config, Number
 from assay.core.threats import Norm, NormBall
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from assay.explain.faithful import FaithfulnessConfig
-from assay.explain.family import AnyExplainer
+from assay.explain.registry import AnyExplainer
 from assay.ood import AnyDetector, MaxLogit, MaxSoftmax
 
 

@@ -34,7 +34,7 @@ def explain(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=T
 def explain_app() -> App:
     """Return the App; the settings of the tests are flags made from `FaithfulnessConfig`."""
     from assay.explain.faithful import FaithfulnessConfig
-    from assay.explain.family import explainers as family
+    from assay.explain.registry import explainers as family
 
     known = family()
 

@@ -20,10 +20,10 @@ from assay.core.fast import Copies, Precision
 from assay.errors import AssayError, told
 from assay.explain.base import Explainer, Targets, asked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
-from assay.explain.family import AnyExplainer
-from assay.explain.family import explainers as family
 from assay.explain.pointing import PointingGame, pointing_game
 from assay.explain.randomise import Outcome, Randomised, randomised
+from assay.explain.registry import AnyExplainer
+from assay.explain.registry import explainers as family
 from assay.explain.variants import Missing
 
 Array = NDArray[np.float64]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config import Config
+from assay.models.base import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from assay.core.random import Stream
 
 
-class CNN(Config):
+class CNN(Architecture):
     """A stem, stages of two-convolution blocks, a global average and a linear layer.
 
     A block is conv3×3, norm, ReLU, conv3×3, norm, then its input is added where there is a skip,

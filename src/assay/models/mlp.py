@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from assay.config import Config
+from assay.models.base import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ def parse_widths(value: Any) -> Any:
     return value
 
 
-class MLP(Config):
+class MLP(Architecture):
     """Linear layers with a non-linearity between them, on flattened images.
 
     A hidden layer is linear, activation, norm, dropout, in this order: the course puts batch norm

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config import Config, Number
+from assay.config import Number
 from assay.errors import AssayError
+from assay.models.base import Architecture
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from assay.core.random import Stream
 
 
-class ViT(Config):
+class ViT(Architecture):
     """A vision transformer (Dosovitskiy et al. 2021, "An image is worth 16×16 words").
 
     The image is cut into patches, each a token by one linear map; learned position embeddings are

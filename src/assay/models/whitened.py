@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from assay.config import Config, Number
+from assay.config import Number
 from assay.errors import AssayError
+from assay.models.base import Architecture
 from assay.models.mlp import parse_widths
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from assay.core.random import Stream
 
 
-class Whitened(Config):
+class Whitened(Architecture):
     """A layer that whitens patches, then stages of two convolutions, after airbench (Jordan 2024).
 
     The first layer is frozen: it holds the principal components of patches of the training images,

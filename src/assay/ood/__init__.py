@@ -9,49 +9,25 @@ point in the group `assay.detectors` that names its class.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from assay.lazy import lazily
 
 if TYPE_CHECKING:
     from assay.ood.base import Detector as Detector
     from assay.ood.base import FittedDetector as FittedDetector
-    from assay.ood.confidence import Energy as Energy
-    from assay.ood.confidence import MaxLogit as MaxLogit
-    from assay.ood.confidence import MaxSoftmax as MaxSoftmax
     from assay.ood.evaluation import DetectionResult as DetectionResult
     from assay.ood.evaluation import evaluate as evaluate
-    from assay.ood.family import AnyDetector as AnyDetector
-    from assay.ood.family import detectors as detectors
-
-_HOMES = {
-    "AnyDetector": "family",
-    "DetectionResult": "evaluation",
-    "Detector": "base",
-    "Energy": "confidence",
-    "FittedDetector": "base",
-    "MaxLogit": "confidence",
-    "MaxSoftmax": "confidence",
-    "detectors": "family",
-    "evaluate": "evaluation",
-}
-__all__ = [
-    "AnyDetector",
-    "DetectionResult",
-    "Detector",
-    "Energy",
-    "FittedDetector",
-    "MaxLogit",
-    "MaxSoftmax",
-    "detectors",
-    "evaluate",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+    from assay.ood.registry import *  # noqa: F403
+    from assay.ood.registry import AnyDetector as AnyDetector
+    from assay.ood.registry import detectors as detectors
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "base": ["Detector", "FittedDetector"],
+            "evaluation": ["DetectionResult", "evaluate"],
+            "registry": ["AnyDetector", "detectors"],
+        },
+        registry="detectors",
+    )

@@ -238,7 +238,7 @@ class FittedDetector:
         Raises:
             AssayError: for a file that is missing, corrupt, or not a detector of ours.
         """
-        from assay.ood.family import detectors
+        from assay.ood.registry import detectors
 
         tensors, about = _read(Path(path))
         if about.get("format") != FORMAT:

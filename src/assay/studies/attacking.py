@@ -9,8 +9,8 @@ import torch
 from pydantic import Field
 
 from assay.attacks.base import Attack, Stop
-from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
+from assay.attacks.registry import AnyAttack
 from assay.attacks.runner import run
 from assay.config import Config
 from assay.core.classifier import Classifier

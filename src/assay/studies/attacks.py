@@ -15,11 +15,11 @@ from pydantic import Field, field_validator
 
 from assay import stats
 from assay.attacks.deepfool import DeepFool
-from assay.attacks.family import AnyAttack
 from assay.attacks.genetic import Genetic
 from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.noise import Noise
 from assay.attacks.pixels import FewPixel, OnePixel
+from assay.attacks.registry import AnyAttack
 from assay.attacks.square import Square
 from assay.attacks.universal import Universal
 from assay.config import Number

@@ -11,17 +11,17 @@ from pydantic import Field, field_validator
 
 from assay import stats
 from assay.attacks.base import Attack
-from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
 from assay.attacks.losses import margin
 from assay.attacks.noise import noisy
+from assay.attacks.registry import AnyAttack
 from assay.attacks.runner import run
 from assay.config import Config
 from assay.core.fast import versions
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.cam import GradCAM
-from assay.explain.family import AnyExplainer
+from assay.explain.registry import AnyExplainer
 from assay.explain.shift import (
     MEASURES,
     AttentionShift,

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from assay import stats
-from assay.attacks.family import AnyAttack
 from assay.attacks.genetic import Genetic
 from assay.attacks.gradient import FGSM, PGD
 from assay.attacks.pixels import FewPixel
+from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.explain.cam import GradCAM
-from assay.explain.family import AnyExplainer
+from assay.explain.registry import AnyExplainer
 from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial

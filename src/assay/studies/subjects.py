@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Self
 
-from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
+from assay.attacks.registry import AnyAttack
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cell_study import check_data

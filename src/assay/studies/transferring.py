@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from assay.attacks.family import AnyAttack
 from assay.attacks.gradient import PGD
+from assay.attacks.registry import AnyAttack
 from assay.attacks.transfer import transfer_matrix
 from assay.attacks.universal import Universal
 from assay.config import Config
