@@ -28,7 +28,7 @@ from assay.core.fast import FastCopy, fast_copy, renewed
 from assay.core.oracle import gradient
 from assay.core.random import Stream
 from assay.data.dataset import in_memory
-from assay.studies.networks import TrainNetwork, against
+from assay.tasks.train import TrainNetwork, against
 from assay.train.fit import fit
 from assay.train.named import NAMED
 from assay.train.precision import precise

@@ -25,7 +25,7 @@ from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.files import write_atomic
 from assay.runs.store import Store
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 from assay.train.named import NAMED
 
 OUT = Path(__file__).parent / "out"

@@ -32,7 +32,7 @@ def digit_nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier
     from assay.models import CNN
     from assay.models.loading import load_model
     from assay.runs.worker import Workspace
-    from assay.studies.networks import TrainNetwork, train
+    from assay.tasks.train import TrainNetwork, train
     from assay.train import AdamW, OneCycle, Recipe
 
     found = {}

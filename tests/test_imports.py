@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": FOUNDATION | {"stats", "assay"},
     # what brings the families together
     "made": FOUNDATION | {"runs", "report"},
+    "tasks": FAMILY | {"data", "models", "train", "attacks", "explain", "ood", "runs"},
     "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing"},
     "auditing": EVERYTHING - {"cli", "commands", "workflows", "studies"},
     "workflows": EVERYTHING - {"cli", "commands"},

@@ -13,7 +13,7 @@ from assay.cli import app, call
 from assay.data import load_data
 from assay.models import CNN, Whitened
 from assay.stats import proportion
-from assay.studies.networks import TrainNetwork, evaluate
+from assay.tasks.train import TrainNetwork, evaluate
 from assay.workflows.audit import Subject, load
 
 Command = Callable[..., tuple[int, str, str]]

@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "assay"
 RECORD = ROOT / "tools" / "versions.json"
-ROOMS = ("attacks", "data", "explain", "models", "ood", "studies", "train")
+ROOMS = ("attacks", "data", "explain", "models", "ood", "tasks", "train")
 WHOLE_ROOM = {"Recipe": "train"}
 """Configs that are read by all of a room, rather than carried out in their own module."""
 

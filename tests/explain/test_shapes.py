@@ -31,7 +31,7 @@ from assay.explain.pointing import boxes
 from assay.models import ViT
 from assay.models.loading import load_model
 from assay.runs.worker import Workspace
-from assay.studies.networks import TrainNetwork, train
+from assay.tasks.train import TrainNetwork, train
 from assay.train import AdamW, OneCycle, Recipe
 
 pytestmark = pytest.mark.slow

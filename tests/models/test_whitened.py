@@ -15,8 +15,8 @@ from assay.models import Whitened
 from assay.models.loading import load_model, save_model
 from assay.models.whitening import FLOOR, WhitenedNet, whitening
 from assay.runs.worker import Workspace
-from assay.studies import networks
-from assay.studies.networks import TrainNetwork
+from assay.tasks import train as trained
+from assay.tasks.train import TrainNetwork
 from assay.train import SGD, Recipe
 
 STREAM = Stream(0)
@@ -101,10 +101,10 @@ def test_a_training_whitens_by_its_training_images_and_keeps_to_that(tmp_path: P
         train_images=300,
         test_images=10,
     )
-    networks.train(config.trial(0, "cpu", "whitened"), Workspace(tmp_path))
+    trained.train(config.trial(0, "cpu", "whitened"), Workspace(tmp_path))
     clf = load_model(tmp_path / "model.safetensors")
     shown = load_data("digits", split="train").sample(300)
-    expected = whitening(clf.normalise(shown.take(networks.PREPARED)[0]), 4, 2)
+    expected = whitening(clf.normalise(shown.take(trained.PREPARED)[0]), 4, 2)
     assert torch.allclose(clf.model.whiten.weight, expected, rtol=1e-2, atol=1e-3)  # type: ignore[union-attr, arg-type]
 
 

@@ -10,7 +10,7 @@ from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Column
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, Recipe
 
 

@@ -8,7 +8,7 @@ from assay.errors import AssayError
 from assay.runs.tasks import FUNCTIONS, IN_ADDRESSES
 from assay.runs.trial import Trial
 from assay.runs.worker import load_task
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 
 PINNED = {
     "train": "597aefb9a4091c531d9e81bfd670a71e6a41be95691d0d7b2ba043f4962c3cc4",

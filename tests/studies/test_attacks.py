@@ -9,11 +9,11 @@ from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies import attacks_page
-from assay.studies.attacking import TASK
 from assay.studies.attacks import Attacks
 from assay.studies.attacks_page import notes
 from assay.studies.skip import Skip
 from assay.studies.subjects import cell
+from assay.tasks.attack import TASK
 
 
 def smoke(**settings: object) -> Attacks:

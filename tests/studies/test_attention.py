@@ -14,10 +14,10 @@ from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.attending import AttendNetwork
 from assay.studies.attention import Attention, beyond_noise
 from assay.studies.skip import Skip
 from assay.studies.subjects import ROBUST, cell, of_skip
+from assay.tasks.saliency_shift import AttendNetwork
 from assay.workflows import run as running
 
 

@@ -16,7 +16,6 @@ from assay.report.result import StudyResult
 from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.features import Autoencoding, FeatureSpace
 from assay.studies.looks import looks_now
 from assay.studies.regularization import (
     NONE,
@@ -25,6 +24,8 @@ from assay.studies.regularization import (
     gap,
     validation_accuracy,
 )
+from assay.tasks.autoencode import Autoencoding
+from assay.tasks.feature_space import FeatureSpace
 from assay.train import AdamW, Recipe
 from assay.workflows import run as running
 from studies.made_up import cells as made_up

@@ -26,8 +26,8 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.looks import Looks, looks_now
 from assay.studies.skip import Skip
-from assay.studies.surface import TASK as SURFACE
-from assay.studies.surface import SurfaceOf
+from assay.tasks.loss_surface import TASK as SURFACE
+from assay.tasks.loss_surface import SurfaceOf
 from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
 from assay.workflows import run as running
 from studies.made_up import cells as made_up
@@ -353,3 +353,33 @@ def test_a_failed_trial_is_said_and_the_others_count(
     assert {claim["verdict"] for claim in document["claims"]} == {"not run"}
     assert "1 failed of 1" in json.dumps(document["tables"])
     assert "diverged" in document["claims"][0]["note"]
+
+
+def test_the_paper_preset_is_the_course_s_protocol() -> None:
+    paper = Skip.parse(Skip.preset_values("paper"))
+    assert (paper.data, paper.depths, paper.widths) == ("cifar10", (2, 5, 7), (16, 32))
+    cell = paper.grid()["skip [7,7]"]
+    assert cell.network.model_dump(exclude={"name"}) == {
+        "depths": (7, 7),
+        "widths": (16, 32),
+        "skip": True,
+        "shortcut": "none",
+        "norm": "none",
+        "stem_stride": 1,
+        "stage_stride": 1,
+        "dropout": 0.0,
+        "init": "default",
+    }
+    assert cell.augmentation.model_dump() == {
+        "name": "simple",
+        "degrees": 10.0,
+        "translate": 0.05,
+        "scale": (0.95, 1.05),
+        "blur": (0.1, 0.5),
+        "blur_p": 0.3,
+    }
+    recipe = cell.recipe
+    assert recipe.optimizer.model_dump() == {"name": "adam", "lr": 1e-3, "weight_decay": 0.0}
+    assert (recipe.schedule.name, recipe.batch_size, recipe.accumulate) == ("constant", 64, 1)
+    assert (recipe.epochs, recipe.patience, recipe.precision) == (100, 15, "float32")
+    assert (recipe.label_smoothing, recipe.grad_clip) == (0.0, 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from assay.models import Whitened
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 from assay.train.named import NAMED
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 FUNCTIONS: Mapping[str, str] = {
-    "train": "assay.studies.networks:train",
-    "autoencode": "assay.studies.features:autoencode",
-    "attack": "assay.studies.attacking:attack",
-    "transfer": "assay.studies.transferring:transfer",
-    "saliency-shift": "assay.studies.attending:attend",
-    "loss-surface": "assay.studies.surface:surface",
+    "train": "assay.tasks.train:train",
+    "autoencode": "assay.tasks.autoencode:autoencode",
+    "attack": "assay.tasks.attack:attack",
+    "transfer": "assay.tasks.transfer:transfer",
+    "saliency-shift": "assay.tasks.saliency_shift:saliency_shift",
+    "loss-surface": "assay.tasks.loss_surface:surface",
 }
 """The function of each task of ours, as "module:function"; a task elsewhere is named so itself."""
 

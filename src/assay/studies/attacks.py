@@ -27,11 +27,11 @@ from assay.report.numerals import budget, norm_name
 from assay.runs.engine import Results
 from assay.runs.trial import Trial
 from assay.studies import attacks_page
-from assay.studies.attacking import AttackNetwork
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
-from assay.studies.transferring import Transferring
+from assay.tasks.attack import AttackNetwork
+from assay.tasks.transfer import Transferring
 
 
 @dataclass(frozen=True)

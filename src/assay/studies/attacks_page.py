@@ -15,8 +15,8 @@ from assay.report.result import Cell, Drawing, Table
 from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.studies.cells import Cells, Column
-from assay.studies.networks import settings, split
 from assay.studies.subjects import NATURAL, cell
+from assay.tasks.train import settings, split
 
 if TYPE_CHECKING:
     from assay.studies.attacks import Attacks

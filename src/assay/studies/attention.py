@@ -29,10 +29,11 @@ from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial
 from assay.studies import attention_page
-from assay.studies.attending import AttendNetwork, named
+from assay.studies.attention_page import named
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import ROBUST, SubjectStudy, cell, hardening, of_skip
+from assay.tasks.saliency_shift import AttendNetwork
 
 
 class Attention(SubjectStudy):

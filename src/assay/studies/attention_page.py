@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay import stats
+from assay.attacks.base import Attack
 from assay.explain.shift import HARDLY
 from assay.report import figures as draw
+from assay.report.numerals import budget
 from assay.report.record import Unit
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.stats.matching import STRATA
-from assay.studies.attending import named
 from assay.studies.cells import Cells, Column
-from assay.studies.networks import settings, split
 from assay.studies.subjects import NATURAL, cell
+from assay.tasks.train import settings, split
 
 if TYPE_CHECKING:
     from assay.studies.attention import Attention
@@ -43,6 +44,11 @@ HEADINGS = {
     "clinging": "clings to the perturbation",
     "inside": "share inside the object",
 }
+
+
+def named(attack: Attack) -> str:
+    """Return what an attack at its budget is called: "pgd 8/255"."""
+    return f"{attack.name} {budget(attack.threat.eps, attack.threat.norm)}"
 
 
 def attack_cells(study: Attention, network: str) -> dict[str, str]:

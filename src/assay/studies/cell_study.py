@@ -13,8 +13,8 @@ from assay.runs.engine import Results
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cells import Cells
-from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings, split
 from assay.studies.rates import RateGrid, at_rate
+from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings, split
 from assay.train import Recipe
 
 

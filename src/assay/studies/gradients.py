@@ -25,7 +25,7 @@ from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
 from assay.studies.gradients_page import Page
 from assay.studies.mlps import VARIANTS, Net, Variant, deepest, lag, widths_of
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 from assay.train import Adam, Constant, Recipe, Watch
 
 

@@ -16,7 +16,7 @@ from assay.config import Config, Number
 from assay.report.result import Cell, Table
 from assay.runs.results import Results
 from assay.runs.trial import Trial
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 
 Rate = Annotated[Number, Field(gt=0)]
 

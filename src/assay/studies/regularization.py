@@ -30,8 +30,8 @@ from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells, Column
-from assay.studies.features import FeatureSpace
-from assay.studies.networks import TrainNetwork, split
+from assay.tasks.feature_space import FeatureSpace
+from assay.tasks.train import TrainNetwork, split
 from assay.train import AdamW, Cosine, Recipe
 
 NONE = "none"

@@ -27,10 +27,10 @@ from assay.runs.trial import Trial
 from assay.studies.base import Cost, Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells, Column
-from assay.studies.networks import TrainNetwork, expected_seconds, settings
 from assay.studies.rates import rates_table
-from assay.studies.surface import TASK as SURFACE
-from assay.studies.surface import SurfaceOf
+from assay.tasks.loss_surface import TASK as SURFACE
+from assay.tasks.loss_surface import SurfaceOf
+from assay.tasks.train import TrainNetwork, expected_seconds, settings
 from assay.train import SGD, Adam, OneCycle, Recipe, Watch
 from assay.train.recipe import Optimizer
 

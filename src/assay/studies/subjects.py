@@ -13,8 +13,8 @@ from assay.attacks.registry import AnyAttack
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cell_study import check_data
-from assay.studies.networks import TASK, TrainNetwork, expected_seconds, settings
 from assay.studies.skip import Skip
+from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings
 
 NATURAL, ROBUST = "natural", "robust"
 

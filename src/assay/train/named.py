@@ -55,7 +55,7 @@ NAMED: dict[str, dict[str, Any]] = {
         "train_tested": False,
     },
 }
-"""By name, the settings of a training (`assay.studies.networks.TrainNetwork`), to be overridden.
+"""By name, the settings of a training (`assay.tasks.train.TrainNetwork`), to be overridden.
 
 `fast` reaches 82 % on CIFAR-10 in four passes. It is after airbench (Jordan 2024, "94% on CIFAR-10
 in 3.29 seconds on a single GPU"): the first layer whitens, biases of norms learn 64 times faster,

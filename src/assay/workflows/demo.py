@@ -10,7 +10,7 @@ from assay.models import CNN
 from assay.runs.engine import execute
 from assay.runs.record import cores
 from assay.runs.store import Store
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, OneCycle, Recipe
 from assay.workflows import audit
 

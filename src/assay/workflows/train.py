@@ -16,7 +16,7 @@ from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json, writable, write_atomic
 from assay.runs.store import Store
-from assay.studies.networks import TrainNetwork
+from assay.tasks.train import TrainNetwork
 
 MODEL, CONFIG = "model.safetensors", "config.yaml"
 

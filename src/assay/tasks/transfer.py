@@ -16,8 +16,8 @@ from assay.core.classifier import Classifier
 from assay.models.loading import load_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies.attacking import kinds
-from assay.studies.networks import settings, split
+from assay.tasks.attack import kinds
+from assay.tasks.train import settings, split
 from assay.train.precision import computing
 
 TASK = "transfer"

@@ -35,7 +35,7 @@ from assay.models.loading import load_model
 from assay.runs.files import Arrays, write_arrays
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies.networks import settings, split
+from assay.tasks.train import settings, split
 from assay.train.precision import computing
 
 TASK = "loss-surface"

@@ -19,9 +19,9 @@ from assay.errors import AssayError
 from assay.explain import Occlusion
 from assay.models import CNN
 from assay.runs.worker import Workspace
-from assay.studies.attacking import AttackNetwork
-from assay.studies.attending import AttendNetwork
-from assay.studies.networks import TrainNetwork, against, expected_seconds, train
+from assay.tasks.attack import AttackNetwork
+from assay.tasks.saliency_shift import AttendNetwork
+from assay.tasks.train import TrainNetwork, against, expected_seconds, train
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
 

@@ -29,10 +29,9 @@ from assay.explain.shift import (
     most_and_least,
     of_mates,
 )
-from assay.report.numerals import budget
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies.attacking import kinds, subject
+from assay.tasks.attack import kinds, subject
 from assay.train.precision import computing
 
 TASK = "saliency-shift"
@@ -86,12 +85,7 @@ class AttendNetwork(Config):
         ]
 
 
-def named(attack: Attack) -> str:
-    """Return what an attack at its budget is called: "pgd 8/255"."""
-    return f"{attack.name} {budget(attack.threat.eps, attack.threat.norm)}"
-
-
-def attend(trial: Trial, work: Workspace) -> Outcome:
+def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
     """Attack the network that the trial needs on a part of its test images, and say how far its
     attention moved on those that it classifies correctly.
 

@@ -20,7 +20,7 @@ from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies.networks import settings, split
+from assay.tasks.train import settings, split
 from assay.train.precision import computing
 
 TASK = "attack"

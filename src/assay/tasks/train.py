@@ -30,7 +30,7 @@ from assay.models.blocks import parameter_count
 from assay.models.loading import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies.features import FeatureSpace
+from assay.tasks.feature_space import FeatureSpace
 from assay.train import Recipe, Watch
 from assay.train.fit import Adversary, Augment, fit
 from assay.train.precision import computing

@@ -20,9 +20,9 @@ from assay.runs.files import Arrays
 from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.runs.worker import work
-from assay.studies import surface as studied
-from assay.studies.networks import TrainNetwork
-from assay.studies.surface import SurfaceOf, curvatures, directions, lent, losses_along, measures
+from assay.tasks import loss_surface
+from assay.tasks.loss_surface import SurfaceOf, curvatures, directions, lent, losses_along, measures
+from assay.tasks.train import TrainNetwork
 from assay.train import Recipe
 
 GRID = SurfaceOf(images=60, size=5)
@@ -122,14 +122,16 @@ class TestACNN:
             rows.append(real(*arguments))
             return rows[-1]
 
-        monkeypatch.setattr(studied, "losses_along", counted)
+        monkeypatch.setattr(loss_surface, "losses_along", counted)
         assert work(elsewhere, trial, lambda _: None, again=False).kind == "failed"
         entry = elsewhere.entry(trial)
-        done = Arrays(entry.folder / "checkpoint" / studied.ROWS)["loss"]
+        done = Arrays(entry.folder / "checkpoint" / loss_surface.ROWS)["loss"]
         np.testing.assert_array_equal(done, undisturbed.arrays["loss"][:2])
 
         seen = []
-        monkeypatch.setattr(studied, "losses_along", lambda *a: (seen.append(a[-1]), real(*a))[1])
+        monkeypatch.setattr(
+            loss_surface, "losses_along", lambda *a: (seen.append(a[-1]), real(*a))[1]
+        )
         assert work(elsewhere, trial, lambda _: None, again=True).kind == "done"
         assert seen == [0, 0.5, 1]
         for name in ("metrics.json", "arrays.npz"):
@@ -261,8 +263,10 @@ class TestWhatIsRefused:
             SurfaceOf(**wrong)
 
     def test_data_that_have_changed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = studied.split
-        monkeypatch.setattr(studied, "split", lambda config, name: real(config, name).sample(100))
+        real = loss_surface.split
+        monkeypatch.setattr(
+            loss_surface, "split", lambda config, name: real(config, name).sample(100)
+        )
         trial = GRID.trial(trained(MLP(widths=())), 7, "cpu", "")
         said = work(store, trial, lambda _: None, again=False)
         assert said.failure is not None

@@ -1,0 +1,153 @@
+"""The trial that trains an autoencoder on the training images, without their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.nn import functional as F
+
+from assay.config import Config, Number
+from assay.core.random import Stream
+from assay.data import load_data
+from assay.data.dataset import Dataset, to_float
+from assay.errors import AssayError
+from assay.models.autoencoder import Autoencoder, MLPAutoencoder, save_autoencoder
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Workspace
+from assay.train import Adam, Cosine, Recipe
+from assay.train.batches import batches
+from assay.train.fit import optimizer
+from assay.train.precision import computing
+
+TASK = "autoencode"
+
+
+class Autoencoding(Config):
+    """An autoencoder and how it is trained: Adam along half a cosine, on squared error."""
+
+    VERSION = 1
+
+    network: MLPAutoencoder = MLPAutoencoder()
+    """The architecture."""
+    epochs: int = Field(default=50, ge=1)
+    """Passes over the training images."""
+    batch_size: int = Field(default=32, ge=1)
+    """Images per step."""
+    lr: Number = Field(default=1e-3, gt=0)
+    """Highest learning rate."""
+
+
+class TrainAutoencoder(Config):
+    """An autoencoder and the images that it learns from."""
+
+    VERSION = 1
+
+    data: str
+    """Data set: a bundled name, a hub id or a folder."""
+    learning: Autoencoding = Autoencoding()
+    """The autoencoder, and how it is trained."""
+    train_images: int | None = Field(default=None, ge=10)
+    """How many training images are used, the same subset that a `TrainNetwork` gets; none: all."""
+
+    def trial(self, seed: int, device: str, threads: int) -> Trial:
+        """Return the trial of this autoencoder with this seed.
+
+        Raises:
+            AssayError: for a data set that is not there.
+        """
+        short = Path(self.data).name
+        return Trial(
+            task=TASK,
+            config=self.model_copy(update={"data": short}).model_dump(mode="json"),
+            seed=seed,
+            data={f"{short}/{part}": self.part(part).fingerprint for part in PARTS},
+            places={short: self.data},
+            versions={
+                kind.__name__: kind.VERSION
+                for kind in (TrainAutoencoder, Autoencoding, type(self.learning.network))
+            },
+            device=device,
+            threads=threads,
+            label="autoencoder",
+        )
+
+    def part(self, name: str) -> Dataset:
+        """Return the images used as `train` or `validation`."""
+        data = load_data(self.data, split=name)
+        return data.sample(self.train_images) if name == "train" and self.train_images else data
+
+
+PARTS = ("train", "validation")
+
+
+def autoencode(trial: Trial, work: Workspace) -> Outcome:
+    """Train on the training images without their labels, and keep model.safetensors.
+
+    Metrics: the mean squared error per pixel, in [0, 1], on the training images, on the validation
+    images, and there of the mean training image, which knows nothing of what it is to reproduce.
+    Arrays: the training error of every epoch.
+    """
+    config = TrainAutoencoder.parse(trial.config, where="trial")
+    config = config.model_copy(update={"data": trial.places.get(config.data, config.data)})
+    parts = {name: config.part(name) for name in PARTS}
+    for name, part in parts.items():
+        if part.fingerprint != trial.data[f"{trial.config['data']}/{name}"]:
+            raise AssayError(f"{config.data} ({name}) has changed since the trial was planned")
+    data, validation = parts["train"], parts["validation"]
+    with computing(trial.threads):
+        stream = Stream(trial.seed).child("autoencoder")
+        model = config.learning.network.build(data.shape, stream.child("init")).to(trial.device)
+        curve = learn(model, data, config.learning, stream.child("train"), work)
+        mean = to_float(data.images).mean(0)
+        unlike = [(x - mean).square().mean((1, 2, 3)) for _, x, _ in validation.batches(500)]
+        metrics = {
+            "train_error": reconstruction_error(model, data),
+            "validation_error": reconstruction_error(model, validation),
+            "mean_image_error": float(torch.cat(unlike).mean()),
+            "n_train": len(data),
+            "n_validation": len(validation),
+        }
+        save_autoencoder(work.path("model.safetensors"), model, config.learning.network, data.shape)
+    return Outcome(metrics, {"train_error": np.array(curve)})
+
+
+def learn(
+    model: Autoencoder, data: Dataset, learning: Autoencoding, stream: Stream, work: Workspace
+) -> list[float]:
+    """Train `model` in place to reproduce the images; return the mean squared error per epoch."""
+    model.train()
+    device = next(model.parameters()).device
+    adam = optimizer(Recipe(optimizer=Adam(lr=learning.lr)), list(model.parameters()))
+    schedule, errors = Cosine(), []
+    steps = -(-len(data) // learning.batch_size)
+    for epoch in range(learning.epochs):
+        total = torch.zeros((), device=device)
+        for step, (_, images, _) in enumerate(
+            batches(data, learning.batch_size, stream.child("order", epoch + 1))
+        ):
+            factor = schedule.factor(epoch * steps + step, learning.epochs * steps)
+            adam.param_groups[0]["lr"] = learning.lr * factor
+            x = to_float(images.to(device))
+            loss = F.mse_loss(model(x), x)
+            adam.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            adam.step()
+            total += loss.detach() * len(x)
+        errors.append(float(total) / len(data))
+        work.progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, error {errors[-1]:.4f}")
+    model.eval()
+    return errors
+
+
+def reconstruction_error(model: Autoencoder, data: Dataset) -> float:
+    """Return the mean squared error per pixel of the images, in [0, 1], once decoded."""
+    device = next(model.parameters()).device
+    total = 0.0
+    with torch.no_grad():
+        for _, x, _ in data.batches(500):
+            x = x.to(device)
+            total += float((model(x) - x).square().mean((1, 2, 3)).sum())
+    return total / len(data)
