@@ -23,6 +23,8 @@ from assay.data import load_data, outliers
 from assay.data.splits import content_key, held_out
 from assay.errors import AssayError
 
+CIFAR10_TEST = "6eddf1b0858f0242742e73bf97a63361a28dee8f4d709d729046a9c462b2d862"
+
 datasets = pytest.importorskip("datasets")
 Image = pytest.importorskip("PIL.Image")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -85,6 +87,7 @@ def test_cifar10_is_what_pillow_decodes(shared_data: Path, monkeypatch: pytest.M
     for row in (0, 127, 128, 4711, 9999):  # the ends of chunks among them
         image = Image.open(io.BytesIO(table["img"][row]["bytes"].as_py()))
         assert (np.asarray(image).transpose(2, 0, 1) == data.images[row].numpy()).all()
+    assert data.fingerprint == CIFAR10_TEST
     assert load_data("uoft-cs/cifar10").fingerprint == data.fingerprint  # by its last part
 
 
