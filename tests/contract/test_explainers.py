@@ -156,6 +156,31 @@ def test_the_same_question_has_the_same_answer(kind: type[Explainer]) -> None:
 
 
 @each
+@pytest.mark.parametrize("size", [None, 1])
+def test_an_image_without_an_answer_is_flagged_and_takes_no_other_away(
+    kind: type[Explainer], size: int | None
+) -> None:
+    class Sometimes(subject(kind)):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            dark = x.amax((1, 2, 3), keepdim=True) < 0.01
+            out: Tensor = super().forward(torch.where(dark, torch.nan, x))
+            return out
+
+    x, _ = planted()
+    x[2] *= 0.001
+    maps = kind()(Classifier(Sometimes(), batch_size=size), x, 1)
+    assert maps.undefined is not None
+    assert maps.undefined.nonzero().flatten().tolist() == [2]
+    assert bool(maps.empty[2])
+    assert maps.to_dict()["undefined"] == 1
+    assert bool(maps.raw.isfinite().all())
+    others = torch.arange(len(x)) != 2
+    alone = kind()(Classifier(subject(kind)(), batch_size=size), x[others], 1)
+    assert alone.undefined is None
+    torch.testing.assert_close(maps.values[others], alone.values)
+
+
+@each
 def test_maps_are_in_range_and_finite(kind: type[Explainer]) -> None:
     x = torch.rand(20, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     x[0], x[1] = 0, 1

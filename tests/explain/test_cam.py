@@ -164,5 +164,5 @@ def test_activations_that_are_not_finite_are_an_error(kind: type[EigenCAM | Scor
             return x.nan_to_num()
 
     model = nn.Sequential(nn.Conv2d(3, 2, 3), Root(), Unhurt(), nn.Flatten(), nn.Linear(2 * 900, 3))
-    with untouched(model), pytest.raises(AssayError, match="NaN or infinite for 2 of 2 images"):
+    with untouched(model), pytest.raises(AssayError, match="NaN or infinite for all of 2 images"):
         kind(layer="1")(Classifier(model), images(2))

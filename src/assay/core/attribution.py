@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attribution:
-    """Where a model looked; behaves as a numpy array of its values.
+    """What of each image speaks for a class: a saliency map; behaves as a numpy array of its values.
 
     Attributes:
         values: float32 (N, H, W), or (N, T) per token; each row scaled to [0, 1], empty rows 0.
@@ -21,6 +21,8 @@ class Attribution:
         layer: the layer that was explained, by its name in the model.
         targets: int64 (N,), the class each row explains.
         spans: for text, the (start, end) characters of each token; None for images.
+        undefined: bool (N,), rows where the method gave NaN or infinity: their `raw` is 0, and they
+            are empty too. None where there are none.
     """
 
     values: Tensor
@@ -29,6 +31,7 @@ class Attribution:
     layer: str
     targets: Tensor
     spans: tuple[tuple[tuple[int, int], ...], ...] | None = None
+    undefined: Tensor | None = None
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array: np.ndarray[Any, Any] = self.values.cpu().numpy()
@@ -46,6 +49,7 @@ class Attribution:
             "shape": list(self.values.shape),
             "layer": self.layer,
             "empty": int(self.empty.sum()),
+            "undefined": 0 if self.undefined is None else int(self.undefined.sum()),
         }
 
     def plot(self, images: Tensor | None = None, columns: int = 8) -> Any:

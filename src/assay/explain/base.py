@@ -43,7 +43,7 @@ class Explainer(Config):
         `values` is the positive part of `raw`, brought to the size of the image and divided by its
         largest value, so that 0 keeps its meaning: nothing here speaks for the class. A map that
         is positive nowhere, or the same everywhere, explains nothing: it is flagged in `empty`,
-        and its values are 0.
+        and its values are 0. So is one that holds NaN or infinity, which `undefined` flags too.
 
         Args:
             clf: the classifier; its model comes back as it was, also after an exception.
@@ -54,7 +54,8 @@ class Explainer(Config):
             values float32 (N, H, W) in [0, 1]; raw float32 (N, h, w), both where `x` is.
 
         Raises:
-            AssayError: for images or targets that do not fit the classifier, or none at all.
+            AssayError: for images or targets that do not fit the classifier, none at all, or maps
+                none of which is finite.
         """
         x, wanted = asked(x, targets)
         with held(clf):
@@ -64,17 +65,20 @@ class Explainer(Config):
     def finished(self, raw: Tensor, explained: Tensor, layer: str, x: Tensor) -> Attribution:
         """Return what `maps` gave for the images `x` as an attribution, scaled and checked."""
         raw = raw.to(x.device)
-        if not bool(raw.isfinite().all()):
-            bad = int((~raw.isfinite()).flatten(1).any(1).sum())
+        bad = ~raw.isfinite().flatten(1).all(1)
+        if bool(bad.all()):
             where = f"layer {layer!r}" if layer else "the input"
             raise AssayError(
-                f"{self.name} is NaN or infinite for {bad} of {len(x)} images at {where}: what "
-                "the model answers there, or its gradients, is not finite; such a map would mean "
-                "nothing"
+                f"{self.name} is NaN or infinite for all of {len(x)} images at {where}: what the "
+                "model returns there, or its gradients, is not finite; such a map would mean nothing"
             )
+        raw = raw.masked_fill(bad[:, None, None], 0.0)
         height, width = x.shape[2:]
         values, empty = scaled(raw, (height, width), self.upsample)
-        return Attribution(values, raw, empty, layer, explained.to(x.device))
+        undefined = bad if bool(bad.any()) else None
+        return Attribution(
+            values, raw, empty, layer, explained.to(x.device), undefined=undefined
+        )
 
     def maps(
         self, clf: Classifier, x: Tensor, targets: Tensor | None

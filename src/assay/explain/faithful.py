@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -358,8 +358,12 @@ def _by_label(some: Sequence[Explainer]) -> dict[str, Explainer]:
 
 
 def _first(maps: Attribution, some: slice) -> Attribution:
-    return Attribution(
-        maps.values[some], maps.raw[some], maps.empty[some], maps.layer, maps.targets[some]
+    return replace(
+        maps,
+        values=maps.values[some],
+        raw=maps.raw[some],
+        empty=maps.empty[some],
+        targets=maps.targets[some],
     )
 
 

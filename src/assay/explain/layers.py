@@ -77,6 +77,11 @@ def spatial(output: Tensor, layer: str, sizes: Sizes) -> Tensor:
     Channels that stand last, (N, H, W, C), are moved. Tokens (N, T, D) are put in the rows and
     columns of their patches; a class token, and what else is no patch, is left out.
     """
+    if output.ndim in (3, 4) and len(output) != sizes.rows:
+        raise AssayError(
+            f"layer {layer!r} returns shape {tuple(output.shape)} for {sizes.rows} images: it "
+            "works on parts of them, such as windows; name a layer that has each image in one piece"
+        )
     if output.ndim == 3:
         return sizes.grid(output.shape[1], f"layer {layer!r}").maps(output)
     if output.ndim != 4 or math.prod(sizes.extent(layer, output.shape)) == 1:
@@ -121,7 +126,9 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     connection, and before any pooling. Where channels stand last, a linear layer is a convolution
     of one pixel, and a norm counts as one. A container counts as its last child does, and goes
     before it. Of a module that is called several times, only the last call counts, since that is
-    the one that `GradCAM` explains. Without a convolution (one made by a function, say) it is the
+    the one that `GradCAM` explains. What is in window layout, as inside of a Swin transformer or a
+    MaxViT, is no image: several rows to one, or rows and columns of no convolution's size that have
+    not the proportions of the image. Without a convolution (one made by a function, say) it is the
     last output with spatial extent. What the logits do not depend on by a gradient, such as a
     decoder beside the head, is left out, unless a gradient reaches nothing.
 
@@ -137,7 +144,11 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     seen = probe(clf, x)
     calls = seen.calls
     last = {call.name: place for place, call in enumerate(calls)}
-    final = [place for place, call in enumerate(calls) if last[call.name] == place]
+    final = [
+        place
+        for place, call in enumerate(calls)
+        if last[call.name] == place and call.shape[:1] == (len(x),)
+    ]
     lengths = {call.shape[1] for call in calls if len(call.shape) == 3}
     extent = {
         place: seen.sizes.extent(calls[place].name, calls[place].shape)
@@ -148,6 +159,7 @@ def find_layer(clf: Classifier, x: Tensor) -> str:
     counts = seen.counts([calls[place] for place in spatial])
     if any(counts):
         spatial = list(compress(spatial, counts))
+    spatial = [place for place in spatial if seen.sizes.whole(extent[place])] or spatial
     end = -1  # where rows and columns end
     if spatial:
         convolved = [place for place in spatial if _convolves(calls[place], seen.sizes)]

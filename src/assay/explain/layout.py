@@ -34,7 +34,7 @@ def channels_last(module: nn.Module, shape: Sequence[int], image: tuple[int, int
     if isinstance(module, FIRST):
         return False
     if isinstance(module, nn.Linear):
-        return not _alike(shape[2:], image) or _alike(shape[1:3], image)
+        return not alike(shape[2:], image) or alike(shape[1:3], image)
     if type(module) is nn.LayerNorm and len(module.normalized_shape) == 1:
         return True
     weight = getattr(module, "weight", None)
@@ -44,6 +44,6 @@ def channels_last(module: nn.Module, shape: Sequence[int], image: tuple[int, int
     return None
 
 
-def _alike(size: Sequence[int], image: tuple[int, int]) -> bool:
+def alike(size: Sequence[int], image: tuple[int, int]) -> bool:
     """Return whether a size (h, w) has the proportions of the image, to a pixel."""
     return abs(size[0] * image[1] - size[1] * image[0]) <= max(image)

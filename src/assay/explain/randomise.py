@@ -152,8 +152,11 @@ def randomised(
             for name, explainer in explainers.items():
                 targets = maps[name].targets[rows]
                 try:
-                    again = explainer(twin, x[rows], targets).raw
-                    alike[name].append(_alike(maps[name].raw[rows], again))
+                    again = explainer(twin, x[rows], targets)
+                    same = _alike(maps[name].raw[rows], again.raw)
+                    if again.undefined is not None:
+                        same[:, again.undefined.cpu().numpy()] = np.nan
+                    alike[name].append(same)
                 except Exception as error:  # whatever a user's module, or explainer, may raise
                     why[name] = told(error)
                     alike[name].append(np.full((2, len(rows)), np.nan))

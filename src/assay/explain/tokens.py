@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from assay.errors import AssayError
-from assay.explain.layout import channels_last, named
+from assay.explain.layout import alike, channels_last, named
 
 FEW = 8
 """Tokens that are no patches, at most: models have a class token, a distillation token, up to four
@@ -51,15 +51,24 @@ class Sizes:
     """Those of the model, by name."""
     layouts: dict[tuple[int, ...], set[bool]] = field(default_factory=dict)
     """Of a shape (N, ·, ·, ·), whether modules that say so have returned it with channels last."""
+    convolved: set[tuple[int, int]] = field(default_factory=set)
+    """Those of what convolutions return: pixels of an image in their places, at any proportions."""
+    rows: int = 0
+    """How many images there are."""
 
     def begin(self, _: nn.Module, args: tuple[Any, ...]) -> None:
         """Begin a pass: a forward pre-hook of the model."""
-        self.image = (args[0].shape[-2], args[0].shape[-1])
-        self.patches, self.cut, self.layouts = [], False, {}
+        self.rows, self.image = args[0].shape[0], (args[0].shape[-2], args[0].shape[-1])
+        self.patches, self.convolved, self.cut, self.layouts = [], set(), False, {}
 
     def note(self, module: nn.Module, shape: Sequence[int]) -> None:
-        """Note the shape of what a module has returned."""
+        """Note the shape of what a module has returned; windows of images, one to a row, are left
+        aside."""
+        if shape and shape[0] != self.rows:
+            return
         if len(shape) == 4:
+            if isinstance(module, nn.Conv2d):
+                self.convolved.add((shape[2], shape[3]))
             last = channels_last(module, shape, self.image)
             if last is not None:
                 self.layouts.setdefault(tuple(shape), set()).add(last)
@@ -83,6 +92,12 @@ class Sizes:
     def extent(self, layer: str, shape: Sequence[int]) -> tuple[int, int]:
         """Return height and width of a layer's output of four axes."""
         return (shape[1], shape[2]) if self.last(layer, shape) else (shape[2], shape[3])
+
+    def whole(self, size: tuple[int, int]) -> bool:
+        """Return whether a size can be that of an image in its layout: it has the proportions of
+        the image, or is that of a convolution. Windows beside each other, (N, windows, pixels of
+        one, C), have neither."""
+        return size in self.convolved or alike(size, self.image)
 
     def grid(self, tokens: int, whose: str, *, merged: bool = True) -> Grid:
         """Return where the patches are among `tokens` tokens, as `fit` does.
