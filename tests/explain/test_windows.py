@@ -131,7 +131,10 @@ def test_a_bright_patch_shows_at_its_place(name: str) -> None:
     assert high == wide >= 4
     found = change.flatten(1).argmax(1)
     at = torch.stack([found // wide, found % wide], 1) * SIZE // high
-    inside = [(r <= a < r + 8) and (c <= b < c + 8) for (a, b), (r, c) in zip(at.tolist(), places, strict=True)]
+    inside = [
+        (r <= a < r + 8) and (c <= b < c + 8)
+        for (a, b), (r, c) in zip(at.tolist(), places, strict=True)
+    ]
     assert sum(inside) >= 15, (layer, tuple(seen.shape), inside)
 
 
@@ -143,3 +146,10 @@ def test_maps_are_of_the_images_they_are_asked_for(name: str) -> None:
         assert tuple(maps.values.shape) == (3, SIZE, SIZE)
         alone = kind(clf, x[1:2])
         torch.testing.assert_close(maps.raw[1:2], alone.raw, rtol=1e-3, atol=1e-5)
+
+
+def test_a_layer_inside_of_windows_is_refused_by_name() -> None:
+    model = seeded(MaxViT, 2, True)
+    match = r"'stages.1.1.norm2' returns shape \(12, 2, 2, 12\) for 3 images: it works on parts"
+    with pytest.raises(AssayError, match=match):
+        GradCAM(layer="stages.1.1.norm2")(Classifier(model), images(3))

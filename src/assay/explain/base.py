@@ -70,15 +70,13 @@ class Explainer(Config):
             where = f"layer {layer!r}" if layer else "the input"
             raise AssayError(
                 f"{self.name} is NaN or infinite for all of {len(x)} images at {where}: what the "
-                "model returns there, or its gradients, is not finite; such a map would mean nothing"
+                "model returns there, or its gradients, is not finite; such maps mean nothing"
             )
         raw = raw.masked_fill(bad[:, None, None], 0.0)
         height, width = x.shape[2:]
         values, empty = scaled(raw, (height, width), self.upsample)
         undefined = bad if bool(bad.any()) else None
-        return Attribution(
-            values, raw, empty, layer, explained.to(x.device), undefined=undefined
-        )
+        return Attribution(values, raw, empty, layer, explained.to(x.device), undefined=undefined)
 
     def maps(
         self, clf: Classifier, x: Tensor, targets: Tensor | None
