@@ -8,9 +8,8 @@ from assay.errors import AssayError
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies import attacks_page
-from assay.studies.attacks import Attacks
-from assay.studies.attacks_page import notes
+from assay.studies.attacks import Attacks, page
+from assay.studies.attacks.page import notes
 from assay.studies.skip import Skip
 from assay.studies.subjects import cell
 from assay.tasks.attack import TASK
@@ -130,7 +129,7 @@ def test_a_matrix_of_many_networks_has_no_room_for_intervals(
 ) -> None:
     study, results = done
     _, wide, _ = study.findings(results).tables
-    monkeypatch.setattr(attacks_page, "MOST_WIDE", 1)
+    monkeypatch.setattr(page, "MOST_WIDE", 1)
     _, transfer, _ = study.findings(results).tables
     estimates = [[cell.estimate for cell in row[1:]] for row in wide.rows]
     assert [[cell.text for cell in row[1:]] for row in transfer.rows] == [

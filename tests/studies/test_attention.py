@@ -14,7 +14,8 @@ from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.attention import Attention, beyond_noise
+from assay.studies.attention import Attention
+from assay.studies.attention.study import beyond_noise
 from assay.studies.skip import Skip
 from assay.studies.subjects import ROBUST, cell, of_skip
 from assay.tasks.saliency_shift import AttendNetwork

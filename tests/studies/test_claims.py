@@ -18,7 +18,7 @@ from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.stats import level_at
 from assay.studies.base import Findings, Study
-from assay.studies.looks import planned_kinds
+from assay.studies.interim import planned_kinds
 from assay.workflows import run as running
 
 HERE = Path(__file__).resolve().parent

@@ -19,8 +19,8 @@ from assay.report.result import StudyResult
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.gradients import Gradients
-from assay.studies.looks import looks_now
-from assay.studies.mlps import Net, gain_per_layer, lag, rms_gradients, widths_of
+from assay.studies.gradients.networks import Net, gain_per_layer, lag, rms_gradients, widths_of
+from assay.studies.interim import looks_now
 from assay.train import Adam, Constant, Recipe, Watch
 from assay.train.watch import gradient_lengths, layer_weights
 from assay.workflows import run as running

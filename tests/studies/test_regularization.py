@@ -16,14 +16,9 @@ from assay.report.result import StudyResult
 from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.looks import looks_now
-from assay.studies.regularization import (
-    NONE,
-    Regularization,
-    calibration_error,
-    gap,
-    validation_accuracy,
-)
+from assay.studies.interim import looks_now
+from assay.studies.regularization import Regularization
+from assay.studies.regularization.study import NONE, calibration_error, gap, validation_accuracy
 from assay.tasks.autoencode import Autoencoding
 from assay.tasks.feature_space import FeatureSpace
 from assay.train import AdamW, Recipe

@@ -24,7 +24,7 @@ from assay.report.result import StudyResult
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.looks import Looks, looks_now
+from assay.studies.interim import Looks, looks_now
 from assay.studies.skip import Skip
 from assay.tasks.loss_surface import TASK as SURFACE
 from assay.tasks.loss_surface import SurfaceOf

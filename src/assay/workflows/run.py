@@ -27,7 +27,7 @@ from assay.runs.status import kin, plan_status
 from assay.runs.store import Store, write_atomic
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
-from assay.studies.looks import Looks, looks_now, seeds_to_go_on_from, to_remember
+from assay.studies.interim import Looks, looks_now, seeds_to_go_on_from, to_remember
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from assay.runs.engine import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
-from assay.studies.gradients_page import Page
-from assay.studies.mlps import VARIANTS, Net, Variant, deepest, lag, widths_of
+from assay.studies.gradients.networks import VARIANTS, Net, Variant, deepest, lag, widths_of
+from assay.studies.gradients.page import Page
 from assay.tasks.train import TrainNetwork
 from assay.train import Adam, Constant, Recipe, Watch
 

@@ -28,8 +28,8 @@ from assay.explain.registry import AnyExplainer
 from assay.runs.engine import Results
 from assay.runs.entry import Result
 from assay.runs.trial import Trial
-from assay.studies import attention_page
-from assay.studies.attention_page import named
+from assay.studies.attention import page
+from assay.studies.attention.page import named
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import ROBUST, SubjectStudy, cell, hardening, of_skip
@@ -115,10 +115,10 @@ class Attention(SubjectStudy):
         cells = Cells({**self.network_cells(), **self.trials()}, done)
         return Findings(
             effects=self.effects(cells),
-            tables=attention_page.tables(self, cells),
-            figures=attention_page.figures(self, cells),
-            summary=attention_page.summary(self, cells),
-            notes=attention_page.notes(self),
+            tables=page.tables(self, cells),
+            figures=page.figures(self, cells),
+            summary=page.summary(self, cells),
+            notes=page.notes(self),
         )
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:

@@ -19,7 +19,7 @@ from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
 
 if TYPE_CHECKING:
-    from assay.studies.attacks import Attacks
+    from assay.studies.attacks.study import Attacks
 
 EXAMPLES = 4
 """Images that are shown under every attack."""

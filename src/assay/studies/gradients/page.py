@@ -16,7 +16,7 @@ from assay.report import figures
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
-from assay.studies.mlps import (
+from assay.studies.gradients.networks import (
     PROPER,
     SMALLEST,
     UNMOVED,

@@ -26,7 +26,7 @@ from assay.config import Number
 from assay.report.numerals import budget, norm_name
 from assay.runs.engine import Results
 from assay.runs.trial import Trial
-from assay.studies import attacks_page
+from assay.studies.attacks import page
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
@@ -206,10 +206,10 @@ class Attacks(SubjectStudy):
         cells = Cells({**self.network_cells(), **self.trials()}, done)
         return Findings(
             effects=self.effects(cells),
-            tables=attacks_page.tables(self, cells, done),
-            figures=attacks_page.figures(self, cells, done),
-            summary=attacks_page.summary(self, cells),
-            notes=attacks_page.notes(self),
+            tables=page.tables(self, cells, done),
+            figures=page.figures(self, cells, done),
+            summary=page.summary(self, cells),
+            notes=page.notes(self),
         )
 
     def named(self, method: str) -> Run | None:

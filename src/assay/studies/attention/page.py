@@ -22,7 +22,7 @@ from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
 
 if TYPE_CHECKING:
-    from assay.studies.attention import Attention
+    from assay.studies.attention.study import Attention
 
 FINER = 20
 """Parts that images are also cut into by their clean margin, to see what coarser ones leave."""
