@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 `report` inside a function: so that a result can show itself."""
 
 WITHOUT_TORCH = ("errors", "config", "lazy", "stats", "runs", "report", "made", "cli", "__init__")
-FIRST_PARTY_OF_CORE = {"torch", "numpy", "pydantic"}
+FIRST_PARTY_OF_CORE = {"torch", "numpy", "pydantic", "typing_extensions"}
 """The packages that core rests on, besides the standard library."""
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "datasets", "accelerate", "pandas")
 

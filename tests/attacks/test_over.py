@@ -94,7 +94,7 @@ def test_the_parts_are_the_whole(
             assert torch.allclose(one, other, atol=1e-6), name
         elif one is not None:
             assert torch.equal(one, other), name
-    assert torch.equal(result.images, data.x)
+    assert torch.equal(result.inputs, data.x)
     assert result.success_rate == whole.success_rate
     spent = dict(result.evaluations), dict(whole.evaluations)
     assert [each.pop("check") for each in spent] == [22, 8], "each part checks its fast copy"
@@ -391,7 +391,7 @@ torch.set_num_threads(1)
 seen = []
 clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(3072, 2)))
 result = run_over(FGSM(), clf, Large(), folder=sys.argv[1], progress=lambda *_: seen.append(own()))
-assert result.adversarial.shape == result.images.shape == (20_000, 3, 32, 32)
+assert result.adversarial.shape == result.inputs.shape == (20_000, 3, 32, 32)
 print(max(*seen, own()) - seen[0])
 """
 

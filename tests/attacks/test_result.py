@@ -73,7 +73,7 @@ def test_printing_it_is_short(result: AttackResult) -> None:
 
 
 def test_it_says_what_a_limit_has_cut(result: AttackResult) -> None:
-    x, y = result.images, result.labels
+    x, y = result.inputs, result.labels
     short = result.attack(result.oracle, x, y, query_budget=4)
     cut = int(short.cut.sum())
     assert 0 < cut <= 13
@@ -82,7 +82,7 @@ def test_it_says_what_a_limit_has_cut(result: AttackResult) -> None:
 
 
 def test_it_says_that_there_was_nothing_to_fool(result: AttackResult) -> None:
-    x, wrong = result.images, (result.oracle.predict(result.images) + 1) % 5
+    x, wrong = result.inputs, (result.oracle.predict(result.inputs) + 1) % 5
     said = result.attack(result.oracle, x, wrong).describe()
     assert said == "PGD, linf eps 0.004: no image is classified correctly, of 16"
 
@@ -91,16 +91,16 @@ def test_questions_until_a_success_are_known_where_images_then_leave(result: Att
     assert int(result.success.sum()) > 0
     assert result.median_queries is None
     assert result.to_dict()["median_queries"] is None
-    leaving = result.attack(result.oracle, result.images, result.labels, stop="fooled")
+    leaving = result.attack(result.oracle, result.inputs, result.labels, stop="fooled")
     asked = sorted(leaving.queries[leaving.success].tolist())
     assert leaving.median_queries == (asked[(len(asked) - 1) // 2] + asked[len(asked) // 2]) / 2
 
 
 def test_adversarial_images_do_not_alias_the_input(result: AttackResult) -> None:
-    before = result.images.clone()
+    before = result.inputs.clone()
     spoiled: Tensor = result.adversarial.clone()
     result.adversarial.zero_()
-    assert torch.equal(result.images, before)
+    assert torch.equal(result.inputs, before)
     result.adversarial.copy_(spoiled)
 
 

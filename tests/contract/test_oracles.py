@@ -21,30 +21,7 @@ from assay.core.classifier import Classifier
 from assay.core.fast import fast_copy
 from assay.core.oracle import Access, Differentiable, Encoded, Oracle, labels
 from assay.core.source import Source, TensorSource
-
-SENTENCES = [
-    "a good and moving film",
-    "bad",
-    "the plot is bad but the acting is good",
-    "good good good",
-    "nothing happens at all",
-    "a bad , bad film",
-]
-
-
-class WordCounter:
-    """A black box over sentences that answers with scores: how good against how bad."""
-
-    classes = ("negative", "positive")
-    access: Access = "scores"
-
-    def __init__(self) -> None:
-        self.queries = 0
-
-    def query(self, x: list[str]) -> Tensor:
-        self.queries += len(x)
-        balance = torch.tensor([float(s.count("good") - s.count("bad")) for s in x])
-        return torch.stack([-balance, balance], 1).softmax(1).reshape(-1, 2)
+from contract.texts import SENTENCES, WordCounter
 
 
 class Brightness:

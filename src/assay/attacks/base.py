@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias
 
 from torch import Tensor
 
 from assay.attacks.losses import cross_entropy, towards
 from assay.config import Config
-from assay.core.oracle import Access, Loss, labels
+from assay.core.batches import X, detached, take
+from assay.core.oracle import Access, Loss, Oracle, labels
 from assay.core.random import Rows
-from assay.core.threats import NormBall
+from assay.core.threats import T
 
 if TYPE_CHECKING:
     from assay.attacks.result import AttackResult
@@ -22,12 +23,12 @@ Stop = Literal["fooled", "never"]
 
 
 @dataclass(frozen=True)
-class Iterate:
+class Iterate(Generic[X]):
     """What a search yields: its candidates, and what asking the model has cost since the last.
 
     Attributes:
-        adversarial: (n, ...) the current candidate of each row still in play. It is read before
-            the search goes on, so the search may overwrite it afterwards.
+        adversarial: images (n, C, H, W) or n texts: the current candidate of each row still in
+            play. It is read before the search goes on, so the search may overwrite it afterwards.
         logits: (n, K) what the model said about exactly these, or labels (n,) where it says no
             more. None: it was not asked, so nobody leaves here.
         spent: evaluations of the model per row since the last yield: a number, or int64 (n,).
@@ -35,17 +36,18 @@ class Iterate:
             kept. None: as many as this step took.
     """
 
-    adversarial: Tensor
+    adversarial: X
     logits: Tensor | None = None
     spent: int | Tensor = 1
     ahead: int | Tensor | None = None
 
 
-Search = Generator[Iterate, Tensor | None, None]
+Search: TypeAlias = Generator[Iterate[X], Tensor | None, None]
 
 
-class Attack(Config):
-    """A method of moving inputs, within a threat, so that a model errs.
+class Attack(Config, Generic[X, T]):
+    """A method of moving inputs `X` within a threat `T`, so that a model errs: images within a
+    `NormBall`, where nothing else is said; `Attack[list[str], Edits]` moves texts.
 
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, give its `threat`
     and write `search`. Everything else (which rows are attacked, when they leave, counting,
@@ -66,7 +68,7 @@ class Attack(Config):
         self.threat  # noqa: B018 - an eps that is none is refused when the attack is made
 
     @property
-    def threat(self) -> NormBall:
+    def threat(self) -> T:
         """What the attacker may do; the runner refuses anything outside it."""
         raise NotImplementedError
 
@@ -88,7 +90,7 @@ class Attack(Config):
         return 1
 
     @property
-    def stages(self) -> tuple[Attack, ...]:
+    def stages(self) -> tuple[Attack[X, T], ...]:
         """The attacks of a cascade, each of which meets the survivors of those before it, within
         the one threat; of any other method, the method alone."""
         return (self,)
@@ -100,14 +102,14 @@ class Attack(Config):
     def search(
         self,
         model: Any,
-        x: Tensor,
+        x: X,
         y: Tensor,
         *,
-        threat: NormBall,
+        threat: T,
         loss: Loss,
         targeted: bool,
         rng: Rows,
-    ) -> Search:
+    ) -> Search[X]:
         """Yield an `Iterate` per step, the last one being the result.
 
         `keep = yield Iterate(...)` returns the rows to go on with: None for all of them, or an
@@ -119,7 +121,7 @@ class Attack(Config):
             model: what may be asked, at the level of access in `needs`: `model.query(x)` gives
                 logits (n, K) (of scores their logarithm), or labels (n,) where it says no more;
                 `gradient(model, x, y, loss)` one forward and backward pass.
-            x: (n, C, H, W) in [0, 1]; not to be changed.
+            x: images (n, C, H, W) in [0, 1], or n texts; not to be changed.
             y: (n,) the label to leave, or, if `targeted`, the class to reach.
             threat: what the candidates must stay inside.
             loss: what is to rise, its targeted form if `targeted`.
@@ -131,14 +133,14 @@ class Attack(Config):
     def perturb(
         self,
         model: Any,
-        x: Tensor,
+        x: X,
         y: Tensor,
         *,
-        threat: NormBall,
+        threat: T,
         loss: Loss,
         targeted: bool = False,
         rng: Rows,
-    ) -> Tensor:
+    ) -> X:
         """Return the last candidate of every row: all steps, no filtering, nothing confirmed.
 
         This is what adversarial training calls; the arguments are those of `search`.
@@ -147,20 +149,22 @@ class Attack(Config):
         search = self.search(model, x, y, threat=threat, loss=loss, targeted=targeted, rng=rng)
         for iterate in search:
             adversarial = iterate.adversarial
-        return adversarial.detach()
+        return detached(adversarial)
 
     def __call__(
-        self, oracle: Any, x: Tensor, y: Tensor | None = None, **settings: Any
-    ) -> AttackResult:
-        """Attack every image of `x` and return what came of it; `settings` are those of `run`."""
+        self, oracle: Oracle[X], x: X, y: Tensor | None = None, **settings: Any
+    ) -> AttackResult[X, T]:
+        """Attack every input of `x` and return the result; `settings` are those of `run`."""
         from assay.attacks.runner import run
 
         return run(self, oracle, x, y, **settings)
 
 
 def only(keep: Tensor | None, *held: Any) -> tuple[Any, ...]:
-    """Return each of `held` (tensors or `Rows`) at the rows to go on with; None keeps all."""
-    return held if keep is None else tuple(item[keep] for item in held)
+    """Return each of `held` (tensors, texts, `Rows`) at the rows to go on with; None keeps all."""
+    if keep is None:
+        return held
+    return tuple(take(item, keep) if isinstance(item, list) else item[keep] for item in held)
 
 
 def wins(answer: Tensor, y: Tensor, targeted: bool) -> Tensor:

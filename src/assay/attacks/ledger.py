@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from assay.attacks.base import Attack, wins
-from assay.core.classifier import rows_that_fit
+from assay.core.batches import (
+    X,
+    copied,
+    laid_out,
+    parts,
+    put,
+    rows_at_a_time,
+    take,
+)
 from assay.core.oracle import Access, labels
 from assay.errors import AssayError
 
@@ -17,26 +25,33 @@ ASKED = 128
 """Most rows that the original is asked about at a time."""
 
 
-class Asked(Protocol):
+Moved = TypeVar("Moved", contravariant=True)
+
+
+class Asked(Protocol[Moved]):
     """What can be asked for logits or labels, and counts."""
 
     @property
     def queries(self) -> int: ...
 
-    def query(self, x: Tensor) -> Tensor: ...
+    def query(self, x: Moved) -> Tensor: ...
 
 
-class Ledger:
-    """What is kept per image, allocated once; and how a candidate is judged.
+class Ledger(Generic[X]):
+    """What is kept per image or text, allocated once; and how a candidate is judged.
 
-    All of it is on the CPU but `adversarial`, which is where the images are.
+    All of it is on the CPU but `adversarial`, which is where the inputs are.
     """
+
+    oracle: Asked[X]
+    x: X
+    adversarial: X
 
     def __init__(
         self,
-        attack: Attack,
-        oracle: Asked,
-        x: Tensor,
+        attack: Attack[X, Any],
+        oracle: Asked[X],
+        x: X,
         clean: Tensor,
         goal: Tensor,
         targeted: bool,
@@ -46,7 +61,7 @@ class Ledger:
         self.threat, self.loss = attack.threat, attack.objective(targeted)
         self.budget = math.inf if budget is None else budget
         self.number = 0
-        self.adversarial = x.detach().clone()
+        self.adversarial = copied(x)
         self.prediction = clean.clone()
         self.success = torch.zeros(len(x), dtype=torch.bool)
         self.distance = torch.zeros(len(x))
@@ -58,7 +73,7 @@ class Ledger:
         self.evaluations = {"gradient": 0, "forward": len(x)}
         self.refused = 0
 
-    def may_start(self, stage: Attack, rows: Tensor, *, survivors: bool) -> Tensor:
+    def may_start(self, stage: Attack[X, Any], rows: Tensor, *, survivors: bool) -> Tensor:
         """Return which of `rows` a search is started on: those with budget for its first step and
         the confirmation."""
         if survivors:
@@ -100,8 +115,8 @@ class Ledger:
         """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
         return wins(answer, self.goal[rows].to(answer.device), self.targeted).cpu()
 
-    def judge(self, stage: Attack, rows: Tensor, x: Tensor, adv: Tensor, step: int) -> Tensor:
-        """Ask the original about candidates (n, C, H, W), and keep the best of each image so far:
+    def judge(self, stage: Attack[X, Any], rows: Tensor, x: X, adv: X, step: int) -> Tensor:
+        """Query the original on candidates (n, ...), and keep the best of each image so far:
         a success before a failure, then the higher loss, or, of two successes of a method that
         looks for the nearest, the nearer one. Return the successes, bool (n,).
 
@@ -114,7 +129,7 @@ class Ledger:
         if not len(asked):
             return won
         if len(asked) < len(rows):
-            rows, x, adv = rows[asked], x[asked.to(x.device)], adv[asked.to(adv.device)]
+            rows, x, adv = rows[asked], take(x, asked), take(adv, asked)
         answer = ask(self.oracle, adv)
         self.queries[rows] += 1
         self.evaluations["forward"] += len(rows)
@@ -130,8 +145,8 @@ class Ledger:
         if stage.minimal:
             no_worse = torch.where(before, distance < self.distance[rows], no_worse)
         better = (fooled & ~before) | ((fooled == before) & no_worse)
-        kept, source = rows[better], better.nonzero()[:, 0].to(adv.device)
-        self.adversarial[kept.to(self.x.device)] = adv[source].to(self.x.device, self.x.dtype)
+        kept = rows[better]
+        put(self.adversarial, kept, take(adv, better.nonzero()[:, 0]))
         self.distance[kept] = distance[better]
         self.prediction[kept] = said[better]
         self.success[kept] = fooled[better]
@@ -142,17 +157,16 @@ class Ledger:
         return won
 
 
-def ask(oracle: Asked, x: Tensor, layout: torch.memory_format = torch.preserve_format) -> Tensor:
+def ask(oracle: Asked[X], x: X, layout: torch.memory_format = torch.preserve_format) -> Tensor:
     """Return the oracle's answer for every row, asked in batches of a few sizes only.
 
     Candidates come in any number; activations of every size there is would leave the heap in
     pieces (a sixth of the peak memory of attacking 10,000 images).
     """
-    left, sizes, size = len(x), [], min(ASKED, rows_that_fit(x))
+    left, sizes, size = len(x), [], min(ASKED, rows_at_a_time(x))
     while left:
         while size > left and size > 8:
             size //= 2
         sizes.append(min(size, left))
         left -= sizes[-1]
-    parts = torch.split(x, sizes)
-    return torch.cat([oracle.query(part.to(memory_format=layout)) for part in parts])
+    return torch.cat([oracle.query(laid_out(part, layout)) for part in parts(x, sizes)])

@@ -153,7 +153,7 @@ def run_over(
         held: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
         return AttackResult(
             **held,
-            images=images_on_disk(source, size, arrays["adversarial"].shape, folder),
+            inputs=images_on_disk(source, size, arrays["adversarial"].shape, folder),
             attack=attack,
             threat=attack.threat,
             seed=seed,

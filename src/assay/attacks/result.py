@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import Attack, Stop
+from assay.core.batches import X, named
 from assay.core.fast import FastReport
 from assay.core.oracle import Oracle, labels
-from assay.core.threats import NormBall
+from assay.core.threats import T
+from assay.errors import AssayError
 from assay.stats import Estimate
 
 ARRAYS = (
@@ -36,12 +38,13 @@ ARRAYS = (
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class AttackResult:
-    """One attack on N images. Rows that were not attacked keep their image, without success.
+class AttackResult(Generic[X, T]):
+    """One attack on N images or texts. Those that were not attacked are kept, without success.
 
     Attributes:
-        adversarial: float32 (N, C, H, W) in [0, 1], inside the threat. With stop="fooled" each is
-            the first that fooled the model, and so lies close to its decision boundary.
+        adversarial: images float32 (N, C, H, W) in [0, 1], or N texts, inside the threat. With
+            stop="fooled" each is the first that fooled the model, and so lies close to its decision
+            boundary.
         success: bool (N,), attacked, and the float32 original said what the attacker wanted.
         distance: float32 (N,), how far each image was moved, in the unit of the threat's norm.
         queries: int64 (N,), every question asked of a model about the image: clean prediction,
@@ -55,7 +58,7 @@ class AttackResult:
         correct: bool (N,), the clean image was classified as its label.
         labels: int64 (N,); the model's own predictions if none were given.
         targets: int64 (N,), the classes asked for; None for an untargeted attack.
-        images: the images attacked, (N, C, H, W), as they were given; not a copy.
+        inputs: the images or texts attacked, as they were given; not a copy.
         attack, threat, seed, stop: what was run.
         seconds: wall time.
         evaluations: rows evaluated in all, by kind: "gradient", "forward", and "check" (making
@@ -65,7 +68,7 @@ class AttackResult:
         oracle: the model that was attacked.
     """
 
-    adversarial: Tensor
+    adversarial: X
     success: Tensor
     distance: Tensor
     queries: Tensor
@@ -77,16 +80,16 @@ class AttackResult:
     correct: Tensor
     labels: Tensor
     targets: Tensor | None
-    images: Tensor
-    attack: Attack
-    threat: NormBall
+    inputs: X
+    attack: Attack[X, T]
+    threat: T
     seed: int
     stop: Stop
     seconds: float
     evaluations: dict[str, int]
     refused: int
     fast: FastReport | None
-    oracle: Oracle[Tensor]
+    oracle: Oracle[X]
 
     def __len__(self) -> int:
         return len(self.success)
@@ -95,7 +98,7 @@ class AttackResult:
     def success_rate(self) -> Estimate:
         """Share of the correctly classified images that were fooled (or reached their target)."""
         fooled, right = int(self.fooled.sum()), int(self.correct.sum())
-        return stats.proportion(fooled, right, "correctly classified images")
+        return stats.proportion(fooled, right, f"correctly classified {named(self.inputs)}")
 
     @property
     def fooled(self) -> Tensor:
@@ -108,7 +111,7 @@ class AttackResult:
         """Share of all images that are classified correctly, and still are when attacked; of a
         targeted attack, that have not reached their target. An image that the model gives no answer
         for once it is attacked is neither fooled nor classified correctly."""
-        return stats.proportion(int(self.stands.sum()), len(self), "all images")
+        return stats.proportion(int(self.stands.sum()), len(self), f"all {named(self.inputs)}")
 
     @property
     def stands(self) -> Tensor:
@@ -149,10 +152,12 @@ class AttackResult:
         Rounding may move a pixel out of the ball by half a grey level; that is allowed here, since
         what is asked is whether the success survives being saved.
         """
+        adversarial = self._images(self.adversarial, "rounded to 8 bits")
+        oracle: Oracle[Any] = self.oracle
         survives = torch.zeros_like(self.success)
         rows = self.fooled.nonzero()[:, 0]
         for part in torch.split(rows, 256) if len(rows) else ():
-            answer = self.oracle.query((self.adversarial[part] * 255).round().div_(255))
+            answer = oracle.query((adversarial[part] * 255).round().div_(255))
             said = labels(answer).to(self.labels.device)
             if self.targets is None:
                 survives[part] = (said != self.labels[part]) & (said >= 0)
@@ -197,7 +202,8 @@ class AttackResult:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write arrays.safetensors and attack.json into `folder`; each appears whole or not at all.
+        """Write arrays.safetensors and attack.json into `folder`, and adversarial texts.json beside
+        them if texts were attacked; each appears whole or not at all.
 
         Times are left out: equal attacks leave equal bytes.
         """
@@ -206,24 +212,33 @@ class AttackResult:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         held = {name: getattr(self, name) for name in ARRAYS}
-        arrays = {name: t.detach().cpu().contiguous() for name, t in held.items() if t is not None}
+        arrays = {
+            name: value.detach().cpu().contiguous()
+            for name, value in held.items()
+            if isinstance(value, Tensor)
+        }
         part = folder / "arrays.safetensors.part"
         save_file(arrays, part)
         part.replace(folder / "arrays.safetensors")
-        part = folder / "attack.json.part"
-        part.write_text(json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n")
-        part.replace(folder / "attack.json")
+        said: dict[str, Any] = {"attack.json": self.to_dict()}
+        if isinstance(self.adversarial, list):
+            said["texts.json"] = self.adversarial
+        for name, value in said.items():
+            part = folder / f"{name}.part"
+            part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+            part.replace(folder / name)
         return folder
 
     def describe(self) -> str:
         """Return what came of it in one line."""
         rate, robust, cut = self.success_rate, self.robust_accuracy, int(self.cut.sum())
-        name = f"{self.attack.name.upper()}, {self.threat.norm} {_radius(self.threat)}"
+        name = f"{self.attack.name.upper()}, {self.threat.describe()}"
         early = f"; {cut:,} given up early, because of a limit" if cut else ""
         if silenced := int(self.silenced.sum()):
             early += f"; {silenced:,} without an answer once attacked"
         if rate.n == 0:
-            return f"{name}: no image is classified correctly, of {robust.n}{early}"
+            one = named(self.inputs).removesuffix("s")
+            return f"{name}: no {one} is classified correctly, of {robust.n}{early}"
         aim = "led to their target" if self.targets is not None else "fooled"
         return (
             f"{name}: {rate.value:.1%} of {rate.n} {rate.of} {aim} "
@@ -244,11 +259,16 @@ class AttackResult:
         rows = self.success.int().argsort(descending=True, stable=True)[:columns]
         pairs = zip(self.clean_prediction[rows], self.adversarial_prediction[rows], strict=True)
         return before_after(
-            self.images[rows].cpu().numpy(),
-            self.adversarial[rows].cpu().numpy(),
+            self._images(self.inputs, "drawn")[rows].cpu().numpy(),
+            self._images(self.adversarial, "drawn")[rows].cpu().numpy(),
             captions=[f"{self._class(before)} → {self._class(after)}" for before, after in pairs],
             columns=columns,
         )
+
+    def _images(self, x: X, done: str) -> Tensor:
+        if isinstance(x, list):
+            raise AssayError(f"texts cannot be {done}: only images can")
+        return x
 
     def _class(self, index: Tensor) -> str:
         return self.oracle.classes[int(index)] if index >= 0 else "no answer"
@@ -257,8 +277,5 @@ class AttackResult:
         from assay.report.figures import inline_svg
 
         said = self.describe()
-        return f"<p>{escape(said)}</p>{inline_svg(self.plot(), title=said)}"
-
-
-def _radius(threat: NormBall) -> str:
-    return f"eps {threat.eps:.4g}" if threat.limited else "without a limit"
+        drawn = "" if isinstance(self.inputs, list) else inline_svg(self.plot(), title=said)
+        return f"<p>{escape(said)}</p>{drawn}"

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from contextlib import ExitStack, closing
-from typing import Any, get_args
+from typing import Any, Generic, get_args
 
 import torch
 from torch import Tensor
@@ -20,11 +20,24 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.deadline import Hurried, TimeUp
 from assay.attacks.ledger import Ledger, ask
 from assay.attacks.result import AttackResult
-from assay.core.classifier import Classifier, check_images, rows_that_fit
+from assay.core.batches import (
+    X,
+    checked,
+    copied,
+    detached,
+    device_of,
+    named,
+    placed,
+    put,
+    rows_at_a_time,
+    take,
+    width,
+)
+from assay.core.classifier import Classifier
 from assay.core.fast import Copies, FastCopy, FastReport, Precision
 from assay.core.oracle import Access, Oracle, labels
 from assay.core.random import Rows, Stream
-from assay.core.threats import NormBall, widest
+from assay.core.threats import T
 from assay.errors import AssayError
 
 IN_PLAY = 2
@@ -37,9 +50,9 @@ HELD = 2**25
 
 
 def run(
-    attack: Attack,
-    oracle: Oracle[Tensor],
-    x: Tensor,
+    attack: Attack[X, T],
+    oracle: Oracle[X],
+    x: X,
     y: Tensor | None = None,
     *,
     targets: Tensor | int | None = None,
@@ -53,13 +66,13 @@ def run(
     ids: Tensor | None = None,
     copies: Copies | None = None,
     clean: Tensor | None = None,
-) -> AttackResult:
-    """Attack the images of `x` that the model gets right.
+) -> AttackResult[X, T]:
+    """Attack the inputs of `x` that the model gets right: images, or texts.
 
     Args:
         attack: the method, with its settings.
         oracle: a `Classifier`, or anything that can be queried as far as the attack needs.
-        x: float32 (N, C, H, W) in [0, 1].
+        x: images float32 (N, C, H, W) in [0, 1], or a list of N texts, as the attack moves them.
         y: labels int64 (N,); None takes the model's own predictions.
         targets: a class for every image (or one for all) that the attacker wants said instead.
         stop: "fooled" lets an image leave once the original is fooled: for success rates.
@@ -89,12 +102,12 @@ def run(
     started = time.monotonic()
     if stop not in get_args(Stop):
         raise AssayError(f"stop is 'fooled' or 'never', not {stop!r}")
-    x = check_images(x).detach().float()
+    x = checked(x)
     if len(x) == 0:
-        raise AssayError("there is nothing to attack: x has no images")
+        raise AssayError(f"there is nothing to attack: x has no {named(x)}")
     check_limits(query_budget, time_limit, batch_size)
     _check_access(attack, oracle)
-    _check_radius(attack.threat, x)
+    attack.threat.check(x)
     with ExitStack() as held:
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
@@ -141,20 +154,21 @@ def run(
                     ledger.number = number
                     draws = stream.child(attempt).rows(names[part])
                     _search(stage, asked, ledger, part, draws, layout, stop, ends)
+    home = device_of(x)
     return AttackResult(
         adversarial=ledger.adversarial,
-        success=ledger.success.to(x.device),
-        distance=ledger.distance.to(x.device),
-        queries=ledger.queries.to(x.device),
-        steps=ledger.steps.to(x.device),
-        stage=ledger.stage.to(x.device),
-        cut=(ledger.cut & ~ledger.success).to(x.device),
-        clean_prediction=clean.to(x.device),
-        adversarial_prediction=ledger.prediction.to(x.device),
-        correct=(clean == truth).to(x.device),
-        labels=truth.to(x.device),
-        targets=None if targets is None else goal.to(x.device),
-        images=x,
+        success=ledger.success.to(home),
+        distance=ledger.distance.to(home),
+        queries=ledger.queries.to(home),
+        steps=ledger.steps.to(home),
+        stage=ledger.stage.to(home),
+        cut=(ledger.cut & ~ledger.success).to(home),
+        clean_prediction=clean.to(home),
+        adversarial_prediction=ledger.prediction.to(home),
+        correct=(clean == truth).to(home),
+        labels=truth.to(home),
+        targets=None if targets is None else goal.to(home),
+        inputs=x,
         attack=attack,
         threat=attack.threat,
         seed=seed,
@@ -168,21 +182,20 @@ def run(
 
 
 def _search(
-    attack: Attack,
+    attack: Attack[X, Any],
     model: Any,
-    ledger: Ledger,
+    ledger: Ledger[X],
     rows: Tensor,
     rng: Rows,
     layout: torch.memory_format,
     stop: Stop,
     deadline: float,
 ) -> None:
-    """Run one search on the images `rows` (n,), and let each go when it is done."""
-    device = getattr(ledger.oracle, "device", ledger.x.device)
-    x = ledger.x[rows.to(ledger.x.device)].to(device)
-    x = x.contiguous(memory_format=layout)
+    """Run one search on the inputs `rows` (n,), and let each go when it is done."""
+    device = getattr(ledger.oracle, "device", device_of(ledger.x))
+    x = placed(take(ledger.x, rows), device, layout)
     goal = ledger.goal[rows].to(device)
-    hurried = None if deadline == math.inf else Hurried(model, deadline)
+    hurried = None if deadline == math.inf else Hurried(model, deadline, ledger.threat)
     search = attack.search(
         hurried or model,
         x,
@@ -193,7 +206,7 @@ def _search(
         rng=rng.to(device),
     )
     keep: Tensor | None = None
-    last: Tensor | None = None
+    last: X | None = None
     won = torch.zeros(len(rows), dtype=torch.bool)
     with closing(search):
         for step in itertools.count():
@@ -209,12 +222,14 @@ def _search(
                 goal = ledger.goal[rows].to(device)
                 found, adv = hurried.found(x, goal, ledger.targeted, won.to(device))
                 if last is not None:
-                    found, adv = torch.arange(len(rows)), last.index_copy(0, found, adv)
-                rows, x, last = rows[found.cpu()], x[found.to(device)], adv
+                    last = copied(last)
+                    put(last, found, adv)
+                    found, adv = torch.arange(len(rows)), last
+                rows, x, last = rows[found.cpu()], take(x, found), adv
                 step += 1
                 break
             ledger.spend(rows, iterate.spent, model.queries - before, attack.needs)
-            last = iterate.adversarial.detach()
+            last = detached(iterate.adversarial)
             if hurried is not None:
                 hurried.forget()
                 if iterate.logits is not None:
@@ -223,16 +238,16 @@ def _search(
             if stop == "fooled" and iterate.logits is not None:
                 suspects = ledger.wins(rows, iterate.logits).nonzero()[:, 0]
                 if len(suspects):
-                    at = suspects.to(device)
-                    leaves[suspects] = ledger.judge(attack, rows[suspects], x[at], last[at], step)
+                    some, moved = take(x, suspects), take(last, suspects)
+                    leaves[suspects] = ledger.judge(attack, rows[suspects], some, moved, step)
             ahead = iterate.spent if iterate.ahead is None else iterate.ahead
             ahead = torch.as_tensor(ahead).cpu()
             over = (ledger.queries[rows] + ahead + 1 > ledger.budget) & ~leaves
             over |= ~leaves & (time.monotonic() >= deadline)
             if bool(over.any()):
-                at = over.nonzero()[:, 0].to(device)
+                at = over.nonzero()[:, 0]
                 ledger.cut[rows[over]] = True
-                ledger.judge(attack, rows[over], x[at], last[at], step)
+                ledger.judge(attack, rows[over], take(x, at), take(last, at), step)
                 leaves |= over
             keep = None
             if bool(leaves.any()):
@@ -240,7 +255,7 @@ def _search(
                 if not len(stays):
                     return
                 keep = stays.to(device)
-                rows, x, won, last = rows[stays], x[keep], won[stays], last[keep]
+                rows, x, won, last = rows[stays], take(x, stays), won[stays], take(last, stays)
     if last is not None:
         ledger.judge(attack, rows, x, last, step - 1)
 
@@ -265,7 +280,7 @@ def check_limits(
         raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
 
 
-def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
+def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
     granted = get_args(Access)
     if granted.index(oracle.access) < granted.index(attack.needs):
         raise AssayError(
@@ -274,24 +289,8 @@ def _check_access(attack: Attack, oracle: Oracle[Tensor]) -> None:
         )
 
 
-def _check_radius(threat: NormBall, x: Tensor) -> None:
-    most = widest(threat.norm, x)
-    if not threat.limited or threat.eps <= most:
-        return
-    if threat.norm == "l0":
-        raise AssayError(
-            f"eps = {threat.eps:g} pixels may be changed, but these images have {most:g} each: "
-            "give a smaller eps"
-        )
-    raise AssayError(
-        f"eps = {threat.eps:g} is no limit: no two images of shape {tuple(x.shape[1:])} in [0, 1] "
-        f"are further apart than {most:.4g} in {threat.norm}; write {threat.eps:g}/255 if you "
-        "meant grey levels"
-    )
-
-
 def _model_for(
-    attack: Attack, oracle: Oracle[Tensor], copies: Copies | None, precision: Precision
+    attack: Attack[X, Any], oracle: Oracle[X], copies: Copies | None, precision: Precision
 ) -> tuple[Any, FastReport | None]:
     """Return what the search asks: the fast copy of a classifier, otherwise the oracle.
 
@@ -306,10 +305,12 @@ def _model_for(
     return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
 
 
-class _LogScores:
+class _LogScores(Generic[X]):
     """An oracle that gives probabilities, asked for logits: they are their logarithms."""
 
-    def __init__(self, oracle: Oracle[Tensor]) -> None:
+    oracle: Oracle[X]
+
+    def __init__(self, oracle: Oracle[X]) -> None:
         self.oracle = oracle
         self.batch_size = getattr(oracle, "batch_size", None)
 
@@ -317,14 +318,14 @@ class _LogScores:
     def queries(self) -> int:
         return self.oracle.queries
 
-    def query(self, x: Tensor) -> Tensor:
+    def query(self, x: X) -> Tensor:
         return self.oracle.query(x).float().clamp_min(1e-12).log()
 
 
-def _rows_in_play(oracle: Oracle[Tensor], x: Tensor, attack: Attack) -> int:
+def _rows_in_play(oracle: Oracle[X], x: X, attack: Attack[X, Any]) -> int:
     chosen = oracle.batch_size if isinstance(oracle, Classifier) else None
-    fitting = HELD // (attack.breadth * x[0].numel())
-    return chosen or max(1, min(IN_PLAY * rows_that_fit(x), fitting))
+    fitting = HELD // (attack.breadth * width(x))
+    return chosen or max(1, min(IN_PLAY * rows_at_a_time(x), fitting))
 
 
 def _indices(ids: Tensor, count: int) -> Tensor:

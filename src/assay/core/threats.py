@@ -1,18 +1,20 @@
-"""What an attacker may do, in pixel units of [0, 1]."""
+"""What an attacker may do to inputs; to images, in pixel units of [0, 1]."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal
 
 import torch
 from pydantic import Field, field_serializer, field_validator
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from assay.config import Config, Number
+from assay.core.batches import X, take
 from assay.core.random import Rows
+from assay.errors import AssayError
 
-X = TypeVar("X", contravariant=True)
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 TOLERANCE = 1e-6
@@ -20,20 +22,38 @@ TINY = torch.finfo(torch.float32).tiny
 HALF_ULP = 2.0**-25  # of a float32 in [0.5, 1): how far rounding moves a pixel at most
 
 
-@runtime_checkable
-class Threat(Protocol[X]):
-    """What an attacker may do to an input."""
+class Threat(Config, Generic[X]):
+    """What an attacker may do to an input: to images, as `NormBall` says, or to texts.
 
-    def contains(self, x: X, adv: X) -> Tensor:
-        """Return which rows of `adv` the attacker may reach from `x`: bool (N,)."""
-        ...
+    To add one, write `distance` and `contains`. Its settings are fields, as of any config.
+    """
 
     def distance(self, x: X, adv: X) -> Tensor:
         """Return how far each row was moved, in the threat's own unit: float32 (N,)."""
-        ...
+        raise NotImplementedError
+
+    def contains(self, x: X, adv: X) -> Tensor:
+        """Return which rows of `adv` the attacker may reach from `x`: bool (N,)."""
+        raise NotImplementedError
+
+    def check(self, x: X) -> None:
+        """Refuse inputs that this is no limit for.
+
+        Raises:
+            AssayError: names the limit, and what would be one.
+        """
+
+    def nearest(self, x: X, adv: X) -> Tensor:
+        """Return which row of `x` (n, ...) each of `adv` (m, ...) is nearest to: int64 (m,)."""
+        rows = [take(adv, torch.full((len(x),), k)) for k in range(len(adv))]
+        return torch.stack([self.distance(x, row).argmin() for row in rows])
+
+    def describe(self) -> str:
+        """Return the settings in a few words."""
+        return ", ".join(f"{key} {value}" for key, value in self.model_dump(mode="json").items())
 
 
-class NormBall(Config):
+class NormBall(Threat[Tensor]):
     """All images within `eps` of the original in a norm, and inside [0, 1].
 
     `linf`, `l2` and `l1` measure the difference over all channels and pixels. `l0` counts pixels:
@@ -104,6 +124,30 @@ class NormBall(Config):
         slack = TOLERANCE * max(1.0, self.eps) + HALF_ULP * added
         inside = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
         return inside & (self.distance(x, adv) <= self.eps + slack)  # a NaN is never inside
+
+    def check(self, x: Tensor) -> None:
+        """Refuse a radius that reaches every image of the shape of `x` (N, C, H, W)."""
+        most = widest(self.norm, x)
+        if not self.limited or self.eps <= most:
+            return
+        if self.norm == "l0":
+            raise AssayError(
+                f"eps = {self.eps:g} pixels may be changed, but these images have {most:g} each: "
+                "give a smaller eps"
+            )
+        raise AssayError(
+            f"eps = {self.eps:g} is no limit: no two images of shape {tuple(x.shape[1:])} in "
+            f"[0, 1] are further apart than {most:.4g} in {self.norm}; write {self.eps:g}/255 if "
+            "you meant grey levels"
+        )
+
+    def nearest(self, x: Tensor, adv: Tensor) -> Tensor:
+        """Return which image of `x` each of `adv` is nearest to in L2, whatever the norm."""
+        return torch.cdist(adv.flatten(1), x.flatten(1)).argmin(1)
+
+    def describe(self) -> str:
+        """Return norm and radius."""
+        return f"{self.norm} {f'eps {self.eps:.4g}' if self.limited else 'without a limit'}"
 
     def project(self, x: Tensor, adv: Tensor) -> Tensor:
         """Return the point of the ball around `x`, and of [0, 1], for each row of `adv`.
@@ -177,6 +221,10 @@ class NormBall(Config):
             step = torch.zeros_like(flat).scatter_(1, best, flat.gather(1, best).sign())
             return step.view_as(gradient)
         return _keep_pixels(gradient, gradient.abs().sum(1), 1).sign()
+
+
+T = TypeVar("T", bound=Threat[Any], default=NormBall)
+"""What an attack keeps to: a ball where a type does not say."""
 
 
 def widest(norm: Norm, x: Tensor) -> float:

@@ -136,6 +136,6 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
             "adversarial_prediction",
         )
     }
-    held |= {"images": result.images[kept], "adversarial": result.adversarial[kept]}
+    held |= {"images": result.inputs[kept], "adversarial": result.adversarial[kept]}
     arrays = {name: tensor.cpu().numpy() for name, tensor in held.items()}
     return Outcome(metrics, arrays, {"attack": result.seconds})

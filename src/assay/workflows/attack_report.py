@@ -43,11 +43,11 @@ def doubts(result: AttackResult) -> list[reliability.Flag]:
     found = [reliability.rounding_undoes(result)]
     rows = result.correct.nonzero()[:LOOKED_AT, 0]
     if len(rows):
-        found.append(reliability.randomised(oracle, result.images[rows]))
+        found.append(reliability.randomised(oracle, result.inputs[rows]))
     if isinstance(oracle, Classifier):
         found.append(reliability.outputs_were_probabilities(oracle))
         if result.attack.needs == "gradient" and len(rows):
-            x, y = result.images[rows], result.labels[rows]
+            x, y = result.inputs[rows], result.labels[rows]
             losses = reliability.followed(result.attack)
             found.append(reliability.vanishing_gradients(oracle, x, y, losses=losses))
     return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
@@ -122,7 +122,7 @@ def draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) 
 def _draw(result: AttackResult, data: Dataset, out: Path, most: int, title: str) -> None:
     won = result.fooled.nonzero()[:, 0]
     rows = won[:most]
-    clean, moved = result.images[rows].numpy(), result.adversarial[rows].numpy()
+    clean, moved = result.inputs[rows].numpy(), result.adversarial[rows].numpy()
     factor = fit_amplification(clean, moved)
     names = [*data.classes, "no answer"]
     before = [names[k] for k in result.clean_prediction[rows].tolist()]
