@@ -21,9 +21,9 @@ import assay
 from assay.attacks import PGD
 from assay.config import digest
 from assay.data import load_data
+from assay.disk import write_atomic
 from assay.models.loading import load_model
 from assay.runs.engine import execute
-from assay.runs.files import write_atomic
 from assay.runs.store import Store
 from assay.tasks.train import TrainNetwork
 from assay.train.named import NAMED

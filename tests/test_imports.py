@@ -13,13 +13,14 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "assay"
 
-FOUNDATION = {"config", "errors", "lazy"}
+FOUNDATION = {"config", "disk", "errors", "lazy"}
 FAMILY = FOUNDATION | {"core", "stats"}
 EVERYTHING = {path.stem for path in SRC.iterdir() if path.name != "__pycache__"} | {"assay"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "lazy": set(),
+    "disk": {"errors"},
     "config": {"errors"},
     "core": FOUNDATION,
     "stats": FOUNDATION,
@@ -44,7 +45,18 @@ MAY_IMPORT: dict[str, set[str]] = {
 """What each room may import of ours, besides itself. All but config and errors may also import
 `report` inside a function: so that a result can show itself."""
 
-WITHOUT_TORCH = ("errors", "config", "lazy", "stats", "runs", "report", "made", "cli", "__init__")
+WITHOUT_TORCH = (
+    "errors",
+    "config",
+    "disk",
+    "lazy",
+    "stats",
+    "runs",
+    "report",
+    "made",
+    "cli",
+    "__init__",
+)
 FIRST_PARTY_OF_CORE = {"torch", "numpy", "pydantic", "typing_extensions"}
 """The packages that core rests on, besides the standard library."""
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "matplotlib", "datasets", "accelerate", "pandas")

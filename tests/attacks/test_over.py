@@ -128,7 +128,7 @@ def test_it_goes_on_at_the_first_missing_part(
     assert len(list(rough.glob("parts/*"))) == after
     assert rough.exists() == (after > 0), "nothing was made, but something was left behind"
     if after:
-        (rough / "parts" / ".000007.safetensors.part").write_bytes(b"half of it")
+        (rough / "parts" / ".000007.safetensors.0a.tmp").write_bytes(b"half of it")
     told: list[tuple[int, int, int | None]] = []
     run_over(ATTACK, clf, data, folder=rough, part=PART, progress=lambda *n: told.append(n))
     assert [before for _, before, _ in told][: after + 1] == [

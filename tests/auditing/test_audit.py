@@ -399,7 +399,7 @@ def test_a_report_is_written_whole_or_not_at_all(
     monkeypatch.setattr("assay.auditing.conduct.render_audit", full)
     other = dataclasses.replace(found, arrays={"labels": np.zeros(3)})
     for name in ("old", "new"):
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(AssayError, match="no space left on the disk"):
             other.save(tmp_path / name)
     assert {file.name: file.read_bytes() for file in (tmp_path / "old").iterdir()} == before
     assert list((tmp_path / "new").iterdir()) == []

@@ -1,10 +1,8 @@
-"""Files are whole or not there, and equal content is equal bytes."""
+"""JSON and arrays are read back as they were, and equal content is equal bytes."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.errors import AssayError
-from assay.runs.files import (
-    Arrays,
-    DiskFull,
-    disk_is_full,
-    from_json,
-    to_json,
-    write_arrays,
-    write_atomic,
-    writing,
-)
+from assay.runs.files import Arrays, from_json, to_json, write_arrays
 
 floats = st.floats(allow_nan=True, allow_infinity=True)
 leaves = st.none() | st.booleans() | st.integers() | floats | st.text()
@@ -91,52 +80,3 @@ def test_damaged_arrays_are_one_line(tmp_path: Path, damage: str):
     path.write_bytes(content)
     with pytest.raises(AssayError, match="is damaged"):
         Arrays(path)["x"]
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch, step):
-    path = tmp_path / "metrics.json"
-    write_atomic(path, "old")
-
-    def refuse(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[step], refuse)
-    with pytest.raises(DiskFull, match="no space left") as caught:
-        write_atomic(path, "new")
-    monkeypatch.undo()
-    assert disk_is_full(caught.value)
-    assert path.read_text() == "old"
-    assert [item.name for item in tmp_path.iterdir()] == ["metrics.json"]
-
-
-def test_a_read_only_disk_is_the_users_affair_and_other_errors_are_not(tmp_path: Path, monkeypatch):
-    def refuse(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, "fsync", refuse)
-    code = errno.EROFS
-    with pytest.raises(AssayError, match="Read-only file system; choose another store"):
-        write_atomic(tmp_path / "a", "x")
-    code = errno.EIO
-    with pytest.raises(OSError, match="Input/output error"):
-        write_atomic(tmp_path / "a", "x")
-
-
-def test_an_exception_while_writing_leaves_nothing(tmp_path: Path):
-    def interrupted() -> None:
-        with writing(tmp_path / "a") as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_full_disk_is_recognised_through_other_exceptions():
-    error = RuntimeError("could not save the model")
-    error.__cause__ = OSError(errno.EDQUOT, "Disk quota exceeded")
-    assert disk_is_full(error)
-    assert disk_is_full(RuntimeError("No space left on device (os error 28)"))
-    assert not disk_is_full(RuntimeError("no luck"))

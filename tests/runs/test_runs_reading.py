@@ -11,11 +11,12 @@ from rich.console import Console
 
 from assay.cli import app, call
 from assay.data import load_data
+from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.result import StudyResult
 from assay.runs.entry import SCHEMA, Failure
-from assay.runs.files import to_json, write_atomic
+from assay.runs.files import to_json
 from assay.runs.reading import compare, list_runs, show, why
 from assay.runs.status import kin, plan_status
 from assay.runs.trial import Outcome, Trial

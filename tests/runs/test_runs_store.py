@@ -153,7 +153,7 @@ def test_a_store_that_may_not_be_written(tmp_path: Path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(AssayError, match="Permission denied; choose another store"):
+    with pytest.raises(AssayError, match="Permission denied; choose another place"):
         Store(tmp_path / "runs").prepare()
 
 

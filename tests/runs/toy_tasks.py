@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from assay.disk import write_atomic
 from assay.errors import AssayError
-from assay.runs.files import Arrays, write_arrays, write_atomic
+from assay.runs.files import Arrays, write_arrays
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.core.source import Source, as_bytes
-from assay.errors import AssayError
+from assay.disk import write_atomic, writing
 
 
 def write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
@@ -33,8 +31,7 @@ def write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
         "refused": result.refused,
         "fast": fast,
     }
-    with whole(path) as file:
-        file.write(save(arrays, metadata={"cost": json.dumps(cost)}))
+    write_atomic(path, save(arrays, metadata={"cost": json.dumps(cost)}))
     return cost
 
 
@@ -68,7 +65,7 @@ def join(files: Sequence[Path], path: Path) -> None:
         start = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with whole(path) as out:
+    with writing(path) as out:
         out.write(len(text).to_bytes(8, "little") + text)
         for name in names:
             for file in files:
@@ -101,23 +98,4 @@ def images_on_disk(source: Source, size: int, shape: Sequence[int], folder: Path
 
 
 def write_json(path: Path, data: Any) -> None:
-    with whole(path) as file:
-        file.write((json.dumps(data, indent=2, sort_keys=True) + "\n").encode())
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path`, whole and on the disk, when the block ends."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise AssayError(
-            f"cannot write {path}: {error.strerror or error}; what is finished stays"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, json.dumps(data, indent=2, sort_keys=True) + "\n")

@@ -18,6 +18,7 @@ from assay.core.batches import X, named
 from assay.core.fast import FastReport
 from assay.core.oracle import Oracle, labels
 from assay.core.threats import T
+from assay.disk import writing_together
 from assay.errors import AssayError
 from assay.stats import Estimate
 
@@ -203,30 +204,26 @@ class AttackResult(Generic[X, T]):
 
     def save(self, folder: str | Path) -> Path:
         """Write arrays.safetensors and attack.json into `folder`, and adversarial texts.json beside
-        them if texts were attacked; each appears whole or not at all.
+        them if texts were attacked: all of them appear, or none.
 
         Times are left out: equal attacks leave equal bytes.
         """
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         held = {name: getattr(self, name) for name in ARRAYS}
         arrays = {
             name: value.detach().cpu().contiguous()
             for name, value in held.items()
             if isinstance(value, Tensor)
         }
-        part = folder / "arrays.safetensors.part"
-        save_file(arrays, part)
-        part.replace(folder / "arrays.safetensors")
         said: dict[str, Any] = {"attack.json": self.to_dict()}
         if isinstance(self.adversarial, list):
             said["texts.json"] = self.adversarial
-        for name, value in said.items():
-            part = folder / f"{name}.part"
-            part.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-            part.replace(folder / name)
+        with writing_together(folder) as part:
+            save_file(arrays, part / "arrays.safetensors")
+            for name, value in said.items():
+                (part / name).write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
         return folder
 
     def describe(self) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,14 @@ from assay.auditing.config import AuditConfig
 from assay.core.classifier import Classifier, check_gradient, check_images
 from assay.core.embedding import Embedding
 from assay.core.source import TensorSource
+from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError
 from assay.made import made_by
 from assay.report.numerals import budget, norm_name
 from assay.report.page import render_audit
 from assay.report.record import NotRun
 from assay.report.schema import AuditReport, Check, Flag, Ood
-from assay.runs.files import write_arrays, write_atomic
+from assay.runs.files import write_arrays
 
 Tick = Callable[[str], None]
 """Told what is being done, in a few words."""
@@ -66,24 +66,10 @@ class Audit:
         page = Path(path)
         if page.suffix.lower() not in (".html", ".htm"):
             page = page / "report.html"
-        try:
-            page.parent.mkdir(parents=True, exist_ok=True)
-            beside = TemporaryDirectory(prefix=".report-", dir=page.parent)
-        except OSError as error:
-            raise AssayError(f"cannot write to {page.parent}: {error.strerror}") from error
-        with beside as name:
-            part = Path(name)
+        with writing_together(page.parent) as part:
             write_arrays(part / "arrays.npz", self.arrays)
             write_atomic(part / page.with_suffix(".json").name, self.report.to_json())
             write_atomic(part / page.name, render_audit(self.report))
-            files = sorted(part.iterdir())
-            for file in files:
-                if page.with_name(file.name).is_dir():
-                    raise AssayError(
-                        f"{page.with_name(file.name)} is a folder, not a file to write"
-                    )
-            for file in files:
-                file.replace(page.with_name(file.name))
         return page
 
     def to_dict(self) -> dict[str, Any]:

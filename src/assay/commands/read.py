@@ -8,9 +8,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.runs import reading
-from assay.runs.files import write_atomic
 from assay.runs.store import Store
 from assay.runs.view import View
 

@@ -28,6 +28,7 @@ from assay.config import Config, canonical_json
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError, nearest, told, unknown
 from assay.models.http import ROWS, TIMEOUT, HttpModel
 from assay.models.weights import load_weights, read_weights
@@ -94,14 +95,8 @@ def save_model(
         for name, value in module.state_dict().items()
     }
     content = save(tensors, metadata={KEY: about.canonical()})
-    part = path.with_name(f"{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise AssayError(f"cannot write {path}: {error.strerror or error}") from error
+    make_folder(path.parent)
+    write_atomic(path, content)
 
 
 def saved(path: Path | str) -> Saved:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from assay.config import Config
 from assay.core.embedding import Embedding
+from assay.disk import write_atomic
 from assay.errors import AssayError, unknown
 
 Need = Literal["logits", "features", "head", "layers", "gradient", "inputs"]
@@ -221,15 +221,8 @@ class FittedDetector:
             "layers": list(self.layers),
         }
         path = Path(path)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
-        try:
-            part.write_bytes(save(tensors, metadata={"assay.detector": json.dumps(about)}))
-            part.replace(path)
-        except OSError as error:
-            raise AssayError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomic(path, save(tensors, metadata={"assay.detector": json.dumps(about)}))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,16 +15,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from assay.disk import TEMPORARY, refusal, sync, write_atomic
 from assay.errors import AssayError
-from assay.runs.files import (
-    TEMPORARY,
-    Arrays,
-    from_json,
-    refusal,
-    to_json,
-    write_arrays,
-    write_atomic,
-)
+from assay.runs.files import Arrays, from_json, to_json, write_arrays
 from assay.runs.trial import Outcome, Trial
 
 SCHEMA = 1
@@ -236,7 +228,7 @@ class Entry:
         for path in sorted(self.folder.rglob("*")):
             name = path.relative_to(self.folder).as_posix()
             if path.is_file() and name.split("/")[0] not in UNRECORDED:
-                sync_file(path)
+                sync(path)
                 files[name] = (path.stat().st_size, file_digest(path))
         complete = {**record, "schema": SCHEMA, "address": self.trial.address, "files": files}
         write_atomic(self.folder / RECORD, to_json(complete, indent=2))
@@ -298,12 +290,3 @@ def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync_file(path: Path) -> None:
-    """Put a file that somebody else wrote on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

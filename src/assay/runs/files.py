@@ -1,55 +1,21 @@
-"""Files that are whole or not there, and the same bytes for the same content."""
+"""Files of a run: JSON and arrays, the same bytes for the same content."""
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
-import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from assay.disk import writing
 from assay.errors import AssayError
 
 Array = np.ndarray[Any, Any]
-
-TEMPORARY = ".tmp"
-FULL = (errno.ENOSPC, errno.EDQUOT)
-DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-class DiskFull(AssayError):
-    """There is no space left where the store is; it stops a study, and is no fault of a trial."""
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears at `path`, whole and on the disk, when the block ends.
-
-    After an exception nothing is left: neither the file nor a part of it.
-
-    Raises:
-        DiskFull: there is no space left.
-        AssayError: the folder may not be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise refusal(error, path) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def writable(out: Path) -> None:
@@ -63,49 +29,6 @@ def writable(out: Path) -> None:
         raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
     if not os.access(there, os.W_OK):
         raise AssayError(f"--out {out}: no permission to write in {there}")
-
-
-def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a power cut, meets the old content or the new one.
-
-    Raises:
-        DiskFull: there is no space left; the old content stays.
-        AssayError: the folder may not be written.
-    """
-    with writing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk; a file's own fsync does not cover its name."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def refusal(error: OSError, path: Path) -> Exception:
-    """Return what to raise for an OSError while writing `path`: an AssayError where it is one."""
-    if disk_is_full(error):
-        return DiskFull(
-            f"no space left on the disk that holds {path.parent}; "
-            "free some and give the same command again: it goes on from here"
-        )
-    if error.errno in DENIED:
-        return AssayError(f"cannot write in {path.parent}: {error.strerror}; choose another store")
-    return error
-
-
-def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether an exception, or one that caused it, says that the disk is full."""
-    while error is not None:
-        if isinstance(error, DiskFull) or "No space left on device" in str(error):
-            return True
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 # -- JSON --------------------------------------------------------------------------------------

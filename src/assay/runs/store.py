@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from assay.disk import refusal, write_atomic
 from assay.errors import AssayError, expanded, nearest
 from assay.runs.entry import SCHEMA, Entry, Failure, Result, read_document, read_entry
-from assay.runs.files import DiskFull, refusal, to_json, write_atomic
+from assay.runs.files import to_json
 from assay.runs.trial import Trial
 
-__all__ = ["DiskFull", "Entry", "Failure", "Kind", "Result", "Run", "Store", "write_atomic"]
+__all__ = ["Entry", "Failure", "Kind", "Result", "Run", "Store"]
 
 Kind = Literal["study", "audit"]
 FOLDERS: Mapping[Kind, str] = {"study": "studies", "audit": "audits"}

@@ -24,9 +24,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
 
+from assay.disk import DiskFull, disk_is_full, write_atomic
 from assay.errors import AssayError, told
 from assay.runs.entry import CHECKPOINT, LOG, PROGRESS, SCHEMA, Entry, Failure, Result
-from assay.runs.files import DiskFull, disk_is_full, to_json, write_atomic
+from assay.runs.files import to_json
 from assay.runs.record import accelerator, forget_peak, peak_memory, surroundings
 from assay.runs.store import Store
 from assay.runs.tasks import FUNCTIONS, function_of
@@ -223,7 +224,7 @@ def failure_of(error: BaseException) -> Failure:
 def full_disk(store: Store, error: BaseException) -> DiskFull:
     """Return what to tell the user about a full disk."""
     if isinstance(error, DiskFull):
-        return error
+        return DiskFull(f"{error}: it goes on from here")
     return DiskFull(
         f"no space left on the disk while a trial of {store.root} was running ({error}); "
         "free some and give the same command again: it goes on from here"

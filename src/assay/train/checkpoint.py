@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import torch
 
 from assay.config import canonical_json
 from assay.core.random import Stream
+from assay.disk import make_folder, writing
 from assay.errors import AssayError
 from assay.train.recipe import Recipe
 
@@ -19,24 +19,13 @@ def write_checkpoint(path: Path, state: dict[str, Any], recipe: Recipe, stream: 
     """Write `state` so that `path` holds either the old file or the new one at every moment.
 
     Raises:
-        AssayError: where it cannot be written (a full disk, say); nothing half-written stays.
+        AssayError: where it cannot be written (`DiskFull`, say); nothing half-written stays.
     """
     buffer = io.BytesIO()
     torch.save({"owner": _owner(recipe, stream), "state": state}, buffer)
-    part = path.with_name(f".{path.name}.tmp")  # a killed process leaves one at most
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise AssayError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}; "
-            "free some space or choose another store, and run the same again to go on"
-        ) from error
+    make_folder(path.parent)
+    with writing(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path, recipe: Recipe, stream: Stream) -> dict[str, Any]:

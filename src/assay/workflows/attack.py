@@ -23,11 +23,12 @@ from assay.core.device import device_here
 from assay.core.fast import Precision
 from assay.core.oracle import Oracle
 from assay.data import Dataset, load_data
+from assay.disk import write_atomic
 from assay.errors import AssayError, unknown
 from assay.models.http import ROWS, HttpModel
 from assay.models.loading import fingerprint, load_oracle
 from assay.runs.display import LINE_EVERY, say, until
-from assay.runs.files import to_json, writable, write_atomic
+from assay.runs.files import to_json, writable
 from assay.runs.record import surroundings
 from assay.workflows import attack_report as report
 from assay.workflows import audit as auditing

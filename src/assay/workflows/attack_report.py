@@ -11,10 +11,10 @@ from assay.attacks import reliability
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier
 from assay.data import Dataset
+from assay.disk import refusal, write_atomic
 from assay.report.numerals import budget, duration, full, norm_name
 from assay.report.pictures import amplify, fit_amplification
 from assay.report.sheet import contact_sheet, picture_bytes, png_bytes
-from assay.runs.files import refusal, write_atomic
 from assay.runs.view import Grid, View
 
 SHEET, PICTURES = "sheet.png", "images"

@@ -16,6 +16,7 @@ from assay.core.classifier import Classifier
 from assay.core.device import device_here
 from assay.data import Dataset, load_data
 from assay.data.dataset import to_float
+from assay.disk import write_atomic
 from assay.explain.faithful import (
     Faithfulness,
     FaithfulnessConfig,
@@ -26,7 +27,7 @@ from assay.report.explained import explained
 from assay.report.look import Picture
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
-from assay.runs.files import to_json, writable, write_atomic
+from assay.runs.files import to_json, writable
 from assay.runs.record import surroundings
 from assay.runs.view import Grid, View
 from assay.workflows.audit import Subject, load

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from assay import stats
 from assay.config import digest
+from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.made import made_by
 from assay.report.page import render_study
@@ -24,7 +25,7 @@ from assay.runs.engine import execute
 from assay.runs.files import writable
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
-from assay.runs.store import Store, write_atomic
+from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.interim import Looks, looks_now, seeds_to_go_on_from, to_remember

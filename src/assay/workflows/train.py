@@ -10,11 +10,12 @@ from rich.console import Console
 
 from assay import stats
 from assay.core.device import device_here
+from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.numerals import duration
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
-from assay.runs.files import to_json, writable, write_atomic
+from assay.runs.files import to_json, writable
 from assay.runs.store import Store
 from assay.tasks.train import TrainNetwork
 

@@ -1,0 +1,191 @@
+"""Files that are whole or not there: written beside their place, and moved to it when they are.
+
+An exception leaves nothing behind. What a killed process leaves goes when the same is written the
+next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import glob
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from assay.errors import AssayError
+
+TEMPORARY = ".tmp"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
+"""What another path mends; any other error is none of the user's."""
+
+
+class DiskFull(AssayError):
+    """There is no space left; it stops a study, and is no fault of a trial."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that appears at `path`, whole and on the disk, when the block ends.
+
+    Raises:
+        DiskFull: there is no space left; what was at `path` stays.
+        AssayError: `path` may not be written.
+    """
+    try:
+        _sweep(path.parent, f".{path.name}.")
+        file, temporary = _begun(path)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise refusal(error, path) from error
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write a file so that a reader, or a power cut, meets the old content or the new one.
+
+    Raises:
+        DiskFull: there is no space left; the old content stays.
+        AssayError: `path` may not be written.
+    """
+    with writing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def writing_together(folder: Path) -> Iterator[Path]:
+    """Give an empty folder whose files appear in `folder` when the block ends: all of them or none.
+
+    `folder` is made if need be.
+
+    Raises:
+        DiskFull: there is no space left; what was in `folder` stays.
+        AssayError: `folder` may not be written, or has a folder where a file is to be.
+    """
+    make_folder(folder)
+    try:
+        _sweep(folder, ".together.")
+        handle, temporary = _begun_folder(folder)
+        try:
+            yield temporary
+            files = sorted(temporary.iterdir())
+            for file in files:
+                if (folder / file.name).is_dir():
+                    raise AssayError(f"{folder / file.name} is a folder, not a file to write")
+                sync(file)
+            for file in files:
+                file.replace(folder / file.name)
+            sync(folder)
+        finally:
+            os.close(handle)
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise refusal(error, folder) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it lies in, if need be.
+
+    Raises:
+        DiskFull: there is no space left.
+        AssayError: it may not be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise refusal(error, folder) from error
+
+
+def _begun(path: Path) -> tuple[IO[bytes], Path]:
+    """Return a new file beside `path`, locked for as long as it is open."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{TEMPORARY}")
+        file = temporary.open("xb")
+        if _held(file.fileno(), temporary):
+            return file, temporary
+        file.close()
+
+
+def _begun_folder(folder: Path) -> tuple[int, Path]:
+    """Return a new folder in `folder`, locked for as long as the handle is open."""
+    while True:
+        temporary = folder / f".together.{secrets.token_hex(6)}{TEMPORARY}"
+        temporary.mkdir()
+        handle = os.open(temporary, os.O_RDONLY)
+        if _held(handle, temporary):
+            return handle, temporary
+        os.close(handle)
+
+
+def _held(handle: int, path: Path) -> bool:
+    """Lock what was just made, unless another process took it for a leftover before that."""
+    with contextlib.suppress(OSError):  # a disk without locks: nobody takes anything there
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    return path.exists()
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left of the same: nobody holds its lock any more."""
+    for left in folder.glob(f"{glob.escape(prefix)}*{TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if left.is_dir():
+                    shutil.rmtree(left, ignore_errors=True)
+                else:
+                    left.unlink()
+            finally:
+                os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Put a file on the disk, or the names in a folder: a file's own fsync leaves out its name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def refusal(error: OSError, path: Path) -> Exception:
+    """Return what to raise for an OSError while writing `path`: an AssayError where it is one."""
+    if disk_is_full(error):
+        return DiskFull(
+            f"no space left on the disk for {path}; free some and give the same command again"
+        )
+    if error.errno in REFUSED:
+        return AssayError(f"cannot write {path}: {error.strerror}; choose another place")
+    return error
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Return whether an exception, or one that caused it, says that the disk is full."""
+    while error is not None:
+        if isinstance(error, DiskFull) or "No space left on device" in str(error):
+            return True
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
