@@ -154,7 +154,7 @@ def test_galleries_show_where_attention_moved_most_and_where_it_hardly_moved(
     found: assay.Audit,
 ) -> None:
     before, after = (found.arrays[f"gallery/map_{when}"] for when in ("before", "after"))
-    overlaps = assay.explain.attention_shift(before, after).overlap
+    overlaps = assay.explain.saliency_shift(before, after).overlap
     most = [item.overlap for item in found.report.gallery.items]
     least = [item.overlap for item in found.report.hardly.items]
     assert most == pytest.approx(sorted(overlaps[np.isfinite(overlaps)])[:3])
@@ -201,7 +201,7 @@ def test_objects_that_are_known_are_looked_for(trained: tuple[nn.Module, Tensor,
 
 def test_attention_stands_beside_noise_and_another_image(found: assay.Audit) -> None:
     held = {m.name: m for m in found.report.attention.measures}
-    noise = assay.explain.attention_shift(
+    noise = assay.explain.saliency_shift(
         found.arrays["gallery/map_before"], found.arrays["gallery/map_noise"]
     )
     overlap = held["overlap of the top 20 %"]
@@ -209,7 +209,7 @@ def test_attention_stands_beside_noise_and_another_image(found: assay.Audit) -> 
     assert overlap.noise.value == pytest.approx(known.mean())
     assert overlap.estimate.high < overlap.noise.low, "PGD at 0.1 moves a map further than noise"
     assert overlap.mate.value < overlap.noise.value
-    attacked = assay.explain.attention_shift(
+    attacked = assay.explain.saliency_shift(
         found.arrays["gallery/map_before"], found.arrays["gallery/map_after"]
     )
     apart = attacked.overlap - noise.overlap

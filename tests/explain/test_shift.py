@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from assay.core.attribution import Attribution
 from assay.errors import AssayError
-from assay.explain import attention_shift
+from assay.explain import saliency_shift
 from assay.explain.shift import (
     centre_distance,
     energy_under,
@@ -73,7 +73,7 @@ def test_rank_correlation_is_scipys_with_ties(seed: int) -> None:
 
 def test_a_map_against_itself_has_not_moved() -> None:
     maps = np.random.default_rng(0).random((4, 8, 8))
-    still = attention_shift(maps, maps)
+    still = saliency_shift(maps, maps)
     np.testing.assert_allclose(still.overlap, 1)
     np.testing.assert_allclose(still.correlation, 1)
     np.testing.assert_allclose(still.distance, 0, atol=1e-12)
@@ -83,7 +83,7 @@ def test_a_map_moved_by_pixels_is_moved_by_that_many() -> None:
     before, after = np.zeros((1, 12, 12)), np.zeros((1, 12, 12))
     before[0, 2:5, 2:5] = 1
     after[0, 5:8, 6:9] = 1
-    moved = attention_shift(before, after)
+    moved = saliency_shift(before, after)
     np.testing.assert_allclose(moved.distance, [5.0])
     assert moved.overlap.tolist() == [0.0]
     assert moved.correlation[0] < 0
@@ -92,7 +92,7 @@ def test_a_map_moved_by_pixels_is_moved_by_that_many() -> None:
 def test_maps_that_explain_nothing_are_left_out_not_averaged_in() -> None:
     some, none = np.random.default_rng(0).random((2, 6, 6)), np.zeros((2, 6, 6))
     mixed = np.stack([some[0], none[1]])
-    shift = attention_shift(some, mixed)
+    shift = saliency_shift(some, mixed)
     assert shift.empty.tolist() == [False, True]
     for part in (shift.overlap, shift.correlation, shift.distance, shift.entropy, shift.gini):
         assert np.isnan(part).tolist() == [False, True]
@@ -107,7 +107,7 @@ def test_maps_that_explain_nothing_are_left_out_not_averaged_in() -> None:
         "clinging": None,
         "inside": None,
     }
-    assert attention_shift(none, some).to_dict()["overlap"] is None
+    assert saliency_shift(none, some).to_dict()["overlap"] is None
 
 
 def test_attributions_are_taken_as_they_are() -> None:
@@ -115,8 +115,8 @@ def test_attributions_are_taken_as_they_are() -> None:
     flags = torch.zeros(2, dtype=torch.bool)
     maps = Attribution(values, values, flags, "conv", torch.zeros(2, dtype=torch.int64))
     turned = Attribution(values.flip(2), values, flags, "conv", maps.targets)
-    seen = attention_shift(maps, turned)
-    expected = attention_shift(values.numpy(), values.flip(2).numpy())
+    seen = saliency_shift(maps, turned)
+    expected = saliency_shift(values.numpy(), values.flip(2).numpy())
     np.testing.assert_array_equal(seen.overlap, expected.overlap)
     columns = np.arange(5)
     centre = (values[0].double().sum(0).numpy() * columns).sum() / float(values[0].double().sum())
@@ -125,7 +125,7 @@ def test_attributions_are_taken_as_they_are() -> None:
 
 def test_maps_of_different_shape_and_a_silly_fraction_are_mistakes() -> None:
     with pytest.raises(AssayError, match="one shape"):
-        attention_shift(np.ones((1, 4, 4)), np.ones((1, 5, 5)))
+        saliency_shift(np.ones((1, 4, 4)), np.ones((1, 5, 5)))
     with pytest.raises(AssayError, match="fraction"):
         overlap(np.ones((1, 4, 4)), np.ones((1, 4, 4)), top=20)
 
@@ -160,32 +160,32 @@ def test_a_map_that_goes_to_the_perturbation_clings() -> None:
     before, after = grid([1.0, 0.0], [0.0, 0.0]), grid([0.0, 0.0], [0.0, 1.0])
     changed = np.zeros((1, 3, 2, 2))
     changed[0, 1, 1, 1] = -0.1
-    shift = attention_shift(before, after, perturbation=changed)
+    shift = saliency_shift(before, after, perturbation=changed)
     assert shift.clinging.tolist() == pytest.approx([4.0])  # all of it, against a quarter
-    assert attention_shift(after, before, perturbation=changed).clinging.tolist() == pytest.approx(
+    assert saliency_shift(after, before, perturbation=changed).clinging.tolist() == pytest.approx(
         [-4.0]
     )
-    assert np.isnan(attention_shift(before, after).clinging).all()
+    assert np.isnan(saliency_shift(before, after).clinging).all()
 
 
 def test_the_share_inside_the_object() -> None:
     maps, masks = grid([0.5, 0.25], [0.25, 0.0]), np.array([[[True, False], [True, False]]])
     assert inside(maps, masks).tolist() == [0.75]
     assert np.isnan(inside(maps, np.zeros_like(masks))).all()
-    left = attention_shift(maps, maps[:, :, ::-1], masks=masks)
+    left = saliency_shift(maps, maps[:, :, ::-1], masks=masks)
     assert left.inside.tolist() == [-0.5]
 
 
 def test_what_does_not_fit_the_maps_is_refused() -> None:
     maps = np.random.default_rng(0).random((2, 4, 4))
     with pytest.raises(AssayError, match=r"perturbation of shape \(2, 3, 5, 4\) do not fit"):
-        attention_shift(maps, maps, perturbation=np.zeros((2, 3, 5, 4)))
+        saliency_shift(maps, maps, perturbation=np.zeros((2, 3, 5, 4)))
     with pytest.raises(AssayError, match=r"perturbation of shape \(2, 4, 4\) do not fit"):
-        attention_shift(maps, maps, perturbation=np.zeros((2, 4, 4)))
+        saliency_shift(maps, maps, perturbation=np.zeros((2, 4, 4)))
     with pytest.raises(AssayError, match=r"masks of shape \(2, 1, 4, 4\)"):
-        attention_shift(maps, maps, masks=np.ones((2, 1, 4, 4), dtype=bool))
+        saliency_shift(maps, maps, masks=np.ones((2, 1, 4, 4), dtype=bool))
     with pytest.raises(AssayError, match="masks of shape"):
-        attention_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))
+        saliency_shift(maps, maps, masks=np.zeros((1, 4, 4), dtype=bool))
 
 
 def test_maps_that_are_not_finite_are_refused_by_row() -> None:
@@ -194,9 +194,9 @@ def test_maps_that_are_not_finite_are_refused_by_row() -> None:
     bad[2, 1, 1], worse[0, 0, 0] = np.nan, np.inf
     for before, after in ((bad, worse), (worse, bad)):
         with pytest.raises(AssayError, match=r"2 of 3 pairs of maps hold NaN.*: rows 0, 2;"):
-            attention_shift(before, after)
+            saliency_shift(before, after)
     with pytest.raises(AssayError, match=r"12 of 12 .* rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …;"):
-        attention_shift(np.ones((12, 2, 2)), np.full((12, 2, 2), np.nan))
+        saliency_shift(np.ones((12, 2, 2)), np.full((12, 2, 2), np.nan))
 
 
 def test_a_mate_is_the_next_image_of_the_class() -> None:

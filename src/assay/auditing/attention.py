@@ -23,10 +23,10 @@ from assay.errors import AssayError
 from assay.explain.faithful import faithfulness
 from assay.explain.shift import (
     HARDLY,
-    AttentionShift,
-    attention_shift,
+    SaliencyShift,
     most_and_least,
     of_mates,
+    saliency_shift,
 )
 from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
@@ -74,9 +74,9 @@ class Maps:
     before: Attribution
     after: Attribution
     noise: Attribution
-    shift: AttentionShift
-    null: AttentionShift
-    ceiling: AttentionShift
+    shift: SaliencyShift
+    null: SaliencyShift
+    ceiling: SaliencyShift
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def show(
         return Shown(ids, result, None, str(error))
     objects = None if masks is None else masks[ids].numpy()
     shift, beside = (
-        attention_shift(before, maps, perturbation=(images - x[ids]).numpy(), masks=objects)
+        saliency_shift(before, maps, perturbation=(images - x[ids]).numpy(), masks=objects)
         for maps, images in ((after, result.adversarial), (null, noise))
     )
     return Shown(
@@ -139,7 +139,7 @@ def show(
             null,
             shift=shift,
             null=beside,
-            ceiling=attention_shift(before, of_mates(before, y[ids].numpy())),
+            ceiling=saliency_shift(before, of_mates(before, y[ids].numpy())),
         ),
     )
 

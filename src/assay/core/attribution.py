@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Attribution:
-    """What of each image speaks for a class: a saliency map; behaves as a numpy array of its values.
+    """Saliency maps: what in each image speaks for a class. It behaves as an array of `values`.
 
     Attributes:
         values: float32 (N, H, W), or (N, T) per token; each row scaled to [0, 1], empty rows 0.

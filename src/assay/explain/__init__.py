@@ -1,8 +1,8 @@
-"""Explainers: where does the model look, and where once it is attacked?
+"""Explainers: which parts of an image speak for a class, and which once it is attacked?
 
     maps = assay.explain.GradCAM()(clf, x, targets=y)
 
-Everything here is loaded when it is first asked for. An explainer from another package joins the
+Names are loaded when they are first used. An explainer from another package joins the
 union `AnyExplainer` by an entry point in the group `assay.explainers` that names its class.
 """
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from assay.explain.registry import *  # noqa: F403
     from assay.explain.registry import AnyExplainer as AnyExplainer
     from assay.explain.registry import explainers as explainers
-    from assay.explain.shift import AttentionShift as AttentionShift
-    from assay.explain.shift import attention_shift as attention_shift
+    from assay.explain.shift import SaliencyShift as SaliencyShift
+    from assay.explain.shift import saliency_shift as saliency_shift
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -36,7 +36,7 @@ else:
             "pointing": ["pointing_game"],
             "randomise": ["randomised"],
             "registry": ["AnyExplainer", "explainers"],
-            "shift": ["AttentionShift", "attention_shift"],
+            "shift": ["SaliencyShift", "saliency_shift"],
         },
         registry="explainers",
     )

@@ -28,7 +28,7 @@ class Explainer(Config):
     """
 
     class_specific: ClassVar[bool] = True
-    """Whether the map depends on the class that is asked about."""
+    """Whether the map depends on the class that is to be explained."""
     of_attention: ClassVar[bool] = False
     """Whether it reads attention weights: it then explains transformers alone."""
 
@@ -57,7 +57,7 @@ class Explainer(Config):
             AssayError: for images or targets that do not fit the classifier, none at all, or maps
                 none of which is finite.
         """
-        x, wanted = asked(x, targets)
+        x, wanted = checked(x, targets)
         with held(clf):
             raw, explained, layer = self.maps(clf, x, wanted)
         return self.finished(raw, explained, layer, x)
@@ -98,7 +98,7 @@ class Explainer(Config):
         raise NotImplementedError
 
 
-def asked(x: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
+def checked(x: Tensor, targets: Targets) -> tuple[Tensor, Tensor | None]:
     """Return the checked images, and the targets as int64 (N,) or None for the predicted ones."""
     x = check_images(x).float()
     if not len(x):

@@ -12,7 +12,7 @@ from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.memory import in_parts
 from assay.errors import AssayError
-from assay.explain.base import Explainer, Targets, asked, chosen, held
+from assay.explain.base import Explainer, Targets, checked, chosen, held
 from assay.explain.layers import cut, find_layer, output_of, slopes, spatial
 from assay.explain.passes import quick_logits, rows_at_once
 from assay.explain.tokens import measured
@@ -67,7 +67,7 @@ class ActivationMap(Explainer):
         """
         if not layers:
             raise AssayError("there is nothing to explain: layers holds no names")
-        x, wanted = asked(x, targets)
+        x, wanted = checked(x, targets)
         with held(clf):
             raw, explained = self._passes(clf, x, wanted, tuple(dict.fromkeys(layers)))
         return {layer: self.finished(raw[layer], explained, layer, x) for layer in raw}
@@ -78,11 +78,11 @@ class ActivationMap(Explainer):
         """Return the maps (N, h, w) of every layer, and the classes they explain (N,)."""
         raw: dict[str, list[Tensor]] = {layer: [] for layer in layers}
         rows = torch.arange(len(x))
-        ask = quick_logits(clf)
+        evaluate = quick_logits(clf)
 
         def explain(part: Tensor, some: Tensor) -> Tensor:
             outputs.clear()
-            logits = ask(part)
+            logits = evaluate(part)
             wanted = chosen(logits, None if targets is None else targets[some])
             channels = {layer: output_of(outputs, layer, sizes) for layer in layers}
             if self.by_gradient:
@@ -187,8 +187,7 @@ class EigenCAM(ActivationMap):
     """What a layer sees most of, whatever the class (Muhammad & Yeasin 2020, "Eigen-CAM").
 
     The channels are projected on their first right singular vector over space, without centring, as
-    in the paper. No class is asked about: the map is the same for every target, which is only
-    handed on. A singular vector has no sign; it is chosen so that the map's sum is positive, which
+    in the paper. The map is the same for every target, which is only handed on. A singular vector has no sign; it is chosen so that the map's sum is positive, which
     makes it positive everywhere after a ReLU.
     """
 

@@ -140,7 +140,7 @@ def exchange(
 ) -> Curve:
     """Return the curve of the images `start` becoming `end`, pixel by pixel in `order`.
 
-    All steps of all images are asked about together, in batches that fit in memory, by the fast
+    All steps of all images are evaluated together, in batches that fit in memory, by the fast
     copy of the model where there is one.
     """
     pixels = order[0].numel()
@@ -149,12 +149,12 @@ def exchange(
     until = torch.tensor(done, device=x.device)
     with clf.borrowed(), fast(copies or Copies(clf, x), precision) as model:
 
-        def ask(image: Tensor, step: Tensor) -> Tensor:
+        def evaluate(image: Tensor, step: Tensor) -> Tensor:
             gone = order[image] < until[step].view(-1, 1, 1)
             mixed = torch.where(gone[:, None], end[image], start[image])
             said = model.logits(Encoded(mixed)).to(x.device).softmax(1)
             return said.gather(1, targets[image, None])[:, 0]
 
-        answers = each_variant(ask, clf, x, len(done), "exchange")
+        probabilities = each_variant(evaluate, clf, x, len(done), "exchange")
     share = np.array(done, dtype=np.float64) / pixels
-    return Curve(share, answers.double().cpu().numpy())
+    return Curve(share, probabilities.double().cpu().numpy())

@@ -18,7 +18,7 @@ from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies, Precision
 from assay.errors import AssayError, told
-from assay.explain.base import Explainer, Targets, asked, chosen
+from assay.explain.base import Explainer, Targets, checked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
 from assay.explain.pointing import PointingGame, pointing_game
 from assay.explain.randomise import Outcome, Randomised, randomised
@@ -40,7 +40,7 @@ def every_explainer() -> tuple[Any, ...]:
 
 
 class FaithfulnessConfig(Config):
-    """What is asked of explainers before one of them is believed."""
+    """What explainers are tested for before one of them is believed."""
 
     explainers: tuple[AnyExplainer, ...] = Field(default_factory=every_explainer, min_length=1)
     """What is compared; by default every explainer there is."""
@@ -128,7 +128,7 @@ class Judged:
     @property
     def eligible(self) -> bool:
         """Whether it may be called faithful: better than a random order, and not without what was
-        learnt. Where weights could not be made random, that is not asked."""
+        learnt. Where weights could not be made random, that is not required."""
         passes = self.randomisation is None or self.verdict == "passes"
         return passes and self.better.low > 0
 
@@ -254,7 +254,7 @@ def faithfulness(
     both better than a random order of the same image. The most faithful explainer is that with the
     greatest mean gain among those whose gain is above 0, and whose maps do not survive random
     weights (Adebayo et al. 2018). Whether a map points at the object (Zhang et al. 2016) is shown
-    and not ranked by: a model may look elsewhere.
+    and not ranked by: a model may rely on something else.
 
     Args:
         clf: the classifier; it comes back as it was.
@@ -272,7 +272,7 @@ def faithfulness(
     """
     config = FaithfulnessConfig() if config is None else config
     tick = _silent if progress is None else progress
-    x, wanted = asked(x, targets)
+    x, wanted = checked(x, targets)
     known = _by_label(config.explainers if explainers is None else explainers)
     wanted = chosen(clf.query(x), wanted)
     copies = Copies(clf, x) if copies is None else copies
@@ -289,7 +289,7 @@ def faithfulness(
         seconds[name] = time.perf_counter() - started
     if not maps:
         name, why = next(iter(failed.items()))
-        raise AssayError(f"no explainer that was asked for works on this model; {name}: {why}")
+        raise AssayError(f"no explainer that was given works on this model; {name}: {why}")
 
     def curves(order: Tensor) -> tuple[Curve, Curve]:
         how: dict[str, Any] = {"steps": config.steps, "precision": config.precision}

@@ -46,13 +46,13 @@ class IntegratedGradients(Explainer):
         start = missing(self.baseline, x)
         logits, total = quick_logits(clf), torch.zeros_like(x)
 
-        def ask(image: Tensor, step: Tensor) -> Tensor:
+        def evaluate(image: Tensor, step: Tensor) -> Tensor:
             way = ((step + 0.5) / self.steps).view(-1, 1, 1, 1)
             seen, slope = _slope(logits, start[image].lerp(x[image], way), wanted[image])
             total.index_add_(0, image, slope)
             return seen
 
-        each_variant(ask, clf, x, self.steps, "input gradient")
+        each_variant(evaluate, clf, x, self.steps, "input gradient")
         return ((x - start) * total / self.steps).sum(1), wanted, ""
 
     def gap(self, clf: Classifier, x: Tensor, maps: Attribution) -> Tensor:
@@ -102,13 +102,13 @@ class SmoothGrad(Explainer):
         spread = self.sigma * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
         logits, total = quick_logits(clf), torch.zeros_like(x)
 
-        def ask(image: Tensor, sample: Tensor) -> Tensor:
+        def evaluate(image: Tensor, sample: Tensor) -> Tensor:
             noisy = x[image] + spread[image].view(-1, 1, 1, 1) * noise[sample]
             seen, slope = _slope(logits, noisy, wanted[image])
             total.index_add_(0, image, slope)
             return seen
 
-        each_variant(ask, clf, x, self.samples, "input gradient")
+        each_variant(evaluate, clf, x, self.samples, "input gradient")
         mean = total / self.samples
         raw = (mean * x).sum(1) if self.times_input else mean.abs().sum(1)
         return raw, wanted, ""

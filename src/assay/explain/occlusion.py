@@ -28,7 +28,7 @@ class Occlusion(Explainer):
     covering. The paper shows the probability of the class at the window's place; the logit, unlike
     it, does not saturate.
 
-    It needs no gradients: windows and images are asked about together, in batches, by the fast copy
+    It needs no gradients: windows and images are evaluated together, in batches, by the fast copy
     of the model where there is one.
     """
 
@@ -55,8 +55,8 @@ class Occlusion(Explainer):
         cover = missing(self.fill, x)
         with fast(Copies(clf, x), self.precision) as model:
 
-            def ask(image: Tensor, variant: Tensor) -> Tensor:
-                """Ask about the image with a window covered; the last variant covers nothing."""
+            def evaluate(image: Tensor, variant: Tensor) -> Tensor:
+                """Evaluate the image with a window covered; the last variant covers nothing."""
                 window = variant.clamp_max(len(rows) * len(columns) - 1)
                 tall, wide = rows[window // len(columns)], columns[window % len(columns)]
                 inside = tall[:, None, :, None] & wide[:, None, None, :]
@@ -64,7 +64,7 @@ class Occlusion(Explainer):
                 seen = model.logits(Encoded(torch.where(inside, cover[image], x[image])))
                 return seen.to(x.device).gather(1, wanted[image, None])[:, 0]
 
-            scores = each_variant(ask, clf, x, len(rows) * len(columns) + 1, "occlude")
+            scores = each_variant(evaluate, clf, x, len(rows) * len(columns) + 1, "occlude")
         fall = (scores[:, -1:] - scores[:, :-1]).view(len(x), len(rows), len(columns))
         tall, wide = rows.float(), columns.float()
         raw = torch.einsum("nij,ih,jw->nhw", fall, tall, wide)

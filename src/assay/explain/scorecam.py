@@ -27,10 +27,10 @@ class ScoreCAM(Explainer):
     the masked image. `raw` is the weighted sum of the channels: weights are positive, so it is
     negative only where the channels are. The paper's Algorithm 1 is followed; the authors' code
     instead weights by the class's probability, without a softmax over channels. The logit of a
-    black image, which the paper subtracts, cancels in that softmax and is not asked for. A channel
+    black image, which the paper subtracts, cancels in that softmax and is not computed. A channel
     that is the same everywhere is no mask, and has no weight.
 
-    It needs no gradients: channels and images are asked about together, in batches, by the fast
+    It needs no gradients: channels and images are evaluated together, in batches, by the fast
     copy of the model where there is one. It costs one evaluation per channel.
     """
 
@@ -48,7 +48,7 @@ class ScoreCAM(Explainer):
         layer = find_layer(clf, x[:1]) if self.layer is None else self.layer
         rows = torch.arange(len(x))  # on the CPU, where targets are
 
-        def look(part: Tensor) -> tuple[Tensor, Tensor]:
+        def run(part: Tensor) -> tuple[Tensor, Tensor]:
             with cut(clf.model, (layer,)) as outputs, measured(clf.model) as sizes:
                 logits = clf.logits(Encoded(part))
                 tokens = output_of(outputs, layer, sizes)
@@ -56,15 +56,15 @@ class ScoreCAM(Explainer):
             return logits, channels.to(x.device)
 
         def explain(part: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
-            logits, channels = in_parts(look, len(part), part, tally=clf.tally, kind="query")
+            logits, channels = in_parts(run, len(part), part, tally=clf.tally, kind="query")
             wanted = chosen(logits, None if targets is None else targets[some]).to(x.device)
 
-            def ask(image: Tensor, channel: Tensor) -> Tensor:
+            def evaluate(image: Tensor, channel: Tensor) -> Tensor:
                 masks = _as_masks(channels[image, channel], part)
                 seen = model.logits(Encoded(part[image] * masks)).to(x.device)
                 return seen.gather(1, wanted[image, None])[:, 0]
 
-            scores = each_variant(ask, clf, part, channels.shape[1], "mask")
+            scores = each_variant(evaluate, clf, part, channels.shape[1], "mask")
             flat = channels.amax((2, 3)) == channels.amin((2, 3))
             weights = scores.masked_fill(flat, -torch.inf).softmax(1)
             weights = weights.masked_fill(flat, 0.0)  # NaN where all are

@@ -1,4 +1,4 @@
-"""How far attention moved between two explanations of the same images."""
+"""How far saliency moved between two explanations of the same images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class AttentionShift:
+class SaliencyShift:
     """Per image, how far a map moved; NaN where one of the two maps explains nothing.
 
     Attributes:
@@ -63,17 +63,17 @@ MOST_ROWS = 10
 """Rows that an error names."""
 
 HARDLY = 0.75
-"""The overlap from which on attention has hardly moved."""
+"""The overlap from which on saliency has hardly moved."""
 
 
-def attention_shift(
+def saliency_shift(
     before: Attribution | NDArray[Any],
     after: Attribution | NDArray[Any],
     top: float = 0.2,
     *,
     perturbation: NDArray[Any] | None = None,
     masks: NDArray[Any] | None = None,
-) -> AttentionShift:
+) -> SaliencyShift:
     """Compare two explanations (N, H, W) of the same images, image by image.
 
     Both must explain the same classes, as a rule the true ones: a successful attack changes what is
@@ -120,7 +120,7 @@ def attention_shift(
         "inside": unknown if masks is None else inside(b, masks) - inside(a, masks),
     }
     known = {name: np.where(empty, np.nan, values) for name, values in measured.items()}
-    return AttentionShift(empty=empty, **known)
+    return SaliencyShift(empty=empty, **known)
 
 
 def of_mates(maps: Attribution | NDArray[Any], labels: NDArray[Any]) -> NDArray[np.float32]:
@@ -138,7 +138,7 @@ def of_mates(maps: Attribution | NDArray[Any], labels: NDArray[Any]) -> NDArray[
 def most_and_least(
     overlaps: Array, fooled: NDArray[np.bool_], count: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the images whose attention moved most, and those that were fooled although it hardly
+    """Return the images whose saliency moved most, and those that were fooled although it hardly
     moved: at most `count` each, the furthest end first; images without two maps are left out."""
     order = np.argsort(overlaps, kind="stable")
     order = order[np.isfinite(overlaps[order])]
@@ -168,7 +168,7 @@ def gini(maps: Array) -> Array:
 
 
 def energy_under(maps: Array, energy: Array) -> Array:
-    """Return the mean energy of a perturbation where the map looks, over its mean everywhere: (N,).
+    """Return the mean energy of a perturbation where the map is, over its mean everywhere: (N,).
 
     Pixels are weighted by the map. 1 is what a map gets that knows nothing of the perturbation, or
     a perturbation that is the same everywhere. NaN where either is all zeros.

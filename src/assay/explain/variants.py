@@ -1,4 +1,4 @@
-"""Many variants of every image: asked about in parts that fit in memory, by the fast copy."""
+"""Many variants of every image: evaluated in parts that fit in memory, by the fast copy."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ def _blurred(x: Tensor, sigma: float) -> Tensor:
 
 
 def each_variant(
-    ask: Callable[[Tensor, Tensor], Tensor], clf: Classifier, x: Tensor, count: int, kind: str
+    evaluate: Callable[[Tensor, Tensor], Tensor], clf: Classifier, x: Tensor, count: int, kind: str
 ) -> Tensor:
-    """Return what `ask` answers for `count` variants of every image (N, count), in parts.
+    """Return what `evaluate` returns for `count` variants of every image (N, count), in parts.
 
     Args:
-        ask: from the numbers of images and of their variants, each int64 (R,) and where `x` is, to
-            one answer for each, (R,). It is asked again about fewer where memory ends.
-        clf: says how many rows to ask about at a time.
+        evaluate: from the numbers of images and of their variants, each int64 (R,) and where `x` is, to
+            one value for each, (R,). It is called again with fewer where memory ends.
+        clf: says how many rows to evaluate at a time.
         x: (N, C, H, W), the images.
         count: variants of each image.
         kind: what the memory of a row depends on besides its shape.
     """
     image = torch.arange(len(x), device=x.device).repeat_interleave(count)
     variant = torch.arange(count, device=x.device).repeat(len(x))
-    shape = x[:1].expand(len(image), *x.shape[1:])  # takes no memory: only its shape is looked at
-    answers = in_parts(
-        lambda _, some, which: ask(some, which),
+    shape = x[:1].expand(len(image), *x.shape[1:])  # takes no memory: only its shape is read
+    values = in_parts(
+        lambda _, some, which: evaluate(some, which),
         rows_at_once(clf, x),
         shape,
         image,
@@ -67,14 +67,14 @@ def each_variant(
         tally=clf.tally,
         kind=kind,
     )
-    return answers.view(len(x), count)
+    return values.view(len(x), count)
 
 
 @contextmanager
 def fast(copies: Copies, precision: Precision) -> Iterator[FastCopy | Classifier]:
-    """Lend what answers fastest, without gradients: a checked copy, or the classifier itself.
+    """Lend what evaluates fastest, without gradients: a checked copy, or the classifier itself.
 
-    What the copy is asked is counted as asked of the classifier.
+    What the copy evaluates counts as queries of the classifier.
     """
     model, _ = copies.of(precision)
     before = model.queries

@@ -2,8 +2,8 @@
 
     scores = assay.ood.MaxLogit().fit(train, y_train).score(clf.embed(x))
 
-Scores have one sign: higher means more unlike the training data. Everything here is loaded when
-it is first asked for. A detector from another package joins the union `AnyDetector` by an entry
+Scores have one sign: higher means more unlike the training data. Names are loaded when they are
+first used. A detector from another package joins the union `AnyDetector` by an entry
 point in the group `assay.detectors` that names its class.
 """
 

@@ -24,11 +24,11 @@ from assay.explain.cam import GradCAM
 from assay.explain.registry import AnyExplainer
 from assay.explain.shift import (
     MEASURES,
-    AttentionShift,
-    attention_shift,
+    SaliencyShift,
     most_and_least,
     of_mates,
 )
+from assay.explain.shift import saliency_shift as shift_between
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.attack import kinds, subject
@@ -123,10 +123,10 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
         before, after = (classifier.query(z).cpu() for z in (x, attacked))
     masks = None if part.masks is None else part.masks[rows].numpy()
     moved = {"attacked": attacked - x, "noise": noise - x, "predicted": attacked - x}
-    shifts = {"mate": attention_shift(maps["clean"], of_mates(maps["clean"], y.numpy()))}
+    shifts = {"mate": shift_between(maps["clean"], of_mates(maps["clean"], y.numpy()))}
     for name, change in moved.items():
         perturbation = change.cpu().numpy()
-        shifts[name] = attention_shift(
+        shifts[name] = shift_between(
             maps["clean"], maps[name], perturbation=perturbation, masks=masks
         )
     fooled = result.success[rows].cpu().numpy()
@@ -172,7 +172,7 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
     return Outcome(metrics, arrays)
 
 
-def means(shifts: dict[str, AttentionShift]) -> dict[str, float | int]:
+def means(shifts: dict[str, SaliencyShift]) -> dict[str, float | int]:
     """Return the mean of every measure that there is, over the pairs that have it, and how many
     pairs of maps there are."""
     found: dict[str, float | int] = {}
