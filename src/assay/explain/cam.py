@@ -187,8 +187,9 @@ class EigenCAM(ActivationMap):
     """What a layer sees most of, whatever the class (Muhammad & Yeasin 2020, "Eigen-CAM").
 
     The channels are projected on their first right singular vector over space, without centring, as
-    in the paper. The map is the same for every target, which is only handed on. A singular vector has no sign; it is chosen so that the map's sum is positive, which
-    makes it positive everywhere after a ReLU.
+    in the paper. The map is the same for every target, which is only handed on. A singular vector
+    has no sign; it is chosen so that the map's sum is positive, which makes it positive everywhere
+    after a ReLU.
     """
 
     class_specific: ClassVar[bool] = False

@@ -48,8 +48,8 @@ def each_variant(
     """Return what `evaluate` returns for `count` variants of every image (N, count), in parts.
 
     Args:
-        evaluate: from the numbers of images and of their variants, each int64 (R,) and where `x` is, to
-            one value for each, (R,). It is called again with fewer where memory ends.
+        evaluate: from the numbers of images and of their variants, each int64 (R,) and where `x`
+            is, to one value for each, (R,). It is called again with fewer where memory ends.
         clf: says how many rows to evaluate at a time.
         x: (N, C, H, W), the images.
         count: variants of each image.
