@@ -17,7 +17,7 @@ from assay.cli import app, call
 from assay.data import load_data
 from assay.explain import GradCAM, explainers
 from assay.explain.faithful import FaithfulnessConfig
-from assay.workflows.audit import Subject, load
+from assay.inputs import Inputs, load_network
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -109,7 +109,7 @@ def test_a_model_is_explained_and_judged(assay: Command) -> None:
     some = test.sample(12)
     assert torch.equal(arrays["ids"], some.ids)
     x = some.images.float() / 255
-    clf = load(Subject(model="nets.py:cnn", data="shapes"), test)
+    clf = load_network(Inputs(model="nets.py:cnn", data="shapes"), test)
     assert torch.equal(arrays["targets"], clf.predict(x))
     maps = GradCAM()(clf, x, arrays["targets"])
     torch.testing.assert_close(arrays["grad-cam/map"], maps.values, rtol=0, atol=1e-5)

@@ -33,9 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runs": FOUNDATION | {"stats", "report", "assay"},
     "report": FOUNDATION | {"stats", "assay"},
     # what brings the families together
+    "inputs": FAMILY | {"data", "models"},
     "made": FOUNDATION | {"runs", "report"},
     "tasks": FAMILY | {"data", "models", "train", "attacks", "explain", "ood", "runs"},
-    "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing"},
+    "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing", "inputs"},
     "auditing": EVERYTHING - {"cli", "commands", "workflows", "studies"},
     "workflows": EVERYTHING - {"cli", "commands"},
     "commands": EVERYTHING,

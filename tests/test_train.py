@@ -11,10 +11,10 @@ import pytest
 from assay.attacks import PGD
 from assay.cli import app, call
 from assay.data import load_data
+from assay.inputs import Inputs, load_network
 from assay.models import CNN, Whitened
 from assay.stats import proportion
 from assay.tasks.train import TrainNetwork, evaluate
-from assay.workflows.audit import Subject, load
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = "model.safetensors"
@@ -51,7 +51,7 @@ def test_a_network_is_trained_kept_and_found_again(assay: Command) -> None:
         "record.json",
     ]
     test = load_data("digits", split="test")
-    clf = load(Subject(model="mine/model.safetensors", data="digits"), test)
+    clf = load_network(Inputs(model="mine/model.safetensors", data="digits"), test)
     _, right, _ = evaluate(clf, test.sample(50))
     metrics = json.loads((out / "metrics.json").read_text())["metrics"]
     assert (metrics["test_accuracy"], metrics["n_test"]) == (right.mean(), 50)

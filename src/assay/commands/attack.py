@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.cli import FLAGS
-from assay.commands.flags import flags_of, merge, read_yaml, with_settings
+from assay.commands.flags import apart, flags_of, merge, read_yaml, with_settings
 from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
     from assay.attacks import Attack
+    from assay.inputs import Inputs
 
 app = App(
     name="attack",
@@ -26,8 +27,6 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
-Model = Parameter(group="Model")
-Data = Parameter(group="Data")
 How = Parameter(group="Attack")
 Running = Parameter(group="Running")
 
@@ -93,7 +92,7 @@ def _wrapped(name: str, text: str) -> list[str]:
 
 
 def _settings(kind: type[Attack]) -> list[str]:
-    return [flag.name for flag in flags_of(kind) if flag.path != ("name",)]
+    return [flag.name for flag in apart(flags_of(kind)) if flag.path != ("name",)]
 
 
 def refuse_settings_of_others(
@@ -120,9 +119,8 @@ def attack_app(kind: type[Attack] | None) -> App:
     from assay.attacks.base import Attack
 
     def command(
-        model: str,
-        /,
         *,
+        inputs: Inputs,
         settings: dict[str, Any],
         name: Annotated[str | None, How, Parameter(name="--attack")] = None,
         config: Annotated[Path | None, How] = None,
@@ -132,23 +130,10 @@ def attack_app(kind: type[Attack] | None) -> App:
         seed: Annotated[int, How] = 0,
         query_budget: Annotated[int | None, How] = None,
         time_limit: Annotated[float | None, How] = None,
-        data: Annotated[str, Data],
-        split: Annotated[str, Data] = "test",
-        images: Annotated[int, Data] = 1000,
-        weights: Annotated[Path | None, Model] = None,
-        mean: Annotated[tuple[float, ...] | None, Model] = None,
-        std: Annotated[tuple[float, ...] | None, Model] = None,
-        outputs: Annotated[Literal["logits", "probabilities"], Model] = "logits",
-        access: Annotated[Literal["labels", "scores", "logits"] | None, Model] = None,
-        timeout: Annotated[float | None, Model] = None,
-        header: Annotated[tuple[str, ...] | None, Model] = None,
         out: Annotated[Path | None, Running] = None,
         pictures: Annotated[int, Running] = 16,
         precision: Annotated[Literal["float32", "bfloat16"], Running] = "float32",
-        batch_size: Annotated[int | None, Running] = None,
         part: Annotated[int | None, Running] = None,
-        threads: Annotated[int | None, Running] = None,
-        device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Running] = "auto",
         print_config: Annotated[bool, Running] = False,
         progress: Annotated[bool, Running, Parameter(negative="--no-progress")] = True,
         quiet: Annotated[bool, Running] = False,
@@ -157,9 +142,6 @@ def attack_app(kind: type[Attack] | None) -> App:
         pictures of what came of it. The same command goes on where it was stopped.
 
         Args:
-            model: path.safetensors made by assay; file.py:factory, a function of yours that returns
-                a torch.nn.Module; or, with --access, file.py:function or a URL that can only be
-                asked.
             name: the attack. `assay attack --help` lists them, `assay attack --attack NAME --help`
                 explains the settings of one.
             config: a YAML file of the attack's settings (name: pgd, eps: 8/255, ...); flags are
@@ -174,26 +156,13 @@ def attack_app(kind: type[Attack] | None) -> App:
             query_budget: most questions about an image, the first one what it is included; rounding
                 and flags are looked at afterwards, which asks again.
             time_limit: seconds for all images together, earlier runs of the command included.
-            data: a bundled name (digits, shapes), a hub id or a folder.
-            split: the part of the data that is attacked.
-            images: how many of its images are used, a stable random subset.
-            weights: weights for file.py:factory: .safetensors, or a state dict (.pt).
-            mean: per-channel mean that the model's inputs are normalised with.
-            std: per-channel standard deviation likewise.
-            outputs: what the model returns.
-            access: what a function or a service answers, which can only be asked.
-            timeout: seconds that a service may take for an answer.
-            header: sent with every request to a service, as "Name: value".
             out: the folder for arrays.safetensors, attack.json, record.json, the contact sheet and
                 images/; what is finished so far is kept there too.
             pictures: how many successes are saved as PNGs (image, attacked image, difference,
                 amplified difference) and shown on the sheet; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
-            batch_size: images in play at a time, and in a request to a service.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
                 what can only be asked.
-            threads: threads computed with; default: as many as there are cores.
-            device: where the model computes; auto takes CUDA or MPS where there is one.
             print_config: only print the attack's settings as YAML.
             progress: show how far it is.
             quiet: print nothing but the path of the folder.
@@ -206,46 +175,28 @@ def attack_app(kind: type[Attack] | None) -> App:
         if out is None:
             raise AssayError("say where to keep what comes of it: --out DIR")
         least = {
-            "--images": (images, 1),
             "--seed": (seed, 0),
             "--query-budget": (query_budget, 1),
             "--pictures": (pictures, 0),
-            "--batch-size": (batch_size, 1),
             "--part": (part, 1),
-            "--threads": (threads, 1),
         }
         for flag, (given, bound) in least.items():
             if given is not None and given < bound:
                 raise AssayError(f"{flag} must be at least {bound}, got {given}")
-        from assay.workflows import attack as attacking
+        from assay.workflows import attack as work
 
-        return attacking.run(
+        return work.run(
             made,
-            attacking.Victim(
-                model=model,
-                weights=weights,
-                mean=mean,
-                std=std,
-                outputs=outputs,
-                access=access,
-                timeout=timeout,
-                headers=headers(header or ()),
-                data=data,
-                split=split,
-                images=images,
-                targets=targets,
-                device=device,
-            ),
+            inputs,
             out,
+            targets=targets,
             stop=stop,
             attack_wrong=attack_wrong,
             seed=seed,
             precision=precision,
-            batch_size=batch_size,
             query_budget=query_budget,
             time_limit=time_limit,
             part=part,
-            threads=threads,
             pictures=pictures,
             progress=progress and not quiet,
             quiet=quiet,
@@ -258,7 +209,8 @@ def attack_app(kind: type[Attack] | None) -> App:
         version_flags=(),
         suppress_keyboard_interrupt=False,
     )
-    app.default(with_settings(command, kind or Attack, {} if kind is None else _defaults(kind)))
+    defaults = {} if kind is None else _defaults(kind)
+    app.default(with_settings(command, kind or Attack, defaults, inputs={}))
     return app
 
 
@@ -288,14 +240,3 @@ def settled(
             kind.parse(below, where=str(file))
     given = {**settings, **({} if name is None else {"name": name})}
     return kind.parse(merge({"attack": below}, {"attack": given})["attack"], where="command line")
-
-
-def headers(given: Sequence[str]) -> dict[str, str]:
-    """Return what `--header "Name: value"` says."""
-    found = {}
-    for text in given:
-        name, colon, value = text.partition(":")
-        if not (name.strip() and colon):
-            raise AssayError(f'--header is "Name: value", not {text!r}')
-        found[name.strip()] = value.strip()
-    return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from assay.cli import FLAGS
 from assay.commands.flags import resolve, with_settings
 from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.inputs import Inputs
 
 app = App(
     name="audit",
@@ -20,6 +22,9 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+
+
+Running = Parameter(group="Running")
 
 
 @app.default
@@ -33,40 +38,21 @@ def audit_app() -> App:
     from assay.auditing.config import AuditConfig
 
     def command(
-        model: str,
-        /,
         *,
+        inputs: Inputs,
         settings: dict[str, Any],
-        data: Annotated[str, Parameter(group="Data")],
-        weights: Annotated[Path | None, Parameter(group="Model")] = None,
-        mean: Annotated[tuple[float, ...] | None, Parameter(group="Model")] = None,
-        std: Annotated[tuple[float, ...] | None, Parameter(group="Model")] = None,
-        outputs: Annotated[Literal["logits", "probabilities"], Parameter(group="Model")] = "logits",
-        split: Annotated[str, Parameter(group="Data")] = "test",
-        images: Annotated[int, Parameter(group="Data")] = 1000,
         reference_split: Annotated[str, Parameter(group="Data")] = "train",
-        config: Annotated[Path | None, Parameter(group="Running")] = None,
-        title: Annotated[str, Parameter(group="Running")] = "",
-        out: Annotated[Path | None, Parameter(group="Running")] = None,
-        store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
-        fail_on: Annotated[
-            Literal["never", "fail", "undecided"], Parameter(group="Running")
-        ] = "never",
-        print_config: Annotated[bool, Parameter(group="Running")] = False,
-        quiet: Annotated[bool, Parameter(group="Running")] = False,
+        config: Annotated[Path | None, Running] = None,
+        title: Annotated[str, Running] = "",
+        out: Annotated[Path | None, Running] = None,
+        store: Annotated[Path, Running] = Path("runs"),
+        fail_on: Annotated[Literal["never", "fail", "undecided"], Running] = "never",
+        print_config: Annotated[bool, Running] = False,
+        quiet: Annotated[bool, Running] = False,
     ) -> int:
         """Audit MODEL on a data set and write one self-contained report.
 
         Args:
-            model: path.safetensors made by assay, or file.py:factory, a function of yours that
-                returns a torch.nn.Module.
-            data: a bundled name (digits, shapes), a hub id or a folder.
-            weights: weights for file.py:factory: .safetensors, or a state dict (.pt).
-            mean: per-channel mean that the model's inputs are normalised with.
-            std: per-channel standard deviation likewise.
-            outputs: what the model returns.
-            split: the part of the data that is audited on.
-            images: how many of its images are used, a stable random subset.
             reference_split: the part that detectors are fitted on; "none" for no reference. With
                 "train", thresholds are calibrated on the validation split.
             config: a YAML file of settings; flags are laid over it.
@@ -81,34 +67,23 @@ def audit_app() -> App:
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
-        if images < 1:
-            raise AssayError(f"--images must be at least 1, got {images}")
-        if reference_split == split:
+        if reference_split == inputs.split:
             raise AssayError(
-                f"--reference-split {split} is the part that is audited; detectors are never "
-                'fitted on what they score: name another part, or "none"'
+                f"--reference-split {inputs.split} is the part that is audited; detectors are "
+                'never fitted on what they score: name another part, or "none"'
             )
-        from assay.workflows import audit as running
+        from assay.workflows import audit as work
 
-        return running.run(
-            running.Subject(
-                model=model,
-                weights=weights,
-                mean=mean,
-                std=std,
-                outputs=outputs,
-                data=data,
-                split=split,
-                images=images,
-                reference=None if reference_split == "none" else reference_split,
-                title=title,
-            ),
+        return work.run(
+            inputs,
             made,
+            reference=None if reference_split == "none" else reference_split,
+            title=title,
             store=store,
             out=out,
             fail_on=fail_on,
             quiet=quiet,
-            command=shlex.join(["assay", *sys.argv[1:]]),
+            command=work.command(sys.argv[1:]),
         )
 
     app = App(
@@ -118,5 +93,6 @@ def audit_app() -> App:
         version_flags=(),
         suppress_keyboard_interrupt=False,
     )
-    app.default(with_settings(command, AuditConfig, AuditConfig().model_dump(mode="json")))
+    defaults = AuditConfig().model_dump(mode="json")
+    app.default(with_settings(command, AuditConfig, defaults, inputs={}))
     return app

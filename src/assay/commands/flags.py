@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from cyclopts import Parameter
@@ -16,6 +16,9 @@ from pydantic import BaseModel
 
 from assay.config import Config, models_in, tags_in, takes_many
 from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.inputs import Inputs
 
 C = TypeVar("C", bound=Config)
 
@@ -26,23 +29,36 @@ class Flag:
 
     Attributes:
         path: the keys that lead to it.
+        kind: the type of one value, which help shows.
         many: whether it takes several values.
         switch: whether it is on or off.
         texts: its description, by the members of a choice that have it ("" where there is none).
         choices: what it may be, where that is a fixed set.
         without: whether all it says is `none`: that there are to be no settings below it.
+        group: the heading that help shows it under.
+        required: whether it must be given.
+        of: what its name begins with, where the name alone is that of an input.
     """
 
     path: tuple[str, ...]
+    kind: Any
     many: bool
     switch: bool
     texts: dict[str, str]
     choices: tuple[str, ...] = ()
     without: bool = False
+    group: str = "Settings"
+    required: bool = False
+    of: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        return "--" + ".".join(self.path).replace("_", "-")
+        return "--" + ".".join((*self.of, *self.path)).replace("_", "-")
+
+    @property
+    def key(self) -> str:
+        """Its name as a parameter of a function."""
+        return "__".join((*self.of, *self.path))
 
     @property
     def help(self) -> str:
@@ -68,20 +84,26 @@ class Flag:
     def parameter(self, defaults: Mapping[str, Any]) -> inspect.Parameter:
         """Return it as a parameter that cyclopts makes a flag of; pydantic judges the value."""
         kind: Any = bool if self.switch else list[str] if self.many else str
+        word = "CHOICE" if self.choices else NAMES.get(self.kind, "STR")
         default = self.shown(defaults)
         shown = Parameter(
             name=self.name,
             negative=f"--no-{self.name[2:]}" if self.switch else "",
+            metavar=None if self.switch else f"{word}..." if self.many else word,
             help=self.help,
-            show_default=False if default is None else lambda _: default,
-            group="Settings",
+            show_default=(lambda _: default) if default else False,
+            group=self.group,
         )
         return inspect.Parameter(
-            "__".join(self.path),
+            self.key,
             inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[kind | None, shown],
+            default=inspect.Parameter.empty if self.required else None,
+            annotation=Annotated[kind if self.required else kind | None, shown],
         )
+
+
+NAMES = {int: "INT", float: "FLOAT", Path: "PATH"}
+"""What help calls the types of values."""
 
 
 def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "") -> list[Flag]:
@@ -93,19 +115,21 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
         plain = not inside or takes_many(field.annotation)
         text = " ".join((field.description or "").split())
         if plain:
-            choices = _choices(field.annotation)
+            bare = _bare(field.annotation)
             flag = Flag(
                 path=here,
-                many=takes_many(_bare(field.annotation)),
-                switch=_bare(field.annotation) is bool,
+                kind=_kind(bare),
+                many=takes_many(bare),
+                switch=bare is bool,
                 texts={only: text},
-                choices=choices,
+                choices=_choices(bare),
+                required=field.is_required(),
             )
             _add(found, flag)
             continue
         if type(None) in get_args(field.annotation):
             texts = {only: f"Its settings are below; none: {_without(text)}"}
-            _add(found, Flag(here, many=False, switch=False, texts=texts, without=True))
+            _add(found, Flag(here, str, many=False, switch=False, texts=texts, without=True))
         for member in inside:
             tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
             for flag in flags_of(member, here, tag):
@@ -125,6 +149,7 @@ def _add(found: dict[tuple[str, ...], Flag], flag: Flag) -> None:
     if same is not flag:
         same.texts.update(flag.texts)
         same.choices = tuple(dict.fromkeys(same.choices + flag.choices))
+        same.kind = same.kind if same.kind == flag.kind else str
 
 
 def _bare(annotation: Any) -> Any:
@@ -134,9 +159,15 @@ def _bare(annotation: Any) -> Any:
     return members[0] if optional else annotation
 
 
-def _choices(annotation: Any) -> tuple[str, ...]:
+def _kind(bare: Any) -> Any:
+    """Return the type of one value, as far as help has a name for it: INT, FLOAT, PATH, or STR."""
+    one = get_args(bare)[0] if takes_many(bare) else bare
+    one = get_args(one)[0] if get_origin(one) is Annotated else one
+    return one if one in (int, float, Path) else str
+
+
+def _choices(bare: Any) -> tuple[str, ...]:
     """Return what may be given, or the names of what may: of a list of choices, those of all."""
-    bare = _bare(annotation)
     return tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else tags_in(bare)
 
 
@@ -159,17 +190,39 @@ def as_written(value: float) -> str:
     return f"{levels}/255" if float(short) != value and levels / 255 == value else short
 
 
+INPUT_GROUPS = {
+    "Data": ("data", "split", "images", "size"),
+    "Model": ("weights", "mean", "std", "outputs", "classes", "access", "timeout", "header"),
+    "Running": ("device", "threads", "batch_size"),
+}
+"""The headings that help shows the settings of `Inputs` under, in the order they are shown."""
+
+
 def with_settings(
-    command: Callable[..., int], model: type[BaseModel], defaults: Mapping[str, Any]
+    command: Callable[..., int],
+    model: type[BaseModel],
+    defaults: Mapping[str, Any],
+    inputs: Mapping[str, Any] | None = None,
 ) -> Callable[..., int]:
     """Return `command` with a flag for every setting of `model`.
 
     `command` takes the settings that were given as a nested mapping, by the keyword `settings`;
     a setting that it has a parameter of its own for gets no flag.
+
+    Args:
+        command: the function that is called in the end.
+        model: the config whose settings are flags.
+        defaults: what help shows as their defaults.
+        inputs: None, or the defaults of `Inputs` that are others for this command: it is then
+            given the model as MODEL and all the rest by flags, and takes an `Inputs` by the
+            keyword `inputs`.
     """
-    own = inspect.signature(command, eval_str=True)
-    flags = [flag for flag in flags_of(model) if "__".join(flag.path) not in own.parameters]
-    names = {"__".join(flag.path): flag for flag in flags}
+    own = inspect.signature(command, eval_str=True, locals={"Inputs": object})  # never a flag
+    flags = flags_of(model) if inputs is None else apart(flags_of(model))
+    flags = [flag for flag in flags if flag.key not in own.parameters]
+    names = {flag.key: flag for flag in flags}
+    given_in = [] if inputs is None else input_flags()
+    before = {} if inputs is None else _usual_inputs() | dict(inputs)
 
     def wrapped(*positional: Any, **given: Any) -> int:
         settings: dict[str, Any] = {}
@@ -177,15 +230,64 @@ def with_settings(
             value = given.pop(name, None)
             if value is not None:
                 _put(settings, flag.path, _value(flag, value))
+        if inputs is not None:
+            given["inputs"] = _read_inputs(positional[0], inputs, given_in, given)
+            positional = positional[1:]
         return command(*positional, settings=settings, **given)
 
-    first = [p for name, p in own.parameters.items() if name != "settings"]
+    first = [p for name, p in own.parameters.items() if name not in ("settings", "inputs")]
     wrapped.__doc__ = command.__doc__
     wrapped.__name__ = command.__name__
     wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]
-        parameters=[*first, *(flag.parameter(defaults) for flag in flags)]
+        parameters=[
+            *([] if inputs is None else [_model_parameter()]),
+            *(flag.parameter(before) for flag in given_in),
+            *first,
+            *(flag.parameter(defaults) for flag in flags),
+        ]
     )
     return wrapped
+
+
+def apart(flags: Sequence[Flag]) -> list[Flag]:
+    """Return the flags of an attack; one that is called as an input is, is named with the attack:
+    `--attack.size` beside the `--size` of images."""
+    taken = {key for keys in INPUT_GROUPS.values() for key in keys}
+    return [replace(f, of=("attack",)) if f.path[0] in taken else f for f in flags]
+
+
+def input_flags() -> list[Flag]:
+    """Return a flag for every setting of `Inputs` but the model, which is MODEL."""
+    from assay.inputs import Inputs
+
+    groups = {key: group for group, keys in INPUT_GROUPS.items() for key in keys}
+    found = {flag.path[0]: flag for flag in flags_of(Inputs)}
+    return [replace(found[key], group=group) for key, group in groups.items()]
+
+
+def _read_inputs(
+    model: str, usual: Mapping[str, Any], flags: Sequence[Flag], given: dict[str, Any]
+) -> Inputs:
+    """Take what flags say about inputs out of what was given, and return it as a config."""
+    from assay.inputs import Inputs
+
+    said = {flag.path[0]: (flag, given.pop(flag.path[0], None)) for flag in flags}
+    kept = {key: _value(flag, value) for key, (flag, value) in said.items() if value is not None}
+    return Inputs.parse({**usual, **kept, "model": model}, where="command line")
+
+
+def _usual_inputs() -> dict[str, Any]:
+    from assay.inputs import Inputs
+
+    return Inputs(model="", data="").model_dump(mode="json", exclude_none=True)
+
+
+def _model_parameter() -> inspect.Parameter:
+    from assay.inputs import Inputs
+
+    text = " ".join((Inputs.model_fields["model"].description or "").split())
+    annotation = Annotated[str, Parameter(help=text)]
+    return inspect.Parameter("model", inspect.Parameter.POSITIONAL_ONLY, annotation=annotation)
 
 
 def _value(flag: Flag, given: bool | str | list[str]) -> Any:

@@ -6,85 +6,50 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from rich.console import Console
-from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
 from assay.attacks.over import STATE_FILE, Progress, Targets, run_over
-from assay.config import digest
-from assay.core.blackbox import Answers
 from assay.core.classifier import Classifier, check_gradient
-from assay.core.device import device_here
 from assay.core.fast import Precision
-from assay.core.oracle import Oracle
-from assay.data import Dataset, load_data
+from assay.data import Dataset
 from assay.disk import write_atomic
 from assay.errors import AssayError, unknown
-from assay.models.http import ROWS, HttpModel
-from assay.models.loading import fingerprint, load_oracle
+from assay.inputs import Inputs, called, described, load, load_part, mark
+from assay.models.http import ROWS
 from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.files import to_json, writable
 from assay.runs.record import surroundings
 from assay.workflows import attack_report as report
-from assay.workflows import audit as auditing
 
 ATTACK, RECORD = "attack.json", "record.json"
 SCHEMA = 1
 LEAST_LIKELY: Literal["least-likely"] = "least-likely"
 
 
-@dataclass(frozen=True)
-class Victim:
-    """What is attacked, as it was named.
-
-    Attributes:
-        model: path.safetensors, file.py:factory, or with `access` file.py:function or a URL.
-        weights, mean, std, outputs: of a factory's network.
-        access, timeout, headers: of what can only be asked.
-        data, split, images: the data set, its part, and how many of its images.
-        targets: a class by name or number, "least-likely", or None.
-        device: where the model computes.
-    """
-
-    model: str
-    data: str
-    weights: Path | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    outputs: Literal["logits", "probabilities"] = "logits"
-    access: Answers | None = None
-    timeout: float | None = None
-    headers: dict[str, str] = field(default_factory=dict)
-    split: str = "test"
-    images: int = 1000
-    targets: str | None = None
-    device: str = "auto"
-
-
 def run(
     attack: Attack,
-    victim: Victim,
+    inputs: Inputs,
     out: Path,
     *,
+    targets: str | None,
     stop: Stop,
     attack_wrong: bool,
     seed: int,
     precision: Precision,
-    batch_size: int | None,
     query_budget: int | None,
     time_limit: float | None,
     part: int | None,
-    threads: int | None,
     pictures: int,
     progress: bool,
     quiet: bool,
 ) -> int:
     """Attack, write everything to `out`, and say what came of it.
+
+    `targets` is a class by name or number, "least-likely", or None; the rest is as for `run_over`.
 
     Raises:
         AssayError: for a model, data or settings that cannot be used, or a folder that was made
@@ -92,19 +57,22 @@ def run(
     """
     writable(out)
     refuse_foreign(out)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    data = load_data(victim.data, split=victim.split)
-    targets = target_class(victim.targets, data.classes)
-    chosen = images_of(data, victim.images, targets)
-    oracle = load(victim, data, batch_size, precision)
+    data = load_part(inputs)
+    goal = target_class(targets, data.classes)
+    chosen = images_of(data, inputs.images, goal)
+    if inputs.only_queried and precision != "float32":
+        raise AssayError(
+            f"--precision cannot be set for {inputs.model}, which can only be asked; it goes with "
+            "a network"
+        )
+    oracle = load(inputs, data)
     if isinstance(oracle, Classifier):
         try_out(oracle, chosen, attack)
     else:
         part = part or ROWS
-    known = {"name": name_of(victim, oracle), "mark": mark(victim, oracle)}
+    known = {"name": called(inputs, oracle), "mark": mark(inputs, oracle)}
     settings: dict[str, Any] = {
-        "targets": targets,
+        "targets": goal,
         "stop": stop,
         "attack_wrong": attack_wrong,
         "seed": seed,
@@ -118,7 +86,7 @@ def run(
             oracle,
             chosen,
             folder=out,
-            batch_size=batch_size,
+            batch_size=inputs.batch_size,
             part=part,
             model=known["mark"],
             progress=told,
@@ -136,8 +104,8 @@ def run(
         "data": {"name": data.name, "split": data.split, "fingerprint": chosen.fingerprint},
         "flags": [flag.to_dict() for flag in raised],
     }
-    aim = data.classes[targets] if isinstance(targets, int) else targets
-    title = report.heading(result, known["name"], data, aim)
+    aim = data.classes[goal] if isinstance(goal, int) else goal
+    title = report.heading(result, known["name"], described(inputs, data), aim)
     report.draw(result, chosen, out, pictures, title)
     write_atomic(out / ATTACK, to_json(about, indent=2))
     if not (out / RECORD).exists():  # of the call that attacked, not of one that looked again
@@ -163,48 +131,6 @@ def refuse_foreign(out: Path) -> None:
 # -- what is attacked --------------------------------------------------------------------------
 
 
-def load(
-    victim: Victim, data: Dataset, batch_size: int | None, precision: Precision
-) -> Oracle[Tensor]:
-    """Return the model, on its device; one that can only be asked has the classes of the data.
-
-    Raises:
-        AssayError: for a model that cannot be loaded, or settings that do not go with it.
-    """
-    service = "://" in victim.model or victim.timeout is not None or bool(victim.headers)
-    if victim.access is not None or service:
-        given = {"--device": victim.device != "auto", "--precision": precision != "float32"}
-        wrong = [flag for flag, is_given in given.items() if is_given]
-        if wrong:
-            raise AssayError(
-                f"{', '.join(wrong)} cannot be set for {victim.model}, which can only be asked; "
-                "they go with a network"
-            )
-        return load_oracle(
-            victim.model,
-            access=victim.access,
-            classes=data.classes,
-            batch_size=batch_size,
-            timeout=victim.timeout,
-            headers=victim.headers or None,
-            weights=victim.weights,
-            mean=victim.mean,
-            std=victim.std,
-            outputs=victim.outputs,
-        )
-    subject = auditing.Subject(
-        model=victim.model,
-        weights=victim.weights,
-        mean=victim.mean,
-        std=victim.std,
-        outputs=victim.outputs,
-        data=victim.data,
-    )
-    clf = auditing.load(subject, data)
-    clf.model.to(device_here(victim.device))
-    return clf
-
-
 def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
     """Ask a network about two images before the attack, so that what is wrong with it is one line.
 
@@ -216,28 +142,6 @@ def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
         if attack.needs == "gradient":
             check_gradient(clf, x)
         return
-
-
-def name_of(victim: Victim, oracle: Oracle[Tensor]) -> str:
-    """Return what the model is called: of a service the address, without the key it may end in."""
-    if isinstance(oracle, HttpModel):
-        return oracle.address
-    return "/".join(Path(victim.model).parts[-2:])
-
-
-def mark(victim: Victim, oracle: Oracle[Tensor]) -> str:
-    """Return what the model is known by when the command is given again.
-
-    Of a network that is its weights and the code of its file; of a function the file; of a
-    service its address, with a digest of the whole URL: what answers there may change, and nobody
-    would know.
-    """
-    if isinstance(oracle, Classifier):
-        code = fingerprint(victim.model) if ".py:" in victim.model else ""
-        return digest([oracle.fingerprint, code])
-    if isinstance(oracle, HttpModel):
-        return f"{oracle.address} ({oracle.access}, {fingerprint(victim.model)[:12]})"
-    return digest([fingerprint(victim.model), oracle.access])
 
 
 def target_class(asked: str | None, classes: tuple[str, ...]) -> Targets | None:

@@ -24,13 +24,13 @@ LOOKED_AT = 64
 """Images on which gradients and the sameness of answers are looked at."""
 
 
-def heading(result: AttackResult, model: str, data: Dataset, target: str | None) -> str:
+def heading(result: AttackResult, model: str, data: str, target: str | None) -> str:
     """Return what was done, as papers write it: PGD, L∞ 8/255 on mine.safetensors, digits (test)"""
     threat = result.threat
     size = budget(threat.eps, threat.norm) if threat.limited else "without a limit"
     aim = "" if target is None else f" towards {target}"
     name = f"{result.attack.name.upper()}{aim}, {norm_name(threat.norm)} {size}"
-    return f"{name} on {model}, {data.name} ({data.split})"
+    return f"{name} on {model}, {data}"
 
 
 def clean_accuracy(result: AttackResult) -> stats.Estimate:

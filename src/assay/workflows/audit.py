@@ -1,8 +1,9 @@
-"""An audit from the command line: load, audit, keep in the store, say what came of it."""
+"""`assay audit`: load, audit, keep in the store, say the result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,10 @@ from assay.auditing.conduct import Audit, Tick, audit
 from assay.auditing.config import AuditConfig
 from assay.config import digest
 from assay.core.classifier import Classifier
-from assay.data import Dataset, load_data
+from assay.data import Dataset
 from assay.data.dataset import to_float
-from assay.errors import AssayError, one_line
-from assay.models.loading import load_model, saved
+from assay.errors import AssayError
+from assay.inputs import Inputs, load_network, load_part, scaled
 from assay.report.terminal import summary
 from assay.runs.files import writable
 from assay.runs.store import Store
@@ -27,48 +28,36 @@ REFERENCE_IMAGES = 2000
 """How many images detectors are fitted on, and how many calibrated on, at most."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is audited, as it was named.
-
-    Attributes:
-        model: path.safetensors made by assay, or file.py:factory.
-        weights: weights for a factory, or None.
-        mean, std: normalisation of a factory's model, or None.
-        outputs: what a factory's model returns.
-        data, split, images: the data set, its part, and how many of its images.
-        reference: the part that detectors are fitted on, or None.
-        title: what the report is called; "" names model and data.
-    """
-
-    model: str
-    data: str
-    weights: Path | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    outputs: Literal["logits", "probabilities"] = "logits"
-    split: str = "test"
-    images: int = 1000
-    reference: str | None = "train"
-    title: str = ""
-
-
 def run(
-    subject: Subject,
+    inputs: Inputs,
     config: AuditConfig,
     *,
+    reference: str | None = "train",
+    title: str = "",
     store: Path,
     out: Path | None,
     fail_on: FailOn,
     quiet: bool,
     command: str,
 ) -> int:
-    """Audit, write the report, record it in the store; return the exit code of the policy."""
+    """Audit, write the report, record it in the store; return the exit code of the policy.
+
+    Args:
+        inputs: the model and the data.
+        config: what is asked of it.
+        reference: the part of the data that detectors are fitted on, or None.
+        title: what the report is called; "" names model and data.
+        store: the folder that keeps audits.
+        out: a folder for the report; None: in the store.
+        fail_on: the verdict of a check that makes the exit code 1.
+        quiet: print nothing but the path of the report.
+        command: what made it, for the report.
+    """
     home = Store(store)
     if out is not None:
         writable(out)
-    data = load_data(subject.data, split=subject.split)
-    clf = load(subject, data)
+    data = load_part(inputs)
+    clf = load_network(inputs, data)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with console.status("auditing") as status:
 
@@ -77,94 +66,61 @@ def run(
             if not console.is_terminal:
                 console.print(f"  {doing}", markup=False)
 
-        found = examine(subject, clf, data, config, command=command, progress=tick)
-    page = keep(found, subject, config, home, out)
+        found = examine(
+            inputs,
+            clf,
+            data,
+            config,
+            reference=reference,
+            title=title or f"{Path(inputs.model).name} on {data.name}{scaled(inputs)}",
+            command=command,
+            progress=tick,
+        )
+    page = keep(found, inputs, config, title or Path(inputs.model).stem, home, out)
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)
     return policy(found, fail_on)
 
 
-def load(subject: Subject, data: Dataset, *, labelled: bool = True) -> Classifier:
-    """Return the model of `subject`; the classes of a factory's model are those of the data.
-
-    Raises:
-        AssayError: for what cannot be loaded, or data that it is not for: whose labels, if they are
-            used (`labelled`), are not those of a file of ours.
-    """
-    ours = subject.model.endswith(".safetensors")
-    clf = load_model(
-        subject.model,
-        weights=subject.weights,
-        classes=None if ours else data.classes,
-        mean=subject.mean,
-        std=subject.std,
-        outputs=subject.outputs,
-    )
-    if ours:
-        _fits(subject.model, clf, data, labelled)
-    return clf
-
-
-def _fits(model: str, clf: Classifier, data: Dataset, labelled: bool) -> None:
-    channels = saved(model).in_shape[0]
-    if channels != data.shape[0]:
-        raise AssayError(
-            f"{model} takes images of {channels} channel{'s' * (channels > 1)}, but those of "
-            f"{data.name} have {data.shape[0]}"
-        )
-    if not labelled:
-        return
-    own, others = clf.classes, data.classes
-    if len(own) != len(others):
-        raise AssayError(
-            f"{model} has {len(own)} classes ({one_line(', '.join(own), 80)}), but {data.name} has "
-            f"{len(others)} ({one_line(', '.join(others), 80)}): the labels do not fit its outputs"
-        )
-    moved = next((name for k, name in enumerate(own) if name in others and others[k] != name), None)
-    if moved is not None:
-        raise AssayError(
-            f"class {moved!r} has another place in {data.name} than in {model}, so the labels do "
-            f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
-        )
-
-
 def examine(
-    subject: Subject,
+    inputs: Inputs,
     clf: Classifier,
     data: Dataset,
     config: AuditConfig,
     *,
+    reference: str | None,
+    title: str,
     command: str,
     progress: Tick | None = None,
 ) -> Audit:
-    """Audit the classifier on the images that `subject` asks for."""
-    part = data.sample(subject.images)
-    reference, calibration = None, None
-    marks = {f"{data.name}/{subject.split}": data.fingerprint}
-    if subject.reference is not None:
+    """Audit the classifier on the images that are asked for."""
+    part = data.sample(inputs.images)
+    fitted, calibration = None, None
+    marks = {f"{data.name}/{inputs.split}": data.fingerprint}
+    if reference is not None:
         try:
-            known = load_data(subject.data, split=subject.reference)
+            known = load_part(inputs, reference)
         except AssayError as error:
             raise AssayError(
                 f"{error}; detectors are fitted on it: name another part by --reference-split, or "
                 "none"
             ) from error
-        reference = known.take(REFERENCE_IMAGES)
-        marks[f"{data.name}/{subject.reference}"] = known.fingerprint
-    if subject.reference == "train" and subject.split != "validation":
-        held = load_data(subject.data, split="validation")  # the model was not trained on it
+        fitted = known.take(REFERENCE_IMAGES)
+        marks[f"{data.name}/{reference}"] = known.fingerprint
+    if reference == "train" and inputs.split != "validation":
+        held = load_part(inputs, "validation")  # the model was not trained on it
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
     return audit(
         clf,
         to_float(part.images),
         part.labels,
-        reference=reference,
+        reference=fitted,
         calibration=calibration,
         masks=part.masks,
         config=config,
-        title=subject.title or f"{Path(subject.model).name} on {data.name}",
+        title=title,
         command=command,
         data=marks,
         progress=progress,
@@ -172,19 +128,19 @@ def examine(
 
 
 def keep(
-    found: Audit, subject: Subject, config: AuditConfig, store: Store, out: Path | None
+    found: Audit, inputs: Inputs, config: AuditConfig, name: str, store: Store, out: Path | None
 ) -> Path:
     """Write the report to the run's folder in the store, or to `out`; run.json last."""
     made = found.report.made
     identity = {
         "model": made.model,
         "data": made.data,
-        "images": subject.images,
+        "images": inputs.images,
         "config": config.model_dump(mode="json"),
         "torch": torch.__version__,
     }
     address = digest(identity)
-    folder = store.run_folder("audit", subject.title or Path(subject.model).stem, address)
+    folder = store.run_folder("audit", name, address)
     page = found.save((out or folder) / "report.html")
     store.save_run(
         "audit",
@@ -210,3 +166,23 @@ def policy(found: Audit, fail_on: FailOn) -> int:
         "undecided": {"fail", "undecided", "not run"},
     }[fail_on]
     return int(any(check.verdict in refused for check in found.checks))
+
+
+def command(tokens: Sequence[str]) -> str:
+    """Return the command that makes this report again, but for the secrets of a service: what its
+    headers hold, and what follows a "?" in its address."""
+    shown, in_header = ["assay"], False
+    for token in tokens:
+        flag, equals, value = token.partition("=")
+        in_header = flag == "--header" or (in_header and not token.startswith("--"))
+        if in_header and equals and flag == "--header":
+            shown.append(f"--header={_name_alone(value)}")
+        elif in_header and token != "--header":
+            shown.append(_name_alone(token))
+        else:
+            shown.append(token.partition("?")[0] if "://" in token else token)
+    return shlex.join(shown)
+
+
+def _name_alone(header: str) -> str:
+    return f"{header.partition(':')[0]}: …"

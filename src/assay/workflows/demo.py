@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from assay.auditing import AuditConfig
+from assay.inputs import Inputs
 from assay.models import CNN
 from assay.runs.engine import execute
 from assay.runs.record import cores
@@ -48,8 +49,9 @@ def run(store: Path, out: Path | None) -> int:
     command = ["assay", "audit", str(model), "--data", "digits", "--title", TITLE]
     command += ["--eps", str(config.eps), "--budgets", *map(str, config.budgets)]
     return audit.run(
-        audit.Subject(model=str(model), data="digits", title=TITLE),
+        Inputs(model=str(model), data="digits"),
         config,
+        title=TITLE,
         store=store,
         out=out,
         fail_on="never",

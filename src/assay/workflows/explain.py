@@ -13,8 +13,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.core.classifier import Classifier
-from assay.core.device import device_here
-from assay.data import Dataset, load_data
+from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.disk import write_atomic
 from assay.explain.faithful import (
@@ -23,6 +22,7 @@ from assay.explain.faithful import (
     Judged,
     faithfulness,
 )
+from assay.inputs import Inputs, described, load_network, load_part
 from assay.report.explained import explained
 from assay.report.look import Picture
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
@@ -30,7 +30,6 @@ from assay.report.sheet import picture_bytes
 from assay.runs.files import to_json, writable
 from assay.runs.record import surroundings
 from assay.runs.view import Grid, View
-from assay.workflows.audit import Subject, load
 
 EXPLAIN, ARRAYS, RECORD = "explain.json", "arrays.safetensors", "record.json"
 PICTURE, CURVES = "maps.png", "curves.png"
@@ -38,13 +37,11 @@ SCHEMA = 1
 
 
 def run(
-    subject: Subject,
+    inputs: Inputs,
     config: FaithfulnessConfig,
     out: Path | None,
     *,
     pictures: int,
-    threads: int | None,
-    device: str,
     quiet: bool,
 ) -> int:
     """Explain, judge the explanations, write everything to `out`, and say what came of it.
@@ -54,11 +51,8 @@ def run(
     """
     if out is not None:
         writable(out)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    data = load_data(subject.data, split=subject.split).sample(subject.images)
-    clf = load(subject, data, labelled=False)
-    clf.model.to(device_here(device))
+    data = load_part(inputs).sample(inputs.images)
+    clf = load_network(inputs, data, labelled=False)
     x = to_float(data.images)
     probability = probabilities(clf, x)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -73,10 +67,10 @@ def run(
         masks = None if data.masks is None else data.masks.numpy()
         result = faithfulness(clf, x, masks=masks, config=config, progress=tick)
     seconds = time.monotonic() - started
-    title = f"{Path(subject.model).name} on {data.name} ({data.split}), {len(data):,} images"
+    title = f"{Path(inputs.model).name} on {described(inputs, data)}, {len(data):,} images"
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        keep(result, subject, data, clf, probability, seconds, out)
+        keep(result, inputs, data, clf, probability, seconds, out)
         if pictures:
             figure = draw(result, x[:pictures], data, clf.classes, probability, title)
             write_atomic(out / PICTURE, picture_bytes(figure))
@@ -99,7 +93,7 @@ def probabilities(clf: Classifier, x: Tensor) -> Tensor:
 
 def keep(
     result: Faithfulness,
-    subject: Subject,
+    inputs: Inputs,
     data: Dataset,
     clf: Classifier,
     probability: Tensor,
@@ -110,7 +104,7 @@ def keep(
     about = {
         "schema": SCHEMA,
         **result.to_dict(),
-        "model": {"name": subject.model, "fingerprint": clf.fingerprint},
+        "model": {"name": inputs.model, "fingerprint": clf.fingerprint},
         "data": {"name": data.name, "split": data.split, "fingerprint": data.fingerprint},
         "classes": list(clf.classes),
     }

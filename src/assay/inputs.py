@@ -1,0 +1,256 @@
+"""The way in: a model, the images it is put to the test on, and what computes, as one config.
+
+`audit`, `attack` and `explain` are given these settings by the same flags, and load them here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from assay.config import Config, digest
+from assay.core.blackbox import Answers, BlackBox
+from assay.core.classifier import Classifier
+from assay.core.device import Device, device_here
+from assay.data import Dataset, load_data
+from assay.errors import AssayError, one_line
+from assay.models.http import HttpModel
+from assay.models.loading import fingerprint, load_model, load_oracle, saved
+
+Loaded = Classifier | BlackBox | HttpModel
+"""What a model is once it is loaded: a network, or what can only be queried."""
+
+MOST_THREADS = 1024
+
+
+class Inputs(Config):
+    """A model, the data it is put to the test on, and what it computes with."""
+
+    model: str
+    """path.safetensors made by assay; file.py:factory, a function of yours that returns a
+    torch.nn.Module; or, with --access, file.py:function or a URL, which can only be queried."""
+    data: str
+    """A bundled name (digits, shapes), a hub id or a folder."""
+    split: str = "test"
+    """The part of the data that is used."""
+    images: int = 1000
+    """How many of its images are used, a stable random subset."""
+    size: int | None = None
+    """Scale the shorter side of every image to so many pixels and crop the middle square; none:
+    images stay as they are, and must be of one size."""
+    weights: Path | None = None
+    """Weights for file.py:factory: .safetensors, or a state dict (.pt)."""
+    mean: tuple[float, ...] | None = None
+    """Mean of each channel that the model's inputs are normalised with, in [0, 1]."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of each channel, likewise."""
+    outputs: Literal["logits", "probabilities"] = "logits"
+    """What the model returns."""
+    classes: tuple[str, ...] | None = None
+    """Names of the model's outputs, in their order; labels are matched to them by name. None: a
+    file of assay says them itself, and of another model they are the classes of the data."""
+    access: Answers | None = None
+    """What a function or a service answers, which can only be queried."""
+    timeout: float | None = None
+    """Seconds that a service may take for an answer; none: 30."""
+    header: tuple[str, ...] = Field(default=(), repr=False)
+    """Sent with every request to a service, as "Name: value"; never written down."""
+    device: Device = "auto"
+    """Where the model computes; auto takes CUDA or MPS where there is one."""
+    threads: int | None = None
+    """Threads computed with; none: as many as there are cores."""
+    batch_size: int | None = None
+    """Images evaluated at a time, and in a request to a service; none: chosen by their size."""
+
+    @field_validator("images", "size", "threads", "batch_size")
+    @classmethod
+    def _at_least_one(cls, count: int | None, info: Any) -> int | None:
+        flag = f"--{info.field_name.replace('_', '-')}"
+        if count is not None and count < 1:
+            raise AssayError(f"{flag} must be at least 1, got {count}")
+        if info.field_name == "threads" and count is not None and count > MOST_THREADS:
+            raise AssayError(f"{flag} must be at most {MOST_THREADS:,}, got {count}")
+        return count
+
+    @field_validator("header")
+    @classmethod
+    def _name_and_value(cls, header: tuple[str, ...]) -> tuple[str, ...]:
+        for text in header:
+            name, colon, _ = text.partition(":")
+            if not (name.strip() and colon):
+                raise AssayError(f'--header is "Name: value", not {text!r}')
+        return header
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is sent with every request, by name."""
+        pairs = (text.partition(":") for text in self.header)
+        return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def only_queried(self) -> bool:
+        """Whether the model is a function or a service: no weights, no gradients."""
+        service = "://" in self.model or self.timeout is not None or bool(self.header)
+        return self.access is not None or service
+
+
+def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
+    """Return a part of the data, all of it; of its labels `classes` gives the order.
+
+    Args:
+        inputs: what was asked for.
+        split: another part than that of `inputs`.
+
+    Raises:
+        AssayError: for data that cannot be read, or cannot be scaled.
+    """
+    data = load_data(inputs.data, split=split or inputs.split, size=inputs.size)
+    if inputs.size is not None and data.shape[1:] != (inputs.size, inputs.size):
+        _, height, width = data.shape
+        raise AssayError(
+            f"--size {inputs.size} goes with folders and sets of the hub: the images of "
+            f"{data.name} stay as they are, {height} × {width}"
+        )
+    return data if inputs.classes is None else in_order(data, inputs.classes)
+
+
+def in_order(data: Dataset, classes: Sequence[str]) -> Dataset:
+    """Return the data with labels that count `classes`; as it is where these are not its own."""
+    if tuple(classes) == data.classes or sorted(classes) != sorted(data.classes):
+        return data
+    place = torch.tensor([list(classes).index(name) for name in data.classes])
+    known = data.labels >= 0
+    return replace(
+        data,
+        classes=tuple(classes),
+        labels=torch.where(known, place[data.labels.clamp(min=0)], data.labels),
+        fingerprint=digest([data.fingerprint, list(classes)]),
+    )
+
+
+def described(inputs: Inputs, data: Dataset) -> str:
+    """Return which data these are, and what was done to them: `digits (test)`."""
+    return f"{data.name} ({data.split}{scaled(inputs)})"
+
+
+def scaled(inputs: Inputs) -> str:
+    """Return what was done to the images, after a comma; "" where they are as they were."""
+    size = inputs.size
+    return "" if size is None else f", middle squares scaled to {size} × {size}"
+
+
+def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
+    """Return the model on its device; sets the threads that torch computes with.
+
+    Args:
+        inputs: what was asked for.
+        data: its data: the classes of a model that does not name its own.
+        labelled: whether the labels are used, and must be those of the model.
+
+    Raises:
+        AssayError: for what cannot be loaded, settings that do not go together, or data that the
+            model is not for.
+    """
+    if inputs.threads is not None:
+        torch.set_num_threads(inputs.threads)
+    if inputs.only_queried:
+        if inputs.device != "auto":
+            raise AssayError(
+                f"--device cannot be set for {inputs.model}, which can only be asked; it goes "
+                "with a network"
+            )
+        return load_oracle(
+            inputs.model,
+            access=inputs.access,
+            classes=inputs.classes or data.classes,
+            batch_size=inputs.batch_size,
+            timeout=inputs.timeout,
+            headers=inputs.headers or None,
+            weights=inputs.weights,
+            mean=inputs.mean,
+            std=inputs.std,
+            outputs=inputs.outputs,
+        )
+    ours = inputs.model.endswith(".safetensors")
+    clf = load_model(
+        inputs.model,
+        weights=inputs.weights,
+        classes=inputs.classes or (None if ours else data.classes),
+        mean=inputs.mean,
+        std=inputs.std,
+        outputs=inputs.outputs,
+        batch_size=inputs.batch_size,
+    )
+    if ours:
+        _takes(inputs.model, data)
+    if labelled and (ours or inputs.classes):
+        _labels_fit(inputs.model, clf.classes, data)
+    clf.model.to(device_here(inputs.device))
+    return clf
+
+
+def load_network(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Classifier:
+    """Return the model as `load` does, if it is a network.
+
+    Raises:
+        AssayError: likewise, and for what can only be queried.
+    """
+    if inputs.only_queried:
+        raise AssayError(
+            f"{inputs.model} can only be queried (--access): it has no layers and no gradients, "
+            "which this needs; give a network, path.safetensors or file.py:factory"
+        )
+    clf = load(inputs, data, labelled=labelled)
+    assert isinstance(clf, Classifier)
+    return clf
+
+
+def _takes(model: str, data: Dataset) -> None:
+    channels = saved(model).in_shape[0]
+    if channels != data.shape[0]:
+        raise AssayError(
+            f"{model} takes images of {channels} channel{'s' * (channels > 1)}, but those of "
+            f"{data.name} have {data.shape[0]}"
+        )
+
+
+def _labels_fit(model: str, own: tuple[str, ...], data: Dataset) -> None:
+    others = data.classes
+    if len(own) != len(others):
+        raise AssayError(
+            f"{model} has {len(own)} classes ({one_line(', '.join(own), 80)}), but {data.name} has "
+            f"{len(others)} ({one_line(', '.join(others), 80)}): the labels do not fit its outputs"
+        )
+    moved = next((name for k, name in enumerate(own) if name in others and others[k] != name), None)
+    if moved is not None:
+        raise AssayError(
+            f"class {moved!r} has another place in {data.name} than in {model}, so the labels do "
+            f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
+        )
+
+
+def called(inputs: Inputs, model: Loaded) -> str:
+    """Return what the model is called: of a service the address, without the key it may end in."""
+    if isinstance(model, HttpModel):
+        return model.address
+    return "/".join(Path(inputs.model).parts[-2:])
+
+
+def mark(inputs: Inputs, model: Loaded) -> str:
+    """Return what the model is known by when a command is given again.
+
+    Of a network that is its weights and the code of its file; of a function the file; of a
+    service its address, with a digest of the whole URL: what answers there may change, and nobody
+    would know.
+    """
+    if isinstance(model, Classifier):
+        code = fingerprint(inputs.model) if ".py:" in inputs.model else ""
+        return digest([model.fingerprint, code])
+    if isinstance(model, HttpModel):
+        return f"{model.address} ({model.access}, {fingerprint(inputs.model)[:12]})"
+    return digest([fingerprint(inputs.model), model.access])
