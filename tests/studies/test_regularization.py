@@ -17,8 +17,9 @@ from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.interim import looks_now
-from assay.studies.regularization import Regularization
-from assay.studies.regularization.study import NONE, calibration_error, gap, validation_accuracy
+from assay.studies.regularization import Regularization, page
+from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
+from assay.studies.regularization.variants import NONE
 from assay.tasks.autoencode import Autoencoding
 from assay.tasks.feature_space import FeatureSpace
 from assay.train import AdamW, Recipe
@@ -156,7 +157,7 @@ def given(**changed: tuple[float, float, float]) -> dict[str, list[Any]]:
 
 
 def claims(values: dict[str, list[Any]]) -> dict[str, stats.Claim]:
-    effects = STUDY._effects(made_up(values))
+    effects = STUDY.effects(made_up(values))
     return {claim.code.split(".")[1]: claim for claim in stats.judge_claims(effects)}
 
 
@@ -196,7 +197,7 @@ def test_many_seeds_decide_and_the_opposite_does_not_hold() -> None:
     }
     for values, verdict in ((plain, "holds"), (swapped, "does not hold")):
         many = {name: found * 10 for name, found in values.items()}
-        judged = stats.judge_claims(study._effects(made_up(many)))
+        judged = stats.judge_claims(study.effects(made_up(many)))
         seen = {claim.code.split(".")[1]: claim.verdict for claim in judged}
         for code in ("augments", "underfits", "overdoes"):
             assert seen[code] == verdict, code
@@ -207,7 +208,7 @@ def test_claims_rest_on_all_that_validation_chose_from() -> None:
     other = {**COURSE, "dropout 0.5": runs(0.9, 1, 0.97), "layer norm": runs(0.9, 1, 0.98)}
     chosen = {TOGETHER: runs(0.965, 1.0, 0.955)}
     one, two = (
-        {effect.code.split(".")[1]: set(effect.rests_on) for effect in STUDY._effects(made_up(all))}
+        {effect.code.split(".")[1]: set(effect.rests_on) for effect in STUDY.effects(made_up(all))}
         for all in ({**COURSE, **chosen}, other)
     )
     together = {f"{TOGETHER}, {k}" for k in range(3)}
@@ -221,7 +222,7 @@ def test_claims_rest_on_all_that_validation_chose_from() -> None:
 def test_what_a_claim_is_a_sample_of(done: Results, tmp_path: Path) -> None:
     def kinds(results: Results, **change: Any) -> dict[str, tuple[str, ...]]:
         study = TINY.model_copy(update=change)
-        effects = study._effects(study.cells(results))
+        effects = study.effects(study.cells(results))
         looks = looks_now(study, effects, results, Store(tmp_path))
         return {e.code.split(".")[1]: look.kinds for e, look in zip(effects, looks, strict=True)}
 
@@ -286,7 +287,7 @@ def test_a_method_that_failed_has_no_example(done: Results) -> None:
             left.failures[address] = Failure("error", "no neighbour")
         else:
             left.keep(done[trial])
-    (drawing,) = TINY._examples(TINY.cells(left))
+    (drawing,) = page.examples(TINY, TINY.cells(left))
     assert drawing.svg.count("<image") == 6 * 10
 
 

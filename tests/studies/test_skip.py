@@ -25,7 +25,7 @@ from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.interim import Looks, looks_now
-from assay.studies.skip import Skip
+from assay.studies.skip import Skip, page
 from assay.tasks.loss_surface import TASK as SURFACE
 from assay.tasks.loss_surface import SurfaceOf
 from assay.train import SGD, AdamW, OneCycle, Recipe, Watch
@@ -214,7 +214,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(store: Store, tmp_path
 
 
 def judged(values: dict[str, list[Any]]) -> list[stats.Claim]:
-    return list(stats.judge_claims(Skip(seeds=3)._effects(made_up(values))))
+    return list(stats.judge_claims(Skip(seeds=3).effects(made_up(values))))
 
 
 PLAIN_DEGRADES = {
@@ -230,7 +230,7 @@ PLAIN_DEGRADES = {
 def looks(store: Store, done: Results | None = None, **change: Any) -> list[Looks]:
     study = TINY.model_copy(update=change)
     found = execute(study.plan, store, progress=False) if done is None else done
-    return list(looks_now(study, study._effects(study.cells(found)), found, store))
+    return list(looks_now(study, study.effects(study.cells(found)), found, store))
 
 
 def test_looks_are_at_the_networks_that_a_claim_compares(store: Store) -> None:
@@ -257,7 +257,7 @@ def test_the_command_says_switches_as_the_command_line_takes_them() -> None:
 
 def test_every_kind_of_cell_has_its_colour_also_at_a_depth_that_only_bare_ones_have() -> None:
     study = TINY.model_copy(update={"bare": (3,), "cures": True})
-    colours = {cell: study._style(cell) for cell in study.grid()}
+    colours = {cell: page.style(study, cell) for cell in study.grid()}
     assert colours["plain [3,3] bare"] == (2, 1)
     assert colours["skip [2,2]"] == (1, 0)
     assert len({colour for colour, _ in colours.values()}) == 5

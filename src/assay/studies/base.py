@@ -11,7 +11,7 @@ from pydantic import Field
 
 from assay.config import Config
 from assay.report.result import Drawing, Table
-from assay.runs.engine import Results
+from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.stats import Effect
 

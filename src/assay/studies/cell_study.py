@@ -9,7 +9,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from assay.errors import AssayError
-from assay.runs.engine import Results
+from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study
 from assay.studies.cells import Cells

@@ -19,9 +19,8 @@ from assay import stats
 from assay.report import figures
 from assay.report.record import Unit
 from assay.report.result import Cell, Table
-from assay.runs.engine import Results
 from assay.runs.entry import Result
-from assay.runs.results import address_of
+from assay.runs.results import Results, address_of
 from assay.runs.trial import Trial
 
 Metric = str | Callable[[Result], float]

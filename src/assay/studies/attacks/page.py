@@ -12,8 +12,8 @@ from assay.report import figures as draw
 from assay.report.numerals import budget, norm_name
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, Table
-from assay.runs.engine import Results
 from assay.runs.entry import Result
+from assay.runs.results import Results
 from assay.studies.cells import Cells, Column
 from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split

@@ -24,7 +24,7 @@ from assay.attacks.square import Square
 from assay.attacks.universal import Universal
 from assay.config import Number
 from assay.report.numerals import budget, norm_name
-from assay.runs.engine import Results
+from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.attacks import page
 from assay.studies.base import Findings

@@ -25,8 +25,8 @@ from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.explain.cam import GradCAM
 from assay.explain.registry import AnyExplainer
-from assay.runs.engine import Results
 from assay.runs.entry import Result
+from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.attention import page
 from assay.studies.attention.page import named

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from assay import stats
 from assay.config import Number
 from assay.models.mlp import Activation
-from assay.runs.engine import Results
+from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells

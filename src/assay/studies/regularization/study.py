@@ -8,73 +8,31 @@ augmentation in feature space (DeVries & Taylor 2017), but applied it in input s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from pydantic import Field, field_validator
 
 from assay import stats
 from assay.config import Number
-from assay.core.random import Stream
 from assay.data import Heavy, Simple
-from assay.data.dataset import to_float
 from assay.models import MLP
-from assay.models.autoencoder import load_autoencoder
-from assay.report import figures
-from assay.report.record import Unit
-from assay.report.result import Drawing, Table
-from assay.runs.engine import Results
-from assay.runs.entry import Result
+from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
-from assay.studies.cells import Cells, Column
+from assay.studies.cells import Cells
+from assay.studies.regularization import page
+from assay.studies.regularization.measures import validation_accuracy
+from assay.studies.regularization.variants import (
+    ARCHITECTURE,
+    NONE,
+    Variant,
+    dropout_name,
+    together,
+)
 from assay.tasks.feature_space import FeatureSpace
-from assay.tasks.train import TrainNetwork, split
+from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, Cosine, Recipe
-
-NONE = "none"
-ARCHITECTURE = ("dropout", "norm")
-COLOURS = {
-    NONE: 6,
-    "dropout": 0,
-    "norm": 0,
-    "weight decay": 2,
-    "label smoothing": 2,
-    "mixup": 2,
-    "input space": 1,
-    "feature space": 3,
-    "two": 4,
-}
-"""Of each kind of change, into the palette."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One change to the training without regularization.
-
-    Attributes:
-        name: what its cell is called.
-        kind: what it changes; two of one kind cannot be combined.
-        network, recipe, training: settings of the MLP, the recipe and the training that differ.
-    """
-
-    name: str
-    kind: str
-    network: Mapping[str, Any] = field(default_factory=dict)
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-
-    def of(self, plain: TrainNetwork) -> TrainNetwork:
-        """Return the training with this change."""
-        return plain.model_copy(
-            update={
-                "network": plain.network.model_copy(update=self.network),
-                "recipe": plain.recipe.model_copy(update=self.recipe),
-                **self.training,
-            }
-        )
 
 
 class Regularization(CellStudy):
@@ -176,7 +134,7 @@ class Regularization(CellStudy):
         spaces = {m: self.features.model_copy(update={"method": m}) for m in methods}
         return (
             Variant(NONE, NONE),
-            *(Variant(_dropout(p), "dropout", network={"dropout": p}) for p in self.dropout),
+            *(Variant(dropout_name(p), "dropout", network={"dropout": p}) for p in self.dropout),
             Variant("batch norm", "norm", network={"norm": "batch"}),
             Variant("layer norm", "norm", network={"norm": "layer"}),
             Variant("weight decay", "weight decay", recipe={"optimizer": decaying}),
@@ -218,8 +176,8 @@ class Regularization(CellStudy):
         if pair is None:
             return singles
         both = pair[1].of(pair[0].of(self.plain()))
-        trials = both.trials(range(self.seeds), self.device, _together(pair))
-        return Cells({**singles.trials, _together(pair): trials}, done, singles.chosen_by)
+        trials = both.trials(range(self.seeds), self.device, together(pair))
+        return Cells({**singles.trials, together(pair): trials}, done, singles.chosen_by)
 
     def best_two(self, cells: Cells) -> tuple[Variant, Variant] | None:
         """Return the two changes with the highest validation accuracies that are of two kinds.
@@ -240,17 +198,16 @@ class Regularization(CellStudy):
     def findings(self, done: Results) -> Findings:
         cells = self.cells(done)
         return Findings(
-            effects=self._effects(cells),
-            tables=(self._table(cells),),
-            figures=(*self._figures(cells), *self._examples(cells)),
-            summary=self._summary(cells),
-            notes=self._notes(),
+            effects=self.effects(cells),
+            tables=page.tables(cells),
+            figures=page.figures(self, cells),
+            summary=page.summary(cells),
+            notes=page.notes(self),
         )
 
-    # -- claims --------------------------------------------------------------------------------
-
-    def _effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
-        low, aggressive = _dropout(self.dropout[0]), _dropout(self.dropout[-1])
+    def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        """Return what each claim rests on."""
+        low, aggressive = dropout_name(self.dropout[0]), dropout_name(self.dropout[-1])
         architecture = self._best(cells, *ARCHITECTURE)
         pair = self.best_two(cells)
         singles = [variant.name for variant in self.variants()]
@@ -296,11 +253,11 @@ class Regularization(CellStudy):
             over(
                 "regularization.adds",
                 "The best two together are better than the best one.",
-                _together(pair),
+                together(pair),
                 pair[0].name,
                 singles,
             )
-            if pair is not None and _together(pair) in cells.names
+            if pair is not None and together(pair) in cells.names
             else stats.Effect(
                 "regularization.adds",
                 "The best two together are better than the best one.",
@@ -318,207 +275,6 @@ class Regularization(CellStudy):
     def _of_kinds(self, *kinds: str) -> list[str]:
         return [variant.name for variant in self.variants() if variant.kind in kinds]
 
-    # -- what the page shows -------------------------------------------------------------------
-
-    def _table(self, cells: Cells) -> Table:
-        return cells.table(
-            "Every variant",
-            (
-                Column("test accuracy", "test_accuracy", best="highest"),
-                Column("training accuracy", "train_accuracy"),
-                Column("generalisation gap", gap, "points"),
-                Column("test loss", "test_loss", "number", best="lowest"),
-                Column("calibration error", calibration_error, best="lowest"),
-                Column("validation accuracy", validation_accuracy),
-            ),
-            heading="variant",
-            caption="The gap is training less test accuracy, both of the final network in eval "
-            "mode, on images as they are. The calibration error is the ECE of 15 bins on the test "
-            "images (Guo et al. 2017). The best two were chosen by validation accuracy.",
-        )
-
-    def _figures(self, cells: Cells) -> tuple[Drawing, ...]:
-        shown = [name for name in cells.names if cells.finished(name)]
-        kept = [name for name in shown if cells.kept(name)]
-        gains = {name: _gain(cells, name) for name in kept if name != NONE}
-        return (
-            Drawing(
-                title="Validation loss while training",
-                caption="Mean over seeds, with the range from the least to the greatest seed. Grey "
-                "in every panel: without regularization. A line that turns upwards overfits.",
-                svg=_svg(self._losses(cells, [name for name in shown if name != NONE])),
-            ),
-            Drawing(
-                title="What each variant gains",
-                caption="Test accuracy less that without regularization, paired by seed, with its "
-                "95 % interval. Blue: changes to the architecture; green: to the weights, the "
-                "labels or both; orange: images in input space; violet: in feature space; yellow: "
-                "the best two.",
-                svg=_svg(self._forest(gains, "gain of test accuracy", "points", 0.0)),
-            ),
-            Drawing(
-                title="Generalisation gap",
-                caption="How much more accurate the final network is on its training images than "
-                "on test images. A small gap alone is no merit: a network that learnt nothing has "
-                "none.",
-                svg=_svg(
-                    self._forest(
-                        {name: cells.mean(name, gap) for name in kept},
-                        "training less test accuracy",
-                        "points",
-                    )
-                ),
-            ),
-            Drawing(
-                title="Calibration",
-                caption="By how much confidence and accuracy differ on test images (ECE, 15 bins).",
-                svg=_svg(
-                    self._forest(
-                        {name: cells.mean(name, calibration_error) for name in kept},
-                        "expected calibration error",
-                        "fraction",
-                    )
-                ),
-            ),
-        )
-
-    def _forest(
-        self,
-        estimates: Mapping[str, stats.Estimate],
-        label: str,
-        unit: Unit,
-        reference: float | None = None,
-    ) -> figures.Picture:
-        """Return the estimates as a forest plot, the highest on top."""
-        colours = {variant.name: COLOURS[variant.kind] for variant in self.variants()}
-        rows = [
-            (name, estimate, colours.get(name, COLOURS["two"]))
-            for name, estimate in estimates.items()
-        ]
-        rows.sort(key=lambda row: row[1].value, reverse=True)
-        return figures.intervals(rows, label, reference, unit=unit)
-
-    def _losses(self, cells: Cells, names: Sequence[str]) -> figures.Picture:
-        plain = cells.band(NONE, "val_loss", label="none", colour=COLOURS[NONE], dash=1)
-        panels = []
-        for name in names:
-            band = cells.band(name, "val_loss", label="the variant", colour=0)
-            title = name if name in self.grid() else "the best two"
-            panels.append(figures.Panel(title, [b for b in (plain, band) if b is not None]))
-        grid = [panels[start : start + 4] for start in range(0, len(panels), 4)]
-        return figures.panels(grid, x_label="epoch", y_label="validation loss", log_y=True)
-
-    def _examples(self, cells: Cells) -> list[Drawing]:
-        """Return a picture of what the augmentations make of an image of each class."""
-        settings = {v.name: v for v in self.variants()}
-        spaces = {
-            name.removeprefix("feature space: "): variant.training["features"]
-            for name, variant in settings.items()
-            if variant.kind == "feature space" and cells.finished(name)
-        }
-        first = cells.trials[next(n for n, v in settings.items() if v.kind == "feature space")][0]
-        learnt = cells.done.get(first.needs[0]) if first.needs else None
-        if learnt is None:
-            return []
-        data = split(self.plain(), "train")
-        labels = data.labels.tolist()
-        some = data.subset([labels.index(label) for label in sorted(set(labels))[:10]])
-        x = to_float(some.images)
-        rng = Stream(0).child("examples")
-        model = load_autoencoder(learnt.path("model.safetensors"))
-        with torch.no_grad():
-            rows = {"image": x, "decoded": model(x)}
-        for name, space in spaces.items():
-            rows[name] = space.fitted(model, data).draw(rng.child(name).rows(some.ids))
-        for name, augment in (("simple", self.simple), ("heavy", self.heavy)):
-            rows[name] = augment(x, rng.child(name).rows(some.ids))
-        errors = learnt.metrics
-        return [
-            Drawing(
-                title="What a network is trained on",
-                caption="An image of each class, as its code is decoded, and one draw of each "
-                f"augmentation. The autoencoder learnt from the same {len(data):,} images, without "
-                f"labels; its mean squared error is {errors['train_error']:.4f} on them and "
-                f"{errors['validation_error']:.4f} on validation images, where the mean image has "
-                f"{errors['mean_image_error']:.4f}.",
-                svg=_svg(figures.rows({name: row.numpy() for name, row in rows.items()})),
-            )
-        ]
-
-    def _summary(self, cells: Cells) -> str:
-        best = cells.best(validation_accuracy, "highest")
-        if best is None or not cells.kept(NONE):
-            return "No network was trained."
-        return (
-            f"Without regularization {cells.mean(NONE, 'test_accuracy').percent()} test accuracy; "
-            f"best by validation is {best} with {cells.mean(best, 'test_accuracy').percent()}."
-        )
-
-    def _notes(self) -> tuple[str, ...]:
-        recipe = self.recipe
-        images = "all" if self.train_images is None else f"{self.train_images:,}"
-        steps = (
-            f"Every variant takes the same optimizer steps ({recipe.epochs} epochs over {images} "
-            f"training images in batches of {recipe.batch_size}), and its last weights are tested: "
-            "stopping early would itself regularize."
-            if not recipe.patience
-            else f"Training stops after {recipe.patience} epochs without a lower validation loss, "
-            "and the best weights are tested, as in the course: stopping early itself regularizes, "
-            "which makes the variants more alike than they are."
-        )
-        return (
-            steps,
-            "Each method has one customary strength: a verdict is about these strengths. Those of "
-            "weight decay (of 0.1 and 1) and mixup (of 0.2 and 1) were chosen by the validation "
-            "accuracy of one seed of the quick preset, which is among its seeds, and the smallest "
-            "effect that matters was set after that. Only dropout is judged at several strengths.",
-            "The course cites augmentation in feature space (DeVries & Taylor 2017), but applied "
-            "it in input space alone. Here new codes are decoded to images, so that every variant "
-            "trains the same network; the paper also classifies codes themselves. The autoencoder "
-            "sees no image that the classifier does not.",
-            "What is compared is chosen by validation accuracy, of the same seeds, and judged by "
-            "test accuracy. The course chose its epoch on the test set, with one seed, and read "
-            "differences of two points as effects.",
-            "Batch norm stands after the activation, as in the course.",
-        )
-
-
-# -- metrics -----------------------------------------------------------------------------------
-
-
-def validation_accuracy(run: Result) -> float:
-    """Return the validation accuracy of the weights that were tested."""
-    history = run.metrics["history"]
-    epoch = history["best_epoch"] if history["restored"] else len(history["val_accuracy"])
-    return float(history["val_accuracy"][epoch - 1])
-
-
-def gap(run: Result) -> float:
-    """Return the training accuracy less the test accuracy."""
-    return float(run.metrics["train_accuracy"] - run.metrics["test_accuracy"])
-
-
-def calibration_error(run: Result) -> float:
-    """Return the expected calibration error on the test images."""
-    return stats.calibration_error(run.arrays["test_confidence"], run.arrays["test_correct"])
-
-
-def _gain(cells: Cells, name: str) -> stats.Estimate:
-    effect = cells.difference("", "", name, NONE, "test_accuracy", delta=0.0)
-    return stats.mean_interval(effect.values, floor_variance=effect.floor_variance)
-
-
-def _dropout(p: float) -> str:
-    return f"dropout {p:g}"
-
-
-def _together(pair: tuple[Variant, Variant]) -> str:
-    return f"{pair[0].name} + {pair[1].name}"
-
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _svg(picture: figures.Picture) -> str:
-    return figures.inline_svg(picture)
