@@ -257,7 +257,7 @@ def art(name: str, **settings: Any) -> Peer:
 def by_us(clf: assay.Classifier, attack: Attack, precision: Any = "float32") -> Peer:
     """Return an attack of ours in the form of a peer. Images leave once they are fooled, unless
     the nearest are looked for."""
-    stop: Any = "never" if attack.minimal else "fooled"
+    stop: Any = "never" if attack.minimum_norm else "fooled"
 
     def attacked(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, seed: int) -> Tensor:
         del model
@@ -319,7 +319,7 @@ def more_standing(ours: Outcome, theirs: Outcome) -> Estimate:
 def row(name: str, kind: str, method: Method, ours: Outcome, theirs: dict[str, Outcome]) -> Row:
     """Return the line of a method: ours beside the strongest of its peers, which is the one with
     the smaller distances where those are what is looked for."""
-    near = method.ours.minimal
+    near = method.ours.minimum_norm
 
     def strength(outcome: Outcome) -> float:
         return median(outcome) if near else outcome.robust_accuracy

@@ -151,7 +151,7 @@ def test_the_batch_size_does_not_matter(clf: Classifier, x: Tensor, name: str, s
     assert float((apart < 1e-5).float().mean()) >= 0.95
 
 
-@pytest.mark.parametrize("name", [name for name, kind in attacks().items() if kind.minimal])
+@pytest.mark.parametrize("name", [name for name, kind in attacks().items() if kind.minimum_norm])
 def test_a_search_that_is_cut_short_keeps_the_nearest_it_has_found(
     clf: Classifier, x: Tensor, name: str
 ) -> None:

@@ -114,7 +114,7 @@ def exchanged(text: str, place: float) -> str:
 
 if TYPE_CHECKING:
     # What does not fit must not pass the check of types: there each `ignore` is then an error.
-    from assay.attacks.gradient import PGD
+    from assay.attacks.methods.pgd import PGD
 
     IMAGES, COUNTER = torch.zeros(1, 3, 8, 8), WordCounter()
     run(PGD(), COUNTER, SENTENCES)  # type: ignore[misc]

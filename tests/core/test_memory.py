@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from assay import BlackBox, NormBall, attacks
-from assay.attacks.gradient import uphill
 from assay.attacks.losses import cross_entropy
+from assay.attacks.methods.gradient import uphill
 from assay.core.classifier import Classifier
 from assay.core.fast import fast_copy
 from assay.core.memory import Tally, in_parts, is_out_of_memory

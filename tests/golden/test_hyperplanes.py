@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
-from assay.attacks.hyperplanes import to_hyperplane
+from assay.attacks.methods.hyperplanes import to_hyperplane
 from assay.core.random import Stream
 from assay.core.threats import Norm
 

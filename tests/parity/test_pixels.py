@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import OnePixel
-from assay.attacks.pixels import nearest
+from assay.attacks.methods.pixels import nearest
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.data import load_data

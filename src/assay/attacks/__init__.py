@@ -15,6 +15,9 @@ from assay.lazy import lazily
 if TYPE_CHECKING:
     from assay.attacks.base import Attack as Attack
     from assay.attacks.base import Iterate as Iterate
+    from assay.attacks.methods.gradient import Iterative as Iterative
+    from assay.attacks.methods.universal import Perturbation as Perturbation
+    from assay.attacks.methods.universal import Universal as Universal
     from assay.attacks.over import run_over as run_over
     from assay.attacks.registry import *  # noqa: F403
     from assay.attacks.registry import AnyAttack as AnyAttack
@@ -23,19 +26,18 @@ if TYPE_CHECKING:
     from assay.attacks.runner import run as run
     from assay.attacks.transfer import Transfer as Transfer
     from assay.attacks.transfer import transfer_matrix as transfer_matrix
-    from assay.attacks.universal import Perturbation as Perturbation
-    from assay.attacks.universal import Universal as Universal
 else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
             "base": ["Attack", "Iterate"],
+            "methods.gradient": ["Iterative"],
+            "methods.universal": ["Perturbation", "Universal"],
             "over": ["run_over"],
             "registry": ["AnyAttack", "attacks"],
             "result": ["AttackResult"],
             "runner": ["run"],
             "transfer": ["Transfer", "transfer_matrix"],
-            "universal": ["Perturbation", "Universal"],
         },
         registry="attacks",
     )

@@ -56,7 +56,7 @@ class Attack(Config, Generic[X, T]):
 
     needs: ClassVar[Access] = "gradient"
     """The least access to the model that the method works with."""
-    minimal: ClassVar[bool] = False
+    minimum_norm: ClassVar[bool] = False
     """True of a method that looks for the nearest adversarial image, not for the highest loss
     within a budget: of two successes the runner then keeps the nearer one. Such methods are run
     on a float32 copy whatever precision is asked for, since they end on the decision boundary."""

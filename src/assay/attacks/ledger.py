@@ -142,7 +142,7 @@ class Ledger(Generic[X]):
             damage.masked_fill_(said < 0, -math.inf)  # an overflow is no high loss
         before = self.success[rows]
         no_worse = damage >= self.damage[rows]
-        if stage.minimal:
+        if stage.minimum_norm:
             no_worse = torch.where(before, distance < self.distance[rows], no_worse)
         better = (fooled & ~before) | ((fooled == before) & no_worse)
         kept = rows[better]

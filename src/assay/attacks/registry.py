@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from assay.attacks.apgd import APGD as APGD
-from assay.attacks.apgd import APGDT as APGDT
-from assay.attacks.auto import Auto as Auto
+from assay.attacks.methods.apgd import APGD as APGD
+from assay.attacks.methods.apgd import APGDT as APGDT
+from assay.attacks.methods.auto import Auto as Auto
 from assay.attacks.base import Attack
-from assay.attacks.carlini_wagner import CarliniWagner as CarliniWagner
-from assay.attacks.deepfool import DeepFool as DeepFool
-from assay.attacks.fab import FAB as FAB
-from assay.attacks.genetic import Genetic as Genetic
-from assay.attacks.gradient import FGSM as FGSM
-from assay.attacks.gradient import MIFGSM as MIFGSM
-from assay.attacks.gradient import PGD as PGD
-from assay.attacks.hopskipjump import HopSkipJump as HopSkipJump
-from assay.attacks.noise import Noise as Noise
-from assay.attacks.pixels import FewPixel as FewPixel
-from assay.attacks.pixels import OnePixel as OnePixel
-from assay.attacks.square import Square as Square
+from assay.attacks.methods.carlini_wagner import CarliniWagner as CarliniWagner
+from assay.attacks.methods.deepfool import DeepFool as DeepFool
+from assay.attacks.methods.fab import FAB as FAB
+from assay.attacks.methods.genetic import Genetic as Genetic
+from assay.attacks.methods.pgd import FGSM as FGSM
+from assay.attacks.methods.pgd import MIFGSM as MIFGSM
+from assay.attacks.methods.pgd import PGD as PGD
+from assay.attacks.methods.hopskipjump import HopSkipJump as HopSkipJump
+from assay.attacks.methods.noise import Noise as Noise
+from assay.attacks.methods.pixels import FewPixel as FewPixel
+from assay.attacks.methods.pixels import OnePixel as OnePixel
+from assay.attacks.methods.square import Square as Square
 from assay.core.registry import Registry
 from assay.lazy import made_late
 

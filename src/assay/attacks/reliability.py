@@ -109,7 +109,7 @@ def followed(attack: Attack) -> tuple[LossName, ...]:
     a method that looks for the nearest image the margin, and of one without gradients none."""
     return tuple(
         dict.fromkeys(
-            "margin" if stage.minimal else getattr(stage, "loss", "cross_entropy")
+            "margin" if stage.minimum_norm else getattr(stage, "loss", "cross_entropy")
             for stage in attack.stages
             if stage.needs == "gradient"
         )
@@ -187,7 +187,7 @@ def unbounded_fails(
         raise AssayError(f"no unbounded form of the norm {threat.norm} is known")
     eps = widest(threat.norm, x)
     settings = {**attack.model_dump(), "eps": eps}
-    if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimal:
+    if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimum_norm:
         settings["step_size"] *= eps / threat.eps
     found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed)
     fooled, correct = int(found.fooled.sum()), int(found.correct.sum())
@@ -249,7 +249,7 @@ def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
     detail = f"{survived} of {fooled} successes survive rounding to 8 bits"
     if raised and result.stop == "fooled":
         detail += ': run every step (stop="never")'
-    elif raised and result.attack.minimal:
+    elif raised and result.attack.minimum_norm:
         detail += ": the nearest images lie on the decision boundary; use a whole budget instead"
     elif raised:
         detail += ": make eps at least one grey level"
@@ -280,13 +280,15 @@ def loss_does_not_rise(
         AssayError: for a method that looks for the nearest image, or a model without gradients.
     """
     _check_gradients(oracle)
-    if attack.minimal or attack.needs != "gradient":
-        looks = "looks for the nearest image" if attack.minimal else "follows no gradient"
+    if attack.minimum_norm or attack.needs != "gradient":
+        looks = "looks for the nearest image" if attack.minimum_norm else "follows no gradient"
         raise AssayError(
             f"{attack.name} {looks}, not the way to the highest loss: whether its loss rises says "
             "nothing"
         )
-    climbing = [stage for stage in attack.stages if stage.needs == "gradient" and not stage.minimal]
+    climbing = [
+        stage for stage in attack.stages if stage.needs == "gradient" and not stage.minimum_norm
+    ]
     found: list[Flag] = []
     for stage in climbing:
         found.append(_stage_rises(stage, oracle, x, y, seed, allowed))
@@ -385,11 +387,17 @@ def _check_same_images(one: AttackResult, other: AttackResult) -> None:
         raise AssayError(
             f"this check compares attacks on the same images, got {len(one)} and {len(other)}"
         )
-    for what in ("images", "labels", "targets"):
-        first, second = getattr(one, what), getattr(other, what)
+    pairs = {
+        "images": (one.inputs, other.inputs),
+        "labels": (one.labels, other.labels),
+        "targets": (one.targets, other.targets),
+    }
+    for what, (first, second) in pairs.items():
         if (first is None) != (second is None):
             raise AssayError("this check compares attacks with one aim, got one targeted alone")
-        if first is not None and not torch.equal(first.cpu(), second.cpu()):
+        if first is None or second is None:
+            continue
+        if not torch.equal(first.cpu(), second.cpu()):
             raise AssayError(
                 f"this check compares attacks on the same images, but their {what} differ: "
                 "attack the same x, y and targets"

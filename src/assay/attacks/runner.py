@@ -138,7 +138,7 @@ def run(
             # A stage draws what it would alone: the cascade fools whatever one of them does.
             stream = Stream(seed).child("attack", stage.name)
             asked = model
-            if stage.minimal and not attack.minimal and precision != "float32":
+            if stage.minimum_norm and not attack.minimum_norm and precision != "float32":
                 checked_from = oracle.queries
                 asked, _ = _model_for(stage, oracle, copies, precision)
                 checks += oracle.queries - checked_from
@@ -301,7 +301,7 @@ def _model_for(
         why = "gradients are averaged over what the model draws"
         return oracle, FastReport(False, precision, 0, math.nan, why)
     if isinstance(oracle, Classifier) and copies is not None:
-        return copies.of("float32" if attack.minimal else precision)
+        return copies.of("float32" if attack.minimum_norm else precision)
     return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from assay import stats
-from assay.attacks.noise import noisy
+from assay.attacks.methods.noise import noisy
 from assay.attacks.result import AttackResult
 from assay.auditing.chapters import at_budget, label
 from assay.auditing.config import AuditConfig

@@ -17,10 +17,10 @@ from torch import Tensor
 from assay import stats
 from assay.attacks import reliability
 from assay.attacks.base import Attack
-from assay.attacks.gradient import FGSM
-from assay.attacks.noise import Noise
+from assay.attacks.methods.noise import Noise
+from assay.attacks.methods.pgd import FGSM
+from assay.attacks.methods.square import Square
 from assay.attacks.result import AttackResult
-from assay.attacks.square import Square
 from assay.auditing import attention, chapters, checks
 from assay.auditing.config import AuditConfig
 from assay.core.classifier import Classifier, check_gradient, check_images
@@ -311,7 +311,7 @@ def _flags(
     if single and attack.needs == "gradient" and not isinstance(attack, FGSM):
         found.append(reliability.iterated_worse(single[0], at))
     right = at.correct[few].nonzero()[:, 0]
-    if len(right) and attack.needs == "gradient" and not attack.minimal:
+    if len(right) and attack.needs == "gradient" and not attack.minimum_norm:
         found.append(
             reliability.loss_does_not_rise(attack, clf, x[right], y[right], seed=config.seed)
         )

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.answering import answering
 from assay.core.classifier import RANGE_TOLERANCE, check_images, rows_that_fit
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, labels
+from assay.core.user_code import user_code
 from assay.errors import AssayError, one_line
 
 Answers = Literal["labels", "scores", "logits"]
@@ -111,7 +111,7 @@ class BlackBox:
     def _ask(self, x: Tensor) -> Tensor:
         """Return the checked answer to one batch, on the CPU."""
         images = x.to("cpu", torch.float32, copy=True).contiguous().numpy()
-        with answering(x, self.name):
+        with user_code(x, self.name):
             answer = self.function(images)
         self.tally.queries += len(x)
         values = self._numbers(answer, len(x))

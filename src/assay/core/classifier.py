@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from assay.core.answering import answering
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, differentiable, labels
 from assay.core.source import Source, TensorSource, as_bytes
+from assay.core.user_code import user_code
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Classifier:
         """
         self.tally.queries += len(e.values)
         x = self.normalise(e.values)
-        with answering(x):
+        with user_code(x):
             output = self.model(x)
         output = self.shaped(output, len(x))
         if not self._checked:
@@ -179,7 +179,7 @@ class Classifier:
         """
         x = x.to(self.device, torch.float32, copy=True)
         if self.preprocess is not None:
-            with answering(x, "preprocess"):
+            with user_code(x, "preprocess"):
                 x = self.preprocess(x)  # it may give what belongs to others, or another type
             x = x.to(torch.promote_types(x.dtype, torch.float32), copy=True)
         check_channels(x, self.mean, self.std)

@@ -21,11 +21,11 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from assay.core.answering import answering
 from assay.core.classifier import Classifier, borrowed, check_channels
 from assay.core.fused import can_fuse, fuse, hooked, is_fused
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
+from assay.core.user_code import user_code
 from assay.errors import one_line, told
 
 Precision = Literal["float32", "bfloat16"]
@@ -104,7 +104,7 @@ class FastCopy:
         self.tally.queries += len(e.values)
         x = e.values.to(self._scale.device)
         if self.original.preprocess is not None:
-            with answering(x, "preprocess"):
+            with user_code(x, "preprocess"):
                 x = self.original.preprocess(x.clone())
         check_channels(x, self._scale, self._shift)
         # Either way the model gets a tensor of its own: it may work in place.
@@ -114,7 +114,7 @@ class FastCopy:
         else:
             x = x.clone()
         x = x.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        with answering(x):
+        with user_code(x):
             output = self.model(x)
         return self.original.as_logits(self.original.shaped(output, len(x)))
 

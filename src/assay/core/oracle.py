@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from assay.core.answering import answering
+from assay.core.user_code import user_code
 from assay.errors import AssayError
 
 X = TypeVar("X", contravariant=True)
@@ -97,7 +97,7 @@ def gradient(
         values = x.detach().requires_grad_(True)
         logits = differentiable(model.logits(Encoded(values)))
         rising = loss(logits, y).sum()
-        with answering(x):
+        with user_code(x):
             (slope,) = torch.autograd.grad(rising, values)
     return logits.detach(), slope
 

@@ -2,7 +2,7 @@
 
 A room's module `registry` imports its members, one line each, and says what they are:
 
-    from assay.attacks.deepfool import DeepFool as DeepFool
+    from assay.attacks.methods.deepfool import DeepFool as DeepFool
 
     attacks = Registry(Attack, __name__, "assay.attacks")
 

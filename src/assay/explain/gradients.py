@@ -10,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.config import Number
-from assay.core.answering import slopes_by
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.core.user_code import slopes_by
 from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
 from assay.explain.passes import quick_logits

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from assay.core.answering import slopes_by
 from assay.core.classifier import Classifier
+from assay.core.user_code import slopes_by
 from assay.errors import AssayError, unknown
 from assay.explain.layout import channels_last, named
 from assay.explain.probe import Call, Probe, probe

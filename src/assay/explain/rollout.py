@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from assay.core.answering import slopes_by
 from assay.core.classifier import Classifier
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded
+from assay.core.user_code import slopes_by
 from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
 from assay.explain.passes import rows_at_once

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from assay.attacks.gradient import PGD
+from assay.attacks.methods.pgd import PGD
 from assay.attacks.registry import AnyAttack
 from assay.runs.trial import Trial
 from assay.studies.base import Cost, Study

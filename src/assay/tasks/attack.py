@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from assay.attacks.base import Attack, Stop
-from assay.attacks.gradient import PGD
+from assay.attacks.methods.pgd import PGD
 from assay.attacks.registry import AnyAttack
 from assay.attacks.runner import run
 from assay.config import Config

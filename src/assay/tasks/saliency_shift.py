@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 
 from assay import stats
 from assay.attacks.base import Attack
-from assay.attacks.gradient import PGD
 from assay.attacks.losses import margin
-from assay.attacks.noise import noisy
+from assay.attacks.methods.noise import noisy
+from assay.attacks.methods.pgd import PGD
 from assay.attacks.registry import AnyAttack
 from assay.attacks.runner import run
 from assay.config import Config

@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
-from assay.attacks.gradient import PGD
+from assay.attacks.methods.pgd import PGD
+from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
 from assay.attacks.transfer import transfer_matrix
-from assay.attacks.universal import Universal
 from assay.config import Config
 from assay.core.classifier import Classifier
 from assay.models.loading import load_model

@@ -181,7 +181,9 @@ def _curves(study: Attacks, cells: Cells) -> list[Drawing]:
     found = []
     for norm, unit in (("linf", "grey levels of 255"), ("l0", "pixels")):
         runs = [
-            run for run in study.runs() if run.attack.threat.norm == norm and not run.attack.minimal
+            run
+            for run in study.runs()
+            if run.attack.threat.norm == norm and not run.attack.minimum_norm
         ]
         methods = list(dict.fromkeys(run.method for run in runs))
         panels = []
@@ -273,7 +275,7 @@ def _budgets(study: Attacks) -> str:
     shown: dict[str, str] = {}
     for run in last:
         norm = run.attack.threat.norm
-        shown[norm] = "no limit" if run.attack.minimal else budget(run.eps, norm)
+        shown[norm] = "no limit" if run.attack.minimum_norm else budget(run.eps, norm)
     return "; ".join(f"{norm_name(norm)} {said}" for norm, said in shown.items())
 
 

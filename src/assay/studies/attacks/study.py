@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from assay import stats
-from assay.attacks.deepfool import DeepFool
-from assay.attacks.genetic import Genetic
-from assay.attacks.gradient import FGSM, PGD
-from assay.attacks.noise import Noise
-from assay.attacks.pixels import FewPixel, OnePixel
+from assay.attacks.methods.deepfool import DeepFool
+from assay.attacks.methods.genetic import Genetic
+from assay.attacks.methods.noise import Noise
+from assay.attacks.methods.pgd import FGSM, PGD
+from assay.attacks.methods.pixels import FewPixel, OnePixel
+from assay.attacks.methods.square import Square
+from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
-from assay.attacks.square import Square
-from assay.attacks.universal import Universal
 from assay.config import Number
 from assay.report.numerals import budget, norm_name
 from assay.runs.results import Results
@@ -147,7 +147,7 @@ class Attacks(SubjectStudy):
         """Return one attack at each of its budgets."""
         norm = attack.threat.norm
         method = attack.name if norm == "linf" else f"{attack.name} {norm_name(norm)}"
-        if attack.minimal or norm not in ("linf", "l0"):
+        if attack.minimum_norm or norm not in ("linf", "l0"):
             return [Run(method, method, attack)]
         budgets = self.budgets if norm == "linf" else self.pixels
         return [

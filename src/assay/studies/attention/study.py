@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from assay import stats
-from assay.attacks.genetic import Genetic
-from assay.attacks.gradient import FGSM, PGD
-from assay.attacks.pixels import FewPixel
+from assay.attacks.methods.genetic import Genetic
+from assay.attacks.methods.pgd import FGSM, PGD
+from assay.attacks.methods.pixels import FewPixel
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.explain.cam import GradCAM

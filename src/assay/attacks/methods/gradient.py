@@ -1,4 +1,4 @@
-"""Attacks that follow the gradient of a loss with respect to the image: FGSM, PGD and MI-FGSM."""
+"""What the methods share that follow the gradient of a loss with respect to the image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only
@@ -17,7 +17,7 @@ from assay.core.classifier import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Loss, gradient
 from assay.core.random import Rows
-from assay.core.threats import TINY, NormBall, per_row
+from assay.core.threats import NormBall, per_row
 
 AT_A_TIME = 128
 """Rows per gradient and thread on a CPU. Fewer take longer, with 2 MiB of cache."""
@@ -105,94 +105,6 @@ class Iterative(GradientAttack):
             x, y, slope, *held = only(keep, x, y, slope, *at)
             at = self.step(tuple(held), slope, x, threat)
         yield Iterate(at[0], spent=0)
-
-
-class FGSM(Iterative):
-    """The fast gradient sign method (Goodfellow et al. 2015): one step of length eps.
-
-    Linf: the sign of the gradient. L2: the gradient over its length. L1: see `ascent`.
-    """
-
-    name: Literal["fgsm"] = "fgsm"
-    """The method's name in configs."""
-
-    def step(
-        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
-    ) -> tuple[Tensor, ...]:
-        del at  # the image itself
-        return (threat.project(x, x + ascent(threat, x, slope, threat.eps)),)
-
-
-class PGD(Iterative):
-    """Projected gradient descent (Madry et al. 2018): small steps uphill, projected on the ball."""
-
-    name: Literal["pgd"] = "pgd"
-    """The method's name in configs."""
-    steps: PositiveInt = 20
-    """How many steps, each one gradient."""
-    step_size: Number | None = None
-    """Length of a step, in pixel units; null takes 2.5 · eps / steps, as Madry et al. 2018 do."""
-    random_start: bool = True
-    """Start at a random point of the ball, instead of at the image."""
-    restarts: PositiveInt = 1
-    """How many starts to try; needs random_start, since otherwise all of them are the same."""
-
-    @field_validator("step_size")
-    @classmethod
-    def _moves(cls, step_size: float | None) -> float | None:
-        if step_size is not None and step_size <= 0:
-            raise ValueError("a step has a positive length")
-        return step_size
-
-    def model_post_init(self, context: Any) -> None:
-        super().model_post_init(context)
-        if self.restarts > 1 and not self.random_start:
-            raise ValueError("restarts need random_start: without it every start is the same")
-
-    @property
-    def tries(self) -> int:
-        return self.restarts
-
-    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
-        return (threat.random_start(x, rng) if self.random_start else x,)
-
-    def step(
-        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
-    ) -> tuple[Tensor, ...]:
-        (adv,) = at
-        size = 2.5 * threat.eps / self.steps if self.step_size is None else self.step_size
-        return (threat.project(x, adv + ascent(threat, adv, slope, size)),)
-
-
-class MIFGSM(Iterative):
-    """The momentum iterative fast gradient sign method (Dong et al. 2018), from the image itself.
-
-    Each gradient is divided by its L1 norm and added to `decay` times the sum so far; the step
-    follows the sum. It is made to transfer to other models; where the model attacked is the one
-    that is judged, `PGD` and `APGD` are stronger.
-    """
-
-    name: Literal["mifgsm"] = "mifgsm"
-    """The method's name in configs."""
-    steps: PositiveInt = 10
-    """How many steps, each one gradient."""
-    step_size: Number | None = Field(default=None, gt=0)
-    """Length of a step, in pixel units; null takes eps / steps, as Dong et al. 2018 do."""
-    decay: Number = Field(default=1.0, ge=0)
-    """What is kept of the sum of gradients at each step: 0 is no momentum, 1 keeps all."""
-
-    def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
-        del threat, rng
-        return x, torch.zeros_like(x)
-
-    def step(
-        self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
-    ) -> tuple[Tensor, ...]:
-        adv, gathered = at
-        size = threat.eps / self.steps if self.step_size is None else self.step_size
-        length = slope.flatten(1).abs().sum(1).clamp_min(TINY)
-        gathered = gathered * self.decay + slope / per_row(length, slope)
-        return threat.project(x, adv + ascent(threat, adv, gathered, size)), gathered
 
 
 def uphill(model: Any, x: Tensor, y: Tensor, loss: Loss, draws: int = 1) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.hopskipjump import STARTS, HopSkipJump, halvings
+from assay.attacks.methods.hopskipjump import STARTS, HopSkipJump, halvings
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream

@@ -9,15 +9,15 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Search, only
-from assay.attacks.hyperplanes import dual, nearest_hyperplane
-from assay.attacks.nearest import NearestAttack, offer, surplus
+from assay.attacks.methods.hyperplanes import dual, nearest_hyperplane
+from assay.attacks.methods.minimum_norm import MinimumNorm, offer, surplus
 from assay.config import Number
 from assay.core.oracle import Loss
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row
 
 
-class DeepFool(NearestAttack):
+class DeepFool(MinimumNorm):
     """DeepFool (Moosavi-Dezfooli et al. 2016), for l2 and linf: each step goes straight to the
     nearest of the boundaries as they look from where it stands; an image that is beyond one stays.
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.square import Layout, Square, bumps
+from assay.attacks.methods.square import Layout, Square, bumps
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.errors import AssayError

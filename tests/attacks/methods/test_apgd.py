@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from assay.attacks import APGD, APGDT, PGD
-from assay.attacks.apgd import _Climb, nearest_in_l1
 from assay.attacks.losses import cross_entropy
+from assay.attacks.methods.apgd import _Climb, nearest_in_l1
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.threats import NormBall

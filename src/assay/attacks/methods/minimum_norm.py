@@ -18,11 +18,11 @@ SURE = 2e-5
 for adversarial: the logits of the float32 original, which confirms it, differ by up to 1e-5."""
 
 
-class NearestAttack(Attack):
+class MinimumNorm(Attack):
     """A search for the nearest adversarial image. `eps` only says which of them count: the search
     itself may go further out and come back, and what it offers is projected on the ball."""
 
-    minimal: ClassVar[bool] = True
+    minimum_norm: ClassVar[bool] = True
 
     norm: Literal["linf", "l2", "l1"] = "linf"
     """The norm that distances are measured in: linf, l2 or l1."""

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
-from assay.attacks.apgd import APGD, APGDT
 from assay.attacks.base import Attack, Search
-from assay.attacks.fab import FAB
 from assay.attacks.losses import dlr, towards
-from assay.attacks.square import Square
+from assay.attacks.methods.apgd import APGD, APGDT
+from assay.attacks.methods.fab import FAB
+from assay.attacks.methods.square import Square
 from assay.config import Number
 from assay.core.oracle import Loss
 from assay.core.threats import NormBall

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from assay.attacks import FewPixel, OnePixel
-from assay.attacks.pixels import first, nearest, others, painted
+from assay.attacks.methods.pixels import first, nearest, others, painted
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream

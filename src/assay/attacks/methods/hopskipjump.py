@@ -49,7 +49,7 @@ class HopSkipJump(Attack):
     VERSION: ClassVar[int] = 2  # what an image draws no longer depends on others in its batch
 
     needs: ClassVar[Access] = "labels"
-    minimal: ClassVar[bool] = True
+    minimum_norm: ClassVar[bool] = True
 
     name: Literal["hopskipjump"] = "hopskipjump"
     """The method's name in configs."""

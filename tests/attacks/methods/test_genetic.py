@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import Genetic, genetic
-from assay.attacks.genetic import bred, odds, parents_of, successes
+from assay.attacks import Genetic
+from assay.attacks.methods import genetic
+from assay.attacks.methods.genetic import bred, odds, parents_of, successes
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream

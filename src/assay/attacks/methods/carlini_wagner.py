@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Search, only
-from assay.attacks.gradient import uphill
-from assay.attacks.nearest import Nearest, NearestAttack, offer, surplus
+from assay.attacks.methods.gradient import uphill
+from assay.attacks.methods.minimum_norm import MinimumNorm, Nearest, offer, surplus
 from assay.core.oracle import Loss
 from assay.core.random import Rows
 from assay.core.threats import NormBall, per_row
@@ -22,7 +22,7 @@ HIGHEST_C = 1e10
 """Where c grows no more, as in the authors' code."""
 
 
-class CarliniWagner(NearestAttack):
+class CarliniWagner(MinimumNorm):
     """The L2 attack of Carlini & Wagner 2017 ("Towards evaluating the robustness of neural
     networks"): Adam minimises ‖adv - x‖² + c · max(confidence - lead, 0), where the lead is that
     of another logit over the label's (their f6), and adv = (tanh(w) + 1) / 2 stays inside [0, 1].

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from assay import stats
 from assay.attacks.base import wins
-from assay.attacks.gradient import finite
 from assay.attacks.losses import cross_entropy
+from assay.attacks.methods.gradient import finite
 from assay.attacks.runner import fitting
 from assay.config import Config, Number
 from assay.core.classifier import Classifier, check_images

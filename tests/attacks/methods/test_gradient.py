@@ -11,8 +11,8 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from assay.attacks import APGD, FGSM, MIFGSM, PGD, Attack, FewPixel, Iterative, Universal
-from assay.attacks.gradient import finite, uphill
 from assay.attacks.losses import margin
+from assay.attacks.methods.gradient import finite, uphill
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.threats import NormBall

@@ -1,4 +1,4 @@
-"""The one place where what a user's model or function raises becomes an error of ours."""
+"""Calls of code that is not ours: what a user's model or function raises becomes one error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
 @contextmanager
-def answering(x: Tensor, name: str = "the model") -> Iterator[None]:
+def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
     """Say in one line, and with the line of code, what a user's code raises about images.
 
     Only a call of the user's code stands inside, so that mistakes of ours remain tracebacks. What
@@ -51,7 +51,7 @@ def slopes_by(score: Tensor, inputs: Sequence[Tensor], x: Tensor) -> Sequence[Te
     Raises:
         AssayError: the model fails on the way back.
     """
-    with answering(x):
+    with user_code(x):
         return torch.autograd.grad(score, list(inputs), allow_unused=True)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import towards
-from assay.attacks.pixels import WON, rows_asked
+from assay.attacks.methods.pixels import WON, rows_asked
 from assay.config import Number
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows

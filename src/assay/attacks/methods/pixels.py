@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only, wins
-from assay.attacks.gradient import uphill
 from assay.attacks.losses import LOSSES, LossName, towards
+from assay.attacks.methods.gradient import uphill
 from assay.config import Number
 from assay.core.classifier import rows_that_fit
 from assay.core.oracle import Access, Loss

@@ -17,8 +17,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Iterate, Search, only, wins
-from assay.attacks.gradient import GradientAttack, uphill
 from assay.attacks.losses import dlr_targeted
+from assay.attacks.methods.gradient import GradientAttack, uphill
 from assay.config import Number
 from assay.core.oracle import Loss
 from assay.core.random import Rows

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from assay.attacks.gradient import AT_A_TIME
-from assay.attacks.nearest import SURE
-from assay.core.answering import answering
+from assay.attacks.methods.gradient import AT_A_TIME
+from assay.attacks.methods.minimum_norm import SURE
 from assay.core.classifier import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded, differentiable
 from assay.core.threats import TINY, Norm
+from assay.core.user_code import user_code
 
 EXACT = 1e-6
 """How far, as a share of the way, a projection may stay short of its hyperplane."""
@@ -71,7 +71,7 @@ def nearest_hyperplane(
             up, down = pairs(logits.detach(), y, rival)
             leads = logits.gather(1, up) - logits.gather(1, down)
             last = leads.shape[1] - 1
-            with answering(x):
+            with user_code(x):
                 slopes = [
                     torch.autograd.grad(lead.sum(), values, retain_graph=k < last)[0]
                     for k, lead in enumerate(leads.unbind(1))

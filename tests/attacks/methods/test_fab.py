@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import FAB, DeepFool
-from assay.attacks.hyperplanes import to_hyperplane
-from assay.attacks.nearest import Nearest
+from assay.attacks.methods.hyperplanes import to_hyperplane
+from assay.attacks.methods.minimum_norm import Nearest
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.threats import Norm, NormBall

@@ -11,14 +11,14 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from assay.attacks.base import Search, only
-from assay.attacks.hyperplanes import nearest_hyperplane, to_hyperplane
-from assay.attacks.nearest import Nearest, NearestAttack, offer, surplus
+from assay.attacks.methods.hyperplanes import nearest_hyperplane, to_hyperplane
+from assay.attacks.methods.minimum_norm import MinimumNorm, Nearest, offer, surplus
 from assay.core.oracle import Loss
 from assay.core.random import Rows
 from assay.core.threats import NormBall, per_row
 
 
-class FAB(NearestAttack):
+class FAB(MinimumNorm):
     """The fast adaptive boundary attack (Croce & Hein 2020, "Minimally distorted adversarial
     examples with a fast adaptive boundary attack"), for linf, l2 and l1.
 
