@@ -25,7 +25,7 @@ from typing import Any
 
 from assay import stats
 from assay.data import load_data
-from assay.runs.record import cores, surroundings
+from assay.runs.environment import cores, surroundings
 
 OUT = Path(__file__).parent / "out"
 ACCURACY, SECONDS = 0.82, 240.0

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from assay.runs.engine import execute
-from assay.runs.record import cores, surroundings
+from assay.runs.environment import cores, surroundings
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.runs.engine import execute
-from assay.runs.record import cores, surroundings
+from assay.runs.environment import cores, surroundings
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace

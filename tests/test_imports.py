@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": FOUNDATION | {"stats", "assay"},
     # what brings the families together
     "inputs": FAMILY | {"data", "models"},
-    "made": FOUNDATION | {"runs", "report"},
+    "provenance": FOUNDATION | {"runs", "report"},
     "tasks": FAMILY | {"data", "models", "train", "attacks", "explain", "ood", "runs"},
     "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing", "inputs"},
     "auditing": EVERYTHING - {"cli", "commands", "workflows", "studies"},
@@ -54,7 +54,7 @@ WITHOUT_TORCH = (
     "stats",
     "runs",
     "report",
-    "made",
+    "provenance",
     "cli",
     "__init__",
 )

@@ -346,7 +346,7 @@ def test_the_loss_of_an_attack_of_several_climbs_rises(
         rel.loss_does_not_rise(Square(), Classifier(net), x, y)
 
 
-def flag_says(flag: rel.Flag, what: str) -> bool:
+def flag_says(flag: rel.Indicator, what: str) -> bool:
     return flag.raised and what in flag.detail
 
 

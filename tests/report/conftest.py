@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from assay.report.pictures import fit_amplification, gallery_items
-from assay.report.record import EstimateModel, Made
+from assay.report.record import EstimateModel, Provenance
 from assay.report.result import StudyResult
 from assay.report.schema import AuditReport
 
@@ -24,8 +24,8 @@ def signed(value: float, half: float, n: int = 5) -> EstimateModel:
     return EstimateModel(value=value, low=value - half, high=value + half, n=n, of="seeds")
 
 
-def made() -> Made:
-    return Made(
+def made() -> Provenance:
+    return Provenance(
         command="assay audit runs/3f2a/model.safetensors --data cifar10 --seed 0 --eps 8/255",
         config={"data": "cifar10", "attacks": [{"name": "pgd", "eps": 8 / 255, "steps": 20}]},
         seeds=(0,),

@@ -12,9 +12,9 @@ import pytest
 from assay.report import figures
 from assay.report.curves import LABEL_GAP
 from assay.report.figures import Panel, Series
-from assay.report.look import SERIES, _shorter
 from assay.report.record import EstimateModel
 from assay.report.schema import Bin, Histogram
+from assay.report.style import SERIES, _shorter
 from assay.report.svg import only_drawing
 from assay.stats import Estimate
 

@@ -11,7 +11,7 @@ import pytest
 
 from assay.errors import AssayError
 from assay.runs.entry import Entry
-from assay.runs.record import surroundings
+from assay.runs.environment import surroundings
 from assay.runs.store import Run, Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import work

@@ -30,7 +30,7 @@ from assay.errors import AssayError
 
 
 @dataclass(frozen=True)
-class Flag:
+class Indicator:
     """One reliability check and what it found.
 
     Attributes:
@@ -56,7 +56,7 @@ def vanishing_gradients(
     *,
     losses: Sequence[LossName] = ("cross_entropy",),
     allowed: float = 0.05,
-) -> Flag:
+) -> Indicator:
     """REL-001: images at which none of the losses that an attack follows (see `followed`) has a
     gradient.
 
@@ -91,7 +91,7 @@ def vanishing_gradients(
             if drowned > flat
             else ": the model hides its gradients; use an attack that needs none"
         )
-    return Flag("REL-001", "Gradients vanish", share > allowed, detail)
+    return Indicator("REL-001", "Gradients vanish", share > allowed, detail)
 
 
 def _size(oracle: Differentiable[Tensor], x: Tensor, y: Tensor, loss: LossName) -> Tensor:
@@ -116,7 +116,7 @@ def followed(attack: Attack) -> tuple[LossName, ...]:
     )
 
 
-def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.01) -> Flag:
+def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.01) -> Indicator:
     """REL-002: one attack fools fewer of the same images with a larger eps.
 
     The larger ball holds the smaller one, so a search that works cannot lose by it. `results` are
@@ -148,10 +148,12 @@ def larger_budget_worse(results: Sequence[AttackResult], *, allowed: float = 0.0
                 f"images, eps {large.threat.eps:.4g} only {int(large.success.sum())}: "
                 "take more steps or another step size"
             )
-    return Flag("REL-002", "A larger budget does worse", worst > allowed, detail)
+    return Indicator("REL-002", "A larger budget does worse", worst > allowed, detail)
 
 
-def iterated_worse(single: AttackResult, iterated: AttackResult, *, allowed: float = 0.01) -> Flag:
+def iterated_worse(
+    single: AttackResult, iterated: AttackResult, *, allowed: float = 0.01
+) -> Indicator:
     """REL-003: a single step fools more of the same images than many steps do.
 
     Both results are on the same images with the same threat. Iterating follows the gradient more
@@ -167,12 +169,12 @@ def iterated_worse(single: AttackResult, iterated: AttackResult, *, allowed: flo
     raised = (one - many) / len(single) > allowed
     if raised:
         detail += ": the gradients mislead; use more restarts, or an attack that needs no gradients"
-    return Flag("REL-003", "Many steps do worse than one", raised, detail)
+    return Indicator("REL-003", "Many steps do worse than one", raised, detail)
 
 
 def unbounded_fails(
     attack: Attack, oracle: Oracle[Tensor], x: Tensor, y: Tensor, *, seed: int = 0
-) -> Flag:
+) -> Indicator:
     """REL-004: with all of [0, 1] to move in, the attack does not fool every image.
 
     The attack is run again with the radius that reaches every image (Linf 1, L2 √D, L1 D), its
@@ -194,10 +196,10 @@ def unbounded_fails(
     detail = f"with eps {eps:.4g} {fooled} of {correct} correctly classified images were fooled"
     if fooled < correct:
         detail += ": the attack fails where it cannot but succeed; its other failures mean little"
-    return Flag("REL-004", "Unbounded, it still fails", fooled < correct, detail)
+    return Indicator("REL-004", "Unbounded, it still fails", fooled < correct, detail)
 
 
-def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Flag:
+def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Indicator:
     """REL-005: the model answers the same question differently.
 
     Raised if a label changes, or the direction of a row of logits by more than 1e-4 of its length
@@ -219,10 +221,10 @@ def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Flag:
     )
     if raised:
         detail += ": average gradients over several answers (Athalye et al. 2018)"
-    return Flag("REL-005", "The model is randomised", raised, detail)
+    return Indicator("REL-005", "The model is randomised", raised, detail)
 
 
-def outputs_were_probabilities(oracle: Oracle[Tensor]) -> Flag:
+def outputs_were_probabilities(oracle: Oracle[Tensor]) -> Indicator:
     """REL-006: the model ends in a softmax, which hides gradients where it is confident."""
     raised = getattr(oracle, "outputs", "logits") == "probabilities"
     detail = (
@@ -231,10 +233,10 @@ def outputs_were_probabilities(oracle: Oracle[Tensor]) -> Flag:
         if raised
         else "the model returns logits"
     )
-    return Flag("REL-006", "Outputs were probabilities", raised, detail)
+    return Indicator("REL-006", "Outputs were probabilities", raised, detail)
 
 
-def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
+def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Indicator:
     """REL-007: more than the share `allowed` of the successes is lost by rounding to 8 bits, its
     whole 95 % interval above it: a lost one of six says little.
 
@@ -253,7 +255,7 @@ def rounding_undoes(result: AttackResult, *, allowed: float = 0.05) -> Flag:
         detail += ": the nearest images lie on the decision boundary; use a whole budget instead"
     elif raised:
         detail += ": make eps at least one grey level"
-    return Flag("REL-007", "8-bit rounding undoes success", raised, detail)
+    return Indicator("REL-007", "8-bit rounding undoes success", raised, detail)
 
 
 def loss_does_not_rise(
@@ -264,7 +266,7 @@ def loss_does_not_rise(
     *,
     seed: int = 0,
     allowed: float = 0.1,
-) -> Flag:
+) -> Indicator:
     """REL-008: the attack's own loss ends no higher than it began.
 
     Counted are the images on which the loss of the last step is not above that of the clean image,
@@ -289,7 +291,7 @@ def loss_does_not_rise(
     climbing = [
         stage for stage in attack.stages if stage.needs == "gradient" and not stage.minimum_norm
     ]
-    found: list[Flag] = []
+    found: list[Indicator] = []
     for stage in climbing:
         found.append(_stage_rises(stage, oracle, x, y, seed, allowed))
         if not found[-1].raised:
@@ -304,7 +306,7 @@ def _stage_rises(
     y: Tensor,
     seed: int,
     allowed: float,
-) -> Flag:
+) -> Indicator:
     """Return REL-008 of one method that is no cascade."""
     if "n_target_classes" in type(attack).model_fields:
         attack = attack.parse({**attack.model_dump(), "n_target_classes": 1})
@@ -330,12 +332,12 @@ def _stage_rises(
     raised = stuck / max(1, len(x)) > allowed or falls
     if raised:
         detail += ": the gradient does not lead uphill, or the steps are too long"
-    return Flag("REL-008", "The loss does not rise", raised, detail)
+    return Indicator("REL-008", "The loss does not rise", raised, detail)
 
 
 def black_box_beats_white_box(
     white: AttackResult, black: AttackResult, *, allowed: float = 0.01
-) -> Flag:
+) -> Indicator:
     """REL-009: an attack without gradients fools images that one with gradients does not.
 
     Both results are on the same images with the same threat. They are compared image by image: a
@@ -364,7 +366,7 @@ def black_box_beats_white_box(
     )
     if raised:
         detail += ": gradients are masked; believe the union of both attacks at most"
-    return Flag("REL-009", "A black box beats the white box", raised, detail)
+    return Indicator("REL-009", "A black box beats the white box", raised, detail)
 
 
 def _check_gradients(oracle: Oracle[Tensor]) -> None:

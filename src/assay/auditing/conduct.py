@@ -28,7 +28,7 @@ from assay.core.embedding import Embedding
 from assay.core.source import TensorSource
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError
-from assay.made import made_by
+from assay.provenance import provenance
 from assay.report.numerals import budget, norm_name
 from assay.report.page import render_audit
 from assay.report.record import NotRun
@@ -210,7 +210,7 @@ def audit(
         faithful=faithful,
         ood=ood,
         flags=tuple(flags),
-        made=made_by(
+        made=provenance(
             command=command or "assay.audit(clf, x, y, ...), called from Python",
             config=config.model_dump(mode="json"),
             seeds=(config.seed,),
@@ -337,7 +337,7 @@ def _strongest(attacks: Sequence[Attack], results: Sequence[AttackResult]) -> in
 
 def _black_box(
     attack: Attack, clf: Classifier, x: Tensor, y: Tensor, config: AuditConfig
-) -> reliability.Flag:
+) -> reliability.Indicator:
     """Hold the attack against one that asks for no gradient, on the same few images."""
     square = Square(norm=config.norm, eps=config.eps, queries=BLACK_BOX_QUESTIONS)
     white, black = (

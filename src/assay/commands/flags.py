@@ -24,7 +24,7 @@ C = TypeVar("C", bound=Config)
 
 
 @dataclass
-class Flag:
+class Setting:
     """One setting of a config, by its dotted name.
 
     Attributes:
@@ -106,9 +106,9 @@ NAMES = {int: "INT", float: "FLOAT", Path: "PATH"}
 """What help calls the types of values."""
 
 
-def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "") -> list[Flag]:
+def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "") -> list[Setting]:
     """Return a flag for every setting of a config, those of all members of a choice included."""
-    found: dict[tuple[str, ...], Flag] = {}
+    found: dict[tuple[str, ...], Setting] = {}
     for key, field in model.model_fields.items():
         here = (*path, key)
         inside = models_in(field.annotation)
@@ -116,7 +116,7 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
         text = " ".join((field.description or "").split())
         if plain:
             bare = _bare(field.annotation)
-            flag = Flag(
+            flag = Setting(
                 path=here,
                 kind=_kind(bare),
                 many=takes_many(bare),
@@ -129,7 +129,7 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
             continue
         if type(None) in get_args(field.annotation):
             texts = {only: f"Its settings are below; none: {_without(text)}"}
-            _add(found, Flag(here, str, many=False, switch=False, texts=texts, without=True))
+            _add(found, Setting(here, str, many=False, switch=False, texts=texts, without=True))
         for member in inside:
             tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
             for flag in flags_of(member, here, tag):
@@ -143,7 +143,7 @@ def _without(text: str) -> str:
     return said if found else "do without."
 
 
-def _add(found: dict[tuple[str, ...], Flag], flag: Flag) -> None:
+def _add(found: dict[tuple[str, ...], Setting], flag: Setting) -> None:
     """Add a flag; where several members of a choice have it, it is one flag for all of them."""
     same = found.setdefault(flag.path, flag)
     if same is not flag:
@@ -249,14 +249,14 @@ def with_settings(
     return wrapped
 
 
-def apart(flags: Sequence[Flag]) -> list[Flag]:
+def apart(flags: Sequence[Setting]) -> list[Setting]:
     """Return the flags of an attack; one that is called as an input is, is named with the attack:
     `--attack.size` beside the `--size` of images."""
     taken = {key for keys in INPUT_GROUPS.values() for key in keys}
     return [replace(f, of=("attack",)) if f.path[0] in taken else f for f in flags]
 
 
-def input_flags() -> list[Flag]:
+def input_flags() -> list[Setting]:
     """Return a flag for every setting of `Inputs` but the model, which is MODEL."""
     from assay.inputs import Inputs
 
@@ -266,7 +266,7 @@ def input_flags() -> list[Flag]:
 
 
 def _read_inputs(
-    model: str, usual: Mapping[str, Any], flags: Sequence[Flag], given: dict[str, Any]
+    model: str, usual: Mapping[str, Any], flags: Sequence[Setting], given: dict[str, Any]
 ) -> Inputs:
     """Take what flags say about inputs out of what was given, and return it as a config."""
     from assay.inputs import Inputs
@@ -290,7 +290,7 @@ def _model_parameter() -> inspect.Parameter:
     return inspect.Parameter("model", inspect.Parameter.POSITIONAL_ONLY, annotation=annotation)
 
 
-def _value(flag: Flag, given: bool | str | list[str]) -> Any:
+def _value(flag: Setting, given: bool | str | list[str]) -> Any:
     """Return what a flag says: JSON where it looks like JSON, else text for pydantic to judge. Of
     several values, each is the one or the other: `--attacks pgd '{"name": "square", ...}'`."""
     texts = given if isinstance(given, list) else [given]
@@ -311,7 +311,7 @@ def _value(flag: Flag, given: bool | str | list[str]) -> Any:
     return _json(flag, given) if isinstance(given, str) and given.startswith("{") else given
 
 
-def _json(flag: Flag, text: str) -> Any:
+def _json(flag: Setting, text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -30,7 +30,7 @@ def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=Tru
 
 def train_app() -> App:
     """Return the App; the settings of a training are flags made from `TrainNetwork`."""
-    from assay.runs.record import cores
+    from assay.runs.environment import cores
     from assay.tasks.train import TrainNetwork
 
     def command(

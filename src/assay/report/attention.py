@@ -10,8 +10,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
-from assay.report.look import INK, Picture, look, picture
 from assay.report.pictures import pixels
+from assay.report.style import INK, Picture, picture, styled
 
 LOOKED, MOVED = "inferno", "RdBu_r"
 """Colours of a map, 0 to 1, and of the difference of two, -1 to 1."""
@@ -44,7 +44,7 @@ def attention_rows(
     """
     clean, moved = np.asarray(images), np.asarray(attacked)
     one, other = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
-    with look():
+    with styled():
         figure = picture(0.4 + TILE * len(COLUMNS) + 0.5, 0.25 + (TILE + 0.2) * len(clean) + 0.6)
         grid = figure.subplots(len(clean), len(COLUMNS), squeeze=False)
         for axes in grid.flat:

@@ -10,20 +10,20 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import ArrayLike
 
-from assay.report.look import (
+from assay.report.numerals import Doubtful, with_unit
+from assay.report.record import Unit
+from assay.report.schema import Bin, Histogram
+from assay.report.style import (
     DASHES,
     INK,
     SERIES,
     Picture,
     columns,
     grid,
-    look,
     percent_axis,
     picture,
+    styled,
 )
-from assay.report.numerals import Doubtful, with_unit
-from assay.report.record import Unit
-from assay.report.schema import Bin, Histogram
 
 
 def intervals(
@@ -43,7 +43,7 @@ def intervals(
         reference: a value to hold them against, drawn as a dashed line.
         unit: how the values are written.
     """
-    with look():
+    with styled():
         figure = picture(6.6, 0.75 + 0.27 * len(rows))
         axes = figure.add_subplot()
         value, low, high = columns(estimate for _, estimate, _ in rows)
@@ -78,7 +78,7 @@ def success_bars(
     x_label: str = "attack success rate",
 ) -> Picture:
     """Return a bar from 0 to 100 % for each estimate, with its interval and its value."""
-    with look():
+    with styled():
         figure = picture(6.6, 0.75 + 0.34 * len(labels))
         axes = figure.add_subplot()
         rows = np.arange(len(labels))
@@ -101,7 +101,7 @@ def reliability(bins: Sequence[Bin]) -> Picture:
 
     Dots on the diagonal: a confidence of 80 % is right 80 % of the time. Below it: overconfident.
     """
-    with look():
+    with styled():
         figure = picture(4.4, 4.9)
         axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         filled = [b for b in bins if b.count and b.accuracy is not None]
@@ -145,7 +145,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Picture:
 
     Up to 12 classes every cell says its count; beyond 40 the names are left out as well.
     """
-    with look():
+    with styled():
         counts = np.asarray(matrix, dtype=np.int64)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         k = len(classes)
@@ -191,7 +191,7 @@ def histograms(
     histogram: Histogram, *, threshold: float | None = None, x_label: str = "score"
 ) -> Picture:
     """Return the scores of inliers and outliers, each as a share of its own set."""
-    with look():
+    with styled():
         figure = picture(4.4, 2.5)
         axes = figure.add_subplot()
         edges = np.asarray(histogram.edges)
@@ -230,7 +230,7 @@ def histograms(
 
 def roc(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
     """Return (false-positive rate, true-positive rate) for each detector, with a key."""
-    with look():
+    with styled():
         figure = picture(4.4, 4.4)
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)

@@ -15,7 +15,9 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from assay.report.look import (
+from assay.report.numerals import Doubtful, budget, norm_name
+from assay.report.schema import RobustnessCurve
+from assay.report.style import (
     DASHES,
     INK,
     MARKERS,
@@ -23,12 +25,10 @@ from assay.report.look import (
     Picture,
     columns,
     grid,
-    look,
     percent_axis,
     picture,
+    styled,
 )
-from assay.report.numerals import Doubtful, budget, norm_name
-from assay.report.schema import RobustnessCurve
 
 HEIGHT = 3.6
 """Inches, of every figure of lines."""
@@ -79,7 +79,7 @@ def learning_curves(
     fraction: bool = True,
 ) -> Picture:
     """Return a line for each series, with its band over seeds and its name at the end."""
-    with look():
+    with styled():
         figure = picture(6.6, HEIGHT * max(1.0, len(series) * LABEL_GAP))
         axes = figure.add_subplot()
         _lines(axes, series)
@@ -101,7 +101,7 @@ def gradient_norms(
     `x` counts layers from the input. Zero gradients cannot stand on a logarithmic axis: they are
     left out, as gaps.
     """
-    with look():
+    with styled():
         figure = picture(6.6, HEIGHT * max(1.0, len(series) * LABEL_GAP))
         axes = figure.add_subplot()
         axes.set_yscale("log")
@@ -125,7 +125,7 @@ def accuracy_against_eps(
     Every line starts at eps = 0 from `clean`. Curves of different norms get panels of their own,
     since their budgets are not comparable. `chance` is drawn as a dotted line.
     """
-    with look():
+    with styled():
         norms = list(dict.fromkeys(curve.norm for curve in curves))
         figure = picture(6.6 if len(norms) == 1 else 7.6, HEIGHT)
         panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
@@ -165,7 +165,7 @@ def draw_series(
     """Draw a line with its band, thinned to what can be seen.
 
     Args:
-        place: the how manieth of its figure it is, which chooses its look.
+        place: the how manieth of its figure it is, which chooses its style.
         width: of the line, in points.
         tint: opacity of the band.
         most: points of the line, and of both edges of its band together.
@@ -261,8 +261,8 @@ def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] =
         if sample:
             points = axes.figure.dpi_scale_trans + ScaledTranslation(edge, at, axes.transAxes)  # type: ignore[arg-type]
             span = [sign * 7 / 72, sign * (7 + sample) / 72]
-            look = {"color": end.colour, "linestyle": end.dash, "clip_on": False}
-            axes.add_artist(Line2D(span, [0, 0], transform=points, **look))
+            style = {"color": end.colour, "linestyle": end.dash, "clip_on": False}
+            axes.add_artist(Line2D(span, [0, 0], transform=points, **style))
         axes.annotate(
             end.label,
             (edge, at),

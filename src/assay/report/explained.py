@@ -12,9 +12,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
-from assay.report.look import INK, Picture, look, picture
 from assay.report.maps import NO_VALUE
 from assay.report.pictures import pixels
+from assay.report.style import INK, Picture, picture, styled
 
 COLOURS = colormaps["inferno"]
 TILE = 0.98
@@ -52,7 +52,7 @@ def explained(
     said = fill(note, round(LETTERS * wide))
     head = 0.35 + 0.17 * (1 + said.count("\n"))
     rest = 0.3 + (TILE * height / width + 0.12 + 0.14 * lines) * len(shown)
-    with look():
+    with styled():
         figure = picture(wide, head + rest)
         top, body = np.asarray(figure.subfigures(2, 1, height_ratios=(head, rest)))
         top.text(0.012, 0.92, title, ha="left", va="top", fontsize=10, weight="bold")

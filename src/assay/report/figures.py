@@ -15,9 +15,9 @@ from assay.report.charts import (
     success_bars,
 )
 from assay.report.curves import Series, accuracy_against_eps, gradient_norms, learning_curves
-from assay.report.look import Picture, inline_svg
 from assay.report.maps import heat_map, heat_maps, surfaces
 from assay.report.panels import Panel, panels
+from assay.report.style import Picture, inline_svg
 from assay.report.tiles import before_after, maps, rows
 
 __all__ = [

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from assay.errors import AssayError
 from assay.report.curves import _power_of_ten
-from assay.report.look import INK, Picture, look, picture
+from assay.report.style import INK, Picture, picture, styled
 
 COLOURS = colormaps["viridis"]
 """Even to the eye, and to people with any of the common colour blindnesses."""
@@ -133,7 +133,7 @@ def heat_maps(
                 "columns are named"
             )
     scale = scale_of(shown, log, limits)
-    with look():
+    with styled():
         tallest = max(len(names) for names in y)
         height = float(np.clip(0.22 * tallest, 1.3, 2.6))
         figure, panels = _panels(len(shown), 2.1 if len(shown) > 1 else 4.6, height, scale)
@@ -175,7 +175,7 @@ def surfaces(
     scale = scale_of(shown, True, limits)
     levels = np.geomspace(scale.low, scale.high, LEVELS)
     levels[[0, -1]] = scale.low, scale.high  # geomspace may miss them by rounding
-    with look():
+    with styled():
         figure, panels = _panels(len(shown), 2.1, 1.75, scale)
         figure.set_layout_engine("compressed")  # the bar is as tall as the squares
         first, last = alphas[0], alphas[-1]

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from assay.report.curves import Series, draw_series, log_axis, style_of
-from assay.report.look import INK, Picture, look, percent_axis, picture
-from assay.report.look import grid as draw_grid
+from assay.report.style import INK, Picture, percent_axis, picture, styled
+from assay.report.style import grid as draw_grid
 
 WIDTH = 8.5
 """Inches: that of a page's text."""
@@ -61,7 +61,7 @@ def panels(
     """
     wide = max((len(row) for row in grid), default=0)
     styles = _styles(grid)
-    with look():
+    with styled():
         across = _columns(styles)
         below = BELOW + (LEGEND * -(-len(styles) // across) if len(styles) > 1 else 0.0)
         height = min(max(0.75 * WIDTH / max(wide, 1), 1.3), 2.6)

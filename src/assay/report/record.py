@@ -101,7 +101,7 @@ class NotRun(Record):
     """Why."""
 
 
-class Made(Record):
+class Provenance(Record):
     """How a result was made: enough to make it again."""
 
     command: str

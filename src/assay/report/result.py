@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.report.record import EstimateModel, Made, Maybe, Record, Svg, Unit
+from assay.report.record import EstimateModel, Maybe, Provenance, Record, Svg, Unit
 
 ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run"]
 
@@ -37,9 +37,9 @@ class Claim(Record):
     failed: dict[str, int] = Field(default_factory=dict)
     """How many runs failed (raised, or their process died), likewise."""
     look: int = 1
-    """Which look at these claims the estimate is of: that which decided, or the newest."""
+    """Which interim analysis the estimate is of: that which decided, or the newest."""
     latest: EstimateModel | None = None
-    """What all seeds say at the newest look, where an earlier one decided."""
+    """What all seeds say at the newest interim analysis, where an earlier one decided."""
 
 
 class Cell(Record):
@@ -174,7 +174,7 @@ class StudyResult(Record):
     """Where the store keeps the trials' folders, relative to the page; empty: out of reach."""
     work_seconds: Maybe = None
     """What all trials took, one after another, whenever they were run."""
-    made: Made
+    made: Provenance
     """How this was made; its seconds are those of the last call, which finds old trials done."""
 
     @property

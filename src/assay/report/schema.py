@@ -12,7 +12,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from assay.report.record import EstimateModel, Made, Maybe, NotRun, Png, Record, Unit
+from assay.report.record import EstimateModel, Maybe, NotRun, Png, Provenance, Record, Unit
 
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
@@ -350,7 +350,7 @@ class AuditReport(Record):
     ood: Ood | NotRun = NotRun()
     flags: tuple[Flag, ...] = ()
     """Reasons not to trust some of it."""
-    made: Made
+    made: Provenance
     """How this was made."""
 
     @property

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from assay.report.look import Picture, look, picture
 from assay.report.pictures import amplify, pixels
+from assay.report.style import Picture, picture, styled
 
 ACROSS = 8
 """Images beside one another on a sheet."""
@@ -69,7 +69,7 @@ def contact_sheet(
     head = 0.12 + 0.2 * len(heading) + 0.165 * len(below)
     label = 0.2 + 0.12 * max(caption.count("\n") for caption in above)
     height = head + bands * (label + 3 * TILE + GAP)
-    with look():
+    with styled():
         figure = picture(width, height)
         figure.set_layout_engine("none")
         page = figure.add_axes((0, 0, 1, 1))  # all places on it are inches from the top left
@@ -111,6 +111,6 @@ def _short(name: str, most: int) -> str:
 def picture_bytes(figure: Picture) -> bytes:
     """Return a figure as a PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    with look():
+    with styled():
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()

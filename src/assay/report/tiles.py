@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from assay.report.look import Picture, look, picture
 from assay.report.pictures import Pixels, amplify, fit_amplification, overlay, pixels
+from assay.report.style import Picture, picture, styled
 
 
 def maps(values: ArrayLike, images: ArrayLike | None = None, *, columns: int = 8) -> Picture:
@@ -66,7 +66,7 @@ def _tiles(
         (row,) = rows
         rows = [row[start : start + columns] for start in range(0, len(row), columns)]
     across = max((len(row) for row in rows), default=1)
-    with look():
+    with styled():
         figure = picture(0.3 + 0.95 * across, 0.98 * max(len(rows), 1) + 0.25 * bool(captions))
         panels = figure.subplots(max(len(rows), 1), across, squeeze=False)
         for r, line in enumerate(panels):

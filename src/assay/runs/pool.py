@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from assay.errors import AssayError
-from assay.runs.record import cores
+from assay.runs.environment import cores
 from assay.runs.trial import Trial
 from assay.runs.worker import Message
 

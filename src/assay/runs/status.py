@@ -6,26 +6,17 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from assay.config import digest
 from assay.report.numerals import duration
 from assay.runs.entry import Entry, Result
-from assay.runs.record import cores
+from assay.runs.environment import cores
 from assay.runs.store import Store
-from assay.runs.trial import Trial
+from assay.runs.trial import Cost, Trial
 from assay.runs.view import Grid, View
 
 State = Literal["there", "partly", "failed", "locked", "to do"]
-
-
-class Cost(Protocol):
-    """What a trial is expected to take: a study may know it from the size of its network."""
-
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def bytes(self) -> int: ...
 
 
 @dataclass(frozen=True)

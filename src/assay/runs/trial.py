@@ -86,3 +86,11 @@ class Outcome:
     metrics: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial is expected to take: a study may know it from the size of its network."""
+
+    seconds: float
+    bytes: int

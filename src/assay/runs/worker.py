@@ -27,8 +27,8 @@ from typing import Any, Literal
 from assay.disk import DiskFull, disk_is_full, write_atomic
 from assay.errors import AssayError, told
 from assay.runs.entry import CHECKPOINT, LOG, PROGRESS, SCHEMA, Entry, Failure, Result
+from assay.runs.environment import accelerator, forget_peak, peak_memory, surroundings
 from assay.runs.files import to_json
-from assay.runs.record import accelerator, forget_peak, peak_memory, surroundings
 from assay.runs.store import Store
 from assay.runs.tasks import FUNCTIONS, function_of
 from assay.runs.trial import Outcome, Trial

@@ -12,7 +12,7 @@ from pydantic import Field
 from assay.config import Config
 from assay.report.result import Drawing, Table
 from assay.runs.results import Results
-from assay.runs.trial import Trial
+from assay.runs.trial import Cost, Trial
 from assay.stats import Effect
 
 
@@ -84,11 +84,3 @@ class Study(Config):
         """Return what an unrun trial is expected to take, or None where nothing is known."""
         del trial
         return None
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a trial is expected to take."""
-
-    seconds: float
-    bytes: int

@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from assay.errors import AssayError
 from assay.runs.results import Results
-from assay.runs.trial import Trial
-from assay.studies.base import Cost, Study
+from assay.runs.trial import Cost, Trial
+from assay.studies.base import Study
 from assay.studies.cells import Cells
 from assay.studies.rates import RateGrid, at_rate
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings, split

@@ -10,8 +10,8 @@ from typing import Self
 
 from assay.attacks.methods.pgd import PGD
 from assay.attacks.registry import AnyAttack
-from assay.runs.trial import Trial
-from assay.studies.base import Cost, Study
+from assay.runs.trial import Cost, Trial
+from assay.studies.base import Study
 from assay.studies.cell_study import check_data
 from assay.studies.skip import Skip
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings

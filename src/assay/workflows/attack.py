@@ -20,8 +20,8 @@ from assay.errors import AssayError, unknown
 from assay.inputs import Inputs, called, described, load, load_part, mark
 from assay.models.http import ROWS
 from assay.runs.display import LINE_EVERY, say, until
+from assay.runs.environment import surroundings
 from assay.runs.files import to_json, writable
-from assay.runs.record import surroundings
 from assay.workflows import attack_report as report
 from assay.workflows.over import STATE_FILE, Progress, Targets, run_over
 

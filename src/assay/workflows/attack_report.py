@@ -37,7 +37,7 @@ def clean_accuracy(result: AttackResult) -> stats.Estimate:
     return stats.proportion(int(result.correct.sum()), len(result), "all images")
 
 
-def doubts(result: AttackResult) -> list[reliability.Flag]:
+def doubts(result: AttackResult) -> list[reliability.Indicator]:
     """Return the flags that are raised, of those that cost little; they ask the model again."""
     oracle = result.oracle
     found = [reliability.rounding_undoes(result)]
@@ -53,7 +53,7 @@ def doubts(result: AttackResult) -> list[reliability.Flag]:
     return sorted((flag for flag in found if flag.raised), key=lambda flag: flag.code)
 
 
-def summary(result: AttackResult, raised: Sequence[reliability.Flag], title: str) -> View:
+def summary(result: AttackResult, raised: Sequence[reliability.Indicator], title: str) -> View:
     """Return what the terminal shows of it."""
     unit = norm_name(result.threat.norm)
     moved, asked = result.median_distance, result.median_queries

@@ -9,7 +9,7 @@ from assay.auditing import AuditConfig
 from assay.inputs import Inputs
 from assay.models import CNN
 from assay.runs.engine import execute
-from assay.runs.record import cores
+from assay.runs.environment import cores
 from assay.runs.store import Store
 from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, OneCycle, Recipe

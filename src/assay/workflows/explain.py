@@ -24,11 +24,11 @@ from assay.explain.faithful import (
 )
 from assay.inputs import Inputs, described, load_network, load_part
 from assay.report.explained import explained
-from assay.report.look import Picture
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
+from assay.report.style import Picture
+from assay.runs.environment import surroundings
 from assay.runs.files import to_json, writable
-from assay.runs.record import surroundings
 from assay.runs.view import Grid, View
 
 EXPLAIN, ARRAYS, RECORD = "explain.json", "arrays.safetensors", "record.json"

@@ -17,7 +17,7 @@ from assay import stats
 from assay.config import digest
 from assay.disk import write_atomic
 from assay.errors import AssayError
-from assay.made import made_by
+from assay.provenance import provenance
 from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.terminal import study_summary
@@ -26,8 +26,8 @@ from assay.runs.files import writable
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
-from assay.runs.trial import Trial
-from assay.studies.base import Cost, Study
+from assay.runs.trial import Cost, Trial
+from assay.studies.base import Study
 from assay.studies.interim import Looks, looks_now, seeds_to_go_on_from, to_remember
 
 
@@ -136,7 +136,7 @@ def write(
         trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
         trials_at="../../trials",  # from studies/<id>/
         work_seconds=sum(result.record["seconds"] for result in done.values()),
-        made=made_by(
+        made=provenance(
             command=command,
             config=study.model_dump(mode="json"),
             seeds=tuple(range(study.seeds)),

@@ -35,7 +35,7 @@ from assay.tasks.transfer import Transferring
 
 
 @dataclass(frozen=True)
-class Run:
+class BudgetedAttack:
     """An attack at one budget, as one cell of the study.
 
     Attributes:
@@ -139,19 +139,21 @@ class Attacks(SubjectStudy):
 
     # -- trials --------------------------------------------------------------------------------
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[BudgetedAttack]:
         """Return every attack at every budget it is run with."""
         return [run for attack in self.attacks for run in self.at_budgets(attack)]
 
-    def at_budgets(self, attack: AnyAttack) -> list[Run]:
+    def at_budgets(self, attack: AnyAttack) -> list[BudgetedAttack]:
         """Return one attack at each of its budgets."""
         norm = attack.threat.norm
         method = attack.name if norm == "linf" else f"{attack.name} {norm_name(norm)}"
         if attack.minimum_norm or norm not in ("linf", "l0"):
-            return [Run(method, method, attack)]
+            return [BudgetedAttack(method, method, attack)]
         budgets = self.budgets if norm == "linf" else self.pixels
         return [
-            Run(f"{method} {budget(eps, norm)}", method, attack.model_copy(update={"eps": eps}))
+            BudgetedAttack(
+                f"{method} {budget(eps, norm)}", method, attack.model_copy(update={"eps": eps})
+            )
             for eps in budgets
         ]
 
@@ -212,7 +214,7 @@ class Attacks(SubjectStudy):
             notes=page.notes(self),
         )
 
-    def named(self, method: str) -> Run | None:
+    def named(self, method: str) -> BudgetedAttack | None:
         """Return the attack `method` at the budget of comparison, or at its least; None: absent."""
         found = [run for run in self.runs() if run.method == method]
         return next((run for run in found if run.eps == self.at), next(iter(found), None))
@@ -259,7 +261,7 @@ class Attacks(SubjectStudy):
         return tuple(found)
 
     def _share(
-        self, cells: Cells, code: str, text: str, run: Run, *, left: bool = False
+        self, cells: Cells, code: str, text: str, run: BudgetedAttack, *, left: bool = False
     ) -> stats.Effect:
         """Return the effect "the share of images that are fooled (or left) is so high"."""
         return cells.effect(

@@ -20,8 +20,8 @@ from assay.config import Number
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.models import CNN
 from assay.runs.results import Results
-from assay.runs.trial import Trial
-from assay.studies.base import Cost, Findings
+from assay.runs.trial import Cost, Trial
+from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
 from assay.studies.skip import page

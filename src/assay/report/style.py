@@ -1,4 +1,4 @@
-"""The one look of all figures, and how a figure becomes SVG for a page.
+"""The one style of all figures, and how a figure becomes SVG for a page.
 
 Colours that must change between light and dark stand in the SVG as CSS variables (`--ink`,
 `--paper`, `--series-0` ...), with the light ones as fallback. The series are the hues of Okabe &
@@ -35,7 +35,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAINT = 0.13
 """Opacity of grid lines: drawn in ink, they suit light and dark."""
 
-_LOOK: Any = {
+_STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 9.0,
     "text.color": INK,
@@ -65,9 +65,9 @@ _STRAIGHT = re.compile(r"[MLz\d\s.-]+")
 
 
 @contextmanager
-def look() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """Matplotlib's settings for our figures; the user's own come back at the end."""
-    with matplotlib.rc_context(_LOOK):
+    with matplotlib.rc_context(_STYLE):
         yield
 
 
@@ -114,7 +114,7 @@ def inline_svg(figure: Figure, title: str = "") -> str:
     `title` is what a screen reader says.
     """
     buffer = io.StringIO()
-    with look():
+    with styled():
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return _for_page(buffer.getvalue(), title)
 

@@ -7,13 +7,13 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from assay.report.record import Made
-from assay.runs.record import accelerator, surroundings
+from assay.report.record import Provenance
+from assay.runs.environment import accelerator, surroundings
 
 PACKAGES = ("scipy", "scikit-learn", "accelerate", "safetensors", "matplotlib", "pydantic")
 
 
-def made_by(
+def provenance(
     *,
     command: str,
     config: dict[str, Any],
@@ -23,7 +23,7 @@ def made_by(
     threads: int,
     data: Mapping[str, str],
     model: str = "",
-) -> Made:
+) -> Provenance:
     """Return the record of a result that took `seconds` from `started` on this machine."""
     around = surroundings()
     code, hardware = around["code"], around["hardware"]
@@ -34,7 +34,7 @@ def made_by(
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return Made(
+    return Provenance(
         command=command,
         config=config,
         seeds=seeds,
