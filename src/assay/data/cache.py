@@ -2,7 +2,8 @@
 
     <cache>/<name>-<key>/<split>/images.npy    uint8 (N, C, H, W)
                                  labels.npy    int64 (N,)
-                                 meta.json     classes, fingerprint, mean and std, sizes, origin
+                                 meta.json     classes, fingerprint, mean and std, sizes, origin,
+                                               notes, and a seal over all of this
 
 A split is made beside its place and renamed into it when it is whole, under a lock, so that two
 processes make it once and a killed one leaves nothing that is read.
@@ -14,7 +15,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from assay.config import digest
 from assay.data.dataset import Dataset, channel_moments, content_digest
 from assay.errors import AssayError, expanded
 
@@ -37,25 +39,86 @@ def cache_folder(cache: str | Path | None) -> Path:
 
 
 def cached(entry: Path, split: str, name: str) -> Dataset | None:
-    """Return the split that is kept in `entry`, mapped; None where there is none, or not whole."""
+    """Return the split that is kept in `entry`, mapped; None where there is none, or not whole.
+
+    What was changed since it was made (the seal over meta.json and the files' sizes and times is
+    broken) is read whole, and given only if it is still what its fingerprint says.
+    """
     folder = entry / split
+    meta = kept_meta(entry, split)
+    if meta is None:
+        return None
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        # copy-on-write: torch wants a writable array, and the file stays as it is
-        images = np.load(folder / "images.npy", mmap_mode="c")
-        labels = np.load(folder / "labels.npy")
-    except (OSError, ValueError, KeyError):  # a file that is cut short is a ValueError
+        images, labels = _arrays(folder)
+    except (OSError, ValueError):  # it went, or was changed, since
         return None
     return Dataset(
         name=name,
         split=split,
         classes=tuple(meta["classes"]),
-        images=torch.from_numpy(images),
-        labels=torch.from_numpy(labels),
+        images=images,
+        labels=labels,
         fingerprint=meta["fingerprint"],
         ids=torch.arange(len(labels)),
+        notes=tuple(meta["notes"]),
         _moments=(tuple(meta["mean"]), tuple(meta["std"])),
     )
+
+
+def kept_meta(entry: Path, split: str) -> dict[str, Any] | None:
+    """Return what meta.json says of a split that is whole; None where it is not."""
+    folder = entry / split
+    try:
+        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        if meta["seal"] == _seal(folder, meta):
+            return dict(meta)
+        images, labels = _arrays(folder)
+        # a copy of the cache has other times: everything that the file says is worked out again
+        again = _content(images, labels, tuple(meta["classes"]))
+        shape = meta["agreed"]["shape"] == list(images.shape[1:])
+        if not shape or any(meta[key] != value for key, value in again.items()):
+            return None
+        if not all(isinstance(note, str) for note in (*meta["notes"], *meta["agreed"]["notes"])):
+            return None
+        return dict(meta)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def _arrays(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mapped images and the labels of a split.
+
+    Raises:
+        ValueError: for arrays of another kind, or files that are cut short.
+    """
+    # copy-on-write: torch wants a writable array, and the file stays as it is
+    images = np.load(folder / "images.npy", mmap_mode="c")
+    labels = np.load(folder / "labels.npy")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError("images.npy holds no images")
+    if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+        raise ValueError("labels.npy holds no label per image")
+    return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def _content(
+    images: torch.Tensor, labels: torch.Tensor, classes: tuple[str, ...]
+) -> dict[str, Any]:
+    mean, std = channel_moments(images)
+    return {
+        "classes": list(classes),
+        "shape": list(images.shape),
+        "fingerprint": content_digest(images, labels, classes),
+        "mean": list(mean),
+        "std": list(std),
+    }
+
+
+def _seal(folder: Path, meta: Mapping[str, Any]) -> str:
+    """Return a digest of meta.json, and of size and times of the files that it is about."""
+    stats = [(folder / name).stat() for name in ("images.npy", "labels.npy")]
+    stamps = [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for stat in stats]
+    return digest([{key: value for key, value in meta.items() if key != "seal"}, stamps])
 
 
 @contextmanager
@@ -111,21 +174,19 @@ def finish(
     labels: np.ndarray[Any, Any],
     classes: tuple[str, ...],
     origin: Mapping[str, Any],
+    notes: Sequence[str],
+    agreed: Mapping[str, Any],
 ) -> None:
     """Complete the split in `making/split`, whose images are written, and move it into place."""
     folder = making / split
     np.save(folder / "labels.npy", labels)
-    images = torch.from_numpy(np.load(folder / "images.npy", mmap_mode="c"))
-    mean, std = channel_moments(images)
-    meta = {
-        "classes": list(classes),
-        "shape": list(images.shape),
-        "fingerprint": content_digest(images, torch.from_numpy(labels), classes),
-        "mean": list(mean),
-        "std": list(std),
+    meta = _content(*_arrays(folder), classes) | {
         "origin": dict(origin),
+        "notes": list(notes),
+        "agreed": {key: list(value) for key, value in agreed.items()},
     }
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False))
+    meta["seal"] = _seal(folder, meta)
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, ensure_ascii=False), "utf-8")
     place = entry / split
     if place.exists():  # not whole, otherwise nobody would have made it again
         shutil.rmtree(place)

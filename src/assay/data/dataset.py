@@ -28,6 +28,8 @@ class Dataset:
         ids: int64 (N,), each row's index in the whole split; a subset keeps them, so that random
             draws keyed by them stay those of the same image.
         masks: bool (N, H, W), the pixels of the object, where they are known; otherwise None.
+        notes: what was understood where a folder can be understood in more than one way, what was
+            held out, scaled or not read; each a line to be told to the user.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Dataset:
     fingerprint: str
     ids: Tensor
     masks: Tensor | None = None
+    notes: tuple[str, ...] = ()
     _moments: tuple[tuple[float, ...], tuple[float, ...]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -118,6 +121,7 @@ class Dataset:
             fingerprint=sha.hexdigest(),
             ids=self.ids[index],
             masks=None if self.masks is None else self.masks[index],
+            notes=self.notes,
         )
 
     def __repr__(self) -> str:

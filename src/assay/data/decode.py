@@ -17,6 +17,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHUNK = 128  # images handed to a worker at a time
+FORMATS = (
+    *("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF"),
+    *("TGA", "ICO", "PCX", "SGI"),
+)
+"""What is read. Pillow knows more, among them some that run a program (EPS: Ghostscript)."""
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 
 Encoded = bytes | str  # the bytes of an image file, or the path of one
@@ -35,80 +41,131 @@ class Unreadable(Exception):
     """An image that cannot be used: its position in the chunk, and why."""
 
 
-def look(images: Sequence[Encoded]) -> list[tuple[int, int, int, int]]:
-    """Return (channels, height, width, key) of each image, from its header.
+def suffixes() -> frozenset[str]:
+    """Return what the names of image files end with, in small letters."""
+    from PIL import Image
 
-    The key is a 63-bit digest of the file's bytes.
-    """
+    readable = _formats()
+    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in readable)
+
+
+def look(images: Sequence[Encoded]) -> list[tuple[int, int, int]]:
+    """Return (channels, height, width) of each image, from its header."""
     return [_each(index, image, _look) for index, image in enumerate(images)]
 
 
-def decode(images: Sequence[Encoded], channels: int, size: int | None) -> np.ndarray[Any, Any]:
+def keys(images: Sequence[Encoded]) -> list[int]:
+    """Return a 63-bit digest of each image file's bytes."""
+    return [_each(index, image, _key) for index, image in enumerate(images)]
+
+
+def decode(
+    images: Sequence[Encoded], channels: int, height: int, width: int, scaled: bool
+) -> np.ndarray[Any, Any]:
     """Return the pixels: uint8 (n, C, H, W), C = `channels` (1 or 3).
 
-    With a `size`, the middle square of each image, scaled to size × size; without, all images must
-    have the same height and width. Transparency is dropped.
+    If `scaled`, the middle of each image, scaled to height × width (which are then the same);
+    otherwise all images must have that size. Transparency is dropped.
     """
-    pixels = [_each(index, image, _decode, channels, size) for index, image in enumerate(images)]
-    return np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2))
+    pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
+    for index, image in enumerate(images):
+        pixels[index] = _each(index, image, _decode, channels, height, width, scaled)
+    return pixels
 
 
 def _each(index: int, image: Encoded, function: Any, *args: Any) -> Any:
     from PIL import UnidentifiedImageError
 
     try:
-        data = image if isinstance(image, bytes) else Path(image).read_bytes()
-        return function(data, *args)
+        if not image:
+            raise ValueError("there is none in this row")
+        return function(image, *args)
     except UnidentifiedImageError as error:
         raise Unreadable(index, "it is not an image in a known format") from error
     except MemoryError:
         raise
     except Exception as error:  # the readers of Pillow raise whatever comes to them
-        raise Unreadable(index, str(error) or type(error).__name__) from error
+        raise Unreadable(index, _one_line(str(error)) or type(error).__name__) from error
 
 
-def _look(data: bytes) -> tuple[int, int, int, int]:
+def _opened(image: Encoded) -> Image:
     from PIL import Image
 
-    with Image.open(io.BytesIO(data)) as image:
+    return Image.open(io.BytesIO(image) if isinstance(image, bytes) else image, formats=_formats())
+
+
+def _content(image: Encoded) -> bytes:
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Return the formats of `FORMATS` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(kind for kind in FORMATS if kind in Image.OPEN)
+
+
+def _look(data: Encoded) -> tuple[int, int, int]:
+    with _opened(data) as image:
         if image.mode not in GREY + COLOUR:
             raise ValueError(f"its pixels have mode {image.mode}; 8 bits per channel are needed")
         width, height = image.size
         if _turned(image) >= 5:  # lies on its side
             width, height = height, width
-        key = int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") >> 1
-        return 1 if image.mode in GREY else 3, height, width, key
+        return 1 if image.mode in GREY else 3, height, width
 
 
-def _decode(data: bytes, channels: int, size: int | None) -> np.ndarray[Any, Any]:
+def _key(data: Encoded) -> int:
+    digest = hashlib.blake2b(_content(data), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _decode(
+    data: Encoded, channels: int, height: int, width: int, scaled: bool
+) -> np.ndarray[Any, Any]:
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(data)) as opened:
+    # from memory: from a file Pillow maps some TIFF images, and then scrambles those on their side
+    with _opened(_content(data)) as opened:
         image: Image.Image = opened
         if _turned(opened) > 1:
             image = ImageOps.exif_transpose(opened)
         mode = "L" if channels == 1 else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
-        if size is not None and image.size != (size, size):
+        if scaled and image.size != (width, height):
             side = min(image.size)
             left, top = (image.width - side) // 2, (image.height - side) // 2
             image = image.crop((left, top, left + side, top + side))
-            image = image.resize((size, size), Image.Resampling.BICUBIC)
+            image = image.resize((width, height), Image.Resampling.BICUBIC)
+        if image.size != (width, height):
+            raise ValueError(f"it is {image.height}×{image.width}, not {height}×{width}")
         pixels = np.asarray(image)
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
 def _turned(image: Image) -> int:
-    """Return the orientation that a camera wrote into the file, 1 to 8; 1 is upright."""
-    return int(image.getexif().get(0x0112, 1)) if "exif" in image.info else 1
+    """Return the orientation that a camera wrote into the file, 1 to 8; 1 is upright.
+
+    Whatever else stands there says nothing: the image is taken as it is.
+    """
+    if "exif" not in image.info:
+        return 1
+    said = image.getexif().get(0x0112, 1)
+    return said if isinstance(said, int) and 1 <= said <= 8 else 1
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:200]
 
 
 # -- the pool --------------------------------------------------------------------------------
 
 
 def in_order(name: str, chunks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-    """Yield the answer of `look` or `decode` (the `name`) to each chunk of arguments, in order.
+    """Yield the answer of `look`, `keys` or `decode` (the `name`) to each chunk, in order.
 
     One chunk is worked on here; more, by one process per core, with at most two chunks per process
     held at a time.
@@ -142,7 +199,7 @@ def in_order(name: str, chunks: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
         raise Unreadable(done + index, reason) from error
 
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"look": look, "decode": decode}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {"look": look, "keys": keys, "decode": decode}
 
 
 def _cores() -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from assay.data.cache import cache_folder
 from assay.data.dataset import Dataset
 from assay.data.digits import digits
-from assay.data.imageset import Asked, folder_set, hub_set
+from assay.data.hub import fetched
+from assay.data.imageset import folder_set
+from assay.data.opened import Asked
 from assay.data.shapes import shapes
 from assay.data.splits import SPLITS
-from assay.errors import AssayError, expanded, unknown
+from assay.data.walk import printable
+from assay.errors import AssayError, expanded, one_line, unknown
 
 BUNDLED = ("digits", "shapes")
 HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
@@ -37,9 +43,13 @@ def load_data(
             `./data`.
         split: train, validation or test.
         image_column, label_column: which columns to read; None finds them.
-        size: resize every image to `size` × `size` pixels; None keeps them.
+        size: scale every image to `size` pixels along its shorter side, and crop it to the middle
+            square; None keeps them as they are.
         cache: the folder of decoded images; None: `$ASSAY_CACHE`, otherwise the user's cache.
         seed: what synthetic sets are made from.
+
+    A folder of images has the splits as its first level and the classes as its second, or the
+    classes alone; how it was understood stands in `Dataset.notes`.
 
     Raises:
         AssayError: says what is wrong with the name, the split, the columns or an image.
@@ -47,21 +57,30 @@ def load_data(
     if name in BUNDLED:
         if split not in SPLITS:
             raise unknown(f"split of {name}", split, SPLITS)
-        return digits(split) if name == "digits" else shapes(split, seed)
-    if size is not None and size < 1:
-        raise AssayError(f"size is a number of pixels, not {size}")
+        bundled = digits(split) if name == "digits" else shapes(split, seed)
+        if size not in (None, bundled.shape[1]):
+            raise AssayError(
+                f"{name} is of {bundled.shape[1]}×{bundled.shape[2]} pixels and is not scaled, but "
+                f"size is {size}: leave it out"
+            )
+        return bundled
     return image_set(name, split, Asked(image_column, label_column, size), cache)
 
 
 def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | None) -> Dataset:
     """Return a split of an image set that is in a folder or on the hub; see `load_data`."""
+    if not str(name):
+        raise AssayError("the name of the data set is empty: give a folder, or . for this one")
+    kept = cache_folder(cache)
     folder = _folder(name)
     if folder is not None:
-        return folder_set(folder, split, asked, cache_folder(cache))
+        return folder_set(folder, split, asked, kept)
     hub_id = HUB.get(str(name), str(name))
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        raise unknown("data set", str(name), dict.fromkeys([*BUNDLED, *HUB, *_local_names()]))
-    return hub_set(hub_id, split, asked, cache_folder(cache))
+    in_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
+    if in_folder or not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+        raise _no_folder(Path(name), [*BUNDLED, *HUB, *_names_in(*_places())])
+    folder, origin = fetched(hub_id)
+    return folder_set(folder, split, asked, kept, origin)
 
 
 def _folder(name: str | Path) -> Path | None:
@@ -73,13 +92,26 @@ def _folder(name: str | Path) -> Path | None:
     path = expanded(name)
     if path.is_dir():
         return path
+    if path.exists():
+        raise AssayError(
+            f"the data folder {printable(str(path))} is a file: give the folder it is in"
+        )
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
-        what = "is a file: give the folder it is in" if path.exists() else "does not exist"
-        raise AssayError(f"the data folder {path} {what}")
+        raise _no_folder(path, [])
     for place in _places():
         if (place / path.name).is_dir():
             return place / path.name
     return None
+
+
+def _no_folder(path: Path, known: Iterable[str]) -> AssayError:
+    """Return the error for a folder that is not there; it names those nearest to it."""
+    beside = _names_in(path.parent)
+    near = difflib.get_close_matches(path.name, sorted({*beside, *known}), n=3, cutoff=0.6)
+    guesses = [str(path.parent / name) if name in beside else name for name in near]
+    hint = f": did you mean {' or '.join(map(printable, guesses))}?" if near else ""
+    known = f"; data sets known by name: {', '.join(dict.fromkeys(known))}" if known else ""
+    return AssayError(f"no such folder: {one_line(printable(str(path)), 120)}{hint}{known}")
 
 
 def _places() -> list[Path]:
@@ -87,11 +119,10 @@ def _places() -> list[Path]:
     return [expanded(place) for place in given if place] + [Path("data")]
 
 
-def _local_names() -> list[str]:
-    return [
-        folder.name
-        for place in _places()
-        if place.is_dir()
-        for folder in place.iterdir()
-        if folder.is_dir()
-    ]
+def _names_in(*places: Path) -> list[str]:
+    """Return the names of the folders in some folders, as far as they can be read."""
+    names = []
+    for place in places:
+        with suppress(OSError):
+            names += [found.name for found in os.scandir(place) if found.is_dir()]
+    return names

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from assay.core.random import Stream
 from assay.data.dataset import Dataset, in_memory, to_float
-from assay.data.imageset import Asked
 from assay.data.load import BUNDLED, image_set, load_data
+from assay.data.opened import Asked
 from assay.errors import AssayError
 
 NoiseKind = Literal["uniform", "gaussian"]
