@@ -316,12 +316,12 @@ def test_the_seeds_that_are_asked_for_decide(look: int) -> None:
 
 
 def test_more_seeds_knows_when_it_cannot_say() -> None:
-    assert more_seeds(mean_interval([0.03]), 0.02) is None
-    assert more_seeds(mean_interval([0.01, 0.03]), 0.02) is None, "the mean lies on delta"
-    assert more_seeds(mean_interval([-1.0, 1.001]), 0.0) is None, "not even 10,000 would do"
-    near, far = mean_interval([0.021, 0.029, 0.031]), mean_interval([0.121, 0.129, 0.131])
-    assert more_seeds(near, 0.02, 0.999) > more_seeds(near, 0.02)
-    assert more_seeds(far, 0.02) == 1
+    assert more_seeds(mean_interval([0.03]), 0.01) is None
+    assert more_seeds(mean_interval([0.01, 0.03]), 0.0) is None, "the mean lies on delta"
+    assert more_seeds(mean_interval([-1.0, 1.001]), 0.0005) is None, "not even 10,000 would do"
+    found = mean_interval([0.021, 0.029, 0.031])
+    assert more_seeds(found, 0.007, 0.999) > more_seeds(found, 0.007)
+    assert more_seeds(found, 0.107) == 1
 
 
 def test_checks() -> None:

@@ -192,3 +192,77 @@ def test_a_run_on_no_image_lends_no_floor_and_takes_none_away() -> None:
     silent = runs((1.0, 10), (1.0, 10), (math.nan, 0))
     assert _floor([silent], "success_share") == stats.binomial_variance(1.0, 10)
     assert _floor([runs((math.nan, 0))], "success_share") is None
+
+
+# -- image by image ------------------------------------------------------------------------------
+
+
+def on_images(correct: list[int], ids: list[int] | None = None) -> Any:
+    """A run that knows which of its test images are right."""
+    more: dict[str, Any] = {"test_correct": np.array(correct, bool)}
+    if ids is not None:
+        more["image_ids"] = np.array(ids)
+    return fake(float(np.mean(correct)), **more)
+
+
+def test_a_difference_is_paired_by_image_where_runs_keep_them() -> None:
+    a = [on_images([1, 1, 0, 1]), on_images([1, 1, 1, 0])]
+    b = [on_images([1, 0, 0, 1]), on_images([0, 1, 1, 1])]
+    found = cells({"a": a, "b": b}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert found.per_image is not None
+    assert found.per_image.kind == "difference"
+    assert found.per_image.values.tolist() == [[0, 1, 0, 0], [1, 0, 0, -1]]
+    assert found.about == "networks and images"
+    b[1] = fake(0.75)
+    found = cells({"a": a, "b": b}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert found.per_image is None
+    assert found.about == "networks, on these images"
+    of_loss = cells({"a": a, "b": b}).difference("x", "", "a", "b", "train_loss", delta=0.02)
+    assert of_loss.per_image is None
+
+
+def test_seeds_may_have_images_of_their_own() -> None:
+    a = [on_images([1, 1, 0], [5, 2, 9]), on_images([1, 0, 0], [2, 3, 5])]
+    b = [on_images([0, 1, 1], [2, 5, 7]), on_images([1, 1, 0], [5, 2, 3])]
+    found = cells({"a": a, "b": b}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert found.per_image is not None
+    first, second = found.per_image.values.tolist()
+    assert (first[:1], first[2:]) == ([1], [0]), "images 2 and 5, which both have met"
+    assert math.isnan(first[1])
+    assert second == [0, 0, -1], "images 2, 3 and 5"
+
+
+def test_an_interaction_is_a_sum_of_four_cells() -> None:
+    runs = {"a": [1, 1], "b": [0, 1], "c": [1, 0], "d": [0, 0]}
+    found = cells({name: [on_images(right)] * 2 for name, right in runs.items()}).contrast(
+        "x",
+        "",
+        {"a": 1.0, "b": -1.0, "c": -1.0, "d": 1.0},
+        "test_accuracy",
+        delta=0.0,
+        asks="equivalent",
+    )
+    assert found.values == pytest.approx([1.0 - 0.5 - 0.5 + 0.0] * 2)
+    assert found.per_image is not None
+    assert found.per_image.values.tolist() == [[0, 0], [0, 0]]
+    assert (found.per_image.kind, found.asks) == ("number", "equivalent")
+
+
+def test_the_share_that_an_attack_fools_is_one_of_images_classified_correctly() -> None:
+    run = fake(0.5, success=np.array([1, 0, 1], bool), correct=np.array([1, 1, 0], bool))
+    run.metrics |= {"success_share": 0.5, "n_success": 2}
+    found = cells({"a": [run, run]}).contrast("x", "", {"a": 1.0}, "success_share", delta=0.0)
+    assert found.per_image is not None
+    assert found.per_image.values.tolist() == [[1, 0], [1, 0]]
+    assert found.per_image.kind == "share"
+
+
+def test_a_mean_and_the_mark_of_the_best_know_the_images_too() -> None:
+    """Three copies of one network on 50 images: over seeds alone their means would be exact."""
+    rng = np.random.default_rng(0)
+    right = (rng.random(50) < 0.8).astype(int).tolist()
+    other = [1 - one if k in (3, 4) else one for k, one in enumerate(right)]
+    found = cells({"a": [on_images(right)] * 3, "b": [on_images(other)] * 3})
+    mean = found.mean("a", "test_accuracy")
+    assert mean.high - mean.low > 0.15
+    assert found.within_noise("b", "a", "test_accuracy")

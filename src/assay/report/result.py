@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from assay.report.record import EstimateModel, Maybe, Provenance, Record, Svg, Unit
 
-ClaimVerdict = Literal["holds", "does not hold", "undecided", "not run"]
+ClaimVerdict = Literal["holds", "equivalent", "does not hold", "undecided", "not run"]
 
 
 class Claim(Record):
@@ -27,9 +27,16 @@ class Claim(Record):
     estimate: EstimateModel | None = None
     """The effect."""
     verdict: ClaimVerdict
-    """holds (the interval lies above delta), does not hold (below), undecided or not run."""
+    """holds (the interval lies above delta), does not hold (below), undecided or not run; where a
+    claim is that there is no difference, equivalent (within ± delta) in place of holds."""
+    about: str = ""
+    """Which population the claim is about: networks and images, or networks on these images."""
     seeds_needed: int | None = None
-    """Further seeds that would decide at the spread observed; null where it is decided."""
+    """Further seeds that would decide at the spread observed; null where it is decided, and where
+    no number of seeds would."""
+    images_needed: int | None = None
+    """Further test images, for each network, that would decide; null where it is decided, and where
+    the test set has fewer."""
     note: str = ""
     """What else one should know."""
     collapsed: dict[str, int] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from assay.report.schema import AuditReport
 _STYLES = {
     "pass": "bold green",
     "holds": "bold green",
+    "equivalent": "bold green",
     "fail": "bold red",
     "does not hold": "bold red",
     "undecided": "bold yellow",
@@ -75,8 +76,13 @@ def study_summary(result: StudyResult) -> RenderableType:
 def _more(claim: Claim) -> str:
     """Return what would decide a claim, and why it lacks runs."""
     said = []
-    if claim.seeds_needed:
-        said.append(f"about {claim.seeds_needed} more seeds would decide.")
+    ways = [
+        f"{needed:,} more {what}"
+        for what, needed in (("seeds", claim.seeds_needed), ("images", claim.images_needed))
+        if needed
+    ]
+    if ways:
+        said.append(f"about {' or '.join(ways)} would decide.")
     if claim.verdict == "not run" or any(claim.failed.values()):
         said.append(claim.note)
     return " ".join(said)

@@ -1,6 +1,7 @@
 """Intervals, paired comparisons, verdicts. numpy and scipy only."""
 
 from assay.stats.confidence import Calibration, calibration, calibration_error, confusion
+from assay.stats.crossed import Crossed, Kind, Missing, crossed_mean, still_missing
 from assay.stats.estimates import (
     Estimate,
     McNemar,
@@ -14,9 +15,11 @@ from assay.stats.looks import until_decided
 from assay.stats.matching import stratified_difference
 from assay.stats.ranking import auroc, fpr_at_tpr, roc_curve
 from assay.stats.verdicts import (
+    Asks,
     CheckVerdict,
     Claim,
     Effect,
+    PerImage,
     Verdict,
     judge,
     judge_check,
@@ -26,18 +29,24 @@ from assay.stats.verdicts import (
 )
 
 __all__ = [
+    "Asks",
     "Calibration",
     "CheckVerdict",
     "Claim",
+    "Crossed",
     "Effect",
     "Estimate",
+    "Kind",
     "McNemar",
+    "Missing",
+    "PerImage",
     "Verdict",
     "auroc",
     "binomial_variance",
     "calibration",
     "calibration_error",
     "confusion",
+    "crossed_mean",
     "fpr_at_tpr",
     "judge",
     "judge_check",
@@ -49,6 +58,7 @@ __all__ = [
     "paired_difference",
     "proportion",
     "roc_curve",
+    "still_missing",
     "stratified_difference",
     "until_decided",
 ]

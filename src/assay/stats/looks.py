@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from assay.stats.verdicts import Claim
+from assay.stats.verdicts import IMAGES_TOO, Claim
 
 
 def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int) -> Sequence[Claim]:
@@ -31,5 +31,9 @@ def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int)
 
 
 def may_be_decided(claim: Claim) -> bool:
-    """Return whether more seeds may decide a claim: not where most of its runs are lost."""
-    return claim.verdict == "undecided" and claim.estimate.n > 0 and not claim.mostly_lost
+    """Return whether more seeds may decide a claim: not where most of its runs are lost, nor where
+    the images leave more open than is left to decide."""
+    if claim.verdict != "undecided" or claim.mostly_lost:
+        return False
+    fixed = claim.about == IMAGES_TOO and claim.estimate.n > 1 and claim.seeds_needed is None
+    return claim.estimate.n > 0 and not fixed

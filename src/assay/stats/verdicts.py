@@ -13,13 +13,31 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from assay.errors import AssayError
-from assay.stats.estimates import Estimate, half_width, mean_interval
+from assay.stats.crossed import MOST_SEEDS, Crossed, Kind, crossed_mean, still_missing
+from assay.stats.estimates import Estimate, Floats, half_width, mean_interval
 
-Verdict = Literal["holds", "does not hold", "undecided"]
+Verdict = Literal["holds", "equivalent", "does not hold", "undecided"]
 Unit = Literal["points", "number"]
+IMAGES_TOO, THESE_IMAGES = "networks and images", "networks, on these images"
+"""The populations that a claim may be about."""
+Asks = Literal["larger", "equivalent"]
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
-MOST_SEEDS = 10_000
+
+@dataclass(frozen=True)
+class PerImage:
+    """The effect on each image, by which a claim is about images in general too.
+
+    Attributes:
+        values: (S, N), a row for each of the effect's values, NaN where a seed has not met an
+            image; the mean of a row is that seed's value.
+        kind: as in `crossed_mean`.
+        there_are: how many images the test set has; None: those met, and no more.
+    """
+
+    values: Floats
+    kind: Kind
+    there_are: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,9 @@ class Effect:
         unit: how the effect is shown: a difference of fractions as points, or as it is.
         rests_on: addresses of the trials that the values come from, of every seed, finished or
             not, and of those that results chose among; none given: all trials of the study.
+        per_image: the same effect image by image. With it the claim is about networks and images
+            in general; without, about networks on these images.
+        asks: whether the effect is larger than delta, or within ± delta of nothing.
     """
 
     code: str
@@ -53,6 +74,13 @@ class Effect:
     failed: Mapping[str, int] = field(default_factory=dict, kw_only=True)
     unit: Unit = field(default="points", kw_only=True)
     rests_on: Sequence[str] = field(default=(), kw_only=True)
+    per_image: PerImage | None = field(default=None, kw_only=True)
+    asks: Asks = field(default="larger", kw_only=True)
+
+    @property
+    def about(self) -> str:
+        """Which population the claim is about."""
+        return IMAGES_TOO if self.per_image is not None else THESE_IMAGES
 
 
 @dataclass(frozen=True)
@@ -62,9 +90,14 @@ class Claim:
     Attributes:
         code, text, delta, collapsed, failed, unit: as in `Effect`.
         estimate: the effect; its level is corrected for the number of claims and of looks.
-        verdict: "holds" if the interval lies above delta, "does not hold" if below.
+        verdict: "holds" if the interval lies above delta, "does not hold" if below; of a claim
+            that there is no difference, "equivalent" if it lies within ± delta, "does not hold" if
+            it lies outside.
         seeds_needed: how many more seeds would decide at the observed effect and spread, judged
             at the next look; None when decided, or when not even 10,000 would.
+        images_needed: how many more images would, for each network; None when decided, and when
+            the test set has fewer.
+        about: as in `Effect`.
         note: as in `Effect`, and which runs collapsed or failed, at the look of the estimate.
         look: the look whose estimate this is: the one that decided it, or the newest.
         latest: what all seeds say at the newest look, where an earlier one decided.
@@ -84,6 +117,9 @@ class Claim:
     look: int = field(default=1, kw_only=True)
     latest: Estimate | None = field(default=None, kw_only=True)
     latest_note: str = field(default="", kw_only=True)
+    images_needed: int | None = field(default=None, kw_only=True)
+    about: str = field(default=THESE_IMAGES, kw_only=True)
+    asks: Asks = field(default="larger", kw_only=True)
 
     @property
     def mostly_lost(self) -> bool:
@@ -97,8 +133,16 @@ class Claim:
         return asdict(self) | {"estimate": self.estimate.to_dict(), "latest": latest}
 
 
-def judge(low: float, high: float, delta: float) -> Verdict:
-    """Return the verdict on "the effect exceeds delta" for an effect in [low, high]."""
+def judge(low: float, high: float, delta: float, asks: Asks = "larger") -> Verdict:
+    """Return the verdict on "the effect exceeds delta" for an effect in [low, high].
+
+    Asked whether it is `equivalent` to none: whether it lies in (-delta, delta), as two one-sided
+    tests have it (Schuirmann 1987).
+    """
+    if asks == "equivalent":
+        if -delta < low and high < delta:
+            return "equivalent"
+        return "does not hold" if low > delta or high < -delta else "undecided"
     if low > delta:
         return "holds"
     return "does not hold" if high < delta else "undecided"
@@ -140,7 +184,9 @@ def judge_claims(
             goes is none. What all seeds say now is its `latest`. One that was judged among fewer
             claims than now spent more than its share: it is judged again.
 
-    The estimate of each claim is `mean_interval` at `level_at(len(effects), look, alpha)`.
+    The estimate of each claim is `crossed_mean` of its effect per image, or `mean_interval` of its
+    values where there is none, at `level_at(len(effects), look, alpha)`; two one-sided tests of
+    equivalence take their share of alpha each.
 
     No verdict is given where more runs of one kind were lost (collapsed or failed) than values are
     left, which is so whenever more than half of them were: what is left then speaks for a few that
@@ -151,23 +197,27 @@ def judge_claims(
         (claim.code, claim.text, claim.delta): claim
         for claim in decided
         if claim.verdict != "undecided"
-        and claim.estimate.level >= level_at(len(effects), claim.look, alpha)
+        and _share_spent(claim) <= 1 - level_at(len(effects), claim.look, alpha) + 1e-12
     }
     claims = []
     for effect, at in zip(effects, looks, strict=True):
-        level, next_level = (level_at(len(effects), one, alpha) for one in (at, at + 1))
-        estimate = mean_interval(effect.values, effect.of, level, effect.floor_variance)
+        level, next_level = (
+            _level(effect, level_at(len(effects), one, alpha)) for one in (at, at + 1)
+        )
+        crossed, estimate = _estimated(effect, level)
         claim = Claim(
             code=effect.code,
             text=effect.text,
             delta=effect.delta,
             estimate=_possible(estimate, effect.unit),
-            verdict=judge(estimate.low, estimate.high, effect.delta),
+            verdict=judge(estimate.low, estimate.high, effect.delta, effect.asks),
             collapsed=dict(effect.collapsed),
             note=effect.note,
             failed=dict(effect.failed),
             unit=effect.unit,
             look=at,
+            about=effect.about,
+            asks=effect.asks,
         )
         earlier = before.get((effect.code, effect.text, effect.delta))
         if earlier is not None:
@@ -176,9 +226,49 @@ def judge_claims(
         if claim.mostly_lost:
             claim = replace(claim, verdict="undecided")
         elif claim.verdict == "undecided":
-            claim = replace(claim, seeds_needed=more_seeds(estimate, effect.delta, next_level))
+            claim = _planned(claim, effect, estimate, crossed, next_level)
         claims.append(replace(claim, note=_joined(claim.note, *_lost(claim))))
     return tuple(claims)
+
+
+def _level(effect: Effect, level: float) -> float:
+    """Return the level of the interval by which an effect is judged."""
+    return level if effect.asks == "larger" else 2 * level - 1
+
+
+def _share_spent(claim: Claim) -> float:
+    """Return the probability of error that a claim's interval was given."""
+    return (1 - claim.estimate.level) / (1 if claim.asks == "larger" else 2)
+
+
+def _estimated(effect: Effect, level: float) -> tuple[Crossed | None, Estimate]:
+    """Return the effect with its interval, and what that rests on where images are sampled too."""
+    if effect.per_image is None:
+        return None, mean_interval(effect.values, effect.of, level, effect.floor_variance)
+    found = crossed_mean(effect.per_image.values, effect.per_image.kind, of=effect.of, level=level)
+    return found, found.estimate
+
+
+def _planned(
+    claim: Claim, effect: Effect, estimate: Estimate, crossed: Crossed | None, level: float
+) -> Claim:
+    """Return an undecided claim with what would decide it at the next level."""
+    value = abs(estimate.value) if effect.asks == "equivalent" else estimate.value
+    gap = abs(value - effect.delta)
+    if crossed is None or effect.per_image is None:
+        return replace(claim, seeds_needed=more_seeds(estimate, gap, level))
+    missing = still_missing(crossed, gap, level=level, there_are=effect.per_image.there_are)
+    note = (
+        ""
+        if missing.seeds or missing.images
+        else ("Neither more seeds nor all images of the test set would decide it.")
+    )
+    return replace(
+        claim,
+        seeds_needed=missing.seeds,
+        images_needed=missing.images,
+        note=_joined(claim.note, note if crossed.variances else ""),
+    )
 
 
 def _possible(estimate: Estimate, unit: Unit) -> Estimate:
@@ -224,21 +314,21 @@ def _lost(claim: Claim) -> Iterator[str]:
         yield f"More were lost than the {left} {claim.estimate.of} left to judge it by: {verdict}."
 
 
-def more_seeds(estimate: Estimate, delta: float, level: float | None = None) -> int | None:
-    """Return how many more seeds would bring `delta` out of the interval.
+def more_seeds(estimate: Estimate, gap: float, level: float | None = None) -> int | None:
+    """Return how many more seeds would make half the interval less than a gap.
 
     The mean and the spread are taken to stay as they are in `estimate`, which is one of
     `mean_interval`; the true effect being what it is, that is as likely too few as too many.
 
     Args:
         estimate: the mean over seeds so far.
-        delta: the smallest effect that matters.
+        gap: how far the mean is from the smallest effect that matters.
         level: the level at which the grown sample will be judged; None: that of the estimate.
 
     Returns:
         None where the spread is unknown, or where not even 10,000 more would do.
     """
-    n, gap = estimate.n, abs(estimate.value - delta)
+    n = estimate.n
     half = (estimate.high - estimate.low) / 2
     if not (math.isfinite(half) and gap > 0):
         return None

@@ -36,6 +36,10 @@ RANGES = {
 }
 """Where metrics lie, by how their names end: so do their intervals."""
 
+IMAGE_IDS = "image_ids"
+"""The array that says which images of the test set a run was measured on; absent: the same ones, in
+the same order, in every run of the study."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -106,7 +110,11 @@ class Cells:
             all_runs: collapsed runs count too, where it is they that are asked about.
         """
         runs = self.finished(cell) if all_runs else self.kept(cell)
-        values = [value for run in runs if math.isfinite(value := _value(run, metric))]
+        finite = [run for run in runs if math.isfinite(_value(run, metric))]
+        images = per_image([[run] for run in finite], (1.0,), metric)
+        if images is not None:
+            return stats.crossed_mean(images.values, images.kind).estimate
+        values = [_value(run, metric) for run in finite]
         found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
         if not found.bounded:
             return found
@@ -125,6 +133,7 @@ class Cells:
         all_runs: bool = False,
         note: str = "",
         among: Sequence[str] = (),
+        images: Callable[[Sequence[Sequence[Result]]], stats.PerImage | None] | None = None,
     ) -> stats.Effect:
         """Return what a claim rests on: one value per seed, from the cells' results of that seed.
 
@@ -136,6 +145,7 @@ class Cells:
             all_runs: collapsed runs count too; otherwise a seed for which any cell collapsed is
                 left out, and the claim says so, as where the effect is not finite.
             among: the cells that `of` were chosen from by their results; the claim rests on all.
+            images: the effect image by image, from the same results, a row for each seed.
         """
         seeds = zip(*(self.results(cell) for cell in of), strict=True)
         whole = [row for row in seeds if all(run is not None for run in row)]
@@ -145,6 +155,7 @@ class Cells:
         lost = {} if all_runs else {cell: self.collapsed(cell) for cell in cells}
         values = [value(*row) for row in whole]
         finite = [one for one in values if math.isfinite(one)]
+        rows = [row for row, one in zip(whole, values, strict=True) if math.isfinite(one)]
         if len(finite) < len(values):  # a loss or a weight beyond float32: lost as well
             lost[of[0]] = lost.get(of[0], 0) + len(values) - len(finite)
         return stats.Effect(
@@ -159,6 +170,7 @@ class Cells:
             failed={cell: self.failed(cell) for cell in cells if self.failed(cell)},
             note=note,
             rests_on=self.addresses(*of, *among),
+            per_image=images([[run for run in row if run] for row in rows]) if images else None,
         )
 
     def addresses(self, *cells: str) -> tuple[str, ...]:
@@ -181,17 +193,46 @@ class Cells:
         note: str = "",
         among: Sequence[str] = (),
     ) -> stats.Effect:
-        """Return the effect "a has more of the metric than b", paired by seed (see `effect`)."""
-        return self.effect(
+        """Return the effect "a has more of the metric than b", paired by seed and by image."""
+        return self.contrast(
+            code, text, {a: 1.0, b: -1.0}, metric, delta=delta, note=note, among=among
+        )
+
+    def contrast(
+        self,
+        code: str,
+        text: str,
+        weights: Mapping[str, float],
+        metric: Metric,
+        *,
+        delta: float,
+        note: str = "",
+        among: Sequence[str] = (),
+        asks: stats.Asks = "larger",
+    ) -> stats.Effect:
+        """Return a weighted sum of the metric of some cells, paired by seed and, where runs know
+        their images, by image (see `effect`).
+
+        Args:
+            weights: what the metric of each cell is multiplied by; 1 and -1 for a difference,
+                1, -1, -1 and 1 for an interaction.
+            asks: whether the effect is larger than delta, or equivalent to none.
+        """
+        factors = tuple(weights.values())
+        effect = self.effect(
             code,
             text,
             delta=delta,
-            of=(a, b),
-            value=lambda one, other: _value(one, metric) - _value(other, metric),
+            of=tuple(weights),
+            value=lambda *runs: sum(
+                weight * _value(run, metric) for weight, run in zip(factors, runs, strict=True)
+            ),
             floor=metric if _is_share(metric) else None,
             note=note,
             among=among,
+            images=lambda rows: per_image(rows, factors, metric),
         )
+        return replace(effect, asks=asks)
 
     def best(
         self, metric: Metric, which: Literal["highest", "lowest"], among: Sequence[str] = ()
@@ -209,6 +250,10 @@ class Cells:
             for one, two in zip(self.results(cell), self.results(other), strict=True)
             if one and two and not (one.metrics["collapsed"] or two.metrics["collapsed"])
         ]
+        images = per_image(pairs, (1.0, -1.0), metric)
+        if images is not None:
+            found = stats.crossed_mean(images.values, images.kind).estimate
+            return found.low <= 0 <= found.high
         differences = [_value(one, metric) - _value(two, metric) for one, two in pairs]
         found = stats.mean_interval(
             [difference for difference in differences if math.isfinite(difference)],
@@ -318,6 +363,57 @@ class Cells:
             colour=colour,
             dash=dash,
         )
+
+
+def per_image(
+    rows: Sequence[Sequence[Result]], weights: Sequence[float], metric: Metric
+) -> stats.PerImage | None:
+    """Return a weighted sum of what some runs of a seed are on each image, a row for each seed.
+
+    Args:
+        rows: the runs of each seed, in the order of the weights.
+        metric: a share that runs keep image by image: see `_on_images`.
+
+    Returns:
+        None for other metrics, and where a run has not kept it. NaN where not all of a seed's runs
+        have met an image.
+    """
+    known = [[_on_images(run, metric) for run in row] for row in rows]
+    if not known or any(one is None for row in known for one in row):
+        return None
+    sums = [_weighted([one for one in row if one is not None], weights) for row in known]
+    ids = sorted(set().union(*sums))
+    place = {image: column for column, image in enumerate(ids)}
+    values = np.full((len(sums), len(ids)), math.nan)
+    for row, found in zip(values, sums, strict=True):
+        for image, value in found.items():
+            row[place[image]] = value
+    kinds: dict[tuple[float, ...], stats.Kind] = {(1.0,): "share", (1.0, -1.0): "difference"}
+    return stats.PerImage(values, kinds.get(tuple(weights), "number"))
+
+
+def _weighted(runs: Sequence[Mapping[int, float]], weights: Sequence[float]) -> dict[int, float]:
+    """Return the weighted sum of each image that all of the runs have met."""
+    shared = set(runs[0]).intersection(*runs[1:])
+    return {
+        image: sum(weight * run[image] for weight, run in zip(weights, runs, strict=True))
+        for image in shared
+    }
+
+
+def _on_images(result: Result, metric: Metric) -> dict[int, float] | None:
+    """Return whether a share counts each image, 1 or 0, by the image's id; None where the run has
+    not kept it. Images that are not in the share's denominator are left out."""
+    arrays = result.arrays
+    if metric == "test_accuracy" and "test_correct" in arrays:
+        counted, there = arrays["test_correct"], None
+    elif metric == "success_share" and {"success", "correct"} <= set(arrays):
+        counted, there = arrays["success"], arrays["correct"]
+    else:
+        return None
+    ids = arrays[IMAGE_IDS] if IMAGE_IDS in arrays else np.arange(len(counted))
+    kept = np.ones(len(counted), bool) if there is None else np.asarray(there, bool)
+    return dict(zip(ids[kept].tolist(), np.asarray(counted, float)[kept].tolist(), strict=True))
 
 
 def _value(result: Result, metric: Metric) -> float:

@@ -213,6 +213,8 @@ def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
         estimate=claim.estimate,
         verdict=claim.verdict if claim.estimate.n else "not run",
         seeds_needed=claim.seeds_needed,
+        images_needed=claim.images_needed,
+        about=claim.about,
         note=" ".join(filter(None, (claim.note, claim.latest_note, *reasons))),
         collapsed=dict(claim.collapsed),
         failed=dict(claim.failed),
