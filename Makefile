@@ -12,8 +12,10 @@ TORCH_INDEX ?=
 # Peers pin old or GPU-only packages, so they come without their dependencies, which follow.
 PEERS := torchattacks foolbox eagerpy adversarial-robustness-toolbox captum
 PEERS_NEED := six requests tqdm GitPython gitdb smmap
+# Tests are handed out as workers come free: no file of many tests is left to one of them.
+SPREAD := --quiet --numprocesses 2 --dist worksteal
 
-.PHONY: help install demo test test-slow lint format bench bench-env clean
+.PHONY: help install demo test test-slow nightly lint format bench bench-env clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -25,9 +27,14 @@ demo: install ## train a small CNN on handwritten digits, audit it, say where th
 	@echo "==> assay demo"
 	@$(BIN)/assay demo
 
-test: $(VENV)/.tests-installed ## run the tests, with coverage
-	@echo "==> tests (6 to 10 minutes on 2 cores)"
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses 2 --dist loadfile --cov --cov-report=term
+test: $(VENV)/.tests-installed ## run the tests, and say which cost most
+	@echo "==> tests (5 minutes or so on 2 quiet cores)"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest $(SPREAD) --slowest 25
+
+nightly: $(VENV)/.tests-installed ## the tests with branch coverage and more examples, and the slow ones
+	@echo "==> tests, with coverage"
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/pytest $(SPREAD) --cov --cov-report=term
+	@$(MAKE) test-slow
 
 test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
 	@echo "==> slow tests"

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
+from collections import defaultdict
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from assay import Classifier
+
+# The same examples each time for whoever changes something, others and more of them every night.
+hypothesis.settings.register_profile("change", max_examples=50, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("nightly", max_examples=500, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "change"))
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,39 +33,11 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def digit_nets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Classifier]:
-    """Two CNNs of one architecture, trained on the bundled digits in seconds: `natural`, and
-    `robust`, against PGD at 0.1 in Linf (where about three in four images stand, of natural none).
-    """
-    from assay.attacks import PGD
-    from assay.models import CNN
-    from assay.models.loading import load_model
-    from assay.runs.worker import Workspace
-    from assay.tasks.train import TrainNetwork, train
-    from assay.train import AdamW, OneCycle, Recipe
+def digit_nets() -> dict[str, Classifier]:
+    """Two trained CNNs of one architecture on the bundled digits: `natural`, and `robust`."""
+    from networks.trained import DIGITS, digit_net
 
-    found = {}
-    for name, adversary in (("natural", None), ("robust", PGD(eps=0.1, steps=3))):
-        config = TrainNetwork(
-            data="digits",
-            network=CNN(
-                depths=(1, 1),
-                widths=(8, 16),
-                skip=True,
-                norm="batch",
-                init="he",
-                stem_stride=2,
-                stage_stride=2,
-            ),
-            recipe=Recipe(epochs=3, batch_size=50, optimizer=AdamW(lr=1e-2), schedule=OneCycle()),
-            adversary=adversary,
-            train_images=3000,
-            train_tested=False,
-        )
-        work = Workspace(tmp_path_factory.mktemp(name))
-        train(config.trial(0, "cpu", name), work)
-        found[name] = load_model(work.path("model.safetensors"))
-    return found
+    return {name: digit_net(name) for name in DIGITS}
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -65,3 +46,50 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slowest", type=int, default=0, help="show what N tests cost, in CPU time")
+    parser.addoption("--reverse", action="store_true", help="run the last test first")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("reverse"):
+        items.reverse()
+
+
+def spent() -> float:
+    """Seconds of CPU of this process and of those it has waited for: unlike the wall clock, other
+    work on the machine does not change them."""
+    used = (resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+started = 0.0
+
+
+def pytest_runtest_logstart() -> None:
+    global started
+    started = spent()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Write down what each phase of a test cost; a worker's reports carry it to the terminal."""
+    global started
+    report = yield
+    report.cpu, started = spent() - started, spent()
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    shown = config.getoption("slowest")
+    if not shown:
+        return
+    costs: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            costs[getattr(report, "nodeid", "")] += getattr(report, "cpu", 0.0)
+    terminalreporter.section(f"CPU seconds of {shown} tests, of {sum(costs.values()):.0f} in all")
+    for name, seconds in sorted(costs.items(), key=lambda cost: -cost[1])[:shown]:
+        terminalreporter.write_line(f"{seconds:7.1f}  {name}")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
@@ -67,7 +67,6 @@ studies = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=200)
 @given(studies)
 def test_printed_and_parsed_is_equal(study: Study) -> None:
     assert Study.from_yaml(study.to_yaml()) == study
@@ -92,7 +91,6 @@ def test_a_name_stands_for_a_choice_without_settings(data: Any, same: Any) -> No
     assert Study.from_yaml(yaml.safe_dump(data)) == Study.parse(same)
 
 
-@settings(deadline=None, max_examples=100)
 @given(studies, studies)
 def test_equal_configs_and_only_those_have_one_text(one: Study, other: Study) -> None:
     assert (one == other) == (one.canonical() == other.canonical())

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -583,7 +583,6 @@ def test_a_model_that_cannot_work_in_channels_last_is_attacked_as_it_is(
     assert bool(result.success.any())
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     norm=st.sampled_from(["linf", "l2", "l1"]),
     eps=st.floats(0, 1),

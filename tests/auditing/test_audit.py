@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from networks import trained as networks
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 import assay
 from assay import stats
@@ -28,36 +28,11 @@ from assay.report.schema import AuditReport, Flag, NotRun
 FEW = AuditConfig(eps=0.1, budgets=(0.02, 0.1), attacked=60, gallery=3)
 
 
-class Small(nn.Module):
-    """A CNN that learns digits in a second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(1, 12, 5, stride=2), nn.ReLU(), nn.Conv2d(12, 24, 3, stride=2), nn.ReLU()
-        )
-        self.head = nn.Linear(24, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)) * 4)
-
-
 @pytest.fixture(scope="module")
 def trained() -> tuple[nn.Module, Tensor, Tensor]:
     """A digits network with its test images."""
-    x, y = assay.load_data("digits", split="train").take(3000)
-    torch.manual_seed(0)
-    model = Small()
-    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
-    for epoch in range(6):
-        for rows in torch.randperm(len(x), generator=torch.Generator().manual_seed(epoch)).split(
-            64
-        ):
-            optimizer.zero_grad()
-            F.cross_entropy(model(x[rows]), y[rows]).backward()
-            optimizer.step()
-    test = assay.load_data("digits").take(300)
-    return model.eval(), *test
+    x, y = assay.load_data("digits").take(300)
+    return networks.trained("pooled", networks.Pooled()), x, y
 
 
 @pytest.fixture(scope="module")
@@ -276,8 +251,8 @@ def test_saved_files_say_the_same(found: assay.Audit, tmp_path: Path) -> None:
     page = found.save(tmp_path / "mine.html")
     assert AuditReport.read(tmp_path / "mine.json") == found.report
     assert json.loads((tmp_path / "mine.json").read_text()) == found.to_dict()
-    arrays = np.load(tmp_path / "arrays.npz")
-    assert arrays["labels"].shape == (300,)
+    with np.load(tmp_path / "arrays.npz") as arrays:
+        assert arrays["labels"].shape == (300,)
     html = page.read_text()
     for c in found.checks:
         assert c.code in html
@@ -375,7 +350,7 @@ def test_two_forms_of_one_attack_keep_their_own_curves_and_arrays(
 
 def test_a_model_that_is_not_wrapped(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
-    with pytest.raises(AssayError, match=r"assay.Classifier\(model, ...\), not Small"):
+    with pytest.raises(AssayError, match=r"assay.Classifier\(model, ...\), not Pooled"):
         assay.audit(model, x, y)  # type: ignore[arg-type]
 
 

@@ -22,7 +22,8 @@ import os, time
 from pathlib import Path
 import numpy as np
 
-held = np.load(Path(__file__).with_name("weights.npz"))
+with np.load(Path(__file__).with_name("weights.npz")) as kept:
+    held = dict(kept)
 
 def logits(x):
     time.sleep(float(os.environ.get("PAUSE", 0)))
@@ -62,7 +63,8 @@ from torch import nn
 class net(nn.Module):
     def __init__(self):
         super().__init__()
-        held = np.load(Path(__file__).with_name("weights.npz"))
+        with np.load(Path(__file__).with_name("weights.npz")) as kept:
+            held = dict(kept)
         self.linear = nn.Linear(784, 10)
         self.linear.weight.data = torch.tensor(held["weight"].T, dtype=torch.float32)
         self.linear.bias.data = torch.tensor(held["bias"], dtype=torch.float32)
@@ -171,7 +173,8 @@ def refused(answer: tuple[int, str, str], *words: str) -> None:
 
 def seen(name: str, grey: Path = Path("out/images")) -> Tensor:
     """Return what a PNG holds, (1, 1, H, W) in [0, 1]."""
-    pixels = np.asarray(Image.open(grey / name))
+    with Image.open(grey / name) as image:
+        pixels = np.asarray(image)
     assert pixels.ndim == 2, "grey images stay grey"
     return torch.from_numpy(pixels / np.float32(255))[None, None]
 

@@ -42,7 +42,8 @@ def test_a_function_of_numpy_arrays_is_enough(
     arrays, said = load_file("out/arrays.safetensors"), about("out")
     won = arrays["success"]
     assert int(won.sum()) >= 2
-    held = np.load(models / "weights.npz")
+    with np.load(models / "weights.npz") as kept:
+        held = dict(kept)
 
     def told(x: Tensor) -> Tensor:
         flat = x.flatten(1).double().numpy()
@@ -115,7 +116,8 @@ class Service(BaseHTTPRequestHandler):
 def url(models: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(http, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(Service, "weights", np.load(models / "weights.npz"), raising=False)
+    with np.load(models / "weights.npz") as kept:
+        monkeypatch.setattr(Service, "weights", dict(kept), raising=False)
     monkeypatch.setattr(Service, "answers", 10**9)
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         server.daemon_threads = True

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract.untouched import untouched
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -128,7 +128,6 @@ def test_curves_equal_pixels_exchanged_one_by_one(make: object) -> None:
         assert np.ptp(expected) > 1e-3
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.integers(-3, 3), min_size=16, max_size=16),
     st.integers(1, 20),

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import pytest
 import torch
 from contract.untouched import untouched
+from networks.trained import coloured, finder, trained
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
-from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain import AttentionRollout, Explainer, GradientAttention, rollout
 from assay.explain.base import held
-from assay.models import ViT
 
 from .nets import Patches, TorchViT, hugging_face, images, plain, seeded, swin, vit
 
@@ -273,39 +272,14 @@ def test_attention_that_cannot_be_followed_is_refused_with_the_reason(
         kind()(Classifier(model), images(2))
 
 
-@pytest.fixture(scope="module")
-def finder() -> Classifier:
-    """A vision transformer that has learned, in seconds, to say the colour of one patch of 4x4."""
-    draw = torch.Generator().manual_seed(0)
-    x, y, _ = coloured(2000, draw, colours=4)
-    config = ViT.parse({"patch": 4, "width": 32, "depth": 2, "heads": 2, "mlp_ratio": 2})
-    model = config.build((3, 16, 16), 4, Stream(0)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(300):
-        some = torch.randint(0, 2000, (64,), generator=draw)
-        optimizer.zero_grad()
-        F.cross_entropy(model(x[some]), y[some]).backward()
-        optimizer.step()
-    return Classifier(model)
-
-
-def coloured(n: int, draw: torch.Generator, colours: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Grey noise with a patch that is reddish, greenish, bluish or not there, and where it is."""
-    x = 0.4 + 0.1 * torch.rand(n, 1, 16, 16, generator=draw).expand(-1, 3, -1, -1)
-    y = torch.randint(0, colours, (n,), generator=draw)
-    place = torch.randint(0, 16, (n,), generator=draw)
-    patches = F.one_hot(place, 16).view(n, 1, 4, 4).float()
-    there = patches.repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return x + 0.5 * F.one_hot(y, 4)[:, :3, None, None] * there, y, patches[:, 0]
-
-
 @pytest.mark.parametrize(("kind", "hits"), [(AttentionRollout, 0.9), (GradientAttention, 0.25)])
 def test_maps_of_a_trained_transformer_point_at_the_patch(
-    finder: Classifier, kind: type[Explainer], hits: float
+    kind: type[Explainer], hits: float
 ) -> None:
+    clf = Classifier(trained("finder", finder()))
     x, y, patches = coloured(200, torch.Generator().manual_seed(1), colours=3)
-    assert float((finder.predict(x) == y).float().mean()) > 0.9
-    peaks = kind()(finder, x, y).raw.flatten(1).argmax(1, keepdim=True)
+    assert float((clf.predict(x) == y).float().mean()) > 0.9
+    peaks = kind()(clf, x, y).raw.flatten(1).argmax(1, keepdim=True)
     assert float(patches.flatten(1).gather(1, peaks).mean()) > hits  # chance is 0.06
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
@@ -63,7 +63,6 @@ def test_centre_by_hand() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
 def test_rank_correlation_is_scipys_with_ties(seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = (np.maximum(rng.integers(-3, 5, (3, 4, 5)), 0) / 4 for _ in range(2))
@@ -140,7 +139,6 @@ def test_entropy_and_gini_by_hand() -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
 def test_gini_is_half_the_mean_difference_over_the_mean(seed: int) -> None:
     maps = np.random.default_rng(seed).random((3, 4, 5)) ** 2
     for found, values in zip(gini(maps), maps.reshape(3, -1), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +31,6 @@ def watched(run: nn.Module, x: Tensor, **settings: object) -> tuple[Tensor, list
     return out, seen
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     lead=st.sampled_from([(), (2,), (2, 3)]),
     queries=st.integers(1, 5),

@@ -5,6 +5,7 @@ The slow tests take 1,000 images; ASSAY_PARITY_IMAGES takes fewer.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from assay import stats
 from assay.core.classifier import Classifier
 from assay.data import load_data
 
@@ -20,7 +22,7 @@ from .peers import benchmark, peer, trained
 
 strength = benchmark("strength")
 NAMES = tuple(strength.methods("natural"))
-FEW = 24
+FEW = 120
 Measured = Callable[[str, str], tuple[Any, dict[str, Any]]]
 """(kind of network, name of the method) → what ours came to, and what each peer did."""
 
@@ -50,10 +52,16 @@ def test_on_digits_it_is_no_weaker(digit_nets: dict[str, Classifier], name: str)
     method = strength.methods("digits")[name]
     ours, theirs = strength.measured(digit_nets["robust"], x, y, method)
     row = strength.row(name, "digits", method, ours, theirs)
-    assert 0 < row.theirs < 1
-    assert row.ours <= row.theirs + 1 / FEW
-    if row.their_distance is not None:
-        assert row.our_distance <= 1.02 * row.their_distance
+    assert 0.2 < row.theirs < 0.8
+    assert row.ours <= row.theirs + 0.02, strength.line(row)
+    if method.ours.minimal:
+        # most pixels of digits are black: theirs adds up what clipping took away, and comes out
+        # nearer by 2.4 % in the mean
+        there = theirs[row.peer]
+        both = ours.distance.isfinite() & there.distance.isfinite()
+        apart = stats.mean_interval((ours.distance / there.distance)[both].log(), of="images")
+        assert both.sum() > 80
+        assert math.exp(apart.high) < 1.05, apart
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from networks.trained import train_digit_net
 from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD
@@ -18,6 +19,7 @@ from assay.data import load_data
 from assay.errors import AssayError
 from assay.explain import Occlusion
 from assay.models import CNN
+from assay.models.loading import load_model
 from assay.runs.worker import Workspace
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.saliency_shift import AttendNetwork
@@ -40,15 +42,15 @@ def hardened(**settings: Any) -> TrainNetwork:
     return TINY.model_copy(update={"adversary": PGD2, **settings})
 
 
-def test_it_withstands_what_fools_the_natural_network(digit_nets: dict[str, Classifier]) -> None:
+def test_it_remains_robust_to_what_fools_the_natural_network(tmp_path: Path) -> None:
     x, y = load_data("digits", split="test").take(300)
-    stood = {
-        name: PGD(eps=0.1, steps=20)(clf, x, y, stop="fooled").robust_accuracy
-        for name, clf in digit_nets.items()
-    }
-    assert stood["natural"].high < 0.1
-    assert stood["robust"].low > 0.5
-    assert float((digit_nets["robust"].predict(x) == y).float().mean()) > 0.7  # 0.80 or more seen
+    rates = {}
+    for name in ("natural", "robust"):
+        clf = load_model(train_digit_net(name, tmp_path / name))
+        rates[name] = PGD(eps=0.1, steps=20)(clf, x, y, stop="fooled").robust_accuracy
+        assert float((clf.predict(x) == y).float().mean()) > 0.7  # 0.80 or more seen
+    assert rates["natural"].high < 0.1
+    assert rates["robust"].low > rates["natural"].high + 0.2  # 0.58 against 0.00 seen
 
 
 class Stopped(Exception):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -69,7 +69,6 @@ def least(clf: Classifier, weight: Tensor, x: Tensor, norm: str) -> Tensor:
 
 
 class TestOnHyperplanes:
-    @settings(max_examples=30, deadline=None)
     @given(seed=st.integers(0, 10_000), overshoot=st.floats(0, 0.5))
     @pytest.mark.parametrize("norm", ORDER)
     def test_one_step_to_the_nearest_and_beyond_by_the_overshoot(

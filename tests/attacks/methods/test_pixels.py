@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -85,7 +85,6 @@ def test_the_best_step_is_returned_not_the_last(clf: Classifier, x: Tensor) -> N
 
 
 @given(count=st.integers(0, 20), reach=st.floats(0.01, 1), seed=st.integers(0, 2**31))
-@settings(deadline=None, max_examples=40)
 def test_nearest_is_the_nearest_of_what_is_allowed(count: int, reach: float, seed: int) -> None:
     rows = Stream(seed).rows(range(3))
     x, far = rows.uniform((2, 4, 4)), rows.uniform((2, 4, 4), -1, 2)
