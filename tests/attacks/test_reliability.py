@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
@@ -333,6 +334,42 @@ def test_steps_that_overshoot_let_the_loss_fall() -> None:
     assert flag_says(rel.loss_does_not_rise(wild, Classifier(Saw()), x, y), "too long")
 
 
+class Brightness(nn.Module):
+    """Cross entropy of class 0 rises with the mean brightness."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.flatten(1).mean(1)
+        return torch.stack([torch.full_like(mean, -2), 10 * mean], dim=1)
+
+
+class Path(PGD):
+    """Goes where it is told, whatever the gradient."""
+
+    brightness: tuple[float, ...] = ()
+
+    def search(self, model: Any, x: Tensor, y: Tensor, **rest: Any) -> Search:
+        del model, y, rest
+        for each in self.brightness:
+            yield Iterate(torch.full_like(x, each))
+
+
+@pytest.mark.parametrize(
+    ("brightness", "falls"),
+    [
+        ((0.8, 0.9, 0.4, 0.3, 0.3), True),  # a mean of 0.6 in the first half, of 0.33 in the second
+        ((0.3, 0.3, 0.4, 0.9, 0.3), False),  # the last step alone does not decide
+        ((0.8, 0.3), False),  # too few steps to have halves
+    ],
+)
+def test_a_loss_that_falls_in_the_second_half_of_the_steps(
+    brightness: tuple[float, ...], falls: bool
+) -> None:
+    x, y = torch.full((4, 1, 2, 2), 0.1), torch.zeros(4).long()
+    flag = rel.loss_does_not_rise(Path(brightness=brightness), Classifier(Brightness()), x, y)
+    assert "on 0 of 4 images it does not rise" in flag.detail, "all end above the clean image"
+    assert flag.raised is falls
+
+
 @pytest.mark.parametrize("attack", [APGDT(eps=0.01, steps=10), Auto(eps=0.01, steps=10)])
 def test_the_loss_of_an_attack_of_several_climbs_rises(
     net: nn.Module, x: Tensor, y: Tensor, attack: Attack
@@ -398,6 +435,21 @@ def test_a_black_box_beats_the_white_box() -> None:
         rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x[:7], y[:7]))
     with pytest.raises(AssayError, match="one targeted alone"):
         rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x, y, targets=1))
+
+
+def test_black_and_white_box_are_compared_image_by_image() -> None:
+    """As many fooled, and no more in sum, but two others."""
+    clf = Classifier(Saw())
+    x, y = torch.full((8, 1, 4, 4), 0.56), torch.zeros(8).long()
+    correct = torch.ones(8, dtype=torch.bool)
+    masks = torch.arange(8) < 4, (torch.arange(8) >= 2) & (torch.arange(8) < 6)
+    white, black = (
+        dataclasses.replace(attack(clf, x, y), correct=correct, success=mask)
+        for attack, mask in zip((PGD(eps=0.04), Guess(eps=0.04)), masks, strict=True)
+    )
+    flag = rel.black_box_beats_white_box(white, black)
+    assert flag_says(flag, "of 8 correctly classified images, guess fools 2 that pgd does not")
+    assert not rel.black_box_beats_white_box(white, black, allowed=0.25).raised
 
 
 def test_a_model_without_gradients_is_refused(net: nn.Module, x: Tensor, y: Tensor) -> None:

@@ -169,6 +169,9 @@ def test_ece_by_hand() -> None:
     assert alone == pytest.approx(0.075), "of answers alone"
     halves = calibration(probabilities, [0, 1, 1, 1], bins=2, rng=np.random.default_rng(0))
     assert halves.ece.value == pytest.approx((3.1 - 3) / 4), "all four lie in (0.5, 1]"
+    edge = calibration([[0.5, 0.5], [0.1, 0.9]], [1, 1], bins=2, rng=np.random.default_rng(0))
+    assert edge.count.tolist() == [1, 1], "0.5 lies in (0, 0.5]"
+    assert calibration_error([0.5, 0.9], [False, True], bins=2) == pytest.approx(0.3)
     # The two sixes form one half, 0.9 and 1.0 the other: |1.2 - 1| + |1.9 - 2|.
     assert halves.ece_equal_mass == pytest.approx((0.2 + 0.1) / 4)
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from assay.errors import AssayError
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.stats import judge_claims
 from assay.studies.attacks import Attacks, page
 from assay.studies.attacks.page import notes
 from assay.studies.skip import Skip
 from assay.studies.subjects import cell
 from assay.tasks.attack import TASK
+from studies.made_up import cells as made_up
 
 
 def smoke(**settings: object) -> Attacks:
@@ -122,6 +126,48 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert {"Success against budget, L∞", "Where the few pixels are"} <= set(titles)
     assert "Which classes become which" in titles
     assert all(len(drawing.svg) < 300_000 for drawing in found.figures)
+
+
+@pytest.mark.parametrize(
+    ("fgsm", "pgd", "one_pixel", "noise", "verdicts"),
+    [
+        (0.60, 0.80, 0.20, 0.02, ["holds", "holds", "holds"]),
+        (0.80, 0.60, 0.02, 0.20, ["does not hold", "does not hold", "does not hold"]),
+        # the smallest share that matters is 0.05, on either side of which
+        (0.60, 0.66, 0.06, 0.04, ["holds", "holds", "holds"]),
+        (0.60, 0.64, 0.04, 0.06, ["does not hold", "does not hold", "does not hold"]),
+    ],
+)
+def test_verdicts_on_results_by_hand(
+    fgsm: float, pgd: float, one_pixel: float, noise: float, verdicts: list[str]
+) -> None:
+    shares = {
+        "fgsm 0.05": fgsm,
+        "pgd 0.05": pgd,
+        "one-pixel L0 1 pixel": one_pixel,
+        "noise 0.05": noise,
+        # of other budgets, which are not to be looked at
+        "fgsm 0.02": 0.0,
+        "pgd 0.02": 0.0,
+        "one-pixel L0 5 pixels": 0.5,
+        "noise 0.02": 0.5,
+    }
+    runs = {
+        name: [
+            SimpleNamespace(
+                metrics={"success_share": share + off, "n_success": 10**6, "collapsed": False}
+            )
+            for off in (-1e-4, 0, 1e-4)
+        ]
+        for name, share in shares.items()
+    }
+    claims = judge_claims(smoke(seeds=3).effects(made_up(runs)))
+    assert [claim.code for claim in claims] == [
+        "attacks.iterate",
+        "attacks.pixels",
+        "attacks.noise",
+    ]
+    assert [claim.verdict for claim in claims] == verdicts
 
 
 def test_a_matrix_of_many_networks_has_no_room_for_intervals(

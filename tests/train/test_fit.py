@@ -48,6 +48,17 @@ def weights(classifier: Classifier) -> dict[str, Tensor]:
 PLAIN = Recipe(epochs=2, batch_size=16, optimizer=SGD(lr=0.1, momentum=0.0), schedule=Constant())
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_rate_is_the_schedules_of_this_step(known: bool) -> None:
+    recipe = Recipe(epochs=3, batch_size=16, optimizer=SGD(lr=0.1), schedule=OneCycle())
+    source = blobs(64)
+    history = fit(wrapped(), source if known else Streamed(source), None, recipe, stream=STREAM)
+    # the last of four steps each; of a source whose length is not known, epochs are the steps
+    steps = [(3, 12), (7, 12), (11, 12)] if known else [(0, 3), (1, 3), (2, 3)]
+    expected = [0.1 * OneCycle().factor(step, total) for step, total in steps]
+    assert history.lr == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     "config",
     [

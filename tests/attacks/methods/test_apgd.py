@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -128,6 +128,15 @@ class TestOneRun:
             sizes.append([round(float(size), 6) for size in at.size])
         assert sizes == [[0.8, 0.8], [0.4, 0.8], [0.4, 0.4], [0.2, 0.4]]
 
+    @pytest.mark.parametrize(("last", "size"), [(2.5, 0.4), (4.0, 0.8)])
+    def test_as_many_rises_as_rho_asks_for_are_too_few(self, last: float, size: float) -> None:
+        # "at most" rho · steps halves, as in the authors' code: 3 rises of 0.75 · 4, not 4
+        at = _Climb.at(torch.zeros(1, 1, 1, 1), torch.zeros(1), 0.8)
+        for loss in (0.0, 1.0, 2.0, 3.0, last):
+            at.note(torch.tensor([loss]))
+        at.check(at.adv, 0.75 * 4, 0.4)
+        assert float(at.size) == pytest.approx(size)
+
     def test_the_step_shrinks_until_the_top_is_met(self) -> None:
         x = torch.full((1, 1, 1, 1), 0.5)
         path = walk(APGD(eps=0.2, steps=100), OneHill(), x, torch.tensor([1]), x)
@@ -238,7 +247,6 @@ class TestTargets:
     eps=st.floats(0.01, 20),
     spread=st.floats(0.01, 5),
 )
-@settings(max_examples=60, deadline=None)
 def test_the_l1_projection_is_the_nearest_point(seed: int, eps: float, spread: float) -> None:
     rng = Stream(seed).rows(range(8))
     x = rng.uniform((1, 4, 5)).double().clamp(0, 1)

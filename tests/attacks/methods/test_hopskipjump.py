@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks.methods.hopskipjump import STARTS, HopSkipJump, halvings
+from assay.attacks.methods.hopskipjump import STARTS, HopSkipJump, _Jump, halvings
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.core.threats import NormBall
 
 N = 12
 W = np.random.default_rng(0).normal(size=75)
@@ -97,6 +98,29 @@ class TestQuestions:
     def test_a_search_is_as_fine_as_a_probes_step(self) -> None:
         # √3072 = 55.4, a hundredth of the distance: 5543 parts, 2^13 = 8192
         assert halvings(torch.zeros(1, 3, 32, 32)) == 13
+
+
+class TestNormals:
+    @pytest.mark.parametrize("fooled", [True, False])
+    @pytest.mark.parametrize("norm", DUAL)
+    def test_probes_that_all_agree_point_where_they_went(
+        self, x: Tensor, norm: str, fooled: bool
+    ) -> None:
+        """The paper's baseline, the mean answer, would leave nothing of them."""
+        asked = []
+
+        def says(images: Any) -> Any:
+            asked.append(torch.from_numpy(images))
+            return np.full(len(images), int(fooled))
+
+        box, y = BlackBox(says, classes=2, access="labels"), torch.zeros(N, dtype=torch.int64)
+        threat = NormBall.parse({"norm": norm, "eps": None})
+        jump, at = _Jump(box, threat, x, y, targeted=False), (x + 0.1).clamp(0, 1)
+        rows = torch.arange(N)
+        found = jump.normals(at, 7, False, Stream(4).rows(rows).repeat(7), rows)
+        probes = torch.cat(asked).view(N, 7, *x.shape[1:])
+        way = (probes - at[:, None]).sum(1) * (1 if fooled else -1)
+        assert torch.allclose(found, threat.steepest(way), atol=1e-3)
 
 
 class TestStarts:
