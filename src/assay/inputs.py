@@ -110,12 +110,6 @@ def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
         AssayError: for data that cannot be read, or cannot be scaled.
     """
     data = load_data(inputs.data, split=split or inputs.split, size=inputs.size)
-    if inputs.size is not None and data.shape[1:] != (inputs.size, inputs.size):
-        _, height, width = data.shape
-        raise AssayError(
-            f"--size {inputs.size} goes with folders and sets of the hub: the images of "
-            f"{data.name} stay as they are, {height} × {width}"
-        )
     return data if inputs.classes is None else in_order(data, inputs.classes)
 
 

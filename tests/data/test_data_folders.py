@@ -456,7 +456,7 @@ def test_sizes_that_make_no_sense_are_refused(size: int) -> None:
 
 
 def test_bundled_sets_are_not_scaled() -> None:
-    with pytest.raises(AssayError, match="digits is of 28×28 pixels and is not scaled, but size"):
+    with pytest.raises(AssayError, match=r"--size 32 .* digits stay as they are, 28 × 28"):
         load_data("digits", size=32)
     assert len(load_data("digits", size=28)) == 1000
 

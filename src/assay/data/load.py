@@ -60,8 +60,8 @@ def load_data(
         bundled = digits(split) if name == "digits" else shapes(split, seed)
         if size not in (None, bundled.shape[1]):
             raise AssayError(
-                f"{name} is of {bundled.shape[1]}×{bundled.shape[2]} pixels and is not scaled, but "
-                f"size is {size}: leave it out"
+                f"--size {size} (load_data(size={size})) goes with folders and sets of the hub: "
+                f"the images of {name} stay as they are, {bundled.shape[1]} × {bundled.shape[2]}"
             )
         return bundled
     return image_set(name, split, Asked(image_column, label_column, size), cache)
