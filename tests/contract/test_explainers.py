@@ -1,4 +1,4 @@
-"""What every explainer promises. A new one joins by being in the union."""
+"""What every explainer promises. A new one joins by its line in the registry."""
 
 from __future__ import annotations
 
