@@ -193,5 +193,5 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     titles = [table.title for table in found.tables]
     assert sum("Secondary" in title for title in titles) == 1
     drawn = [drawing.title for drawing in found.figures]
-    assert sum("attention moved most" in title for title in drawn) == 3
-    assert "Fooled, though attention hardly moved" in drawn
+    assert sum("saliency moved most" in title for title in drawn) == 3
+    assert "Fooled, though the saliency map hardly moved" in drawn

@@ -20,7 +20,7 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.gradients import Gradients
 from assay.studies.gradients.networks import Net, gain_per_layer, lag, rms_gradients, widths_of
-from assay.studies.interim import looks_now
+from assay.studies.interim import analyses_now
 from assay.train import Adam, Constant, Recipe, Watch
 from assay.train.watch import gradient_lengths, layer_weights
 from assay.workflows import run as running
@@ -237,8 +237,8 @@ def test_each_claim_looks_at_its_own_nets(tmp_path: Path) -> None:
     def kinds(**change: Any) -> dict[str, tuple[str, ...]]:
         study = TINY.model_copy(update=change)
         effects = study.effects(study.cells(Results()))
-        looks = looks_now(study, effects, Results(), Store(tmp_path))
-        return {e.code: look.kinds for e, look in zip(effects, looks, strict=True)}
+        analyses = analyses_now(study, effects, Results(), Store(tmp_path))
+        return {e.code: one.kinds for e, one in zip(effects, analyses, strict=True)}
 
     now = kinds()
     nets = {"sigmoid_vanishes": 1, "sigmoid_steeper": 2, "first_layers": 1, "he_keeps": 2}

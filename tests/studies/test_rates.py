@@ -30,8 +30,8 @@ def done_with(study: Skip, accuracy: dict[tuple[str, float], float | None]) -> R
     """Return results in which the try of a cell at a rate has this accuracy, or failed."""
     done = Results()
     assert study.rates is not None
-    for cell, tries in study.tries().items():
-        for trial, rate in zip(tries, study.rates.rates, strict=True):
+    for cell, searched in study.searches().items():
+        for trial, rate in zip(searched, study.rates.rates, strict=True):
             found = accuracy.get((cell, rate), 0.5)
             if found is None:
                 done.failures[trial.address] = Failure("error", "diverged")
@@ -46,18 +46,18 @@ def rates_of(study: Skip, done: Results) -> dict[str, float]:
     return {c: t[0].config["recipe"]["optimizer"]["lr"] for c, t in trained.items()}
 
 
-def test_tries_come_first_and_nothing_is_trained_before_all_have_ended() -> None:
-    tries = [trial for cell in study().tries().values() for trial in cell]
-    assert len(tries) == 4 * 3
-    assert {trial.seed for trial in tries} == {7}
-    assert {trial.config["recipe"]["epochs"] for trial in tries} == {1}
-    assert list(study().plan(Results())) == tries
+def test_searches_come_first_and_nothing_is_trained_before_all_have_ended() -> None:
+    searched = [trial for cell in study().searches().values() for trial in cell]
+    assert len(searched) == 4 * 3
+    assert {trial.seed for trial in searched} == {7}
+    assert {trial.config["recipe"]["epochs"] for trial in searched} == {1}
+    assert list(study().plan(Results())) == searched
     nearly = done_with(study(), {})
-    del nearly._results[tries[5].address]
-    assert list(study().plan(nearly)) == tries
+    del nearly._results[searched[5].address]
+    assert list(study().plan(nearly)) == searched
     planned = study().plan(done_with(study(), {}))
-    assert list(planned[: len(tries)]) == tries
-    assert len(planned) == len(tries) + 4 * 2 + 2, "cells × seeds, and two loss surfaces"
+    assert list(planned[: len(searched)]) == searched
+    assert len(planned) == len(searched) + 4 * 2 + 2, "cells × seeds, and two loss surfaces"
 
 
 def test_each_cell_is_trained_at_its_own_best_rate() -> None:
@@ -80,25 +80,25 @@ def test_of_two_rates_alike_the_lower_is_taken_and_one_that_failed_never() -> No
     assert rates_of(study(), nothing)[cell] == study().recipe.optimizer.lr
 
 
-def test_a_claim_rests_on_the_tries_too() -> None:
+def test_a_claim_rests_on_the_searches_too() -> None:
     done = done_with(study(), {})
     cells = study().cells(done)
-    tries = {trial.address for trial in study().tries()["plain [2,2]"]}
-    assert tries <= set(cells.addresses("plain [2,2]"))
-    assert not tries & set(cells.addresses("skip [2,2]"))
+    searched = {trial.address for trial in study().searches()["plain [2,2]"]}
+    assert searched <= set(cells.addresses("plain [2,2]"))
+    assert not searched & set(cells.addresses("skip [2,2]"))
 
 
 def test_the_table_marks_the_rate_that_was_chosen() -> None:
     one = study()
     done = done_with(one, {("plain [2,2]", 1.0): 0.6, ("plain [2,2]", 0.1): None})
     assert one.rates is not None
-    table = rates_table(one.rates, one.tries(), done)
+    table = rates_table(one.rates, one.searches(), done)
     rows = {row[0].text: [(cell.text, cell.mark) for cell in row[1:]] for row in table.rows}
     assert rows["plain [2,2]"] == [("50.0 %", None), ("failed", None), ("60.0 %", "best")]
     assert rows["skip [1,1]"] == [("50.0 %", "best"), ("50.0 %", None), ("50.0 %", None)]
 
 
-def test_the_seed_of_the_tries_is_none_of_those_judged() -> None:
+def test_the_seed_of_the_searches_is_none_of_those_judged() -> None:
     with pytest.raises(AssayError, match=r"rates.seed 7 is one of the 8 seeds"):
         study(seeds=8)
     study(seeds=7)

@@ -16,7 +16,7 @@ from assay.report.result import StudyResult
 from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.interim import looks_now
+from assay.studies.interim import analyses_now
 from assay.studies.regularization import Regularization, page
 from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
 from assay.studies.regularization.variants import NONE
@@ -223,8 +223,8 @@ def test_what_a_claim_is_a_sample_of(done: Results, tmp_path: Path) -> None:
     def kinds(results: Results, **change: Any) -> dict[str, tuple[str, ...]]:
         study = TINY.model_copy(update=change)
         effects = study.effects(study.cells(results))
-        looks = looks_now(study, effects, results, Store(tmp_path))
-        return {e.code.split(".")[1]: look.kinds for e, look in zip(effects, looks, strict=True)}
+        analyses = analyses_now(study, effects, results, Store(tmp_path))
+        return {e.code.split(".")[1]: one.kinds for e, one in zip(effects, analyses, strict=True)}
 
     now = kinds(done)
     assert kinds(Results()) == now, "also before the best two are known"

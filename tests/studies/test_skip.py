@@ -24,7 +24,7 @@ from assay.report.result import StudyResult
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.studies.interim import Looks, looks_now
+from assay.studies.interim import Analyses, analyses_now
 from assay.studies.skip import Skip, page
 from assay.tasks.loss_surface import TASK as SURFACE
 from assay.tasks.loss_surface import SurfaceOf
@@ -227,24 +227,24 @@ PLAIN_DEGRADES = {
 }
 
 
-def looks(store: Store, done: Results | None = None, **change: Any) -> list[Looks]:
+def analyses(store: Store, done: Results | None = None, **change: Any) -> list[Analyses]:
     study = TINY.model_copy(update=change)
     found = execute(study.plan, store, progress=False) if done is None else done
-    return list(looks_now(study, study.effects(study.cells(found)), found, store))
+    return list(analyses_now(study, study.effects(study.cells(found)), found, store))
 
 
-def test_looks_are_at_the_networks_that_a_claim_compares(store: Store) -> None:
+def test_analyses_are_of_the_networks_that_a_claim_compares(store: Store) -> None:
     unrelated = [{"delta": 0.3}, {"surface": None}, {"bare": ()}]
     for change in unrelated:
-        assert [look.at for look in looks(store, **change)] == [(2,)] * 3, change
+        assert [one.at for one in analyses(store, **change)] == [(2,)] * 3, change
     both = {**unrelated[0], **unrelated[1], "seeds": 3, "bare_optimizer": SGD(lr=0.1)}
     nothing = Results()
-    assert [look.at for look in looks(store, nothing, **both)] == [(2, 3)] * 3, "a further one"
+    assert [one.at for one in analyses(store, nothing, **both)] == [(2, 3)] * 3, "a further one"
     other = {"recipe": TINY.recipe.model_copy(update={"epochs": 4})}
     for change in (other, {"dropout": 0.1}, {"train_images": 1000}, {"watch": Watch(every=9)}):
-        assert [look.at for look in looks(store, nothing, **change)] == [(2,)] * 3, "begins anew"
-        assert not {look.kinds for look in looks(store, nothing, **change)} & {
-            look.kinds for look in looks(store, nothing)
+        assert [one.at for one in analyses(store, nothing, **change)] == [(2,)] * 3, "begins anew"
+        assert not {one.kinds for one in analyses(store, nothing, **change)} & {
+            one.kinds for one in analyses(store, nothing)
         }
 
 

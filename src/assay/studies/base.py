@@ -1,4 +1,4 @@
-"""What every study has in common: its settings, and what it must answer."""
+"""What every study has in common: its settings, and what it must return."""
 
 from __future__ import annotations
 

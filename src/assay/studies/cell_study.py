@@ -46,27 +46,29 @@ class CellStudy(Study):
     def trials(self, done: Results | None = None) -> dict[str, list[Trial]]:
         """Return the trials of each cell, one per seed; with `rates`, at the rate chosen by what is
         done, and at the recipe's where nothing is chosen yet."""
-        marked, tries = self._marks(), self.tries()
+        marked, searched = self._marks(), self.searches()
         found = {}
         for cell, config in self.grid().items():
-            chosen = self.chosen_rate(tries[cell], done) if done is not None and tries else None
+            chosen = (
+                self.chosen_rate(searched[cell], done) if done is not None and searched else None
+            )
             tuned = config if chosen is None else at_rate(config, chosen)
             found[cell] = tuned.trials(range(self.seeds), self.device, cell, marked[cell])
         return found
 
-    def tries(self) -> dict[str, list[Trial]]:
+    def searches(self) -> dict[str, list[Trial]]:
         """Return the trials by which each cell's learning rate is chosen; empty without `rates`."""
         if self.rates is None:
             return {}
         marked = self._marks()
         return {
-            cell: self.rates.tries(cell, config, self.device, marked[cell])
+            cell: self.rates.trials(cell, config, self.device, marked[cell])
             for cell, config in self.grid().items()
         }
 
-    def chosen_rate(self, tries: Sequence[Trial], done: Results) -> float | None:
-        """Return the rate that tries chose; None while some have not run, or all failed."""
-        validated = self.rates.validated(tries, done) if self.rates else None
+    def chosen_rate(self, searched: Sequence[Trial], done: Results) -> float | None:
+        """Return the rate that these trials chose; None while one has not run, or if all failed."""
+        validated = self.rates.validated(searched, done) if self.rates else None
         return self.rates.best(validated) if self.rates and validated else None
 
     def _marks(self) -> dict[str, dict[str, str]]:
@@ -87,10 +89,10 @@ class CellStudy(Study):
         return made.model_copy(update={"recipe": largest.settled(made.device)})
 
     def plan(self, done: Results) -> Sequence[Trial]:
-        tries = [trial for cell in self.tries().values() for trial in cell]
-        if not all(trial in done or done.failure(trial) for trial in tries):
-            return tries
-        return [*tries, *self.judged(done)]
+        searched = [trial for cell in self.searches().values() for trial in cell]
+        if not all(trial in done or done.failure(trial) for trial in searched):
+            return searched
+        return [*searched, *self.judged(done)]
 
     def judged(self, done: Results) -> Sequence[Trial]:
         """Return what is run once every cell has its learning rate."""
@@ -98,7 +100,7 @@ class CellStudy(Study):
 
     def cells(self, done: Results) -> Cells:
         """Return the results so far."""
-        return Cells(self.trials(done), done, chosen_by=self.tries())
+        return Cells(self.trials(done), done, chosen_by=self.searches())
 
     def cost(self, trial: Trial) -> Cost | None:
         if trial.task != TASK:

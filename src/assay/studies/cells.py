@@ -107,7 +107,7 @@ class Cells:
         """Return the mean of a metric over seeds with its 95 % interval.
 
         Args:
-            all_runs: collapsed runs count too, where it is they that are asked about.
+            all_runs: collapsed runs count too, where the metric is about them.
         """
         runs = self.finished(cell) if all_runs else self.kept(cell)
         finite = [run for run in runs if math.isfinite(_value(run, metric))]

@@ -1,11 +1,12 @@
-"""How often each claim of a study was judged, as the pages in the store tell.
+"""The interim analyses of each claim of a study, as run.json in the store records them.
 
-A look is a judgement of a claim that was written. Two judgements are of the same claim where the
-name of the study, the claim's code and the kinds of trials that it rests on are the same, whatever
-else the studies plan and whatever δ they ask about: an interval that holds the truth errs at no δ.
-A look is known by the finished trials that it judged: judging the same ones again is the same look,
-and one of more seeds, or after a failed trial was repaired, is a further one. The looks at a claim
-share its probability of error (`stats.level_at`), and what one of them decided stays decided.
+An analysis is a judgement of a claim that was written. Two judgements are of the same claim where
+the name of the study, the claim's code and the kinds of trials that it rests on are the same,
+whatever else the studies plan and whatever their δ: an interval that covers the truth errs at no δ.
+An analysis is known by the finished trials that it judged: judging the same ones again is the same
+analysis, and one of more seeds, or after a failed trial was repaired, is a further one. The
+analyses of a claim share its probability of error (`stats.level_at`), and what one of them decided
+stays decided. In stored JSON they are called looks.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ DECIDED = ("holds", "does not hold")
 
 
 @dataclass(frozen=True)
-class Looks:
-    """The looks at one claim, up to the one that is made now.
+class Analyses:
+    """The interim analyses of one claim, up to the present one.
 
     Attributes:
         kinds: the kinds of trials that the claim rests on, a digest each.
         judged: the digest of the finished trials that are judged now.
-        at: at how many seeds each look was; the last is the one now.
-        decided: the claim as earlier looks decided it, the first one last.
+        at: at how many seeds each analysis was; the last is the present one.
+        decided: the claim as earlier analyses decided it, the first one last.
     """
 
     kinds: tuple[str, ...]
@@ -48,14 +49,14 @@ class Looks:
 
     @property
     def number(self) -> int:
-        """Which look this is, counted from 1."""
+        """Which analysis this is, counted from 1."""
         return len(self.at)
 
 
-def looks_now(
+def analyses_now(
     study: Study, effects: Sequence[stats.Effect], done: Results, store: Store
-) -> tuple[Looks, ...]:
-    """Return which look at each claim a judgement of these results is.
+) -> tuple[Analyses, ...]:
+    """Return which analysis of each claim a judgement of these results is.
 
     Raises:
         AssayError: two claims of the study have the same code.
@@ -70,61 +71,61 @@ def looks_now(
     for effect in effects:
         rests_on = effect.rests_on or everything
         found.append(
-            _look_now(
+            _analysis_now(
                 study.seeds,
                 effect.delta,
                 _kinds(rests_on, kinds),
                 digest(sorted({address for address in rests_on if address in done})),
-                [look for look in earlier if look["claim"]["code"] == effect.code],
+                [one for one in earlier if one["claim"]["code"] == effect.code],
             )
         )
     return tuple(found)
 
 
-def _look_now(
+def _analysis_now(
     seeds: int, delta: float, kinds: tuple[str, ...], judged: str, earlier: list[dict[str, Any]]
-) -> Looks:
-    ours = [look for look in earlier if tuple(look["kinds"]) == kinds]
-    same = next((look for look in ours if look["judged"] == judged), None)
-    last = same or max(ours, key=lambda look: len(look["at"]), default=None)
+) -> Analyses:
+    ours = [one for one in earlier if tuple(one["kinds"]) == kinds]
+    same = next((one for one in ours if one["judged"] == judged), None)
+    last = same or max(ours, key=lambda one: len(one["at"]), default=None)
     if last is None:
-        return Looks(kinds, judged, (seeds,))
+        return Analyses(kinds, judged, (seeds,))
     at = (*last["at"],) if same else (*last["at"], seeds)
     decided = [
-        _read(look)
-        for look in ours
-        if look["claim"]["verdict"] in DECIDED and look["claim"]["look"] < len(at)
+        _read(one)
+        for one in ours
+        if one["claim"]["verdict"] in DECIDED and one["claim"]["look"] < len(at)
     ]
     decided = [claim for claim in decided if claim.delta == delta]
     decided.sort(key=lambda claim: claim.look, reverse=True)
-    return Looks(kinds, judged, at, tuple(decided))
+    return Analyses(kinds, judged, at, tuple(decided))
 
 
-def to_remember(claims: Iterable[stats.Claim], looks: Iterable[Looks]) -> dict[str, Any]:
-    """Return what run.json keeps of this look, by claim.
+def to_remember(claims: Iterable[stats.Claim], analyses: Iterable[Analyses]) -> dict[str, Any]:
+    """Return what run.json keeps of this analysis, by claim.
 
-    A claim whose interval is infinite cannot err, and was not looked at.
+    A claim whose interval is infinite cannot err, and was not analysed.
     """
     return {
         claim.code: {
-            "kinds": list(look.kinds),
-            "judged": look.judged,
-            "at": list(look.at),
+            "kinds": list(present.kinds),
+            "judged": present.judged,
+            "at": list(present.at),
             "note": claim.note,
         }
-        for claim, look in zip(claims, looks, strict=True)
+        for claim, present in zip(claims, analyses, strict=True)
         if (claim.latest or claim.estimate).n > 1
     }
 
 
 def seeds_to_go_on_from(study: Study, store: Store, most: int) -> int:
-    """Return from how many seeds to go on: as many as were looked at, but no more than `most`.
+    """Return from how many seeds to go on: as many as were analysed, but no more than `most`.
 
     Claims count that rest on nothing but trials that this study plans.
     """
     kinds = set(planned_kinds(study).values())
-    ours = [look for look in _earlier(study, store) if kinds.issuperset(look["kinds"])]
-    there: list[int] = [seeds for look in ours for seeds in look["at"]]
+    ours = [one for one in _earlier(study, store) if kinds.issuperset(one["kinds"])]
+    there: list[int] = [seeds for one in ours for seeds in one["at"]]
     return max([study.seeds, *(seeds for seeds in there if seeds <= most)])
 
 
@@ -178,9 +179,9 @@ def _without(settings: Any, names: tuple[str, ...]) -> Any:
 
 
 def _earlier(study: Study, store: Store) -> Iterator[dict[str, Any]]:
-    """Yield what run.json keeps of each earlier look at a claim of a study of this name.
+    """Yield what run.json keeps of each earlier analysis of a claim of a study of this name.
 
-    What older versions wrote, which looked at a study as a whole, is passed over.
+    What older versions wrote, which analysed a study as a whole, is passed over.
     """
     for run in store.runs():
         looks = run.document.get("looks")
@@ -191,9 +192,9 @@ def _earlier(study: Study, store: Store) -> Iterator[dict[str, Any]]:
                 yield {**looks[claim["code"]], "claim": claim}
 
 
-def _read(look: dict[str, Any]) -> stats.Claim:
+def _read(kept: dict[str, Any]) -> stats.Claim:
     """Return a decided claim from what run.json keeps of it."""
-    claim = Claim.model_validate(look["claim"])
+    claim = Claim.model_validate(kept["claim"])
     assert claim.estimate is not None
     assert claim.delta is not None
     assert claim.verdict != "not run"
@@ -203,6 +204,6 @@ def _read(look: dict[str, Any]) -> stats.Claim:
         delta=claim.delta,
         estimate=stats.Estimate(**claim.estimate.model_dump()),
         verdict=claim.verdict,
-        note=look["note"],
+        note=kept["note"],
         look=claim.look,
     )

@@ -22,14 +22,14 @@ Rate = Annotated[Number, Field(gt=0)]
 
 
 class RateGrid(Config):
-    """The learning rates that every cell is tried with before it is trained."""
+    """The learning rates that every cell is trained with for a short while beforehand."""
 
     rates: tuple[Rate, ...] = Field(default=(0.05, 0.15, 0.45), min_length=2)
     """Highest learning rates of the schedule, rising."""
     epochs: int = Field(default=3, ge=1)
-    """Passes over the training data of each try, on the whole schedule."""
+    """Passes over the training data of each short training, on the whole schedule."""
     seed: int = Field(default=1000, ge=0)
-    """Seed of the tries; not one of those that the study is judged on."""
+    """Seed of these short trainings; not one of those that the study is judged on."""
 
     @field_validator("rates")
     @classmethod
@@ -38,26 +38,26 @@ class RateGrid(Config):
             raise ValueError(f"the rates must rise, each there once; got {list(rates)}")
         return rates
 
-    def tries(
+    def trials(
         self, cell: str, config: TrainNetwork, device: str, marks: Mapping[str, str]
     ) -> list[Trial]:
         """Return the short trainings of a cell, one for each rate."""
         found = []
         for rate in self.rates:
-            tried = at_rate(config, rate)
-            recipe = tried.recipe.model_copy(update={"epochs": self.epochs})
-            short = tried.model_copy(update={"recipe": recipe, "watch": None})
+            tuned = at_rate(config, rate)
+            recipe = tuned.recipe.model_copy(update={"epochs": self.epochs})
+            short = tuned.model_copy(update={"recipe": recipe, "watch": None})
             found += short.trials((self.seed,), device, f"{cell} at {rate:g}", marks)
         return found
 
-    def validated(self, tries: Sequence[Trial], done: Results) -> list[float | None] | None:
+    def validated(self, trials: Sequence[Trial], done: Results) -> list[float | None] | None:
         """Return the validation accuracy at each rate, None where a training failed; or None while
-        there are tries that have not run."""
-        if not all(trial in done or done.failure(trial) for trial in tries):
+        there are trials that have not run."""
+        if not all(trial in done or done.failure(trial) for trial in trials):
             return None
         return [
             done[trial].metrics["history"]["val_accuracy"][-1] if trial in done else None
-            for trial in tries
+            for trial in trials
         ]
 
     def best(self, validated: Sequence[float | None]) -> float | None:
@@ -74,10 +74,10 @@ def at_rate(config: TrainNetwork, rate: float) -> TrainNetwork:
     return config.model_copy(update={"recipe": recipe})
 
 
-def rates_table(grid: RateGrid, tries: Mapping[str, Sequence[Trial]], done: Results) -> Table:
+def rates_table(grid: RateGrid, searched: Mapping[str, Sequence[Trial]], done: Results) -> Table:
     """Return the validation accuracy of each cell at each rate, the chosen one marked."""
     rows = []
-    for cell, trials in tries.items():
+    for cell, trials in searched.items():
         validated = grid.validated(trials, done) or [None] * len(trials)
         chosen = grid.best(validated)
         shown = ["failed" if one is None else f"{100 * one:.1f} %" for one in validated]

@@ -63,7 +63,7 @@ class SubjectStudy(Study):
 
 
 def cell(what: str, network: str = NATURAL) -> str:
-    """Return what a cell is called in which a network of that kind meets `what`."""
+    """Return what a cell is called of a network of that kind under `what`."""
     return what if network == NATURAL else f"{what}, {network}"
 
 

@@ -36,7 +36,7 @@ class AttackNetwork(Config):
     images: int = Field(default=500, ge=1)
     """How many of the network's test images: a stable random subset."""
     stop: Stop = "fooled"
-    """When an image leaves: fooled, for success rates; never, for whatever looks at the images."""
+    """When an image stops early: fooled, for success rates; never, for whatever uses the images."""
     precision: Precision = "float32"
     """Of the copy that is searched on; float32 confirms."""
     kept: int = Field(default=0, ge=0)

@@ -102,11 +102,11 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
         model = config.learning.network.build(data.shape, stream.child("init")).to(trial.device)
         curve = learn(model, data, config.learning, stream.child("train"), work)
         mean = to_float(data.images).mean(0)
-        unlike = [(x - mean).square().mean((1, 2, 3)) for _, x, _ in validation.batches(500)]
+        from_mean = [(x - mean).square().mean((1, 2, 3)) for _, x, _ in validation.batches(500)]
         metrics = {
             "train_error": reconstruction_error(model, data),
             "validation_error": reconstruction_error(model, validation),
-            "mean_image_error": float(torch.cat(unlike).mean()),
+            "mean_image_error": float(torch.cat(from_mean).mean()),
             "n_train": len(data),
             "n_validation": len(validation),
         }

@@ -3,7 +3,7 @@
 Li, Xu, Taylor, Studer & Goldstein 2018, "Visualizing the Loss Landscape of Neural Nets", section 4.
 At the trained weights w the plane is w + a d + b e; d and e are normal draws, each filter of which
 is scaled to the norm of that filter of w, so that surfaces of networks with weights of other sizes
-can be held side by side. Where the paper leaves a choice, this follows the authors' code:
+can be compared. Where the paper leaves a choice, this follows the authors' code:
 
 - a filter is one output's slice of a weight: of a convolution (in, height, width), of a linear
   layer a row;
@@ -45,7 +45,7 @@ ROWS = "rows.npz"
 CHUNK = 125
 """Images evaluated at a time, which bounds memory; part of VERSION, since sums depend on it."""
 RADIUS = 0.5
-"""How far from the centre `sharpness` looks, in norms of the weights."""
+"""How far from the centre `sharpness` searches, in norms of the weights."""
 RISE = 1.0
 """How much loss, in nats, above the centre's still belongs to the `basin`."""
 BENT = 0.1
@@ -98,7 +98,7 @@ class SurfaceOf(Config):
 def surface(trial: Trial, work: Workspace) -> Outcome:
     """Take the loss at every point of the grid; goes on after the last row that was done.
 
-    Metrics: `loss`, at the centre, and what `measures` says; `n`, the images. Arrays: `loss`
+    Metrics: `loss`, at the centre, and what `measures` returns; `n`, the images. Arrays: `loss`
     (size, size), whose rows go along the second direction, and `alphas` (size,), the grid.
 
     Raises:
@@ -190,7 +190,7 @@ def mean_loss(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """Return the mean cross-entropy of the model as it stands, summed in float64."""
     total = 0.0
     for images, labels in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
-        # A copy: a network that works in place must not write into what it is asked again.
+        # A copy: a network that works in place must not write into what it is evaluated on again.
         logits = model(images.clone()).double()
         total += float(F.cross_entropy(logits, labels, reduction="sum"))
     return total / len(y)
@@ -217,13 +217,13 @@ def measures(loss: Plane, alphas: NDArray[np.float64]) -> Mapping[str, Any]:
     with np.errstate(invalid="ignore"):  # infinity less infinity
         basin = float((loss < centre + RISE).mean())
         least, greatest = curvatures(loss, float(np.diff(alphas).mean()))
-    told = np.isfinite(least) & np.isfinite(greatest)
-    bent = least[told] < -BENT * np.abs(greatest[told])
+    finite = np.isfinite(least) & np.isfinite(greatest)
+    bent = least[finite] < -BENT * np.abs(greatest[finite])
     return {
         "loss": centre,
         "sharpness": (top - centre) / (1 + centre),
         "basin": basin,
-        "non_convex": float(bent.mean()) if told.any() else None,
+        "non_convex": float(bent.mean()) if finite.any() else None,
         "not_finite": int((~known).sum()),
     }
 

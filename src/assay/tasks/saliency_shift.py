@@ -1,4 +1,4 @@
-"""The trial of the study of attention: a trained network explained before and after an attack."""
+"""The trial that explains a trained network before and after an attack."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ TASK = "saliency-shift"
 
 PAIRS = ("attacked", "noise", "mate", "predicted")
 """What the map of an image is compared with: its own when attacked; its own under noise of the
-budget's size (the null); that of another image of its class (the ceiling); its own when attacked,
-but for the class that the network then says."""
+budget's size (the noise baseline); that of another image of its class (the same-class control); its
+own when attacked, but for the class that the network then predicts."""
 
 
 class AttendNetwork(Config):
@@ -54,8 +54,8 @@ class AttendNetwork(Config):
     images: int = Field(default=300, ge=10)
     """How many of the network's test images: a stable random subset."""
     kept: int = Field(default=8, ge=1)
-    """How many images to keep at either end: those whose attention moved most, and of those that
-    were fooled those whose attention moved least."""
+    """How many images to keep at either end: those whose saliency moved most, and of those that
+    were fooled those whose saliency moved least."""
 
     @field_validator("attack")
     @classmethod
@@ -86,8 +86,8 @@ class AttendNetwork(Config):
 
 
 def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
-    """Attack the network that the trial needs on a part of its test images, and say how far its
-    attention moved on those that it classifies correctly.
+    """Attack the network that the trial needs on a part of its test images, and measure how far its
+    saliency map moved on those that it classifies correctly.
 
     Metrics: for each of `PAIRS` the means of `MEASURES` (the explained class is the true one on
     both images, but in "predicted"), over pairs of maps of which neither is empty; their number;
@@ -110,7 +110,7 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
         if not len(rows):
             raise AssayError(f"the network classifies none of {len(x)} images correctly")
         ids, x, y = ids[rows], x[rows], y[rows]
-        attacked, said = result.adversarial[rows], result.adversarial_prediction[rows].cpu()
+        attacked, predicted = result.adversarial[rows], result.adversarial_prediction[rows].cpu()
         draws = Stream(trial.seed).child("attention", "noise").rows(ids).to(trial.device)
         noise = noisy(config.attack.threat, x, draws)
         work.progress(0.7, f"{config.explainer.name} on {len(x)} images")
@@ -118,7 +118,7 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
             "clean": config.explainer(classifier, x, targets=y),
             "attacked": config.explainer(classifier, attacked, targets=y),
             "noise": config.explainer(classifier, noise, targets=y),
-            "predicted": config.explainer(classifier, attacked, targets=said.clamp_min(0)),
+            "predicted": config.explainer(classifier, attacked, targets=predicted.clamp_min(0)),
         }
         before, after = (classifier.query(z).cpu() for z in (x, attacked))
     masks = None if part.masks is None else part.masks[rows].numpy()

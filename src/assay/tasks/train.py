@@ -42,7 +42,7 @@ COLLAPSED = 1.25
 """A network has collapsed when its training accuracy ends below this multiple of chance."""
 
 ROBUST_TESTED = 500
-"""How many validation images the adversary of a training is tried on at its end."""
+"""How many validation images the adversary of a training is evaluated on at its end."""
 
 PREPARED = 2000
 """How many training images a network that takes something from them beforehand is shown."""
@@ -72,7 +72,7 @@ class TrainNetwork(Config):
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used, likewise."""
     watch: Watch | None = None
-    """Look at losses, gradients, weights and activations while it trains; none: do not."""
+    """Measure losses, gradients, weights and activations while it trains; none: do not."""
     train_tested: bool | None = None
     """Test the final network on its training images too, a fifth of the time of a short training;
     none: do."""
@@ -143,7 +143,7 @@ class TrainNetwork(Config):
     def settled(self, device: str) -> Recipe:
         """Return the recipe with every `auto` measured: an address holds what was decided.
 
-        Ask once for a whole study: two measurements may decide differently.
+        Call it once for a whole study: two measurements may decide differently.
         """
         if "auto" not in (self.recipe.precision, self.recipe.memory_format):
             return self.recipe
@@ -195,8 +195,8 @@ def train(trial: Trial, work: Workspace) -> Outcome:
     Metrics: the history of the training; test accuracy, loss and n; the same of the final network
     on its training images in eval mode (degradation is about training error, He et al. 2015);
     whether it collapsed; with an adversary, robust accuracy and n on validation images. Arrays:
-    curves, what was seen at the looks, which test images are right and how confident the answer
-    was.
+    curves, what was measured on the way, which test images are classified correctly, and the
+    confidence of each prediction.
 
     Raises:
         AssayError: for data that has changed since the trial was planned, or a loss that diverged.
@@ -244,7 +244,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             metrics[f"n_{name}"] = len(right)
         if config.adversary is not None:
             x, y = parts["validation"].take(ROBUST_TESTED)
-            metrics |= withstood(config.adversary, classifier, x, y, trial.seed)
+            metrics |= robustness(config.adversary, classifier, x, y, trial.seed)
         arrays |= {"test_correct": right, "test_confidence": confidence}
         reached = metrics.get("train_accuracy", history.train_accuracy[-1])
         metrics["collapsed"] = reached < COLLAPSED * metrics["chance"]
@@ -287,20 +287,20 @@ def against(config: TrainNetwork) -> Adversary | None:
     def attacked(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
         nonlocal held
         if isinstance(held, FastCopy):
-            asked, _ = renewed(held, x)
+            copy, _ = renewed(held, x)
         else:
-            asked, _ = held, _ = fast_copy(model, x, precision)
-        return attack.perturb(asked, x, y, threat=threat, loss=loss, rng=rng)
+            copy, _ = held, _ = fast_copy(model, x, precision)
+        return attack.perturb(copy, x, y, threat=threat, loss=loss, rng=rng)
 
     return attacked
 
 
-def withstood(
+def robustness(
     attack: Attack, classifier: Classifier, x: Tensor, y: Tensor, seed: int
 ) -> dict[str, Any]:
-    """Return the metrics of how many of the images stay right when attacked, in float32."""
-    stood = run(attack, classifier, x, y, stop="fooled", seed=seed).robust_accuracy
-    return {"robust_accuracy": stood.value, "n_robust": stood.n}
+    """Return the metrics of how many of the images remain robust under the attack, in float32."""
+    found = run(attack, classifier, x, y, stop="fooled", seed=seed).robust_accuracy
+    return {"robust_accuracy": found.value, "n_robust": found.n}
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""The trial that tries adversarial images, and universal perturbations, on other networks."""
+"""The trial that evaluates adversarial images, and universal perturbations, on other networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TASK = "transfer"
 
 
 class Transferring(Config):
-    """What is made on each of several networks and tried on all of them."""
+    """What is made on each of several networks and evaluated on all of them."""
 
     VERSION = 1
 
@@ -61,10 +61,10 @@ class Transferring(Config):
 
 def transfer(trial: Trial, work: Workspace) -> Outcome:
     """Make adversarial images and a universal perturbation on each network that the trial needs,
-    and try them on all.
+    and evaluate them on all.
 
     Metrics: `names`; `transfer` and `universal`, each a row per network that they were made on
-    and an estimate per network that they were tried on: the share of the images that the latter
+    and an estimate per network that they were evaluated on: the share of the images that the latter
     classifies correctly and is fooled on.
     """
     config = Transferring.parse(trial.config, where="trial")

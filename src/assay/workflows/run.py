@@ -28,7 +28,7 @@ from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
-from assay.studies.interim import Looks, looks_now, seeds_to_go_on_from, to_remember
+from assay.studies.interim import Analyses, analyses_now, seeds_to_go_on_from, to_remember
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,9 @@ def run(
     words = command(study)
     written: list[Judgement] = []
 
-    def look(seeds: int) -> Sequence[stats.Claim]:
+    def analyse(seeds: int) -> Sequence[stats.Claim]:
         if written:
-            tell_look(written[-1], seeds)
+            tell_analysis(written[-1], seeds)
         grown = study.model_copy(update={"seeds": seeds})
         done = execute(
             grown.plan,
@@ -100,11 +100,11 @@ def run(
         return written[-1].claims
 
     if max_seeds is None:
-        look(study.seeds)
+        analyse(study.seeds)
     else:
         check_max_seeds(study, max_seeds)
         words += f" --until-decided --max-seeds {max_seeds}"
-        stats.until_decided(look, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
+        stats.until_decided(analyse, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
     if out is not None:
         publish(study, written[-1].result, out)
     tell(written[-1])
@@ -116,11 +116,11 @@ def write(
 ) -> Judgement:
     """Judge a study and write its folder."""
     found = study.findings(done)
-    looks = looks_now(study, found.effects, done, store)
+    analyses = analyses_now(study, found.effects, done, store)
     claims = stats.judge_claims(
         found.effects,
-        look=[look.number for look in looks],
-        decided=[claim for look in looks for claim in look.decided],
+        look=[one.number for one in analyses],
+        decided=[claim for one in analyses for claim in one.decided],
     )
     trials = study.plan(done)
     result = StudyResult(
@@ -132,7 +132,7 @@ def write(
         claims=tuple(_claim(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
-        notes=(*found.notes, *_about_looks(claims, looks)),
+        notes=(*found.notes, *_about_analyses(claims, analyses)),
         trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
         trials_at="../../trials",  # from studies/<id>/
         work_seconds=sum(result.record["seconds"] for result in done.values()),
@@ -146,17 +146,17 @@ def write(
             data={name: mark for trial in trials for name, mark in trial.data.items()},
         ),
     )
-    page = save(study, result, store, claims, looks)
+    page = save(study, result, store, claims, analyses)
     return Judgement(result, page, claims, bool(done.failures))
 
 
-def _about_looks(claims: Sequence[stats.Claim], looks: Sequence[Looks]) -> tuple[str, ...]:
+def _about_analyses(claims: Sequence[stats.Claim], analyses: Sequence[Analyses]) -> tuple[str, ...]:
     """Return how often the claims were judged: in one sentence where it is as often for all."""
     if not claims:
         return ()
     alike: dict[tuple[int, ...], list[str]] = {}
-    for claim, look in zip(claims, looks, strict=True):
-        alike.setdefault(look.at, []).append(claim.code)
+    for claim, one in zip(claims, analyses, strict=True):
+        alike.setdefault(one.at, []).append(claim.code)
     said = []
     for at, codes in alike.items():
         who = "These claims were" if len(alike) == 1 else f"{', '.join(codes)}:"
@@ -165,7 +165,7 @@ def _about_looks(claims: Sequence[stats.Claim], looks: Sequence[Looks]) -> tuple
         said.append(f"{who} judged {times} {last} seeds.")
     return (
         f"{' '.join(said)} Their intervals are wider than 95 %: the claims share an error rate of "
-        "5 % with one another, and with any later look at more seeds.",
+        "5 % with one another, and with any later analysis of more seeds.",
     )
 
 
@@ -243,7 +243,7 @@ def save(
     result: StudyResult,
     store: Store,
     claims: Sequence[stats.Claim],
-    looks: Sequence[Looks],
+    analyses: Sequence[Analyses],
 ) -> Path:
     """Write the study's folder, run.json last; return its page."""
     address = digest({"study": study.NAME, "config": study.model_dump(mode="json")})
@@ -258,7 +258,7 @@ def save(
             "name": study.NAME,
             "address": address,
             "seeds": study.seeds,
-            "looks": to_remember(claims, looks),
+            "looks": to_remember(claims, analyses),
             "config": study.model_dump(mode="json"),
             "trials": [trial.address for trial in result.trials],
             "claims": [claim.model_dump(mode="json") for claim in result.claims],
@@ -278,11 +278,14 @@ def publish(study: Study, result: StudyResult, out: Path) -> None:
     write_atomic(out / "index.html", render_study(alone))
 
 
-def tell_look(last: Judgement, seeds: int) -> None:
-    """Print how many claims a look left undecided, and at how many seeds the next one is."""
+def tell_analysis(last: Judgement, seeds: int) -> None:
+    """Print how many claims an analysis left undecided, and at how many seeds the next one is."""
     left = sum(claim.verdict == "undecided" for claim in last.claims)
     had, claims = len(last.result.made.seeds), len(last.claims)
-    print(f"{left} of {claims} claims are undecided on {had} seeds: looking at {seeds}", flush=True)
+    print(
+        f"{left} of {claims} claims are undecided on {had} seeds: next analysis at {seeds}",
+        flush=True,
+    )
 
 
 def tell(last: Judgement) -> None:

@@ -30,8 +30,8 @@ MOST_WIDE = 6
 
 
 def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
-    """Return, for every network, what every attack did at every budget, and what it cost; and what
-    is made on one network does to the others."""
+    """Return, for every network, the success of every attack at every budget, its cost; and how
+    well what is made on one network transfers to the others."""
     found = []
     for network in study.networks():
         names = {run.name: cell(run.name, network) for run in study.runs()}
@@ -47,15 +47,15 @@ def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
                 cells=list(names.values()),
                 caption="Shares are of the test images that the network classifies correctly "
                 f"(its test accuracy is {clean.percent()}; {study.images} images are attacked). "
-                "Distance: the median of the fooled images, in the attack's own norm. Questions: "
+                "Distance: the median of the fooled images, in the attack's own norm. Queries: "
                 "the median per fooled image, gradients included, the clean prediction and the "
-                "confirmation too; images leave once they are fooled. Time: of one core, for the "
-                "attack alone, over the attacked images; the clean prediction of every image and "
-                "the making of the fast copy are in it, the loading of network and images is not.",
+                "confirmation too; an image stops early once it is fooled. Time: of one core, for "
+                "the attack alone, over the attacked images; the clean prediction of every image "
+                "and the making of the fast copy are in it, loading the network and images is not.",
                 heading="attack and budget",
                 more={
                     "median distance": lambda name: _typical(cells, name, "median_distance"),
-                    "questions": lambda name: _typical(cells, name, "median_queries"),
+                    "queries": lambda name: _typical(cells, name, "median_queries"),
                     "ms per image": lambda name: _time(cells, name),
                 },
             )
@@ -69,10 +69,10 @@ def _transfer(study: Attacks, result: Result) -> tuple[Table, ...]:
     """Return the matrices of transfer and of universal perturbations."""
     names = result.metrics["names"]
     size = budget(study.budgets[-1], "linf")
-    tried = (
-        "Rows are what they were made on, columns what they were tried on (network and seed): of "
-        f"the {study.images} images those that the latter classifies correctly, and of these the "
-        "share that it is fooled on"
+    rows_and_columns = (
+        "Rows are what they were made on, columns what they were evaluated on (network and seed): "
+        f"of the {study.images} images those that the latter classifies correctly, and of these "
+        "the share that it is fooled on"
     )
 
     def table(title: str, about: str, matrix: Sequence[Sequence[Mapping[str, Any]]]) -> Table:
@@ -88,7 +88,7 @@ def _transfer(study: Attacks, result: Result) -> tuple[Table, ...]:
                 (Cell(text=name), *(_rate(rate, narrow=narrow) for rate in row))
                 for name, row in zip(names, rates, strict=True)
             ),
-            caption=f"{about} {tried}{said if narrow else ', with its 95 % interval'}.",
+            caption=f"{about} {rows_and_columns}{said if narrow else ', with its 95 % interval'}.",
         )
 
     found = result.metrics
@@ -96,7 +96,7 @@ def _transfer(study: Attacks, result: Result) -> tuple[Table, ...]:
         table(f"Transfer of PGD, {size}", "All steps, every image.", found["transfer"]),
         table(
             f"One perturbation for all images, {size}",
-            "Made on training images, tried on test images.",
+            "Made on training images, evaluated on test images.",
             found["universal"],
         ),
     )
@@ -129,7 +129,7 @@ def summary(study: Attacks, cells: Cells) -> str:
             said.append(f"{method.upper()} fools {share}")
     if not said:
         return "No attack has run."
-    return f"At {budget(study.at, 'linf')} {' and '.join(said)} of the images it meets."
+    return f"At {budget(study.at, 'linf')} {' and '.join(said)} of correctly classified images."
 
 
 def notes(study: Attacks) -> tuple[str, ...]:
@@ -138,9 +138,9 @@ def notes(study: Attacks) -> tuple[str, ...]:
         "Budgets are in pixel units of [0, 1], images stay in [0, 1], and float32 confirms every "
         "success. The course's were in normalised units, not clipped, with a step of PGD longer "
         "than its radius.",
-        "An image leaves once it is fooled, so distances and questions are those of the first "
+        "An image stops early once it is fooled, so distances and queries are those of the first "
         "success; the pictures are of attacks that make all their steps.",
-        f"Black-box attacks are given few questions ({_spends(study)}): with more they fool more.",
+        f"Black-box attacks are given few queries ({_spends(study)}): with more they fool more.",
         "An attack that fools few images may be a weak attack: what it does not find is no proof "
         "of robustness.",
     )
@@ -150,10 +150,10 @@ def _spends(study: Attacks) -> str:
     said = []
     for attack in study.attacks:
         if attack.needs == "scores":
-            asked = getattr(attack, "queries", None)
-            if asked is None:
-                asked = getattr(attack, "population", 1) * (getattr(attack, "steps", 0) + 1)
-            said.append(f"{attack.name} about {asked:,}")
+            queries = getattr(attack, "queries", None)
+            if queries is None:
+                queries = getattr(attack, "population", 1) * (getattr(attack, "steps", 0) + 1)
+            said.append(f"{attack.name} about {queries:,}")
     return ", ".join(said) or "none here"
 
 
@@ -211,7 +211,7 @@ def _curves(study: Attacks, cells: Cells) -> list[Drawing]:
             Drawing(
                 title=f"Success against budget, {norm_name(norm)}",
                 caption="Share of the correctly classified images that are fooled, with the 95 % "
-                "interval over seeds. Noise is the null: what it does is no attack's merit.",
+                "interval over seeds. Noise is the null: its successes are not the attack's.",
                 svg=draw.inline_svg(
                     draw.panels(
                         [panels], x_label=f"budget, {unit}", y_label="fooled", fraction=True
@@ -246,14 +246,14 @@ def _pictures(study: Attacks, pictured: dict[str, Result]) -> list[Drawing]:
             names.append(method)
             clean.append(image)
             attacked.append(result.arrays["adversarial"][row])
-            said = int(result.arrays["adversarial_prediction"][row])
-            captions.append(classes[said] if said >= 0 else "no answer")
+            predicted = int(result.arrays["adversarial_prediction"][row])
+            captions.append(classes[predicted] if predicted >= 0 else "no answer")
         heads = [f"{name}\n{caption}" for name, caption in zip(names, captions, strict=True)]
         found.append(
             Drawing(
                 title=f"One {label} under every attack",
-                caption="Above the image as it is and as each attack leaves it, with what the "
-                "network says; in the middle the difference as it is, below it "
+                caption="Above the image as it is and as each attack changes it, with what the "
+                "network predicts; in the middle the difference as it is, below it "
                 f"{AMPLIFICATION} times as strong, the same for all attacks; mid grey is no "
                 f"change. Budgets: {_budgets(study)}.",
                 svg=draw.inline_svg(
@@ -280,7 +280,7 @@ def _budgets(study: Attacks) -> str:
 
 
 def _telling(results: Sequence[Result]) -> list[int]:
-    """Return the images that all attacks met, those that most of them fooled first, each of
+    """Return the images that all attacks were run on, those that most of them fooled first, each of
     another class as long as there are such."""
     count = sum(result.arrays["success"].astype(int) for result in results)
     right = results[0].arrays["correct"]
@@ -345,13 +345,13 @@ def _confusions(study: Attacks, cells: Cells) -> list[Drawing]:
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     for result in results:
         held = result.arrays
-        for label, said in zip(
+        for label, predicted in zip(
             held["labels"][held["correct"]],
             held["adversarial_prediction"][held["correct"]],
             strict=True,
         ):
-            if said >= 0:
-                counts[label, said] += 1
+            if predicted >= 0:
+                counts[label, predicted] += 1
     fooled = counts.sum() - counts.trace()
     pairs = sorted(
         (
@@ -367,7 +367,7 @@ def _confusions(study: Attacks, cells: Cells) -> list[Drawing]:
         Drawing(
             title="Which classes become which",
             caption=f"Correctly classified images under {run.name}: rows are what they are, "
-            f"columns what the network then says; {fooled} images were fooled, over all seeds. "
+            f"columns what the network then predicts; {fooled} images were fooled, over all seeds. "
             f"Most often: {most or 'none'}.",
             svg=draw.inline_svg(draw.confusion(counts, classes)),
         )

@@ -1,8 +1,8 @@
 """How easily is a trained CNN fooled? The course's attacks, and the field's, at rising budgets.
 
-Every attack meets the same test images of the same networks; a success counts only among the images
-that the network classifies correctly, and the float32 original has to confirm it. Noise of the same
-size is the null: what it does is no attack's merit.
+Every attack is run on the same test images of the same networks; a success counts only among the
+images that the network classifies correctly, and the float32 original has to confirm it. Noise of
+the same size is the baseline: what it achieves is not due to an attack.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BudgetedAttack:
 
     @property
     def eps(self) -> float:
-        """The budget; infinite for a method that looks for the nearest image."""
+        """The budget; infinite for a minimum-norm method."""
         return self.attack.threat.eps
 
 
@@ -105,8 +105,7 @@ class Attacks(SubjectStudy):
         ),
         min_length=1,
     )
-    """The attacks; their eps are the budgets below, but of methods that look for the nearest
-    image."""
+    """The attacks; their eps are the budgets below, but of minimum-norm methods."""
     budgets: tuple[Number, ...] = (0.5 / 255, 1 / 255, 2 / 255, 4 / 255, 8 / 255)
     """Budgets of the attacks in linf, pixel units of [0, 1]; rising."""
     at: Number = 2 / 255
@@ -116,7 +115,7 @@ class Attacks(SubjectStudy):
     images: int = Field(default=200, ge=10)
     """How many test images of every network are attacked: a stable random subset."""
     shown: int = Field(default=48, ge=8)
-    """How many of them every attack also meets with all its steps, at its greatest budget: for
+    """How many of them every attack is also run on with all its steps, at its greatest budget: for
     the pictures."""
     delta: Number = Field(default=0.05, ge=0, lt=1)
     """Smallest share of images that matters."""
@@ -180,7 +179,7 @@ class Attacks(SubjectStudy):
         }
 
     def transferred(self) -> Trial | None:
-        """Return the trial that tries what is made on one network on the others; None where there
+        """Return the trial that evaluates on all networks what is made on one; None where there
         is one network alone."""
         networks = self.networks()
         if sum(map(len, networks.values())) < 2:

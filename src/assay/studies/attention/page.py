@@ -58,7 +58,8 @@ def attack_cells(study: Attention, network: str) -> dict[str, str]:
 
 
 def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
-    """Return the overlap beside null and ceiling, every measure, and the predicted class apart."""
+    """Return the overlap beside noise baseline and same-class control; every measure; the predicted
+    class apart."""
     every = [name for network in study.networks() for name in attack_cells(study, network).values()]
     there = [
         (measure, unit)
@@ -87,8 +88,8 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
             caption="Intersection over union of the top 20 % of pixels of two maps of the true "
             "class: 100 % where nothing moved, 11 % by chance. Only images that are classified "
             f"correctly (test accuracy: {accuracy}). Noise is as large as the budget allows: the "
-            "null. Another image of the same class is what could be expected of unrelated "
-            "pictures: the ceiling of what can move. Where an attack leaves nothing that speaks "
+            "noise baseline. Another image of the same class is what could be expected of "
+            "unrelated pictures: the same-class control. Where an attack leaves no evidence "
             "for the true class there are no two maps to compare: such pairs are left out, and "
             "counted as moved altogether in the column beside.",
             heading="attack and budget",
@@ -141,8 +142,8 @@ READING = (
     "Means over images, then over seeds. Rank correlation: Spearman's, 1 where nothing moved. "
     "Entropy and Gini: by how much they rose; entropy up and Gini down is a map that scatters, the "
     "other way round one that concentrates. Clings: by how much more of the perturbation's energy "
-    "lies where the map looks, over its mean everywhere; above 0 the map went to the perturbation "
-    "(0 by construction where every pixel has moved by as much)."
+    "lies where the map is high, over its mean everywhere; above 0 the map went to the "
+    "perturbation (0 by construction where every pixel has moved by as much)."
 )
 
 
@@ -174,11 +175,10 @@ def notes(study: Attention) -> tuple[str, ...]:
         "The course showed Grad-CAM for the class that is predicted, of ten images under one "
         "attack in normalised units that were not clipped. Here the true class is explained on "
         "both images, and what the predicted one's map shows stands apart.",
-        f"Attention is what {study.explainer.name} says: an explanation of a layer's evidence, not "
-        "of all that the network computes. `assay explain` says how far it can be believed for a "
-        "model.",
-        "All attacks make all their steps. An attack on the class was not asked to move the map: "
-        "that it does is a side effect.",
+        f"Saliency is what {study.explainer.name} shows: an explanation of a layer's evidence, not "
+        "of all that the network computes. `assay explain` measures how faithful it is to a model.",
+        "All attacks make all their steps. No attack was made to move the map: that it does "
+        "is a side effect.",
     )
 
 
@@ -225,7 +225,7 @@ def _points(cells: Cells, name: str, value: Callable[[Result], float | None]) ->
 
 
 def _forest(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return the overlaps under every attack beside null and ceiling."""
+    """Return the overlaps under every attack beside noise baseline and same-class control."""
     found = []
     for network in study.networks():
         rows = []
@@ -308,7 +308,7 @@ def _binned(
 
 
 def _galleries(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return the images whose attention moved most, for every attack, of the first seed."""
+    """Return the images whose saliency map moved most, for every attack, of the first seed."""
     found = []
     for network in study.networks():
         for name, own in attack_cells(study, network).items():
@@ -321,7 +321,7 @@ def _galleries(study: Attention, cells: Cells) -> list[Drawing]:
             rows = [(run, int(row)) for row in np.flatnonzero(~run.arrays["hardly"])]
             found.append(
                 Drawing(
-                    title=f"Where attention moved most: {name}, {network} network",
+                    title=f"Where saliency moved most: {name}, {network} network",
                     caption=f"Of {run.metrics['n_success']} correctly classified images those "
                     f"whose maps overlap least, seed {run.trial.seed}. {LEGEND}",
                     svg=_rows(rows[: study.kept]),
@@ -332,12 +332,12 @@ def _galleries(study: Attention, cells: Cells) -> list[Drawing]:
 
 LEGEND = (
     "Both maps are of the true class; a line bounds their top fifth on the images. Above: what the "
-    "network says, and how surely."
+    "network predicts, and with which probability."
 )
 
 
 def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return images of all attacks that were fooled although attention hardly moved."""
+    """Return images of all attacks that were fooled although their saliency map hardly moved."""
     rows = []
     for own in attack_cells(study, NATURAL).values():
         for run in cells.kept(own)[:1]:
@@ -348,10 +348,10 @@ def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
     rows.sort(key=lambda one: -_overlap(*one))
     return [
         Drawing(
-            title="Fooled, though attention hardly moved",
+            title="Fooled, though the saliency map hardly moved",
             caption="Of all attacks on the natural network those fooled images whose maps overlap "
-            f"most ({100 * HARDLY:.0f} % at least), first seed: looking at the same place is no "
-            f"proof of seeing the same. {LEGEND}",
+            f"most ({100 * HARDLY:.0f} % at least), first seed: evidence at the same place is no "
+            f"proof of the same evidence. {LEGEND}",
             svg=_rows(rows[: study.kept], attack=True),
         )
     ]
@@ -372,8 +372,8 @@ def _rows(rows: list[tuple[Result, int]], *, attack: bool = False) -> str:
         names.append("\n".join([run.trial.label, label, overlap] if attack else [label, overlap]))
         captions.append(
             (
-                _said(run.arrays["shown_before"][row], classes),
-                _said(run.arrays["shown_after"][row], classes),
+                _predicted(run.arrays["shown_before"][row], classes),
+                _predicted(run.arrays["shown_after"][row], classes),
             )
         )
     held = {
@@ -392,7 +392,7 @@ def _rows(rows: list[tuple[Result, int]], *, attack: bool = False) -> str:
     )
 
 
-def _said(probabilities: NDArray[Any], classes: tuple[str, ...]) -> str:
+def _predicted(probabilities: NDArray[Any], classes: tuple[str, ...]) -> str:
     if not np.isfinite(probabilities).all():
         return "no answer"
     best = int(probabilities.argmax())

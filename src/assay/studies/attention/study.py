@@ -1,10 +1,11 @@
 """Where does a trained CNN look, and where once it is attacked? The course's most striking pictures
 as a measurement.
 
-The map of an image is compared with that of the attacked image, for the true class on both: a
-successful attack changes what is predicted, and a map of another class has moved by that alone,
-which is shown apart. What any change of that size does to a map is told by noise (the null), what
-another image altogether does by one of the same class (the ceiling).
+The saliency map of an image is compared with that of the attacked image, for the true class on
+both: a successful attack changes what is predicted, and a map of another class has moved by that
+alone, which is shown apart. How far any change of that size moves a map is measured by noise (the
+noise baseline), how far another image altogether by one of the same class (the same-class
+control).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from assay.tasks.saliency_shift import AttendNetwork
 
 
 class Attention(SubjectStudy):
-    """How far attacks move the attention of a trained CNN, natural and adversarially trained."""
+    """How far attacks move the saliency map of a trained CNN, natural and adversarially trained."""
 
     NAME: ClassVar[str] = "attention"
     QUESTION: ClassVar[str] = "Where does a trained CNN look, and where once it is attacked?"
@@ -61,8 +62,8 @@ class Attention(SubjectStudy):
     }
 
     robust: AnyAttack | None = hardening(8 / 255)
-    """Also look at the same network trained against this attack (adversarial training); none: do
-    not."""
+    """Also put to the test the same network trained against this attack (adversarial training);
+    none: do not."""
     attacks: tuple[AnyAttack, ...] = Field(
         default=(
             FGSM(eps=2 / 255),
@@ -73,11 +74,11 @@ class Attention(SubjectStudy):
         ),
         min_length=1,
     )
-    """The attacks. All steps are made: images that leave once they are fooled hug the boundary. The
-    course's 0.031 in normalised units is about 2/255; its budgets leave images unfooled, which a
-    comparison of successes and failures needs."""
+    """The attacks. All steps are made: where an attack stops early, images hug the boundary. The
+    course's 0.031 in normalised units is about 2/255; at its budgets some images are not fooled,
+    which a comparison of successes and failures needs."""
     explainer: AnyExplainer = GradCAM()
-    """How attention is told."""
+    """How a network is explained."""
     images: int = Field(default=300, ge=10)
     """How many test images of every network are attacked and explained: a stable random subset."""
     kept: int = Field(default=6, ge=1)
@@ -127,16 +128,16 @@ class Attention(SubjectStudy):
         found = [
             cells.effect(
                 "attention.moves",
-                "Attacks move attention further than noise of the same size: less of the top fifth "
-                "of the map stays, on the mean of all attacks.",
+                "Attacks move the saliency map further than noise of the same size: less of its "
+                "top fifth stays, on the mean of all attacks.",
                 delta=self.delta,
                 of=names,
                 value=lambda *runs: sum(map(beyond_noise, runs)) / len(runs),
             ),
             cells.effect(
                 "attention.success",
-                "Attacks that succeed move attention further than attacks that fail, at equal "
-                "clean margin.",
+                "Attacks that succeed move the saliency map further than attacks that fail, at "
+                "equal clean margin.",
                 delta=self.delta,
                 of=names,
                 value=pooled_gap,
@@ -146,8 +147,8 @@ class Attention(SubjectStudy):
             found.append(
                 cells.effect(
                     "attention.steadier",
-                    f"Under {strongest} adversarial training keeps attention steadier: more of the "
-                    "top fifth of the map stays, on images that both networks classify correctly.",
+                    f"Under {strongest} adversarial training keeps the saliency map steadier: more "
+                    "of its top fifth stays, on images that both networks classify correctly.",
                     delta=self.delta,
                     of=(cell(strongest, ROBUST), strongest),
                     value=steadier,
@@ -186,7 +187,8 @@ def mean_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
 
 def pooled_gap(*runs: Result) -> float:
     """Return how much more of the top fifth is lost where attacks succeed, at equal clean margin,
-    over all attacks: weighted by what each can tell. NaN where none fooled some and not others."""
-    told = [run.metrics for run in runs if run.metrics["gap"] is not None]
-    weight = sum(held["gap_weight"] for held in told)
-    return sum(held["gap"] * held["gap_weight"] for held in told) / weight if told else math.nan
+    over all attacks: weighted by how much each says of it. NaN where none fooled some images and
+    not others."""
+    known = [run.metrics for run in runs if run.metrics["gap"] is not None]
+    weight = sum(held["gap_weight"] for held in known)
+    return sum(held["gap"] * held["gap_weight"] for held in known) / weight if known else math.nan

@@ -91,7 +91,8 @@ def deepest(shapes: Sequence[str]) -> str:
 
 
 def rms_gradients(result: Result, widths: Sequence[int]) -> Floats:
-    """Return the gradient of each hidden-to-hidden layer at each look, (looks, len(widths) - 1).
+    """Return the gradient of each hidden-to-hidden layer at each measurement,
+    (measurements, len(widths) - 1).
 
     It is the root mean square over a layer's weights, so that layers of unequal size compare. The
     first layer, whose fan-in is the image, and the last are left out.
@@ -117,7 +118,7 @@ def lag(result: Result) -> float:
     """Return how many decades less the first third of the layers moved than the last third.
 
     What a layer moved is its weights' distance from their start, over their norm then, at the last
-    look; of a third its mean.
+    measurement; of a third its mean.
     """
     change = result.arrays["look_weight_change"][-1]
     third = max(1, len(change) // 3)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from assay.studies.gradients.networks import (
     rms_gradients,
     widths_of,
 )
+
+if TYPE_CHECKING:
+    from assay.studies.gradients.study import Gradients
 
 HEAT = (1e-12, 1.0)
 """The ends of the scale of gradients, so that pages compare; beyond is the colour of the end."""
@@ -154,8 +157,8 @@ class Page:
             Drawing(
                 title="Training loss",
                 caption="Mean over seeds, with the range from the least to the greatest seed, of "
-                "the loss on the batches since the look before, on a logarithmic axis. A net that "
-                "knows only how frequent the classes are stays at ln(10) = 2.3.",
+                "the loss on the batches since the previous point, on a logarithmic axis. A net "
+                "that knows only how frequent the classes are stays at ln(10) = 2.3.",
                 svg=figures.inline_svg(
                     figures.panels(
                         self._over_steps("look_loss"),
@@ -167,7 +170,7 @@ class Page:
             ),
             Drawing(
                 title="Validation accuracy",
-                caption="Likewise, on the same few hundred validation images at every look.",
+                caption="Likewise, on the same few hundred validation images at every point.",
                 svg=figures.inline_svg(
                     figures.panels(
                         self._over_steps("look_val_accuracy"),
@@ -198,7 +201,7 @@ class Page:
                 caption="Distance of a layer's weights from their start at the end of training, "
                 "over their norm at the start; the first layer and the last are included. Adam "
                 "moves every weight by about as much, however small its gradient is, until that "
-                "is lost beside Adam's eps of 1e-8. What did not move in float32 stands at 1e-9. "
+                "is lost beside Adam's eps of 1e-8. What did not move in float32 is drawn at 1e-9. "
                 "Mean over seeds of the logarithm, and range.",
                 svg=figures.inline_svg(
                     figures.panels(
@@ -265,7 +268,7 @@ class Page:
         return rows
 
     def _by_layer(self, array: str, what: str = "") -> list[figures.Panel]:
-        """Return a panel for each activation: what was seen of each layer at the last look."""
+        """Return a panel for each activation: what was measured of each layer last."""
 
         def last(run: Result) -> Floats:
             row: Floats = run.arrays[array][-1]
@@ -313,10 +316,10 @@ class Page:
             runs = [rms_gradients(run, net.widths) for run in self.cells.finished(net.name)]
             if not runs:
                 continue
-            looks = min(len(run) for run in runs)
+            length = min(len(run) for run in runs)
             titles.append(f"{activation}, {variant}")
-            maps.append(np.exp(np.mean([_logs(run[:looks], SMALLEST) for run in runs], axis=0)).T)
-            steps.append(self.cells.finished(net.name)[0].arrays["look_steps"][:looks])
+            maps.append(np.exp(np.mean([_logs(run[:length], SMALLEST) for run in runs], axis=0)).T)
+            steps.append(self.cells.finished(net.name)[0].arrays["look_steps"][:length])
         if not maps:
             return []
         shortest = min(steps, key=len)
@@ -338,6 +341,62 @@ class Page:
                 ),
             )
         ]
+
+
+def summary(study: Gradients, cells: Cells) -> str:
+    """Return what is left of a gradient per layer, and the test accuracy of the sigmoid net."""
+    factors = []
+    for activation in study.activations:
+        net = Net(activation, deepest(study.shapes), "default")
+        gain = cells.mean(net.name, net.gain, all_runs=True).value
+        factors += [f"{activation} {math.exp(-gain):.2f}"] if math.isfinite(gain) else []
+    if not factors:
+        return "No network was trained."
+    layers = len(widths_of(deepest(study.shapes)))
+    reached = []
+    for variant in VARIANTS:
+        name = Net("sigmoid", deepest(study.shapes), variant).name
+        mean = cells.mean(name, "test_accuracy", all_runs=True).value
+        reached += [f"{mean:.0%} {variant}"] if math.isfinite(mean) else []
+    return (
+        f"With {layers} layers as PyTorch initialises them, a layer keeps of the gradient of "
+        f"the next: {', '.join(factors)}. Test accuracy of the sigmoid net: "
+        f"{', '.join(reached)}."
+    )
+
+
+def notes(study: Gradients) -> tuple[str, ...]:
+    """Return what a reader must know."""
+    images = "all" if study.train_images is None else f"{study.train_images:,}"
+    passes = f"{study.recipe.epochs} pass{'es' if study.recipe.epochs > 1 else ''}"
+    found = [
+        f"Not to learn means here: not within {passes} over {images} training images. "
+        "Saturated nets can leave their plateau later (Glorot & Bengio 2010). The course "
+        "trained for up to 50 epochs, widths from 512 to 16; preset paper does.",
+        "The gain is that of weight gradients, what a layer has to learn from: a product of "
+        "the error that came back to the layer, and the activations that came forward to it. "
+        "Where both shrink by as much per layer, all layers have the same small gradient, and "
+        "the factor is 1 although little arrives anywhere: see the height of the lines too.",
+        "No unit need be saturated for a gradient to vanish: at its steepest the slope of "
+        "sigmoid is a quarter. The last figure has the saturated shares, the first table the "
+        "theory.",
+        "Batch norm stands after the activation, as in the course, and residual connections "
+        "go around layers whose widths agree: in the course's shape only every other one. "
+        "Both are tried with PyTorch's default initialisation, one change at a time.",
+        "Test images are used once, after training; nothing is chosen by them. The course "
+        "stopped and chose its epoch on the test set, with one seed.",
+        "The smallest effects that matter were set from theory, but on the day of the first "
+        "runs: they are not blind.",
+    ]
+    if study.recipe.optimizer.name != "sgd":
+        found.insert(
+            1,
+            "Adam divides each gradient by its own running size. It so hides differences "
+            "between layers until gradients are lost beside its eps of 1e-8: what vanishes "
+            "less than that may still be learnt from, and with plain SGD would not be. The "
+            "course used Adam with the same learning rate, 1e-3.",
+        )
+    return tuple(found)
 
 
 def _called(activation: Activation, variant: Variant) -> str:

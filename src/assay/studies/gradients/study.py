@@ -9,7 +9,6 @@ gradient with depth. No initialisation of either paper undoes sigmoid's 1/4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -23,8 +22,8 @@ from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
+from assay.studies.gradients import page
 from assay.studies.gradients.networks import VARIANTS, Net, Variant, deepest, lag, widths_of
-from assay.studies.gradients.page import Page
 from assay.tasks.train import TrainNetwork
 from assay.train import Adam, Constant, Recipe, Watch
 
@@ -87,7 +86,7 @@ class Gradients(CellStudy):
     test_images: int | None = Field(default=2000, ge=10)
     """How many test images are used; none: all."""
     watch: Watch = Watch(every=56, images=500)
-    """When the networks are looked at while they train."""
+    """When the networks are measured while they train."""
     delta_gain: Number = Field(default=0.2, ge=0)
     """Smallest gain per layer, or difference of two, that matters, in nats: 0.2 is a factor of 45
     over 20 layers."""
@@ -155,16 +154,14 @@ class Gradients(CellStudy):
 
     def findings(self, done: Results) -> Findings:
         cells = self.cells(done)
-        page = Page(cells, self.nets())
+        shown = page.Page(cells, self.nets())
         return Findings(
             effects=self.effects(cells),
-            tables=(page.gains(), page.accuracies()),
-            figures=page.drawings(),
-            summary=self._summary(cells),
-            notes=self._notes(),
+            tables=(shown.gains(), shown.accuracies()),
+            figures=shown.drawings(),
+            summary=page.summary(self, cells),
+            notes=page.notes(self),
         )
-
-    # -- claims --------------------------------------------------------------------------------
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on; runs that collapsed count, since they are the point."""
@@ -257,60 +254,6 @@ class Gradients(CellStudy):
             cures("batch norm", "Batch norm makes"),
             cures("residual", "Residual connections make"),
         )
-
-    # -- what the page shows -------------------------------------------------------------------
-
-    def _summary(self, cells: Cells) -> str:
-        factors = []
-        for activation in self.activations:
-            net = Net(activation, deepest(self.shapes), "default")
-            gain = cells.mean(net.name, net.gain, all_runs=True).value
-            factors += [f"{activation} {math.exp(-gain):.2f}"] if math.isfinite(gain) else []
-        if not factors:
-            return "No network was trained."
-        layers = len(widths_of(deepest(self.shapes)))
-        reached = []
-        for variant in VARIANTS:
-            name = Net("sigmoid", deepest(self.shapes), variant).name
-            mean = cells.mean(name, "test_accuracy", all_runs=True).value
-            reached += [f"{mean:.0%} {variant}"] if math.isfinite(mean) else []
-        return (
-            f"With {layers} layers as PyTorch initialises them, a layer keeps of the gradient of "
-            f"the next: {', '.join(factors)}. Test accuracy of the sigmoid net: "
-            f"{', '.join(reached)}."
-        )
-
-    def _notes(self) -> tuple[str, ...]:
-        images = "all" if self.train_images is None else f"{self.train_images:,}"
-        passes = f"{self.recipe.epochs} pass{'es' if self.recipe.epochs > 1 else ''}"
-        found = [
-            f"Not to learn means here: not within {passes} over {images} training images. "
-            "Saturated nets can leave their plateau later (Glorot & Bengio 2010). The course "
-            "trained for up to 50 epochs, widths from 512 to 16; preset paper does.",
-            "The gain is that of weight gradients, what a layer has to learn from: a product of "
-            "the error that came back to the layer, and the activations that came forward to it. "
-            "Where both shrink by as much per layer, all layers have the same small gradient, and "
-            "the factor is 1 although little arrives anywhere: see the height of the lines too.",
-            "No unit need be saturated for a gradient to vanish: at its steepest the slope of "
-            "sigmoid is a quarter. The last figure has the saturated shares, the first table the "
-            "theory.",
-            "Batch norm stands after the activation, as in the course, and residual connections "
-            "go around layers whose widths agree: in the course's shape only every other one. "
-            "Both are tried with PyTorch's default initialisation, one change at a time.",
-            "Test images are used once, after training; nothing is chosen by them. The course "
-            "stopped and chose its epoch on the test set, with one seed.",
-            "The smallest effects that matter were set from theory, but on the day of the first "
-            "runs: they are not blind.",
-        ]
-        if self.recipe.optimizer.name != "sgd":
-            found.insert(
-                1,
-                "Adam divides each gradient by its own running size. It so hides differences "
-                "between layers until gradients are lost beside its eps of 1e-8: what vanishes "
-                "less than that may still be learnt from, and with plain SGD would not be. The "
-                "course used Adam with the same learning rate, 1e-3.",
-            )
-        return tuple(found)
 
 
 def _as_number(effect: stats.Effect) -> stats.Effect:

@@ -132,7 +132,7 @@ class TestUntilDecided:
         assert before.items() < after.items(), "no trial was run again"
         assert "3 times, on 3, 6 and 12 seeds" in result.notes[-1]
         told = capsys.readouterr().out
-        assert "1 of 2 claims are undecided on 6 seeds: looking at 12" in told
+        assert "1 of 2 claims are undecided on 6 seeds: next analysis at 12" in told
 
     def test_it_stops_at_once_where_all_is_decided(self, tmp_path: Path) -> None:
         result = run(Toy(effects={"clear": 9.0, "gone": -9.0}), tmp_path, 100)
@@ -203,7 +203,7 @@ class TestUntilDecided:
         assert seen == [None, 9]
 
 
-class TestLooks:
+class TestAnalyses:
     def test_plain_runs_and_until_decided_share_them(self, tmp_path: Path) -> None:
         study = Toy(effects={"none": 0.0})
         levels = []
