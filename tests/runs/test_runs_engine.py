@@ -6,20 +6,31 @@ import io
 import os
 import sys
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from assay.errors import AssayError
-from assay.runs import pool as pool_module
+from assay.runs import local as local_module
 from assay.runs.display import Live, make_display
 from assay.runs.engine import execute
 from assay.runs.entry import Failure
-from assay.runs.pool import Pool, ending
+from assay.runs.local import Local, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.runs.worker import load_task, work
+from assay.runs.trial import Trial
+from assay.runs.worker import Message, load_task, work
+
+
+@contextmanager
+def closing(local: Local):
+    """Stop an engine at the end, also when the test fails."""
+    try:
+        yield local
+    finally:
+        local.stop()
 
 
 def run(plan, store, **settings):
@@ -103,7 +114,7 @@ def test_a_failed_trial_is_run_again_only_on_request(store, toy, tmp_path, monke
     assert trial.address in run([trial], store).failures
     repaired.touch()
     with monkeypatch.context() as patch:
-        patch.setattr(Pool, "_start", lambda *_: pytest.fail("a worker was started for nothing"))
+        patch.setattr(Local, "_start", lambda *_: pytest.fail("a worker was started for nothing"))
         assert trial.address in run([trial], store).failures
     message = work(
         store, trial, print, again=False
@@ -155,20 +166,20 @@ def test_what_a_task_prints_is_in_its_log(store, toy, capfd):
 
 
 def test_as_many_trials_at_a_time_as_the_cores_hold(store, toy, monkeypatch):
-    monkeypatch.setattr(pool_module, "cores", lambda: 4)
-    with Pool(store.root, None) as pool:
+    monkeypatch.setattr(local_module, "cores", lambda: 4)
+    with closing(Local(store.root)) as local:
         wide, narrow = toy("sleep", seconds=30, threads=3), toy("sleep", seconds=30)
         wider = toy("sleep", seconds=30, threads=64)
-        assert pool.give(wide, again=False)
-        assert not pool.give(wide, again=False)
-        assert pool.give(narrow, again=False)
-        assert not pool.give(narrow, again=False)
+        assert local.submit(wide, again=False)
+        assert not local.submit(wide, again=False)
+        assert local.submit(narrow, again=False)
+        assert not local.submit(narrow, again=False)
         gpu = narrow.model_copy(update={"device": "cuda"})
-        assert not pool.give(gpu, again=False)
-    assert all(hand.process.poll() is not None for hand in pool.hands)
-    with Pool(store.root, None) as pool:  # more threads than cores: alone, but not never
-        assert pool.give(wider, again=False)
-        assert not pool.give(narrow, again=False)
+        assert not local.submit(gpu, again=False)
+    assert all(hand.process.poll() is not None for hand in local.hands)
+    with closing(Local(store.root)) as local:  # more threads than cores: alone, but not never
+        assert local.submit(wider, again=False)
+        assert not local.submit(narrow, again=False)
 
 
 def test_the_same_bytes_with_one_worker_and_two(tmp_path, toy):
@@ -181,6 +192,82 @@ def test_the_same_bytes_with_one_worker_and_two(tmp_path, toy):
         contents.append(contents_of(store))
     assert contents[0] == contents[1]
     assert len(contents[0]) == 5 * 3
+
+
+class InThisProcess:
+    """The least that an engine is: it runs a trial when it takes it up, one at a time."""
+
+    def __init__(self, store: Store, *, lost: int = 0) -> None:
+        self.store = store
+        self.lost = lost  # how many trials are never heard of again
+        self.taken: list[Trial] = []
+        self.said: list[tuple[Trial, Message]] = []
+        self.stopped = False
+
+    def submit(self, trial: Trial, *, again: bool) -> bool:
+        if self.said:
+            return False
+        self.taken.append(trial)
+        if len(self.taken) <= self.lost:
+            self.said.append((trial, Message("died", note="its machine was taken away")))
+            return True
+
+        def tell(message: Message) -> None:
+            self.said.append((trial, message))
+
+        tell(work(self.store, trial, tell, again=again))
+        return True
+
+    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
+        del seconds
+        said, self.said = self.said, []
+        return said
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+def test_the_same_bytes_on_another_engine(tmp_path, toy):
+    first = toy("walk", epochs=3)
+    plan = [toy("walk", seed=seed, epochs=3, needs=[first]) for seed in range(3)]
+    local, other = Store(tmp_path / "local"), Store(tmp_path / "other")
+    run(plan, local)
+    engine = InThisProcess(other)
+    results = run(plan, other, engine=engine)
+    assert contents_of(local) == contents_of(other)
+    assert engine.taken == [first, *plan]
+    assert engine.stopped
+    assert {result.record["worker"] for result in results.values()} == {os.getpid()}
+
+
+def test_what_another_engine_says_is_what_happens(store, toy):
+    trials = {"refuse": toy("refuse"), "walk": toy("walk", epochs=1), "lost": toy("walk", epochs=2)}
+    engine = InThisProcess(store, lost=1)
+    results = run([trials["lost"], trials["refuse"], trials["walk"]], store, engine=engine)
+    assert list(results) == [trials["walk"].address]
+    assert results.failure(trials["refuse"]).kind == "error"
+    assert results.failure(trials["lost"]).kind == "died"
+    assert "its machine was taken away" in store.failure(trials["lost"]).message
+    again = run(trials.values(), store, engine=InThisProcess(store))
+    assert trials["lost"] in again, "what died is run again in any case"
+    assert again.failure(trials["refuse"]) is not None
+
+
+def test_an_engine_is_stopped_also_when_the_plan_fails(store, toy):
+    engine = InThisProcess(store)
+
+    def plan(done: Results):
+        if len(done):
+            raise KeyboardInterrupt
+        return [toy("walk", epochs=1)]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, store, engine=engine)
+    assert engine.stopped
+    full = InThisProcess(store)
+    with pytest.raises(AssayError, match="no space left"):
+        run([toy("full")], store, engine=full)
+    assert full.stopped
 
 
 def contents_of(store: Store) -> dict[str, bytes]:
@@ -220,7 +307,7 @@ def test_workers_that_cannot_start_are_one_line(store, toy, monkeypatch):
 
 
 def test_a_worker_killed_while_it_starts_costs_its_trial_alone(store, toy, monkeypatch):
-    starting = Pool._start
+    starting = Local._start
     kills = iter([True])
 
     def start(self, threads):
@@ -229,7 +316,7 @@ def test_a_worker_killed_while_it_starts_costs_its_trial_alone(store, toy, monke
             hand.process.kill()
         return hand
 
-    monkeypatch.setattr(Pool, "_start", start)
+    monkeypatch.setattr(Local, "_start", start)
     first, second = toy("walk", epochs=1), toy("walk", epochs=2)
     results = run([first, second], store, workers=1)
     assert second in results
@@ -238,24 +325,24 @@ def test_a_worker_killed_while_it_starts_costs_its_trial_alone(store, toy, monke
 
 
 def test_a_worker_that_dies_after_the_record_was_written_has_finished(store, toy, monkeypatch):
-    listening = Pool.listen
+    told = Local.events
 
-    def listen(self, seconds):
+    def events(self, seconds):
         return [
-            (hand, None if message and message.kind == "done" else message)
-            for hand, message in listening(self, seconds)
+            (trial, Message("died") if message.kind == "done" else message)
+            for trial, message in told(self, seconds)
         ]
 
-    monkeypatch.setattr(Pool, "listen", listen)
+    monkeypatch.setattr(Local, "events", events)
     trial = toy("walk", epochs=1)
     assert trial in run([trial], store)
 
 
 def test_a_worker_that_nobody_listens_to_ends_and_fails_no_trial(store, toy):
     trial = toy("walk", epochs=1000, pause=0.01)
-    with Pool(store.root, 1) as pool:
-        assert pool.give(trial, again=False)
-        (hand,) = pool.hands
+    with closing(Local(store.root, 1)) as local:
+        assert local.submit(trial, again=False)
+        (hand,) = local.hands
         while hand.connection.recv().kind != "progress":
             pass
         hand.connection.close()

@@ -1,4 +1,4 @@
-"""The local engine: runs the trials of a plan in worker processes, each exactly once."""
+"""Running the trials of a plan, each exactly once, on whatever engine there is."""
 
 from __future__ import annotations
 
@@ -6,28 +6,63 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from assay.errors import AssayError
 from assay.runs.display import Display, make_display
 from assay.runs.entry import LOG, Entry, Failure
-from assay.runs.pool import Pool, Worker, ending
+from assay.runs.local import Local
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.runs.trial import Outcome, Trial, torch_version
-from assay.runs.worker import Message, Workspace
-
-__all__ = ["Outcome", "Plan", "Results", "Workspace", "execute"]
+from assay.runs.trial import Trial, torch_version
+from assay.runs.worker import Message
 
 Plan = Callable[[Results], Sequence[Trial]]
 
-LISTEN = 0.2  # seconds between two looks at the workers, when none of them says anything
+LISTEN = 0.2  # seconds to wait for an event before the display is drawn again
 ASK_AGAIN = 0.3  # seconds between two looks at a trial that another process holds
+
+
+class Engine(Protocol):
+    """Where trials are computed: processes of this machine (`runs.local`), or something else.
+
+    An engine knows the store and decides where and when; everything that makes results the same
+    on every engine is in `worker.work`, which it has called for each trial, in a process that has
+    `worker.variables(trial.threads)` in its environment. What a trial takes is in the trial: its
+    threads and its class of device.
+    """
+
+    def submit(self, trial: Trial, *, again: bool) -> bool:
+        """Take a trial up if there is room for it now; return whether there was.
+
+        Args:
+            again: also run it if it failed before; `work` is told so.
+        """
+        ...
+
+    def events(self, seconds: float) -> Sequence[tuple[Trial, Message]]:
+        """Return what the trials that were taken up have to say; wait for it, at most so long.
+
+        Every one of them ends with exactly one message that is not "progress": what `work`
+        returned, or "died" where it could not return, because its process or machine was lost. An
+        engine on machines that come and go may start such a trial again itself before it says so:
+        the trial goes on from its checkpoint.
+
+        Raises:
+            AssayError: nothing can be run here.
+        """
+        ...
+
+    def stop(self) -> None:
+        """End what still runs, and leave nothing behind; what is whole is in the store."""
+        ...
 
 
 def execute(
     plan: Plan | Iterable[Trial],
     store: Store,
     *,
+    engine: Engine | None = None,
     workers: int | None = None,
     progress: bool = True,
     rerun_failed: bool = False,
@@ -38,8 +73,10 @@ def execute(
         plan: the trials, or a function from what is done to the trials wanted, called again when
             all that it asked for has ended, until it adds nothing.
         store: where results are kept, and looked for.
-        workers: trials at a time; None: as many as the cores hold at the trials' own number of
-            threads. The results are the same for any number.
+        engine: what runs the trials; None: worker processes on this machine. It is stopped at the
+            end. The results are the same on any engine.
+        workers: processes at a time where there is no `engine`; None: as many as the cores hold at
+            the trials' own number of threads. The results are the same for any number.
         progress: show a live line on a terminal, or a few plain ones; False: nothing.
         rerun_failed: run trials again that failed before. Those whose process died are run again
             in any case.
@@ -49,30 +86,33 @@ def execute(
 
     Raises:
         AssayError: the store cannot be written, or its disk is full.
-        KeyboardInterrupt: after the workers were stopped; the same call goes on from there.
+        KeyboardInterrupt: after the engine was stopped; the same call goes on from there.
     """
     store.prepare()
-    if not callable(plan):
-        wanted = tuple(plan)
-        return execute(
-            lambda _: wanted, store, workers=workers, progress=progress, rerun_failed=rerun_failed
-        )
-    with Pool(store.root, workers) as pool, make_display(progress) as display:
-        run = _Execution(store, pool, display, rerun_failed=rerun_failed)
-        while run.add(plan(run.results)):
-            run.finish()
-        return run.results
+    engine = Local(store.root, workers) if engine is None else engine
+    trials = () if callable(plan) else tuple(plan)
+    try:
+        with make_display(progress) as display:
+            run = _Execution(store, engine, display, rerun_failed=rerun_failed)
+            while run.add(plan(run.results) if callable(plan) else trials):
+                run.finish()
+            return run.results
+    finally:
+        engine.stop()
 
 
 class _Execution:
     """The state of one call of `execute`."""
 
-    def __init__(self, store: Store, pool: Pool, display: Display, *, rerun_failed: bool) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, display: Display, *, rerun_failed: bool
+    ) -> None:
         self.store = store
-        self.pool = pool
+        self.engine = engine
         self.display = display
         self.results = Results()
         self.waiting: dict[str, Trial] = {}  # in the order they are to be started
+        self.running: set[str] = set()
         self.again = rerun_failed
         self.torch = torch_version()
         self.held: dict[str, float] = {}  # held by another process: when to ask again
@@ -118,13 +158,10 @@ class _Execution:
 
     def finish(self) -> None:
         """Run until every trial has ended, well or badly."""
-        while self.waiting or self.pool.busy:
+        while self.waiting or self.running:
             self._start_what_can()
-            for hand, message in self.pool.listen(LISTEN):
-                if message is None:
-                    self._lost(hand)
-                else:
-                    self._heard(hand, message)
+            for trial, message in self.engine.events(LISTEN):
+                self._heard(trial, message)
             self.display.tick()
 
     def _start_what_can(self) -> None:
@@ -141,22 +178,22 @@ class _Execution:
                 continue
             if self.held.get(address, now) > now:
                 continue
-            if not self.pool.give(trial, again=self.again and address not in self.held):
+            if not self.engine.submit(trial, again=self.again and address not in self.held):
                 return
             del self.waiting[address]
+            self.running.add(address)
             self.display.begin(trial)
 
-    def _heard(self, hand: Worker, message: Message) -> None:
-        trial = hand.trial
-        if trial is None or message.kind == "ready":
-            return
+    def _heard(self, trial: Trial, message: Message) -> None:
         if message.kind == "progress":
             self.display.update(trial, message.fraction, message.note)
             return
-        hand.trial = None
+        self.running.remove(trial.address)
         if message.kind == "stop":
             raise AssayError(message.note)
-        if message.kind == "busy":
+        if message.kind == "died":
+            self._died(trial, message.note)
+        elif message.kind == "busy":
             self.waiting[trial.address] = trial
             self.held[trial.address] = time.monotonic() + ASK_AGAIN
             self.display.held(trial)
@@ -173,15 +210,8 @@ class _Execution:
         self.results.keep(result)
         self.display.end(entry.trial, None)
 
-    def _lost(self, hand: Worker) -> None:
-        """Go on without a worker that died; its trial has failed, unless its record is there."""
-        trial = hand.trial
-        code = self.pool.dismiss(hand, patience=1.0)
-        how = ending(code)
-        if not hand.ready and code > 0:
-            raise AssayError(f"a worker process could not start: {how}; its message is above")
-        if trial is None:
-            return
+    def _died(self, trial: Trial, how: str) -> None:
+        """Keep that a trial's process was lost, unless its record is there."""
         entry = self.store.entry(trial)
         with entry.lock() as held:
             if entry.result() is not None:

@@ -1,6 +1,6 @@
 """A worker process: runs one trial after another, and ends when the process that started it does.
 
-`pool` starts it, with its number of threads already in the environment, so that whatever a task
+`local` starts it, with its number of threads already in the environment, so that whatever a task
 imports (torch) finds it there.
 """
 
@@ -36,15 +36,38 @@ from assay.runs.trial import Outcome, Trial
 SHOW_EVERY, NOTE_EVERY = 0.2, 5.0  # seconds between two messages, and two writes of progress.json
 
 
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def variables(threads: int) -> dict[str, str]:
+    """Return what a process that works on trials of so many threads has in its environment.
+
+    They are read when it starts, or when torch is imported: none of them can be set later.
+    """
+    return {
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        "PYTHONHASHSEED": "0",  # sets of str have one order, in every worker
+        # What cuBLAS asks for to be deterministic; read when CUDA starts.
+        "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
+    }
+
+
 @dataclass(frozen=True)
 class Message:
-    """What a worker tells the engine.
+    """What is said of a trial while it runs and when it ends.
 
     `done` and `failed` are on the disk already when they are said. `busy`: another process holds
-    the trial. `stop`: the store cannot be used (a full disk); `note` says why.
+    the trial. `stop`: the store cannot be used (a full disk); `died`: the process that worked on
+    the trial is gone; `note` says why. `ready`: a worker process has started.
     """
 
-    kind: Literal["ready", "progress", "done", "failed", "busy", "stop"]
+    kind: Literal["ready", "progress", "done", "failed", "busy", "stop", "died"]
     fraction: float = 0.0
     note: str = ""
     failure: Failure | None = None

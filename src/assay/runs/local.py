@@ -1,4 +1,4 @@
-"""Worker processes: started when there is work, kept while there may be more."""
+"""The local engine: worker processes, started when there is work, kept while there may be more."""
 
 from __future__ import annotations
 
@@ -12,21 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from assay.errors import AssayError
 from assay.runs.environment import cores
 from assay.runs.trial import Trial
-from assay.runs.worker import Message
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
+from assay.runs.worker import Message, variables
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 """glibc gives a freed tensor back to the kernel and asks for the next one page by page: two workers
@@ -44,8 +35,8 @@ class Worker:
     trial: Trial | None = None
 
 
-class Pool:
-    """The worker processes of one `execute`; a context manager that leaves none behind.
+class Local:
+    """Runs trials in processes of this machine. An `Engine`.
 
     They are plain subprocesses rather than multiprocessing's: those import the script that the
     user started once more, which breaks scripts without a `__main__` guard.
@@ -56,52 +47,58 @@ class Pool:
             own number of threads, and one at a time on a GPU.
     """
 
-    def __init__(self, root: Path, workers: int | None) -> None:
+    def __init__(self, root: Path, workers: int | None = None) -> None:
         if workers is not None and workers < 1:
             raise AssayError(f"workers must be at least 1, got {workers}")
         self.root = root
         self.workers = workers
         self.hands: list[Worker] = []
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for hand in list(self.hands):  # what is whole is on the disk; the rest is redone
-            self.dismiss(hand)
-
-    @property
-    def busy(self) -> list[Worker]:
-        """The workers that run a trial now."""
-        return [hand for hand in self.hands if hand.trial is not None]
-
-    def give(self, trial: Trial, *, again: bool) -> bool:
+    def submit(self, trial: Trial, *, again: bool) -> bool:
         """Start a trial on a worker, if there is room for it now; return whether there was."""
         room = self.workers or cores()
-        used = sum(self._share(hand.trial) for hand in self.busy if hand.trial is not None)
+        used = sum(self._share(hand.trial) for hand in self.hands if hand.trial is not None)
         if used + self._share(trial) > room:
             return False
         idle = [hand for hand in self.hands if hand.trial is None]
         hand = next((hand for hand in idle if hand.threads == trial.threads), None)
         if hand is None:
             if idle and len(self.hands) >= room:
-                self.dismiss(idle[0])
+                self._dismiss(idle[0])
             hand = self._start(trial.threads)
         try:
             hand.connection.send((trial, again))
         except OSError:  # it died while it was idle
-            self.dismiss(hand)
+            self._dismiss(hand)
             return False
         hand.trial = trial
         return True
 
-    def listen(self, seconds: float) -> list[tuple[Worker, Message | None]]:
-        """Wait for messages, at most so long; None instead of a message: the worker has died."""
+    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
+        """Wait for what the workers say, at most so long.
+
+        Raises:
+            AssayError: a worker could not even start.
+        """
+        heard = []
+        for hand, message in self._listen(seconds):
+            if message is None:
+                message = self._lost(hand)
+            trial = hand.trial
+            if trial is None or message.kind == "ready":
+                continue
+            if message.kind != "progress":
+                hand.trial = None
+            heard.append((trial, message))
+        return heard
+
+    def stop(self) -> None:
+        """End all workers: what is whole is on the disk; the rest is redone."""
+        for hand in list(self.hands):
+            self._dismiss(hand)
+
+    def _listen(self, seconds: float) -> list[tuple[Worker, Message | None]]:
+        """Return one message of each worker that has one; None instead: it has died."""
         heard: list[tuple[Worker, Message | None]] = []
         open_ones: Sequence[Any] = [hand.connection for hand in self.hands]
         speaking = wait(open_ones, seconds)
@@ -118,7 +115,15 @@ class Pool:
                 heard.append((hand, None))
         return heard
 
-    def dismiss(self, hand: Worker, *, patience: float = 0.0) -> int:
+    def _lost(self, hand: Worker) -> Message:
+        """Go on without a worker that died."""
+        code = self._dismiss(hand, patience=1.0)
+        how = ending(code)
+        if not hand.ready and code > 0:
+            raise AssayError(f"a worker process could not start: {how}; its message is above")
+        return Message("died", note=how)
+
+    def _dismiss(self, hand: Worker, *, patience: float = 0.0) -> int:
         """End a worker, if it does not end by itself in so many seconds; return its exit code."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             hand.process.wait(patience)
@@ -140,14 +145,9 @@ class Pool:
             f"import sys; sys.path[:] = {sys.path!r}; from assay.runs.worker import main; "
             f"main({number}, {os.getpid()}, {str(self.root)!r})"
         )
-        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
-        environment = {**KEEP_MEMORY, **environment}
-        environment["PYTHONHASHSEED"] = "0"  # sets of str have one order, in every worker
-        # What cuBLAS asks for to be deterministic; read when CUDA starts.
-        environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         process = subprocess.Popen(
             [sys.executable, "-c", code],
-            env=environment,
+            env={**KEEP_MEMORY, **os.environ, **variables(threads)},
             stdin=subprocess.DEVNULL,
             pass_fds=(number,),
         )
