@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -81,6 +82,38 @@ def test_every_command_has_help(assay: Command, command: str) -> None:
     code, out, err = assay(command, "--help")
     assert code == 0, err
     assert "Usage" in out
+
+
+SETTLED = [["audit"], ["attack"], ["attack", "--attack", "pgd"], ["explain"], ["train"]]
+
+
+@pytest.mark.parametrize("command", [*SETTLED, ["run", "skip"]], ids=" ".join)
+def test_help_shows_ten_flags_and_says_how_to_see_all(
+    assay: Command, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def flags(out: str) -> set[str]:
+        return set(re.findall(r"^│ (?:\*  |   )?(--[\w.-]+)", out, re.MULTILINE)) - {"--help"}
+
+    few, every = assay(*command, "--help")[1], assay(*command, "--help-all")[1]
+    own = {flag.name for flag in flags_of(PGD)} if "pgd" in command else set()
+    assert len(flags(few) - own) == 10, flags(few)
+    assert own - {"--name"} <= flags(few) < flags(every)
+    assert f"assay {' '.join(command[:2] if 'run' in command else command[:1])} --help-all" in few
+    assert "--help-all shows" not in every
+    assert few.startswith("Usage"), "usage stands before all else"
+
+
+def test_help_names_types_and_writes_budgets_as_papers_do(
+    assay: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = assay("audit", "--help-all")
+    for flag in ("--eps FLOAT", "--attacked INT", "--weights PATH", "--attacks CHOICE..."):
+        assert flag in out
+    assert "[default: 8/255]" in out
+    assert "[default: fgsm pgd]" in out
 
 
 class TestMistakes:

@@ -105,7 +105,7 @@ class TestFlags:
 
     @pytest.mark.parametrize("name", ["audit", "attack", "explain"])
     def test_they_are_the_same_everywhere(self, assay: Command, name: str) -> None:
-        _, out, _ = assay(name, "--help")
+        _, out, _ = assay(name, "--help-all")
         words = set(out.replace("│", " ").split())
         assert {flag.name for flag in input_flags()} <= words
 

@@ -6,13 +6,13 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.cli import FLAGS
-from assay.commands.flags import apart, flags_of, merge, read_yaml, with_settings
+from assay.commands.flags import HELP_ALL, apart, flag_app, flags_of, merge, read_yaml, run
 from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ How = Parameter(group="Attack")
 Running = Parameter(group="Running")
 
 
+FIRST = (
+    *("name", "data", "images", "weights", "mean", "std"),
+    *("access", "stop", "query_budget", "out"),
+)
+"""What --help shows, besides the settings of the attack that --attack names."""
+
+
 @app.default
 def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Attack a model's images, and keep arrays and pictures of what came of it."""
@@ -40,14 +47,14 @@ def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=Tr
     name = named(tokens)
     if name is not None and name not in known:
         raise unknown("attack", name, known)
-    if name is None and {"--help", "-h"} & set(tokens):
-        print(listing(known))
-    elif name is None:
-        raise AssayError(f"name the attack: --attack NAME, one of {', '.join(known)}")
-    else:
+    if name is not None:
         refuse_settings_of_others(tokens, name, known)
-    kind = None if name is None else known[name]
-    return int(attack_app(kind)(list(tokens), exit_on_error=False, print_error=False) or 0)
+        return run(partial(attack_app, known[name]), tokens)
+    if not {"--help", "-h", HELP_ALL} & set(tokens):
+        raise AssayError(f"name the attack: --attack NAME, one of {', '.join(known)}")
+    code = run(partial(attack_app, None), tokens)
+    print(listing(known))
+    return code
 
 
 def named(tokens: Sequence[str]) -> str | None:
@@ -74,11 +81,14 @@ def _value(tokens: Sequence[str], flag: str) -> str | None:
 
 def listing(known: Mapping[str, type[Attack]]) -> str:
     """Return every attack with a line about it and the names of its settings."""
-    lines = ["Attacks, and the settings of each (assay attack --attack NAME --help explains them):"]
+    lines = [
+        "",
+        "Attacks, and the settings of each (assay attack --attack NAME --help explains them):",
+    ]
     for name, kind in known.items():
         about = (inspect.getdoc(kind) or "").partition("\n\n")[0]
         lines += ["", *_wrapped(name, about), *_wrapped("", " ".join(_settings(kind)))]
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)
 
 
 def _wrapped(name: str, text: str) -> list[str]:
@@ -114,7 +124,7 @@ def refuse_settings_of_others(
             )
 
 
-def attack_app(kind: type[Attack] | None) -> App:
+def attack_app(kind: type[Attack] | None, everything: bool) -> App:
     """Return the App; the settings of the attack that was chosen, if one was, are its flags."""
     from assay.attacks.base import Attack
 
@@ -202,16 +212,17 @@ def attack_app(kind: type[Attack] | None) -> App:
             quiet=quiet,
         )
 
-    app = App(
-        name="assay attack",
-        default_parameter=FLAGS,
-        result_action="return_value",
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
-    )
     defaults = {} if kind is None else _defaults(kind)
-    app.default(with_settings(command, kind or Attack, defaults, inputs={}))
-    return app
+    settings = [flag.key for flag in apart(flags_of(kind or Attack))]
+    return flag_app(
+        "assay attack",
+        command,
+        kind or Attack,
+        defaults,
+        inputs={},
+        first=(*FIRST, *settings),
+        everything=everything,
+    )
 
 
 def _defaults(kind: type[Attack]) -> dict[str, Any]:

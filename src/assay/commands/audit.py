@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.cli import FLAGS
-from assay.commands.flags import resolve, with_settings
+from assay.commands.flags import flag_app, resolve, run
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -27,13 +26,17 @@ app = App(
 Running = Parameter(group="Running")
 
 
+FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks", "fail_on", "out")
+"""What --help shows."""
+
+
 @app.default
 def audit(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Audit a model: accuracy, calibration, robustness, attention, outliers; one report."""
-    return int(audit_app()(list(tokens), exit_on_error=False, print_error=False) or 0)
+    return run(audit_app, tokens)
 
 
-def audit_app() -> App:
+def audit_app(everything: bool) -> App:
     """Return the App; the settings of an audit are flags made from `AuditConfig`."""
     from assay.auditing.config import AuditConfig
 
@@ -86,13 +89,13 @@ def audit_app() -> App:
             command=work.command(sys.argv[1:]),
         )
 
-    app = App(
-        name="assay audit",
-        default_parameter=FLAGS,
-        result_action="return_value",
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
-    )
     defaults = AuditConfig().model_dump(mode="json")
-    app.default(with_settings(command, AuditConfig, defaults, inputs={}))
-    return app
+    return flag_app(
+        "assay audit",
+        command,
+        AuditConfig,
+        defaults,
+        inputs={},
+        first=FIRST,
+        everything=everything,
+    )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.cli import FLAGS
-from assay.commands.flags import resolve, with_settings
+from assay.commands.flags import flag_app, resolve, run
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -26,13 +25,20 @@ app = App(
 Running = Parameter(group="Running")
 
 
+FIRST = (
+    *("data", "images", "weights", "mean", "std"),
+    *("explainers", "networks", "config", "device", "out"),
+)
+"""What --help shows."""
+
+
 @app.default
 def explain(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Explain a model's images by every explainer, and say which is the most faithful."""
-    return int(explain_app()(list(tokens), exit_on_error=False, print_error=False) or 0)
+    return run(explain_app, tokens)
 
 
-def explain_app() -> App:
+def explain_app(everything: bool) -> App:
     """Return the App; the settings of the tests are flags made from `FaithfulnessConfig`."""
     from assay.explain.faithful import FaithfulnessConfig
 
@@ -69,13 +75,13 @@ def explain_app() -> App:
 
         return work.run(inputs, made, out, pictures=pictures, quiet=quiet)
 
-    app = App(
-        name="assay explain",
-        default_parameter=FLAGS,
-        result_action="return_value",
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
-    )
     defaults = FaithfulnessConfig().model_dump(mode="json")
-    app.default(with_settings(command, FaithfulnessConfig, defaults, inputs={"images": 64}))
-    return app
+    return flag_app(
+        "assay explain",
+        command,
+        FaithfulnessConfig,
+        defaults,
+        inputs={"images": 64},
+        first=FIRST,
+        everything=everything,
+    )

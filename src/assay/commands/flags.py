@@ -1,19 +1,20 @@
-"""From flags to a config: preset, then YAML, then every flag by its dotted name."""
+"""From flags to a config: preset, then YAML, then every flag by its dotted name; and their help."""
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 from pydantic import BaseModel
 
+from assay.cli import FLAGS
 from assay.config import Config, models_in, tags_in, takes_many
 from assay.errors import AssayError
 
@@ -203,6 +204,7 @@ def with_settings(
     model: type[BaseModel],
     defaults: Mapping[str, Any],
     inputs: Mapping[str, Any] | None = None,
+    first: Collection[str] | None = None,
 ) -> Callable[..., int]:
     """Return `command` with a flag for every setting of `model`.
 
@@ -216,6 +218,7 @@ def with_settings(
         inputs: None, or the defaults of `Inputs` that are others for this command: it is then
             given the model as MODEL and all the rest by flags, and takes an `Inputs` by the
             keyword `inputs`.
+        first: the flags that help shows, by their names as parameters; None: all of them.
     """
     own = inspect.signature(command, eval_str=True, locals={"Inputs": object})  # never a flag
     flags = flags_of(model) if inputs is None else apart(flags_of(model))
@@ -235,18 +238,68 @@ def with_settings(
             positional = positional[1:]
         return command(*positional, settings=settings, **given)
 
-    first = [p for name, p in own.parameters.items() if name not in ("settings", "inputs")]
+    kept = [p for name, p in own.parameters.items() if name not in ("settings", "inputs")]
     wrapped.__doc__ = command.__doc__
     wrapped.__name__ = command.__name__
+    parameters = [
+        *([] if inputs is None else [_model_parameter()]),
+        *(flag.parameter(before) for flag in given_in),
+        *kept,
+        *(flag.parameter(defaults) for flag in flags),
+    ]
     wrapped.__signature__ = own.replace(  # type: ignore[attr-defined]
-        parameters=[
-            *([] if inputs is None else [_model_parameter()]),
-            *(flag.parameter(before) for flag in given_in),
-            *first,
-            *(flag.parameter(defaults) for flag in flags),
-        ]
+        parameters=[p if _shows(p, first) else _hidden(p) for p in parameters]
     )
     return wrapped
+
+
+def _shows(parameter: inspect.Parameter, first: Collection[str] | None) -> bool:
+    positional = parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+    return first is None or positional or parameter.name in first
+
+
+def _hidden(parameter: inspect.Parameter) -> inspect.Parameter:
+    return parameter.replace(annotation=Annotated[parameter.annotation, Parameter(show=False)])
+
+
+HELP_ALL = "--help-all"
+
+
+def run(make: Callable[[bool], App], tokens: Sequence[str]) -> int:
+    """Run the App that `make` returns: with all of its flags shown where --help-all asks for it."""
+    everything = HELP_ALL in tokens
+    plain = ["--help" if token == HELP_ALL else token for token in tokens]
+    return int(make(everything)(plain, exit_on_error=False, print_error=False) or 0)
+
+
+def flag_app(
+    name: str,
+    command: Callable[..., int],
+    model: type[BaseModel],
+    defaults: Mapping[str, Any],
+    *,
+    inputs: Mapping[str, Any] | None = None,
+    first: Collection[str],
+    everything: bool,
+) -> App:
+    """Return the App of a command whose settings are flags (see `with_settings`).
+
+    Args:
+        name: what the user types, `assay audit`.
+        command, model, defaults, inputs: as for `with_settings`.
+        first: the flags that matter first: --help shows these.
+        everything: show all flags.
+    """
+    app = App(
+        name=name,
+        default_parameter=FLAGS,
+        result_action="return_value",
+        version_flags=(),
+        suppress_keyboard_interrupt=False,
+        help_epilogue=None if everything else f"{name} {HELP_ALL} shows every flag.",
+    )
+    app.default(with_settings(command, model, defaults, inputs, None if everything else first))
+    return app
 
 
 def apart(flags: Sequence[Setting]) -> list[Setting]:
@@ -298,7 +351,7 @@ def _value(flag: Setting, given: bool | str | list[str]) -> Any:
         if str(given).lower() not in ("none", "null"):
             raise AssayError(
                 f"{flag.name} is none or left out, not {given!r}: its settings are "
-                f"{flag.name}.name and so on (--help)"
+                f"{flag.name}.name and so on (--help-all)"
             )
         return None
     if len(texts) == 1 and isinstance(texts[0], str):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from assay.cli import FLAGS
-from assay.commands.flags import resolve, with_settings
+from assay.commands import flags
+from assay.commands.flags import flag_app, resolve
 from assay.errors import AssayError, unknown
 
 app = App(
@@ -21,16 +22,23 @@ app = App(
 )
 
 
+FIRST = (
+    *("preset", "config", "store", "workers", "dry_run"),
+    *("until_decided", "max_seeds", "out", "data", "seeds"),
+)
+"""What --help shows."""
+
+
 @app.default
 def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Run a study: its trials, the verdicts on its claims, its page.
 
-    `assay run` lists the studies; `assay run STUDY --help` shows every setting of one.
+    `assay run` lists the studies; `assay run STUDY --help-all` shows every setting of one.
     """
     from assay.studies import load, names, questions
 
     if not tokens or tokens[0] in ("--help", "-h"):
-        print("Usage: assay run STUDY [OPTIONS]; assay run STUDY --help shows every setting.\n")
+        print("Usage: assay run STUDY [OPTIONS]; assay run STUDY --help-all shows every setting.\n")
         for name, question in questions().items():
             print(f"  {name:<16}{question}")
         return 0
@@ -38,10 +46,10 @@ def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)
     if name not in names():
         raise unknown("study", name, names())
     study = load(name)
-    return int(study_app(study)(rest, exit_on_error=False, print_error=False) or 0)
+    return flags.run(partial(study_app, study), rest)
 
 
-def study_app(study: Any) -> App:
+def study_app(study: Any, everything: bool) -> App:
     """Return the App of one study; its flags are made from the fields of the study's config."""
 
     def command(
@@ -104,16 +112,7 @@ def study_app(study: Any) -> App:
         )
 
     command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)
-    app = App(
-        name=f"assay run {study.NAME}",
-        default_parameter=FLAGS,
-        result_action="return_value",
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
+    defaults = study.parse(study.preset_values("quick")).model_dump(mode="json")
+    return flag_app(
+        f"assay run {study.NAME}", command, study, defaults, first=FIRST, everything=everything
     )
-    app.default(
-        with_settings(
-            command, study, study.parse(study.preset_values("quick")).model_dump(mode="json")
-        )
-    )
-    return app

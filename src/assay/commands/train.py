@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.cli import FLAGS
-from assay.commands.flags import merge, resolve, with_settings
+from assay.commands.flags import flag_app, merge, resolve, run
 from assay.errors import AssayError, unknown
 from assay.train.named import NAMED
 
@@ -22,13 +21,20 @@ app = App(
 )
 
 
+FIRST = (
+    *("recipe", "data", "network__name", "recipe__epochs", "recipe__batch_size"),
+    *("adversary__name", "seed", "threads", "device", "out"),
+)
+"""What --help shows."""
+
+
 @app.default
 def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Train a network on a data set, test it once, and keep it."""
-    return int(train_app()(tokens, exit_on_error=False, print_error=False) or 0)
+    return run(train_app, tokens)
 
 
-def train_app() -> App:
+def train_app(everything: bool) -> App:
     """Return the App; the settings of a training are flags made from `TrainNetwork`."""
     from assay.runs.environment import cores
     from assay.tasks.train import TrainNetwork
@@ -93,12 +99,7 @@ def train_app() -> App:
     command.__doc__ = (command.__doc__ or "").replace(
         "overrides.", f"overrides: {', '.join(NAMED)}."
     )
-    app = App(
-        name="assay train",
-        default_parameter=FLAGS,
-        result_action="return_value",
-        version_flags=(),
-        suppress_keyboard_interrupt=False,
+    defaults = TrainNetwork().model_dump(mode="json")
+    return flag_app(
+        "assay train", command, TrainNetwork, defaults, first=FIRST, everything=everything
     )
-    app.default(with_settings(command, TrainNetwork, TrainNetwork().model_dump(mode="json")))
-    return app
