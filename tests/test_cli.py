@@ -61,17 +61,22 @@ def refused(answer: tuple[int, str, str], *words: str) -> None:
 
 
 def test_help_is_quick_and_loads_no_torch() -> None:
+    heavy = ("torch", "numpy", "pydantic", "yaml")
     code = "import sys; sys.argv = ['assay', '--help']\nfrom assay.cli import app\n"
-    code += "app(['--help'])\nassert 'torch' not in sys.modules; assert 'numpy' not in sys.modules"
-    least = 9.0
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        least = min(least, taken)
-    assert b"audit" in done.stdout
-    assert least < 0.4, "seconds of processor time: a busy machine does not lengthen them"
+    code += f"app(['--help'])\nassert not {{*{heavy}}} & {{*sys.modules}}"
+
+    def seconds(code: str) -> float:
+        """Of processor time, which a busy machine does not lengthen; the least of three."""
+        taken = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert b"audit" in done.stdout
+        return min(taken)
+
+    assert seconds(code) < 3 * seconds("import cyclopts, rich.console; print('audit')")
 
 
 @pytest.mark.parametrize(

@@ -441,13 +441,17 @@ def test_estimates_in_words() -> None:
 
 def test_auroc_is_fast() -> None:
     rng = np.random.default_rng(0)
-    inliers, outliers = rng.normal(0, 1, 10_000), rng.normal(1, 1, 10_000)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        auroc(inliers, outliers)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.05
+
+    def seconds(n: int) -> float:
+        inliers, outliers = rng.normal(0, 1, n), rng.normal(1, 1, n)
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            auroc(inliers, outliers)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(40_000) < 25 * seconds(5_000), "by ranks; pair by pair it would be 64 times"
 
 
 @pytest.mark.parametrize(
