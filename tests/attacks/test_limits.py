@@ -36,7 +36,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "pgd": {"steps": 4, "eot": 4, "restarts": 2},
     "square": {"queries": 12, "restarts": 2},
 }
-"""Settings by which one step of most attacks takes several questions."""
+"""Settings by which one step of most attacks takes several queries."""
 EXACT = (
     "apgd",
     "apgdt",
@@ -49,7 +49,7 @@ EXACT = (
     "pgd",
     "square",
 )
-"""Attacks that ask the same number of questions about every image, and know when they are done."""
+"""Attacks that make the same number of queries on every image, and know when they are done."""
 
 
 def make(name: str, **more: Any) -> Attack:
@@ -74,7 +74,7 @@ def clf(x: Tensor) -> Classifier:
 
 @pytest.mark.parametrize("stop", ["fooled", "never"])
 @pytest.mark.parametrize("name", attacks())
-def test_no_image_is_asked_about_more_often_than_the_budget_says(
+def test_no_image_is_queried_more_often_than_the_budget_says(
     clf: Classifier, x: Tensor, name: str, stop: Any
 ) -> None:
     attack = make(name)
@@ -196,7 +196,7 @@ LONG: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("stop", ["fooled", "never"])
 @pytest.mark.parametrize("name", attacks())
-def test_a_slow_model_is_asked_nothing_after_the_time_limit(
+def test_a_slow_model_is_not_queried_after_the_time_limit(
     clf: Classifier, x: Tensor, name: str, stop: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind = attacks()[name]

@@ -53,7 +53,7 @@ def test_saved_arrays_are_the_results_and_bytes_repeat(
     assert sorted(path.name for path in first.iterdir()) == ["arrays.safetensors", "attack.json"]
 
 
-def test_after_rounding_is_asked_of_the_model(result: AttackResult) -> None:
+def test_after_rounding_queries_the_model(result: AttackResult) -> None:
     rounded = (result.adversarial * 255).round() / 255
     said = result.oracle.query(rounded).argmax(1)
     expected = ((said != result.labels) & result.success & result.correct).sum() / 13
@@ -87,7 +87,7 @@ def test_it_says_that_there_was_nothing_to_fool(result: AttackResult) -> None:
     assert said == "PGD, linf eps 0.004: no image is classified correctly, of 16"
 
 
-def test_questions_until_a_success_are_known_where_images_then_leave(result: AttackResult) -> None:
+def test_queries_until_a_success_are_known_where_images_then_stop(result: AttackResult) -> None:
     assert int(result.success.sum()) > 0
     assert result.median_queries is None
     assert result.to_dict()["median_queries"] is None

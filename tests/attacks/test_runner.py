@@ -92,7 +92,7 @@ class TestWhoIsAttacked:
         assert result.queries[:4].tolist() == [1] * 4
         assert (result.success_rate.n, result.robust_accuracy.n) == (20, N)
 
-    def test_unless_that_is_asked_for(self, clf: Classifier, x: Tensor, y: Tensor) -> None:
+    def test_unless_that_is_wanted(self, clf: Classifier, x: Tensor, y: Tensor) -> None:
         result = PGD(steps=4)(clf, x, y, attack_wrong=True)
         assert float(result.distance[:4].min()) > 0
         assert result.success_rate.n == 20
@@ -111,7 +111,7 @@ class TestWhoIsAttacked:
 
 
 class TestStopping:
-    def test_fooled_leaves_as_soon_as_the_original_is_fooled(
+    def test_fooled_stops_as_soon_as_the_original_is_fooled(
         self, clf: Classifier, x: Tensor, y: Tensor
     ) -> None:
         attack = PGD(eps=8 / 255, steps=12, random_start=False)
@@ -230,13 +230,13 @@ class TestWhatIsRefused:
         if not is_inside:
             assert torch.equal(result.adversarial, clean)
             assert result.adversarial_prediction.tolist() == [0] * 3
-            assert result.queries.tolist() == [1] * 3, "it was not even asked about"
+            assert result.queries.tolist() == [1] * 3, "it was not even queried"
 
     def test_an_attack_that_hides_what_it_spent_is_found_out(self) -> None:
-        with pytest.raises(AssayError, match=r"says that a step cost 0 evaluations.*asked about 3"):
+        with pytest.raises(AssayError, match=r"says that a step cost 0 evaluations.*evaluated 3"):
             Shift(spent=0)(Classifier(Flips()), torch.full((3, 1, 4, 4), 0.4))
 
-    def test_what_is_known_is_not_made_or_asked_again(
+    def test_what_is_known_is_not_made_or_queried_again(
         self, clf: Classifier, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from assay.core import fast
@@ -260,7 +260,7 @@ class TestWhatIsRefused:
     def test_what_the_original_does_not_confirm_goes_on(
         self, clf: Classifier, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A fast copy that sees success everywhere changes nothing but the number of questions."""
+        """A fast copy that sees success everywhere changes nothing but the number of queries."""
         from assay.core import fast
 
         truth = PGD(steps=6)(clf, x, y, stop="fooled")

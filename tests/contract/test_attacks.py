@@ -43,7 +43,7 @@ CASES = [
 ]
 
 METHODS = [(name, norm) for name, norm in CASES if name != "noise"]
-"""Those that are attacks; noise is what they are held against."""
+"""Those that are attacks; noise is what they are compared with."""
 
 
 def make(name: str, norm: str | None = None, **settings: object) -> Attack:

@@ -160,11 +160,11 @@ def test_an_answer_depends_on_its_own_row_alone(case: Case) -> None:
     whole = oracle.query(x)
     one_by_one = torch.cat([oracle.query(x[i : i + 1]) for i in range(len(x))])
     assert torch.allclose(one_by_one, whole, atol=1e-5)
-    assert torch.allclose(oracle.query(x), whole, atol=1e-6), "the same question, another answer"
+    assert torch.allclose(oracle.query(x), whole, atol=1e-6), "the same query, another answer"
 
 
 @oracles
-def test_the_question_is_not_changed(case: Case) -> None:
+def test_the_inputs_of_a_query_are_not_changed(case: Case) -> None:
     x, same = case.inputs(), case.inputs()
     case.make().query(x)
     assert torch.equal(x, same) if isinstance(x, Tensor) else x == same

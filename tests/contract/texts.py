@@ -74,7 +74,7 @@ class Swaps(Attack[list[str], Edits]):
         return Edits(most=self.most)
 
     @property
-    def tries(self) -> int:
+    def starts(self) -> int:
         return self.restarts
 
     def search(

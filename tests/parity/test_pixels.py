@@ -30,7 +30,7 @@ def fooled_by_torchattacks(
     return clf.predict(attack(x, y)) != y
 
 
-def test_one_pixel_fools_as_many_as_torchattacks_with_as_many_questions() -> None:
+def test_one_pixel_fools_as_many_as_torchattacks_with_as_many_queries() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 12, 3, stride=2), nn.Tanh(), nn.Flatten(), nn.Linear(588, 10))
     clf = Classifier(net, mean=[0.5] * 3, std=[0.5] * 3)

@@ -1,8 +1,8 @@
-"""Attacks: how easily is it fooled?
+"""Attacks: how easily is a model fooled?
 
     result = assay.attacks.PGD(norm="linf", eps=8 / 255, steps=20)(clf, x, y, seed=0)
 
-Everything here is loaded when it is first asked for. An attack from another package joins the
+Everything here is loaded when it is first used. An attack from another package joins the
 union `AnyAttack` by an entry point in the group `assay.attacks` that names its class.
 """
 

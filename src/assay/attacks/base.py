@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from assay.attacks.result import AttackResult
 
 Stop = Literal["fooled", "never"]
-"""When an image leaves: once it is fooled, or never before the last step."""
+"""When an image stops early: once it is fooled, or never before the last step."""
 
 
 @dataclass(frozen=True)
 class Iterate(Generic[X]):
-    """What a search yields: its candidates, and what asking the model has cost since the last.
+    """What a search yields: its candidates, and what queries it has made since the last yield.
 
     Attributes:
         adversarial: images (n, C, H, W) or n texts: the current candidate of each row still in
             play. It is read before the search goes on, so the search may overwrite it afterwards.
         logits: (n, K) what the model said about exactly these, or labels (n,) where it says no
-            more. None: it was not asked, so nobody leaves here.
+            more. None: it was not queried, so no row stops here.
         spent: evaluations of the model per row since the last yield: a number, or int64 (n,).
         ahead: the most evaluations per row that the next step may take, by which a query budget is
             kept. None: as many as this step took.
@@ -50,7 +50,7 @@ class Attack(Config, Generic[X, T]):
     `NormBall`, where nothing else is said; `Attack[list[str], Edits]` moves texts.
 
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, give its `threat`
-    and write `search`. Everything else (which rows are attacked, when they leave, counting,
+    and write `search`. Everything else (which rows are attacked, early stops, counting,
     confirming, restarts, memory) is the runner's.
     """
 
@@ -59,7 +59,7 @@ class Attack(Config, Generic[X, T]):
     minimum_norm: ClassVar[bool] = False
     """True of a method that looks for the nearest adversarial image, not for the highest loss
     within a budget: of two successes the runner then keeps the nearer one. Such methods are run
-    on a float32 copy whatever precision is asked for, since they end on the decision boundary."""
+    on a float32 copy whatever the `precision`, since they end on the decision boundary."""
 
     name: str
     """The method's name in configs."""
@@ -73,8 +73,9 @@ class Attack(Config, Generic[X, T]):
         raise NotImplementedError
 
     @property
-    def tries(self) -> int:
-        """How many times a search is started on an image, each with draws of its own."""
+    def starts(self) -> int:
+        """How many times a search is started on an image, restarts included, each with its own
+        draws."""
         return 1
 
     @property
@@ -114,18 +115,18 @@ class Attack(Config, Generic[X, T]):
 
         `keep = yield Iterate(...)` returns the rows to go on with: None for all of them, or an
         index tensor by which everything that is held per row must be indexed (see `only`).
-        A row may be asked to go on although its candidate fooled the model: with stop="never", or
+        A row may have to go on although its candidate fooled the model: with stop="never", or
         where the float32 original did not confirm it.
 
         Args:
-            model: what may be asked, at the level of access in `needs`: `model.query(x)` gives
+            model: what may be queried, with the access in `needs`: `model.query(x)` returns
                 logits (n, K) (of scores their logarithm), or labels (n,) where it says no more;
                 `gradient(model, x, y, loss)` one forward and backward pass.
             x: images (n, C, H, W) in [0, 1], or n texts; not to be changed.
-            y: (n,) the label to leave, or, if `targeted`, the class to reach.
+            y: (n,) the true class, or, if `targeted`, the target.
             threat: what the candidates must stay inside.
             loss: what is to rise, its targeted form if `targeted`.
-            targeted: whether `y` is to be reached instead of left.
+            targeted: whether the model is to predict `y`, rather than anything else.
             rng: one random generator per row.
         """
         raise NotImplementedError

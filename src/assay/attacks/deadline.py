@@ -1,4 +1,4 @@
-"""A deadline that is met between any two questions of a search, not only between its steps."""
+"""A deadline that is kept between any two queries of a search, not only between its steps."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ HELD = 2**24
 
 
 class TimeUp(Exception):
-    """The deadline has passed, and a search has asked on."""
+    """The deadline has passed, and a search has queried on."""
 
 
 class Hurried(Generic[X]):
-    """A model that is asked nothing more once it is later than `deadline`, by `time.monotonic`.
+    """A model that is queried no more once it is later than `deadline`, by `time.monotonic`.
 
     It keeps what it has answered since the last yield of the search, so that a step which is broken
     off is not lost.
 
     Raises:
-        TimeUp: instead of asking. A call that was begun is waited for.
+        TimeUp: instead of a query. A call that was begun is waited for.
     """
 
     threat: Threat[X]
@@ -42,7 +42,7 @@ class Hurried(Generic[X]):
         return getattr(self.model, name)
 
     def query(self, x: X) -> Tensor:
-        """Return the answer for every row, asked in the parts that the model would make of them."""
+        """Return the answer for every row, in the batches that the model would make of them."""
         rows = getattr(self.model, "batch_size", None) or rows_at_a_time(x)
         sizes = [min(rows, len(x) - start) for start in range(0, len(x), rows)]
         answers = []
@@ -53,7 +53,7 @@ class Hurried(Generic[X]):
 
     def logits(self, e: Encoded) -> Tensor:
         logits: Tensor = self._in_time().logits(e)
-        if e.mask is None:  # what is embedded is not what was asked
+        if e.mask is None:  # embeddings are no texts
             images: Any = e.values
             self._keep(images, logits)
         return logits
@@ -64,7 +64,7 @@ class Hurried(Generic[X]):
         self._room = HELD
 
     def found(self, x: X, goal: Tensor, targeted: bool, won: Tensor) -> tuple[Tensor, X]:
-        """Return images for which this step has asked about a candidate that fools the model, int64
+        """Return images for which this step has evaluated a candidate that fools the model, int64
         (m,), each once, and one such candidate of each (m, ...).
 
         A search does not say whose its candidates are: each is taken for that of the nearest image.
@@ -72,15 +72,15 @@ class Hurried(Generic[X]):
 
         Args:
             x: (n, ...), the inputs in play.
-            goal: (n,), the labels to leave, or to reach if `targeted`.
+            goal: (n,), the true classes, or the targets if `targeted`.
             won: bool (n,), the images that need none.
         """
         owners, candidates = [], []
-        for asked, answer in self._answered:
-            own = self.threat.nearest(x, asked)
+        for queried, answer in self._answered:
+            own = self.threat.nearest(x, queried)
             new = wins(answer.to(goal.device), goal[own], targeted) & ~won[own]
             owners.append(own[new])
-            candidates.append(take(asked, new.nonzero()[:, 0]))
+            candidates.append(take(queried, new.nonzero()[:, 0]))
         if not owners:
             return goal.new_empty(0), take(x, goal.new_empty(0))
         every = torch.cat(owners)
@@ -94,7 +94,7 @@ class Hurried(Generic[X]):
             raise TimeUp
         return self.model
 
-    def _keep(self, asked: X, answer: Tensor) -> None:
-        self._room -= len(asked) * width(asked)
+    def _keep(self, queried: X, answer: Tensor) -> None:
+        self._room -= len(queried) * width(queried)
         if self._room >= 0:
-            self._answered.append((copied(asked), answer.detach()))
+            self._answered.append((copied(queried), answer.detach()))

@@ -21,15 +21,15 @@ from assay.core.batches import (
 from assay.core.oracle import Access, labels
 from assay.errors import AssayError
 
-ASKED = 128
-"""Most rows that the original is asked about at a time."""
+AT_A_TIME = 128
+"""Most rows that the original evaluates at a time."""
 
 
 Moved = TypeVar("Moved", contravariant=True)
 
 
-class Asked(Protocol[Moved]):
-    """What can be asked for logits or labels, and counts."""
+class Counted(Protocol[Moved]):
+    """What answers queries with logits or labels, and counts them."""
 
     @property
     def queries(self) -> int: ...
@@ -43,14 +43,14 @@ class Ledger(Generic[X]):
     All of it is on the CPU but `adversarial`, which is where the inputs are.
     """
 
-    oracle: Asked[X]
+    oracle: Counted[X]
     x: X
     adversarial: X
 
     def __init__(
         self,
         attack: Attack[X, Any],
-        oracle: Asked[X],
+        oracle: Counted[X],
         x: X,
         clean: Tensor,
         goal: Tensor,
@@ -82,18 +82,18 @@ class Ledger(Generic[X]):
         self.cut[rows[~affordable]] = True
         return rows[affordable]
 
-    def spend(self, rows: Tensor, spent: int | Tensor, asked: int, kind: Access) -> None:
-        """Count what a step of a search cost, and hold it against what the model was asked.
+    def spend(self, rows: Tensor, spent: int | Tensor, evaluated: int, kind: Access) -> None:
+        """Count what a step of a search cost, and compare it with what the model has counted.
 
         Raises:
-            AssayError: the attack has asked more or less than it says, or more than it had
+            AssayError: the attack has queried more or less than it says, or more than it had
                 announced, and than there was budget for.
         """
         each = torch.as_tensor(spent, dtype=torch.int64).cpu().expand(len(rows))
-        if int(each.sum()) != asked:
+        if int(each.sum()) != evaluated:
             raise AssayError(
                 f"the attack says that a step cost {int(each.sum())} evaluations, but the model "
-                f"was asked about {asked} rows: correct Iterate.spent"
+                f"evaluated {evaluated} rows: correct Iterate.spent"
             )
         self.queries[rows] += each
         if self.budget < math.inf and int(self.queries[rows].max()) > self.budget:
@@ -101,15 +101,15 @@ class Ledger(Generic[X]):
                 f"a step of the attack took up to {int(each.max())} evaluations per image, more "
                 "than was announced and the budget has: correct Attack.opening and Iterate.ahead"
             )
-        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += evaluated
 
-    def share(self, rows: Tensor, asked: int, kind: Access) -> None:
-        """Count what a step cost that was broken off: which images it had asked about nobody knows,
-        so all of them bear it alike."""
-        each = torch.full((len(rows),), asked // len(rows))
-        each[: asked % len(rows)] += 1
+    def share(self, rows: Tensor, evaluated: int, kind: Access) -> None:
+        """Count what a step cost that was broken off: which images it had evaluated is not
+        known, so all of them share it."""
+        each = torch.full((len(rows),), evaluated // len(rows))
+        each[: evaluated % len(rows)] += 1
         self.queries[rows] += each
-        self.evaluations["gradient" if kind == "gradient" else "forward"] += asked
+        self.evaluations["gradient" if kind == "gradient" else "forward"] += evaluated
 
     def wins(self, rows: Tensor, answer: Tensor) -> Tensor:
         """Return bool (n,), on the CPU: the answer is what the attacker wanted."""
@@ -120,17 +120,17 @@ class Ledger(Generic[X]):
         a success before a failure, then the higher loss, or, of two successes of a method that
         looks for the nearest, the nearer one. Return the successes, bool (n,).
 
-        Candidates outside the threat are refused, and rows without budget are not asked about.
+        Candidates outside the threat are refused, and rows without budget are not evaluated.
         """
         inside = self.threat.contains(x, adv).cpu()
         self.refused += int((~inside).sum())
-        asked = (inside & (self.queries[rows] < self.budget)).nonzero()[:, 0]
+        judged = (inside & (self.queries[rows] < self.budget)).nonzero()[:, 0]
         won = torch.zeros(len(rows), dtype=torch.bool)
-        if not len(asked):
+        if not len(judged):
             return won
-        if len(asked) < len(rows):
-            rows, x, adv = rows[asked], take(x, asked), take(adv, asked)
-        answer = ask(self.oracle, adv)
+        if len(judged) < len(rows):
+            rows, x, adv = rows[judged], take(x, judged), take(adv, judged)
+        answer = evaluate(self.oracle, adv)
         self.queries[rows] += 1
         self.evaluations["forward"] += len(rows)
         said, fooled = labels(answer).cpu(), self.wins(rows, answer)
@@ -153,17 +153,19 @@ class Ledger(Generic[X]):
         self.damage[kept] = damage[better]
         self.steps[kept] = step
         self.stage[rows[fooled & ~before]] = self.number
-        won[asked] = fooled
+        won[judged] = fooled
         return won
 
 
-def ask(oracle: Asked[X], x: X, layout: torch.memory_format = torch.preserve_format) -> Tensor:
-    """Return the oracle's answer for every row, asked in batches of a few sizes only.
+def evaluate(
+    oracle: Counted[X], x: X, layout: torch.memory_format = torch.preserve_format
+) -> Tensor:
+    """Return the oracle's answer for every row, queried in batches of a few sizes only.
 
     Candidates come in any number; activations of every size there is would leave the heap in
     pieces (a sixth of the peak memory of attacking 10,000 images).
     """
-    left, sizes, size = len(x), [], min(ASKED, rows_at_a_time(x))
+    left, sizes, size = len(x), [], min(AT_A_TIME, rows_at_a_time(x))
     while left:
         while size > left and size > 8:
             size //= 2

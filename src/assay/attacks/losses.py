@@ -59,7 +59,7 @@ def dlr_targeted(logits: Tensor, pair: Tensor) -> Tensor:
 
     Args:
         logits: (N, K).
-        pair: int64 (N, 2), the label to leave and the class to reach.
+        pair: int64 (N, 2), the true class and the target.
     """
     own, other = logits.gather(1, pair).unbind(1)
     largest = logits.topk(min(4, logits.shape[1]), dim=1).values

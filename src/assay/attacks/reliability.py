@@ -200,7 +200,7 @@ def unbounded_fails(
 
 
 def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Indicator:
-    """REL-005: the model answers the same question differently.
+    """REL-005: the model answers the same query differently.
 
     Raised if a label changes, or the direction of a row of logits by more than 1e-4 of its length
     (which leaves room for the order of sums on a GPU).
@@ -216,7 +216,7 @@ def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Indicato
             furthest = max(furthest, float(apart.nan_to_num(0.0).amax()))
     raised = changed > 0 or furthest > 1e-4
     detail = (
-        f"asked {times} times about {len(x)} images, {changed} labels changed, and logits moved by "
+        f"queried {times} times on {len(x)} images, {changed} labels changed, and logits moved by "
         f"up to {furthest:.2g} of their length"
     )
     if raised:
@@ -270,7 +270,7 @@ def loss_does_not_rise(
     """REL-008: the attack's own loss ends no higher than it began.
 
     Counted are the images on which the loss of the last step is not above that of the clean image,
-    over all steps (nobody leaves early), and, of an attack of four steps or more, whether the mean
+    over all steps (none stops early), and, of an attack of four steps or more, whether the mean
     loss of the second half of the steps is below that of the first half: steps that overshoot.
     Raised if the images are more than the share `allowed`, or if the mean falls. Give it a few
     dozen images that are classified correctly. A method that looks for the nearest image lets the

@@ -1,4 +1,4 @@
-"""What an attack came to."""
+"""The result of an attack."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class AttackResult(Generic[X, T]):
             boundary.
         success: bool (N,), attacked, and the float32 original said what the attacker wanted.
         distance: float32 (N,), how far each image was moved, in the unit of the threat's norm.
-        queries: int64 (N,), every question asked of a model about the image: clean prediction,
+        queries: int64 (N,), every query of a model on the image: clean prediction,
             gradients, screens, confirmations, over all restarts.
         steps: int64 (N,), steps taken in the restart that the adversarial image comes from.
         stage: int64 (N,), which of the attack's stages first fooled the model (0 for a method that
@@ -58,7 +58,7 @@ class AttackResult(Generic[X, T]):
             image and of `adversarial`; -1 where it answered NaN.
         correct: bool (N,), the clean image was classified as its label.
         labels: int64 (N,); the model's own predictions if none were given.
-        targets: int64 (N,), the classes asked for; None for an untargeted attack.
+        targets: int64 (N,), the target classes; None for an untargeted attack.
         inputs: the images or texts attacked, as they were given; not a copy.
         attack, threat, seed, stop: what was run.
         seconds: wall time.
@@ -112,17 +112,17 @@ class AttackResult(Generic[X, T]):
         """Share of all images that are classified correctly, and still are when attacked; of a
         targeted attack, that have not reached their target. An image that the model gives no answer
         for once it is attacked is neither fooled nor classified correctly."""
-        return stats.proportion(int(self.stands.sum()), len(self), f"all {named(self.inputs)}")
+        return stats.proportion(int(self.robust.sum()), len(self), f"all {named(self.inputs)}")
 
     @property
-    def stands(self) -> Tensor:
-        """The images that `robust_accuracy` counts: bool (N,)."""
+    def robust(self) -> Tensor:
+        """The images that remain robust, which `robust_accuracy` counts: bool (N,)."""
         return self.correct & ~self.success & ~self.silenced
 
     @property
     def median_queries(self) -> float | None:
-        """Median number of questions that it took to fool those images that were fooled. None if
-        none was, and with stop="never", where an image is asked about on and on."""
+        """Median number of queries that it took to fool those images that were fooled. None if
+        none was, and with stop="never", where queries do not end with success."""
         if self.stop == "never":
             return None
         spent = self.queries[self.fooled]
@@ -148,10 +148,10 @@ class AttackResult(Generic[X, T]):
 
     @cached_property
     def survives_rounding(self) -> Tensor:
-        """The successes that are successes still once rounded to 8 bits: bool (N,); asks the model.
+        """The successes that remain so once rounded to 8 bits: bool (N,); queries the model.
 
         Rounding may move a pixel out of the ball by half a grey level; that is allowed here, since
-        what is asked is whether the success survives being saved.
+        what matters is whether the success survives being saved.
         """
         adversarial = self._images(self.adversarial, "rounded to 8 bits")
         oracle: Oracle[Any] = self.oracle
@@ -168,7 +168,7 @@ class AttackResult(Generic[X, T]):
 
     @property
     def after_rounding(self) -> Estimate:
-        """The success rate once the images are rounded to 8 bits, as a PNG would; asks the model
+        """The success rate once the images are rounded to 8 bits, as a PNG would; queries the model
         the first time."""
         survived = int(self.survives_rounding.sum())
         return stats.proportion(survived, int(self.correct.sum()), "correctly classified images")
@@ -227,7 +227,7 @@ class AttackResult(Generic[X, T]):
         return folder
 
     def describe(self) -> str:
-        """Return what came of it in one line."""
+        """Return the result in one line."""
         rate, robust, cut = self.success_rate, self.robust_accuracy, int(self.cut.sum())
         name = f"{self.attack.name.upper()}, {self.threat.describe()}"
         early = f"; {cut:,} given up early, because of a limit" if cut else ""

@@ -1,8 +1,8 @@
-"""The runner that every attack shares: who is attacked, who leaves, what counts, what is kept.
+"""The runner that every attack shares: who is attacked, who stops early, what counts, what is kept.
 
 The fast copy of the model answers the search; the float32 original gives the clean predictions once
 and confirms every success. What it does not confirm goes on (stop="fooled") or
-counts as a failure (stop="never"). Nothing outside the threat is ever asked about or returned.
+counts as a failure (stop="never"). Nothing outside the threat is ever judged or returned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
 from assay.attacks.deadline import Hurried, TimeUp
-from assay.attacks.ledger import Ledger, ask
+from assay.attacks.ledger import Ledger, evaluate
 from assay.attacks.result import AttackResult
 from assay.core.batches import (
     X,
@@ -41,7 +41,7 @@ from assay.core.threats import T
 from assay.errors import AssayError
 
 IN_PLAY = 2
-"""Batches in play at a time. Most images leave early, and what is left of many batches is still
+"""Batches in play at a time. Most images stop early, and what is left of many batches is still
 worth a batch: two survivors alone take almost twice their share of time."""
 
 
@@ -75,15 +75,15 @@ def run(
         x: images float32 (N, C, H, W) in [0, 1], or a list of N texts, as the attack moves them.
         y: labels int64 (N,); None takes the model's own predictions.
         targets: a class for every image (or one for all) that the attacker wants said instead.
-        stop: "fooled" lets an image leave once the original is fooled: for success rates.
+        stop: "fooled" stops an image early, once the original is fooled: for success rates.
             "never" makes every step for every image: for whatever looks at the images themselves.
         attack_wrong: also attack images that are classified wrongly to begin with.
         seed: of every draw; draws depend on it, the image's index and the restart alone.
         precision: of the fast copy; "bfloat16" where the processor has it.
         batch_size: images in play at a time; None chooses. Results do not depend on it.
-        query_budget: most questions per image, clean prediction and confirmation included. An image
-            leaves when its next step, and the confirmation, might exceed it.
-        time_limit: seconds, after which all leave with what they have, what a step that is broken
+        query_budget: most queries per image, clean prediction and confirmation included. An image
+            stops when its next step, and the confirmation, might exceed it.
+        time_limit: seconds, after which all stop with what they have, what a step that is broken
             off had found included; a call of the model that was begun is waited for. So that what
             they have is confirmed in time, the search ends earlier, by as long as the clean images
             in play took.
@@ -122,11 +122,11 @@ def run(
         layout = torch.channels_last if fits else torch.contiguous_format
         names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
-        asked_from = time.monotonic()
+        queried_from = time.monotonic()
         if clean is None or time_limit is not None:
-            clean = labels(ask(original, x, layout))
+            clean = labels(evaluate(original, x, layout))
         clean = clean.cpu()
-        pace = (time.monotonic() - asked_from) / len(x)
+        pace = (time.monotonic() - queried_from) / len(x)
         outputs = len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else fitting(y, len(x), outputs, "labels")
         known = torch.ones_like(clean, dtype=torch.bool) if y is not None else clean >= 0
@@ -137,13 +137,13 @@ def run(
         for number, stage in enumerate(attack.stages):
             # A stage draws what it would alone: the cascade fools whatever one of them does.
             stream = Stream(seed).child("attack", stage.name)
-            asked = model
+            queried = model
             if stage.minimum_norm and not attack.minimum_norm and precision != "float32":
                 checked_from = oracle.queries
-                asked, _ = _model_for(stage, oracle, copies, precision)
+                queried, _ = _model_for(stage, oracle, copies, precision)
                 checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
-            for attempt in range(stage.tries):
+            for attempt in range(stage.starts):
                 survivors = stop == "fooled" or attempt == 0
                 rows = ledger.may_start(stage, rows, survivors=survivors)
                 for part in torch.split(rows, size) if len(rows) else ():
@@ -153,7 +153,7 @@ def run(
                         continue
                     ledger.number = number
                     draws = stream.child(attempt).rows(names[part])
-                    _search(stage, asked, ledger, part, draws, layout, stop, ends)
+                    _search(stage, queried, ledger, part, draws, layout, stop, ends)
     home = device_of(x)
     return AttackResult(
         adversarial=ledger.adversarial,
@@ -191,7 +191,7 @@ def _search(
     stop: Stop,
     deadline: float,
 ) -> None:
-    """Run one search on the inputs `rows` (n,), and let each go when it is done."""
+    """Run one search on the inputs `rows` (n,), and let each stop when it is done."""
     device = getattr(ledger.oracle, "device", device_of(ledger.x))
     x = placed(take(ledger.x, rows), device, layout)
     goal = ledger.goal[rows].to(device)
@@ -292,7 +292,7 @@ def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
 def _model_for(
     attack: Attack[X, Any], oracle: Oracle[X], copies: Copies | None, precision: Precision
 ) -> tuple[Any, FastReport | None]:
-    """Return what the search asks: the fast copy of a classifier, otherwise the oracle.
+    """Return what the search queries: the fast copy of a classifier, otherwise the oracle.
 
     An attack that averages over the draws of a model gets the model itself: the graph of a copy may
     hold one draw for good.
@@ -306,7 +306,7 @@ def _model_for(
 
 
 class _LogScores(Generic[X]):
-    """An oracle that gives probabilities, asked for logits: they are their logarithms."""
+    """An oracle that gives probabilities, queried for logits: they are their logarithms."""
 
     oracle: Oracle[X]
 

@@ -1,4 +1,4 @@
-"""Transfer: adversarial images made on one model, tried on others."""
+"""Transfer: adversarial images made on one model, evaluated on others."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Transfer:
 
     Attributes:
         sources: the models that the images were made on.
-        models: the models that they were tried on, all sources among them.
+        models: the models that they were evaluated on, all sources among them.
         correct: bool (T, N), the clean image is classified as its label.
         fooled: bool (S, T, N), the adversarial image is not (or is said to be the target).
         attack: what made the images.
-        targeted: whether a target was asked for.
+        targeted: whether the attack was targeted.
     """
 
     sources: tuple[str, ...]
@@ -74,7 +74,8 @@ class Transfer:
             f"{source:>{wide}} " + " ".join(f"{rate.value:>{wide}.1%}" for rate in row)
             for source, row in zip(self.sources, self.rates, strict=True)
         ]
-        return "\n".join([f"made on, tried on ({self.attack.name})", f"{'':>{wide}} {head}", *rows])
+        title = f"made on, evaluated on ({self.attack.name})"
+        return "\n".join([title, f"{'':>{wide}} {head}", *rows])
 
 
 def transfer_matrix(
@@ -88,16 +89,16 @@ def transfer_matrix(
     seed: int = 0,
     precision: Precision = "float32",
 ) -> Transfer:
-    """Make adversarial images on each source, and try them on every model.
+    """Make adversarial images on each source, and evaluate them on every model.
 
     Every image is attacked, whether its source classifies it correctly or not, and every step is
     made: images that stop at their source's decision boundary rarely cross another's (Liu et al.
     2017, "Delving into transferable adversarial examples"). A rate counts the images that the model
-    *tried* classifies correctly.
+    *evaluated* classifies correctly.
 
     Args:
         attack: the method; its threat is the same for all.
-        models: what is tried, by name: classifiers and black boxes.
+        models: what is evaluated, by name: classifiers and black boxes.
         x: float32 (N, C, H, W) in [0, 1].
         y: labels int64 (N,), of which all models have the same.
         sources: the models that images are made on; None takes all that grant what it needs.

@@ -151,7 +151,7 @@ def worst_case(curves: Curves, eps: float) -> stats.Estimate:
     found = [result for points in curves.values() for at, result in points if at == eps]
     stands = found[0].correct.clone()
     for result in found:
-        stands &= result.stands
+        stands &= result.robust
     return stats.proportion(int(stands.sum()), len(stands), "all images attacked")
 
 

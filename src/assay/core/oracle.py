@@ -1,4 +1,4 @@
-"""What may be asked of a model: the contracts that attacks, detectors and explainers rest on."""
+"""What a model may be queried for: the contracts that attacks, detectors and explainers rest on."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Encoded:
 
 
 class Oracle(Protocol[X]):
-    """A model that can be asked, and no more. X: Tensor (N, C, H, W) in [0, 1], or list[str]."""
+    """A model that can be queried, and no more. X: Tensor (N, C, H, W) in [0, 1], or list[str]."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def gradient(
 
 
 def differentiable(logits: Tensor) -> Tensor:
-    """Return the logits of a model that was asked with gradients.
+    """Return the logits of a model that was evaluated with gradients.
 
     Raises:
         AssayError: they have none with respect to the images.

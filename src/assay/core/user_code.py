@@ -21,11 +21,11 @@ LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
     """Say in one line, and with the line of code, what a user's code raises about images.
 
-    Only a call of the user's code stands inside, so that mistakes of ours remain tracebacks. What
-    says that memory ran out goes on as it is: the images are then asked about in smaller parts.
+    Only a call of the user's code belongs inside, so that mistakes of ours remain tracebacks. What
+    says that memory ran out goes on as it is: the images are then evaluated in smaller parts.
 
     Args:
-        x: the images (N, C, H, W) that it is asked about.
+        x: the images (N, C, H, W) that it is given.
         name: what the error calls it.
 
     Raises:
@@ -46,7 +46,7 @@ def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
 
 def slopes_by(score: Tensor, inputs: Sequence[Tensor], x: Tensor) -> Sequence[Tensor | None]:
     """Return d score / d of each input, None where none arrives, in one backward pass through the
-    model, which was asked about the images `x`.
+    model, which was evaluated on the images `x`.
 
     Raises:
         AssayError: the model fails on the way back.

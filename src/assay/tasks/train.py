@@ -80,7 +80,7 @@ class TrainNetwork(Config):
     @field_validator("adversary")
     @classmethod
     def _starts_once(cls, adversary: Attack | None) -> Attack | None:
-        if adversary is not None and adversary.tries > 1:
+        if adversary is not None and adversary.starts > 1:
             raise ValueError("an image is attacked once per epoch: give the adversary one start")
         return adversary
 

@@ -54,7 +54,7 @@ class OneHill(nn.Module):
 
 
 def walk(attack: APGD, model: Any, x: Tensor, y: Tensor, start: Tensor) -> list[Tensor]:
-    """Return every point that is asked about, from `start`, and last the result."""
+    """Return every point that is evaluated, from `start`, and last the result."""
 
     class Started(NormBall):
         def random_start(self, x: Tensor, rng: Any) -> Tensor:
@@ -153,7 +153,7 @@ class TestOneRun:
         assert abs(float(ends) - 0.56) > 0.1  # what a step of 2 · eps alone does
 
     @pytest.mark.parametrize("norm", RADIUS)
-    def test_its_result_is_the_best_point_it_asked_about(
+    def test_its_result_is_the_best_point_it_evaluated(
         self, clf: Classifier, x: Tensor, norm: str
     ) -> None:
         y = clf.predict(x)

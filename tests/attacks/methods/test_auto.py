@@ -127,6 +127,6 @@ def test_it_moves_no_image_by_itself() -> None:
 
 def test_in_l1_it_restarts_as_mind_the_box_does() -> None:
     dense, sparse = (Auto.parse({"norm": norm, "eps": 1.0}).stages for norm in ("l2", "l1"))
-    assert [stage.tries for stage in dense] == [1, 1, 1, 1]
-    assert [stage.tries for stage in sparse] == [5, 1, 1, 1]
+    assert [stage.starts for stage in dense] == [1, 1, 1, 1]
+    assert [stage.starts for stage in sparse] == [5, 1, 1, 1]
     assert [dense[1].n_target_classes, sparse[1].n_target_classes] == [9, 5]

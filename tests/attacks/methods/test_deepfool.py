@@ -121,7 +121,7 @@ class TestOnCurves:
             untargeted = DeepFool(norm=norm)(clf, x)
             assert float(found.distance.median()) > 1.3 * float(untargeted.distance.median())
 
-    def test_an_image_that_is_beyond_asks_no_more(self, clf: Classifier, x: Tensor) -> None:
+    def test_an_image_that_is_beyond_is_queried_no_more(self, clf: Classifier, x: Tensor) -> None:
         found = DeepFool()(clf, x)
         spent = found.queries
         assert int(spent.min()) < int(spent.max())  # some need more steps than others
@@ -161,7 +161,7 @@ class TestBudget:
         inside = free.distance < eps
         torch.testing.assert_close(found.adversarial[inside], free.adversarial[inside])
 
-    def test_a_row_that_leaves_takes_its_own_with_it(self, clf: Classifier, x: Tensor) -> None:
+    def test_a_row_that_stops_takes_its_own_with_it(self, clf: Classifier, x: Tensor) -> None:
         never, fooled = (DeepFool(eps=1.0)(clf, x, stop=stop) for stop in ("never", "fooled"))
         assert torch.equal(never.adversarial, fooled.adversarial)
 

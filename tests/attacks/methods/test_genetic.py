@@ -54,7 +54,7 @@ def test_breeding_beats_as_many_random_candidates(
     assert bred.success_rate.value >= 0.3
 
 
-def test_the_elite_is_never_lost_nor_asked_about_again(clf: Classifier, x: Tensor) -> None:
+def test_the_elite_is_never_lost_nor_evaluated_again(clf: Classifier, x: Tensor) -> None:
     attack = Genetic(eps=0.05, steps=25)
     loss, y = attack.objective(False), clf.predict(x)
     search = attack.search(
@@ -109,7 +109,7 @@ def test_children_mix_their_parents_and_mutate_as_said() -> None:
 
 
 @pytest.mark.parametrize("rate", [0.002, 0.02, 0.3, 0.97, 1.0])
-def test_each_value_mutates_by_itself_with_the_probability_asked_for(rate: float) -> None:
+def test_each_value_mutates_by_itself_with_the_given_probability(rate: float) -> None:
     """Places of successes, drawn by the gaps between them, are those of independent trials."""
     n, rows, count = 200, 5, 400
     draws = Stream(3).rows(range(n))

@@ -220,7 +220,7 @@ class Shifts(nn.Module):
         return made
 
 
-def test_a_model_whose_draws_are_averaged_is_asked_itself() -> None:
+def test_a_model_whose_draws_are_averaged_is_queried_itself() -> None:
     clf = Classifier(Shifts().eval())
     x = Stream(2).rows(range(4)).uniform((3, 8, 8), 0.3, 0.7)
     for attack in (PGD(steps=2, eot=3), APGD(steps=2, eot=3)):

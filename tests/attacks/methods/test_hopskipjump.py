@@ -47,7 +47,7 @@ class TestDistance:
         assert np.median(share) <= 1.05
 
     @pytest.mark.parametrize("norm", DUAL)
-    def test_more_questions_bring_it_nearer(self, norm: str) -> None:
+    def test_more_queries_bring_it_nearer(self, norm: str) -> None:
         x = Stream(1).rows(range(4 * N)).uniform((3, 5, 5), 0.3, 0.7)
         medians = [
             HopSkipJump(norm=norm, queries=queries)(plane(), x).median_distance or 0.0
@@ -64,16 +64,16 @@ class TestDistance:
         assert not bool(found.success[least > eps].any())
         assert bool(found.success[least < 0.9 * eps].all())
 
-    def test_with_an_eps_images_leave_once_they_are_inside(self, x: Tensor) -> None:
+    def test_with_an_eps_images_stop_once_they_are_inside(self, x: Tensor) -> None:
         attack = HopSkipJump(eps=0.5, queries=4000)
         fooled, never = (attack(plane(), x, stop=stop) for stop in ("fooled", "never"))
         assert bool(fooled.success.all())
         assert int(fooled.queries.max()) < int(never.queries.min())
 
 
-class TestQuestions:
+class TestQueries:
     @pytest.mark.parametrize("queries", [1, 40, 333, 1000])
-    def test_never_more_than_asked_for(self, x: Tensor, queries: int) -> None:
+    def test_never_more_than_the_budget(self, x: Tensor, queries: int) -> None:
         found = HopSkipJump(queries=queries)(plane(), x)
         assert int(found.queries.max()) <= queries + 2  # the clean image, and the confirmation
 

@@ -44,7 +44,7 @@ def test_it_has_the_size_of_its_budget(
         assert abs(up - 0.5) < 5 * 0.5 / moved.numel() ** 0.5  # as often up as down
 
 
-def test_it_asks_nothing_but_whether_it_fooled(clf: Classifier, x: Tensor) -> None:
+def test_it_queries_nothing_but_whether_it_fooled(clf: Classifier, x: Tensor) -> None:
     result = Noise(eps=0.1)(clf, x, seed=0)
     assert result.queries.tolist() == [2] * N  # the clean prediction, and the confirmation
 

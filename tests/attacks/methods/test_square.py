@@ -29,7 +29,7 @@ def clf() -> Classifier:
 
 
 class Asked:
-    """Answers with logits of 0 and of a value per row, and keeps what it was asked about."""
+    """Answers with logits of 0 and of a value per row, and keeps what it was queried on."""
 
     def __init__(self, worth: Any) -> None:
         self.worth, self.seen = worth, []
@@ -68,7 +68,7 @@ class TestSizes:
         assert sides == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]  # round √(0.8 / 2^k · 1024)
         assert [attack._side(first - 1, layout) for first in firsts[1:]] == sides[:-1]
 
-    def test_the_schedule_stretches_with_the_questions(self) -> None:
+    def test_the_schedule_stretches_with_the_queries(self) -> None:
         layout = Layout(torch.zeros(1, 3, 32, 32))
         short, long = Square(queries=1000), Square(queries=10_000)
         for number in (0, 5, 20, 100, 400, 999):
@@ -195,7 +195,7 @@ class TestWhatIsKept:
 
 class TestAsAnAttack:
     @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-    def test_more_questions_fool_more(self, clf: Classifier, norm: str) -> None:
+    def test_more_queries_fool_more(self, clf: Classifier, norm: str) -> None:
         x = Stream(2).rows(range(40)).uniform((3, SIDE, SIDE), 0.2, 0.8)
         eps = EPS[norm] / 2
         few, many = (
@@ -206,7 +206,7 @@ class TestAsAnAttack:
         assert many.success_rate.value >= 0.5
         assert many.refused == few.refused == 0
 
-    def test_it_asks_as_often_as_it_says(self, clf: Classifier, x: Tensor) -> None:
+    def test_it_queries_as_often_as_it_says(self, clf: Classifier, x: Tensor) -> None:
         never = Square(queries=20, restarts=3)(clf, x, stop="never")
         # the clean prediction; 20 questions and the confirmation of what they led to
         assert int(never.queries.max()) == 1 + 3 * 21

@@ -39,13 +39,13 @@ class _AutoPGD(GradientAttack):
     steps: PositiveInt = 100
     """How many steps in a run. The first starting point costs a gradient more."""
     restarts: PositiveInt = 1
-    """How many times to try, each from random starting points of its own."""
+    """How many restarts, each from random starting points of its own."""
     rho: Number = Field(default=0.75, gt=0, lt=1)
     """The step is halved where the loss rose in at most this share of the steps since it was last
     looked at."""
 
     @property
-    def tries(self) -> int:
+    def starts(self) -> int:
         return self.restarts
 
     def climb(
@@ -154,7 +154,7 @@ class APGDT(_AutoPGD):
     the targeted difference of logits ratio. An image that reaches any other class has left its own.
 
     The classes are ranked by the logits of the image itself. With a target of the user's, that one
-    class is all it tries.
+    class is the only one it goes towards.
     """
 
     name: Literal["apgdt"] = "apgdt"

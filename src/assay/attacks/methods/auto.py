@@ -20,14 +20,14 @@ from assay.errors import AssayError
 class Auto(Attack):
     """AutoAttack (Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an
     ensemble of diverse parameter-free attacks"), in its standard form: APGD with cross entropy,
-    targeted APGD with the DLR loss, targeted FAB, and Square, which asks for no gradient.
+    targeted APGD with the DLR loss, targeted FAB, and Square, which needs no gradient.
 
-    Each meets only the images that withstood those before it, with the very draws that it would
-    have alone: whatever one of them fools with a seed, `Auto` fools with that seed too.
+    Each meets only the images that remain robust to those before it, with the very draws that it
+    would have alone: whatever one of them fools with a seed, `Auto` fools with that seed too.
 
-    In L1, as in Croce & Hein 2021 ("Mind the box"), the first has 5 restarts, and the second tries
-    5 classes. For a randomised model set `eot`: it is then AutoAttack's form for those, APGD with
-    cross entropy and with DLR.
+    In L1, as in Croce & Hein 2021 ("Mind the box"), the first has 5 restarts, and the second goes
+    towards 5 classes. For a randomised model set `eot`: it is then AutoAttack's form for those,
+    APGD with cross entropy and with DLR.
     """
 
     VERSION: ClassVar[int] = 2  # that of FAB
@@ -41,7 +41,7 @@ class Auto(Attack):
     steps: PositiveInt = 100
     """Steps of each run of APGD and of FAB."""
     queries: PositiveInt = 5000
-    """Questions that Square asks at most about an image."""
+    """Most queries of Square per image."""
     eot: PositiveInt | None = None
     """For a randomised model, over how many draws of it each gradient is averaged (20 in
     AutoAttack); null takes the model for one that always answers the same."""

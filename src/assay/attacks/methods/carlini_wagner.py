@@ -28,7 +28,7 @@ class CarliniWagner(MinimumNorm):
     of another logit over the label's (their f6), and adv = (tanh(w) + 1) / 2 stays inside [0, 1].
     The smallest c that succeeds is searched for by bisection.
 
-    An image whose loss has stopped falling waits for the next c, and asks nothing meanwhile. The
+    An image whose loss has stopped falling waits for the next c, and queries nothing meanwhile. The
     authors' code looks at the loss of the whole batch at one step in so many; that of one image
     goes up and down as it crosses the boundary, so here means over those steps are compared.
     """

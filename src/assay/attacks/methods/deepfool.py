@@ -19,7 +19,7 @@ from assay.core.threats import TINY, NormBall, per_row
 
 class DeepFool(MinimumNorm):
     """DeepFool (Moosavi-Dezfooli et al. 2016), for l2 and linf: each step goes straight to the
-    nearest of the boundaries as they look from where it stands; an image that is beyond one stays.
+    nearest of the boundaries, linearised at the current point; an image that is beyond one stays.
 
     As in the authors' code, which knows no bounds, a step goes too far by `overshoot` and the next
     begins there (in the paper only the last point goes too far); here it ends at those of [0, 1],
@@ -67,7 +67,7 @@ class DeepFool(MinimumNorm):
             way = -lead * (1 + self.overshoot) / steepness.clamp_min(TINY)
             way = way.clamp_max(1 / TINY)  # of a vanishing slope: infinite would make NaN of 0
             ahead = (here + threat.steepest(slope) * per_row(way, x)).clamp_(0, 1)
-            # Without a slope there is nowhere to go, and asking again would bring the same.
+            # Without a slope there is nowhere to go, and another query would say the same.
             moves = ~(surplus(answer, goal, targeted) > 0) & (steepness > 0)
             logits = answer.new_full((len(x), answer.shape[1]), torch.nan).index_copy(0, at, answer)
             keep = yield offer(threat, x, adv, logits, going.long())

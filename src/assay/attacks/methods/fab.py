@@ -38,13 +38,13 @@ class FAB(MinimumNorm):
     name: Literal["fab"] = "fab"
     """The method's name in configs."""
     steps: PositiveInt = 100
-    """Steps per start and class, each one linearisation and one question."""
+    """Steps per start and class, each one linearisation and one query."""
     restarts: PositiveInt = 1
     """How many starts: the first at the image, others at random around it, at half the distance
     found so far (at most eps)."""
     n_target_classes: PositiveInt | None = None
     """FAB-T: how many of the best-ranked other classes to lead to, one after the other; null looks
-    at all of them at every step. A class asked for by `run` takes the place of either."""
+    at all of them at every step. A target given to `run` takes the place of either."""
     candidates: int = Field(default=10, ge=2)
     """Untargeted: how many of the largest logits to linearise at every step, the label's among
     them; the paper takes all, which 10 is on CIFAR-10."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import towards
-from assay.attacks.methods.pixels import WON, rows_asked
+from assay.attacks.methods.pixels import WON, rows_at_a_time
 from assay.config import Number
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
@@ -36,7 +36,7 @@ class Genetic(Attack):
     first with the probability p₁ / (p₁ + p₂) of the two, and then, with probability ρ, moved
     uniformly by up to α · eps. Whenever the fittest has not improved for 100 generations, ρ and α
     fall by a tenth, down to their floors. The first population is uniform in the ball. As in the
-    authors' code, the fittest is not asked about again.
+    authors' code, the fittest is not evaluated again.
 
     Where it departs from the paper: the softmax is of fitness in units of its spread over the
     population, so that selection does not depend on the scale of the logits (with differences as
@@ -57,7 +57,7 @@ class Genetic(Attack):
     population: int = Field(default=6, ge=2)
     """Candidates per image."""
     steps: PositiveInt = 500
-    """Generations after the first population, each of population - 1 questions per image."""
+    """Generations after the first population, each of population - 1 queries per image."""
     temperature: Number = Field(default=0.3, gt=0)
     """Of the softmax that parents are drawn by, in standard deviations of the population's fitness:
     the lower, the more they are the fittest."""
@@ -99,9 +99,9 @@ class Genetic(Attack):
         values = values_of(x)
         noise = rng.coarse((self.population, values.shape[1]))
         pool = noise.mul_(2 * threat.eps).sub_(threat.eps).add_(values[:, None]).clamp_(0, 1)
-        few = max(1, rows_asked(x) // self.population)
-        asked = (model.query(images_of(part, x)) for part in torch.split(pool, few))
-        said = torch.cat(list(asked)).view(len(x), self.population, -1)
+        few = max(1, rows_at_a_time(x) // self.population)
+        answers = (model.query(images_of(part, x)) for part in torch.split(pool, few))
+        said = torch.cat(list(answers)).view(len(x), self.population, -1)
         fitness, merit = judged(said, y, loss, targeted)
         record = x.new_full((len(x),), -math.inf)
         idle = torch.zeros_like(y)  # generations since the fittest has improved
@@ -150,7 +150,7 @@ class Genetic(Attack):
         parents, share = parents_of(fitness, self.temperature, rng)
         draws = rng.repeat(1)
         answers = []
-        few = max(1, rows_asked(x) // (self.population - 1))
+        few = max(1, rows_at_a_time(x) // (self.population - 1))
         for start in range(0, len(x), few):
             part = slice(start, start + few)
             rows = torch.arange(start, min(start + few, len(x)), device=x.device)

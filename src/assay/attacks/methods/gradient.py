@@ -35,7 +35,7 @@ class GradientAttack(Attack):
     of logits ratio (Croce & Hein 2020)."""
     eot: PositiveInt | None = None
     """Over how many draws of a randomised model each gradient is averaged (expectation over
-    transformation, Athalye et al. 2018); null is one. Another model is only asked more often."""
+    transformation, Athalye et al. 2018); null is one. Another model is only queried more often."""
 
     @property
     def threat(self) -> NormBall:
@@ -127,8 +127,8 @@ def _climb(model: Any, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor
 
     def climb(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         tally = getattr(model, "tally", None)
-        ask = partial(gradient, model, loss=loss)
-        return in_parts(ask, max(1, len(x)), x, y, tally=tally, kind="gradient")
+        slope_of = partial(gradient, model, loss=loss)
+        return in_parts(slope_of, max(1, len(x)), x, y, tally=tally, kind="gradient")
 
     parts = max(1, math.ceil(len(x) / max(1, rows)))
     pairs = zip(torch.tensor_split(x, parts), torch.tensor_split(y, parts), strict=True)

@@ -29,7 +29,7 @@ original says what its fast copy says."""
 
 
 class HopSkipJump(Attack):
-    """HopSkipJumpAttack (Chen, Jordan & Wainwright 2020), which asks for labels only.
+    """HopSkipJumpAttack (Chen, Jordan & Wainwright 2020), which queries labels only.
 
     It starts from a random image that has what is wanted, and then hops: a binary search towards
     the image, to the boundary; a guess of the boundary's normal there from random probes, more of
@@ -41,7 +41,7 @@ class HopSkipJump(Attack):
     the binary searches are as fine as these need; the paper's share of 1 / d (in Linf less) is at
     the edge of what float32 can tell apart, and brings the same distances.
 
-    All questions are asked at the boundary, where the last bit of a logit may turn an answer, and
+    All queries are made at the boundary, where the last bit of a logit may turn an answer, and
     with it the rest of the way. It depends on the batch: of a few images in a hundred, another
     batch size brings another result.
     """
@@ -58,9 +58,9 @@ class HopSkipJump(Attack):
     eps: Number | None = None
     """What counts as a success: at most this far, in pixel units of [0, 1]; null for any."""
     queries: PositiveInt = 5000
-    """Most questions per image. A hop that would take more is not begun."""
+    """Most queries per image. A hop that would take more is not begun."""
     probes: PositiveInt = 100
-    """Questions by which the first normal is guessed; the t-th takes √t times as many."""
+    """Queries by which the first normal is estimated; the t-th takes √t times as many."""
 
     @property
     def threat(self) -> NormBall:
@@ -84,14 +84,14 @@ class HopSkipJump(Attack):
         # Generators of their own, so that what an image draws for its hops does not depend on how
         # long the others in play seek.
         starts = rng.repeat(1)
-        tries = min(STARTS, self.queries)
-        for number in range(tries):
+        most = min(STARTS, self.queries)
+        for number in range(most):
             cost, drawn = lost.long(), blocks(x, starts, number)
             rows = lost.nonzero()[:, 0]
             rows = rows[wins(model.query(drawn[rows]), y[rows], targeted)]
             at[rows], lost[rows] = drawn[rows], False
             spent = spent + cost
-            seeking = number + 1 < tries and bool(lost.any())
+            seeking = number + 1 < most and bool(lost.any())
             ahead = lost.long() if seeking else self._cost(0, x)
             keep = yield Iterate(x, spent=cost, ahead=ahead)
             x, y, at, best, nearest, spent, lost, rng, starts = only(
@@ -133,19 +133,19 @@ class HopSkipJump(Attack):
         return int(self.probes * math.sqrt(hop))
 
     def _cost(self, hop: int, x: Tensor) -> int:
-        """Return the most questions that a hop may take; the 0-th is the first binary search."""
+        """Return the most queries that a hop may take; the 0-th is the first binary search."""
         return (self._probes(hop) + SHORTENINGS if hop else 0) + halvings(x) + 1
 
 
 class _Jump:
-    """What one hop asks about its images, and how often: `spent` int64 (n,)."""
+    """The queries of one hop, and how many of them: `spent` int64 (n,)."""
 
     def __init__(self, model: Any, threat: NormBall, x: Tensor, y: Tensor, targeted: bool) -> None:
         self.model, self.threat, self.x, self.y, self.targeted = model, threat, x, y, targeted
         self.spent = torch.zeros_like(y)
 
     def normals(self, at: Tensor, probes: int, first: bool, rng: Rows, rows: Tensor) -> Tensor:
-        """Return the direction in which to leave the boundary at `at`: (n, C, H, W).
+        """Return the direction that leads away from the boundary at `at`: (n, C, H, W).
 
         Each of the probes lies a random direction away; where the far side of the boundary is, is
         where they are on it (equation 16 of the paper, whose baseline is the mean answer). In L2
@@ -164,10 +164,10 @@ class _Jump:
                 centre = at[part].repeat_interleave(times, 0)
                 scale = per_row(radius[part].repeat_interleave(times), at)
                 way = self._directions(rng[which], tuple(at.shape[1:]))
-                asked = (centre + scale * way).clamp_(0, 1)
-                way = ((asked - centre) / scale).reshape(len(part), times, -1)
+                points = (centre + scale * way).clamp_(0, 1)
+                way = ((points - centre) / scale).reshape(len(part), times, -1)
                 goal = self.y[part].repeat_interleave(times)
-                won = wins(self.model.query(asked), goal, self.targeted)
+                won = wins(self.model.query(points), goal, self.targeted)
                 vote = won.to(at).mul_(2).sub_(1).view(len(part), 1, times)
                 sums[0] += torch.bmm(vote, way)[:, 0]
                 sums[1] += way.sum(1)

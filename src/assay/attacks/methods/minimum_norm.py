@@ -1,4 +1,4 @@
-"""What the methods share that look for the nearest adversarial image, however far away it is."""
+"""What minimum-norm methods share: the search for the nearest adversarial image."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def offer(
     """Return what to yield for candidates that may lie outside the threat.
 
     Those that do are projected on it, and the answer about them is withheld (NaN): the model was
-    asked about another image.
+    evaluated another image.
     """
     if not threat.limited:
         return Iterate(adv, logits, spent)

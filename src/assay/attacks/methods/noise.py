@@ -15,7 +15,7 @@ from assay.core.threats import Norm, NormBall
 
 
 class Noise(Attack):
-    """Noise on the boundary of the ball: no attack, but the null that attacks are held against.
+    """Noise on the boundary of the ball: no attack, but the baseline of every attack.
 
     Linf: every value goes up or down by eps, at random. L2: a normal draw scaled to length eps.
     L1: the exponential spacings of `NormBall.random_start` at full size. L0: as many random pixels
@@ -38,7 +38,7 @@ class Noise(Attack):
         return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
-    def tries(self) -> int:
+    def starts(self) -> int:
         return self.draws
 
     @property
@@ -56,7 +56,7 @@ class Noise(Attack):
         targeted: bool,
         rng: Rows,
     ) -> Search:
-        del model, y, loss, targeted  # nothing is asked
+        del model, y, loss, targeted  # nothing is queried
         yield Iterate(noisy(threat, x, rng), spent=0)
 
 

@@ -42,7 +42,7 @@ class PGD(Iterative):
     random_start: bool = True
     """Start at a random point of the ball, instead of at the image."""
     restarts: PositiveInt = 1
-    """How many starts to try; needs random_start, since otherwise all of them are the same."""
+    """How many random starts; needs random_start, since otherwise all of them are the same."""
 
     @field_validator("step_size")
     @classmethod
@@ -57,7 +57,7 @@ class PGD(Iterative):
             raise ValueError("restarts need random_start: without it every start is the same")
 
     @property
-    def tries(self) -> int:
+    def starts(self) -> int:
         return self.restarts
 
     def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:

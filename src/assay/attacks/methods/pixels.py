@@ -18,8 +18,8 @@ from assay.core.oracle import Access, Loss
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row
 
-ASKED = 128
-"""Candidates that are made and asked about at a time, per thread of a CPU: they stay in its cache,
+AT_A_TIME = 128
+"""Candidates that are made and evaluated at a time, per thread of a CPU: they stay in its cache,
 and of 8 to 256 of them the networks of benchmarks/nets.py answer 128 quickest per row."""
 WON = 1e3
 """More than any loss of a sane model: a candidate that fools the model comes before all others."""
@@ -121,10 +121,10 @@ class OnePixel(PixelAttack):
     (falling) or of the target (rising). What it leaves open: colours are clipped to [0, 1], places
     leave the image on one side and come in on the other, and a candidate that fools the model
     comes before any that does not. Where this departs: a is the best so far, unless `base` is
-    "random"; and images leave as in every attack, not below 5 % for the true class or above 90 %
+    "random"; and images stop as in every attack, not below 5 % for the true class or above 90 %
     for the target.
 
-    The paper takes a population of 400 and 100 generations: 40,400 questions per image.
+    The paper takes a population of 400 and 100 generations: 40,400 queries per image.
     """
 
     needs: ClassVar[Access] = "scores"
@@ -136,7 +136,7 @@ class OnePixel(PixelAttack):
     population: int = Field(default=100, ge=4)
     """Candidates per image."""
     steps: PositiveInt = 20
-    """Generations after the first population; each asks about `population` children per image."""
+    """Generations after the first population; each evaluates `population` children per image."""
     weight: Number = Field(default=0.5, gt=0, le=2)
     """F, what the difference of two candidates is multiplied by."""
     base: Literal["best", "random"] = "best"
@@ -165,13 +165,13 @@ class OnePixel(PixelAttack):
         for generation in range(self.steps + 1):
             if generation:
                 tried = self._children(pool, merit, ends, rng)
-            answer = ask(model, x, tried)
+            answer = evaluate(model, x, tried)
             rise = worth(answer, y.repeat_interleave(self.population), loss, targeted)
             rise = rise.view_as(merit)
             risen = rise > merit
             pool = torch.where(risen[..., None, None], tried, pool) if generation else tried
             merit = torch.where(risen, rise, merit)
-            # The best is a child that was just asked about, or it has been judged before.
+            # The best is a child that was just evaluated, or it has been judged before.
             top, best = merit.max(1)
             at = torch.arange(len(x), device=x.device)
             said = answer.view(*merit.shape, -1)[at, best]
@@ -236,16 +236,16 @@ def worth(answer: Tensor, y: Tensor, loss: Loss, targeted: bool) -> Tensor:
     return rise + WON * wins(answer, y, targeted)
 
 
-def rows_asked(x: Tensor) -> int:
-    """Return how many candidates to make and ask about at a time."""
+def rows_at_a_time(x: Tensor) -> int:
+    """Return how many candidates to make and evaluate at a time."""
     fit = rows_that_fit(x)
-    return min(fit, ASKED * torch.get_num_threads()) if x.device.type == "cpu" else fit
+    return min(fit, AT_A_TIME * torch.get_num_threads()) if x.device.type == "cpu" else fit
 
 
-def ask(model: Any, x: Tensor, pool: Tensor) -> Tensor:
+def evaluate(model: Any, x: Tensor, pool: Tensor) -> Tensor:
     """Return what the model says about each image (n, C, H, W) under each of its candidates
     (n, population, pixels, 2 + C): (n * population, K). Few of them are ever held as images."""
-    rows = rows_asked(x)
+    rows = rows_at_a_time(x)
     owners = torch.arange(len(x), device=x.device).repeat_interleave(pool.shape[1])
     parts = zip(torch.split(owners, rows), torch.split(pool.flatten(0, 1), rows), strict=True)
     return torch.cat([model.query(paint(x[owner], part)) for owner, part in parts])

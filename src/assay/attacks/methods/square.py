@@ -44,7 +44,7 @@ class Square(Attack):
     eps: Number = 8 / 255
     """Radius of the ball, in pixel units of [0, 1]."""
     queries: PositiveInt = 5000
-    """Questions per image and restart: one about the first guess, one about each square."""
+    """Queries per image and restart: one for the first guess, one for each square."""
     p_init: Number = Field(default=0.8, gt=0, le=1)
     """Share of the pixels that the first squares cover."""
     restarts: PositiveInt = 1
@@ -55,7 +55,7 @@ class Square(Attack):
         return NormBall.parse({"norm": self.norm, "eps": self.eps}, where=self.name)
 
     @property
-    def tries(self) -> int:
+    def starts(self) -> int:
         return self.restarts
 
     def objective(self, targeted: bool) -> Loss:
@@ -162,7 +162,7 @@ def recolour(
     """Propose, in Linf, a square moved by eps up or down in each channel.
 
     A colour that the square has already is drawn again, and if it has that one too, inverted, so
-    that no question is about an image that has been asked about.
+    that no query repeats an image that has been evaluated.
     """
     top, left = layout.places(side, 1, rng)
     where = layout.window(top[:, 0], left[:, 0], side)

@@ -146,7 +146,7 @@ class Universal(Config):
                     moved = images + delta
                     logits, slope = gradient(model, moved.clamp(0, 1), labelled, capped)
                     total += float(capped(logits, labelled).sum())
-                    # Where clipping stands in the way, an image asks for nothing.
+                    # Where clipping stands in the way, an image has no say.
                     stuck = (moved <= 0) & (slope < 0) | (moved >= 1) & (slope > 0)
                     wanted = finite(slope).masked_fill(stuck, 0.0).sum(0, keepdim=True)
                     ascent = threat.steepest(wanted)
