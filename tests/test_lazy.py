@@ -12,7 +12,7 @@ import pytest
 
 from assay.lazy import lazily, made_late
 
-LAZY = ["assay", "assay.attacks", "assay.explain", "assay.models", "assay.ood"]
+LAZY = ["assay", "assay.attacks", "assay.auditing", "assay.explain", "assay.models", "assay.ood"]
 
 
 def seen_by_type_checkers(name: str) -> set[str]:

@@ -13,7 +13,8 @@ PLUGIN = Path(__file__).resolve().parent / "plugin"
 
 def python(*arguments: str, cwd: Path) -> str:
     """Run Python where the plugin is installed; return what it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(PLUGIN), "OMP_NUM_THREADS": "1"}
+    paths = [str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error", *arguments],
         capture_output=True,
@@ -49,6 +50,34 @@ print(json.dumps([float(far.abs().max()), scores.tolist()]))
     furthest, scores = json.loads(python("-c", code, cwd=tmp_path))
     assert 12 / 255 < furthest <= 16 / 255 + 1e-6
     assert scores[0] > 1.09 > 0.1 > scores[1] > 0
+
+
+def test_a_section_has_its_chapter_check_and_arrays(tmp_path: Path) -> None:
+    code = """
+import json, torch, assay
+from torch import nn
+from assay.auditing.config import AuditConfig
+
+torch.manual_seed(0)
+clf = assay.Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+config = AuditConfig.parse({"sections": ["accuracy", {"name": "doubt", "sure": 0.99, "most": 0.2}]})
+x, y = torch.rand(30, 1, 8, 8), torch.arange(30) % 3
+found = assay.audit(clf, x, y, config=config)
+page = found.save("out").read_text()
+check = found.checks[1]
+print(json.dumps([
+    [check.code for check in found.checks], check.verdict, check.threshold,
+    found.report.more["doubt"].title, found.arrays["doubts"].tolist(),
+    [text in page for text in ("What it doubts", "Doubt is a virtue", "DBT-001", "doubted")],
+]))
+"""
+    codes, verdict, threshold, title, doubts, shown = json.loads(python("-c", code, cwd=tmp_path))
+    assert codes == ["ACC-001", "DBT-001"]
+    assert (verdict, threshold, title) == ("fail", 0.2, "What it doubts")
+    assert doubts == [True] * 30
+    assert all(shown)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["more"]["doubt"]["tables"][0]["rows"][0][1]["estimate"]["value"] == 1
 
 
 def test_a_study_runs_like_ours(tmp_path: Path) -> None:

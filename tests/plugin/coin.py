@@ -1,23 +1,30 @@
-"""A package outside of assay: an attack, a detector and a study, as CONTRIBUTING.md says."""
+"""A package outside of assay: an attack, a detector, a section and a study, as CONTRIBUTING.md
+says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from assay.attacks import Attack, Iterate
+from assay.auditing import Criterion, Measured, Section, Value
 from assay.config import Number
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access, Loss
 from assay.core.random import Rows, Stream
 from assay.core.threats import NormBall
 from assay.ood import Detector
+from assay.report.result import Cell, Table
+from assay.report.schema import Chapter
 from assay.runs.results import Results
 from assay.runs.trial import Outcome, Trial
-from assay.stats import Effect
+from assay.stats import Effect, proportion
 from assay.studies.base import Findings, Study
+
+if TYPE_CHECKING:
+    from assay.auditing import AuditConfig, Evidence
 
 
 class Hiss(Attack):
@@ -56,6 +63,29 @@ class Entropy(Detector):
         del state
         logs = e.logits.double().log_softmax(1)
         return -(logs.exp() * logs).sum(1)
+
+
+class Doubt(Section):
+    """How often the model is less than sure of what it says."""
+
+    needs: ClassVar[Access] = "scores"
+    name: Literal["doubt"] = "doubt"
+    sure: Number = 0.9
+    """The confidence from which it is sure."""
+    most: Number = 0.5
+    """DBT-001: the greatest share of images that it may doubt."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        del config
+        return (Criterion("DBT-001", "doubt", "Is it sure as a rule?", self.most, "at most"),)
+
+    def measure(self, evidence: Evidence) -> Measured:
+        doubts = evidence.probabilities.amax(1) < self.sure
+        share = proportion(int(doubts.sum()), len(doubts), "images")
+        row = (Cell(text="doubted"), Cell.model_validate(share))
+        table = Table(title="Doubt", columns=("images", "share"), rows=(row,))
+        chapter = Chapter(title="What it doubts", lead="Doubt is a virtue.", tables=(table,))
+        return Measured({self.name: chapter}, {"DBT-001": Value(share)}, {"doubts": doubts.numpy()})
 
 
 class Coin(Study):

@@ -28,7 +28,7 @@ def study_page(study) -> str:
 
 def test_it_opens_with_the_checks(audit_page, report):
     text = read(audit_page)
-    said = text[text.index("Each check holds") : text.index("How often the model is right")]
+    said = text[text.index("Each check compares") : text.index("How often the model is right")]
     for check in report.checks:
         assert check.code in said
         assert check.title in said

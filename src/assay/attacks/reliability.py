@@ -173,13 +173,13 @@ def iterated_worse(
 
 
 def unbounded_fails(
-    attack: Attack, oracle: Oracle[Tensor], x: Tensor, y: Tensor, *, seed: int = 0
+    attack: Attack, oracle: Oracle[Tensor], x: Tensor, y: Tensor, *, seed: int = 0, **known: Any
 ) -> Indicator:
     """REL-004: with all of [0, 1] to move in, the attack does not fool every image.
 
     The attack is run again with the radius that reaches every image (Linf 1, L2 √D, L1 D), its
     step size, if it has one that goes with the radius, scaled with it. Give it a few dozen images:
-    more add little.
+    more add little. What is `known` of them (`copies`, `clean`) is handed on to `run`.
 
     Raises:
         AssayError: for a norm in which no radius reaches every image (L0).
@@ -191,7 +191,7 @@ def unbounded_fails(
     settings = {**attack.model_dump(), "eps": eps}
     if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimum_norm:
         settings["step_size"] *= eps / threat.eps
-    found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed)
+    found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed, **known)
     fooled, correct = int(found.fooled.sum()), int(found.correct.sum())
     detail = f"with eps {eps:.4g} {fooled} of {correct} correctly classified images were fooled"
     if fooled < correct:

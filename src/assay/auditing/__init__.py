@@ -1,8 +1,33 @@
-"""Audit: a model in, a report out. The public function is `assay.audit`."""
+"""Audit: a model in, a report out. The public function is `assay.audit`.
+
+A section from another package derives from `Section` and joins by an entry point in the group
+`assay.sections` that names its class. Everything here is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
-from assay.auditing.conduct import Audit, audit
-from assay.auditing.config import AuditConfig, Thresholds
+from typing import TYPE_CHECKING
 
-__all__ = ["Audit", "AuditConfig", "Thresholds", "audit"]
+from assay.lazy import lazily
+
+if TYPE_CHECKING:
+    from assay.auditing.checks import Criterion as Criterion
+    from assay.auditing.checks import Value as Value
+    from assay.auditing.conduct import Audit as Audit
+    from assay.auditing.conduct import audit as audit
+    from assay.auditing.config import AuditConfig as AuditConfig
+    from assay.auditing.config import Thresholds as Thresholds
+    from assay.auditing.evidence import Evidence as Evidence
+    from assay.auditing.section import Measured as Measured
+    from assay.auditing.section import Section as Section
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {
+            "checks": ["Criterion", "Value"],
+            "conduct": ["Audit", "audit"],
+            "config": ["AuditConfig", "Thresholds"],
+            "evidence": ["Evidence"],
+            "section": ["Measured", "Section"],
+        },
+    )

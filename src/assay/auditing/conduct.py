@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay import stats
-from assay.attacks import reliability
-from assay.attacks.base import Attack
-from assay.attacks.methods.noise import Noise
-from assay.attacks.methods.pgd import FGSM
-from assay.attacks.methods.square import Square
-from assay.attacks.result import AttackResult
-from assay.auditing import attention, chapters, checks
+from assay.auditing.checks import judged
 from assay.auditing.config import AuditConfig
+from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.section import Measured, Section
 from assay.core.classifier import Classifier, check_gradient, check_images
-from assay.core.embedding import Embedding
+from assay.core.oracle import Oracle, granted
 from assay.core.source import TensorSource
 from assay.disk import write_atomic, writing_together
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 from assay.provenance import provenance
 from assay.report.numerals import budget, norm_name
 from assay.report.page import render_audit
 from assay.report.record import NotRun
-from assay.report.schema import AuditReport, Check, Flag, Ood
+from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
 
-Tick = Callable[[str], None]
-"""Told what is being done, in a few words."""
+MIN_IMAGES = 20
 
 
 @dataclass(frozen=True)
@@ -45,8 +37,9 @@ class Audit:
 
     Attributes:
         report: everything that report.json holds.
-        arrays: labels and logits of the test images; for each attack at the audit's eps the
-            adversarial images and which succeeded; the gallery's images and maps.
+        arrays: the labels of the test images and what the model says of them; for each attack at
+            the audit's eps the adversarial images and which succeeded; the gallery's images and
+            maps; what other sections keep.
     """
 
     report: AuditReport
@@ -62,14 +55,31 @@ class Audit:
 
         Args:
             path: a file ending in .html, or a folder (then report.html in it).
+
+        Raises:
+            AssayError: the files cannot be written; or the page cannot be drawn, and then the JSON
+                and the arrays are there all the same, and no older page beside them.
         """
         page = Path(path)
         if page.suffix.lower() not in (".html", ".htm"):
             page = page / "report.html"
+        undrawn: Exception | None = None
+        html = ""
+        try:
+            html = render_audit(self.report)
+        except Exception as error:  # whatever a report may hold that nobody has drawn yet
+            undrawn = error
         with writing_together(page.parent) as part:
             write_arrays(part / "arrays.npz", self.arrays)
             write_atomic(part / page.with_suffix(".json").name, self.report.to_json())
-            write_atomic(part / page.name, render_audit(self.report))
+            if undrawn is None:
+                write_atomic(part / page.name, html)
+        if undrawn is not None:
+            page.unlink(missing_ok=True)
+            raise AssayError(
+                f"the page could not be drawn ({told(undrawn)}); what was measured is kept: "
+                f"{page.with_suffix('.json')}, and arrays.npz beside it"
+            ) from undrawn
         return page
 
     def to_dict(self) -> dict[str, Any]:
@@ -91,7 +101,7 @@ class Audit:
 
 
 def audit(
-    clf: Classifier,
+    model: Oracle[Tensor],
     x: Tensor,
     y: Tensor,
     *,
@@ -106,8 +116,13 @@ def audit(
 ) -> Audit:
     """Put a classifier to the test and return what was found.
 
+    A section that cannot be run, or an attack, an explainer or a detector in it, takes away its own
+    chapter, check or row, which says why; the others are in the report.
+
     Args:
-        clf: the model; it comes back untouched.
+        model: a `Classifier`, which comes back untouched; or anything that can be queried, such as
+            a `BlackBox`: then accuracy, calibration (from scores or logits) and attacks without
+            gradients are in the report, and the other sections are not run.
         x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on.
         y: their labels int64 (N,).
         reference: images and labels that detectors are fitted on, as a rule training data. None:
@@ -116,7 +131,7 @@ def audit(
             thresholds. None: half of `reference` fits and the other half calibrates.
         masks: bool (N, H, W), where the object of each image is, if that is known: do maps point at
             it, and do they leave it?
-        config: what is asked, and the thresholds.
+        config: what is measured, and the thresholds.
         title: what the report is called; default: the model's class.
         command: what made it, for the report's last chapter.
         data: fingerprints of the data sets by name; default: that of `x` and `y`.
@@ -124,13 +139,84 @@ def audit(
 
     Raises:
         AssayError: for images out of range or that the model cannot take, labels that do not fit
-            its outputs, outputs that are NaN or undeclared probabilities, or without a gradient.
+            its outputs, outputs that are NaN or undeclared probabilities, or a `Classifier` without
+            a gradient.
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
-    if not isinstance(clf, Classifier):
-        raise AssayError(f"audit takes an assay.Classifier(model, ...), not {type(clf).__name__}")
     config = config if config is not None else AuditConfig()
     tick = progress if progress is not None else _silent
+    evidence = _evidence(model, x, y, reference, calibration, masks, config, tick)
+    found = [(section, outcome(section, evidence)) for section in config.sections]
+    checks = tuple(
+        judged(criterion, measured.values.get(criterion.code, NOT_MEASURED))
+        for section, measured in found
+        for criterion in section.criteria(config)
+    )
+    chapters: dict[str, Any] = {}
+    more: dict[str, Any] = {}
+    arrays = {"labels": evidence.y.numpy(), _kind(evidence): evidence.answer.cpu().numpy()}
+    for section, measured in found:
+        for name, chapter in measured.chapters.items():
+            (chapters if name in section.chapters else more)[name] = chapter
+        arrays |= measured.arrays
+    name = title or type(getattr(model, "model", model)).__name__
+    report = AuditReport(
+        title=name,
+        created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        summary=_summary(name, checks, config),
+        checks=checks,
+        **chapters,
+        more=more,
+        flags=tuple(flag for _, measured in found for flag in measured.flags),
+        made=provenance(
+            command=command or "assay.audit(clf, x, y, ...), called from Python",
+            config=config.model_dump(mode="json"),
+            seeds=(config.seed,),
+            started=started,
+            seconds=time.perf_counter() - clock,
+            threads=torch.get_num_threads(),
+            data=data or {"x, y": TensorSource(evidence.x, evidence.y).fingerprint},
+            model=getattr(model, "fingerprint", ""),
+        ),
+    )
+    return Audit(report, arrays)
+
+
+NOT_MEASURED = NotRun(not_run="the section measured nothing of it")
+
+
+def outcome(section: Section, evidence: Evidence) -> Measured:
+    """Return what a section measures; where it cannot be run, the reason in all of its places."""
+    criteria = section.criteria(evidence.config)
+    try:
+        if not granted(evidence.model, section.needs):
+            raise AssayError(
+                f"it needs access to the {section.needs} of the model, but this one answers with "
+                f"{evidence.model.access} only"
+            )
+        return section.measure(evidence)
+    except Exception as error:  # whatever a user's model, or another package's section, may raise
+        why = NotRun(not_run=told(error))
+        names = section.chapters or (section.name,)
+        return Measured(dict.fromkeys(names, why), {c.code: why for c in criteria})
+
+
+def _evidence(
+    model: Oracle[Tensor],
+    x: Tensor,
+    y: Tensor,
+    reference: tuple[Tensor, Tensor] | None,
+    calibration: tuple[Tensor, Tensor] | None,
+    masks: Tensor | None,
+    config: AuditConfig,
+    tick: Tick,
+) -> Evidence:
+    """Return what is audited, checked, with the one clean pass over it."""
+    if not (hasattr(model, "query") and hasattr(model, "access")):
+        raise AssayError(
+            f"audit takes an assay.Classifier(model, ...), not {type(model).__name__}; or what can "
+            "be queried, such as assay.BlackBox(function, classes=..., access=...)"
+        )
     x, y = check_images(x).detach().float().cpu(), torch.as_tensor(y).cpu()
     _check_labels(x, y)
     y = y.long()
@@ -147,85 +233,31 @@ def audit(
             f"masks must be bool {tuple(x[:, 0].shape)}, one of each image's size, got "
             f"{masks.dtype} {tuple(masks.shape)}"
         )
-
-    tick(f"asking the model about {len(x):,} images")
-    inside = clf.embed(x, y)
-    classes = clf.classes
+    masks = None if masks is None else masks.cpu()
+    evidence = Evidence(model, x, y, config, reference, calibration, masks, tick)
+    tick(f"evaluating the model on {len(x):,} images")
+    silent = int((evidence.predictions < 0).sum())
+    classes = evidence.classes
     if int(y.max()) >= len(classes):
         raise AssayError(
             f"the labels go up to {int(y.max())}, but the model has {len(classes)} outputs "
             f"(0 to {len(classes) - 1}): these data do not fit this model"
         )
-    if not bool(inside.logits.isfinite().all()):
-        bad = int((~inside.logits.isfinite()).any(1).sum())
-        raise AssayError(f"the model returns NaN or infinity for {bad} of {len(x)} images")
-    check_gradient(clf, x)
-    accuracy = chapters.accuracy(inside, y, classes)
-    tick("calibration")
-    reliable = chapters.calibration(inside, y, config.seed)
-
-    correct = inside.predictions == y
-    some = torch.arange(min(config.attacked, len(x)))
-    attacked, labels = x[some], y[some]
-    objects = None if masks is None else masks[some].cpu()
-    curves = chapters.attack_all(clf, attacked, labels, config, tick)
-    clean = stats.proportion(int(correct[some].sum()), len(some), "all images attacked")
-    tick("reliability of the attacks")
-    flags = _flags(clf, attacked, labels, curves, config)
-
-    tick("gallery and attention")
-    shown = attention.show(clf, attacked, labels, correct[some], config, objects)
-    moved, hardly = attention.galleries(shown, attacked, classes, config)
-    tick("which explainer is the most faithful")
-    faithful = attention.faithful(clf, attacked, labels, correct[some], config, objects)
-    tick("outliers")
-    fit, scored = _fitting(clf, inside, x, y, reference, calibration)
-    ood: Ood | NotRun
-    try:
-        ood = chapters.detection(clf, scored, x, config, fit)
-    except AssayError as error:
-        ood = NotRun(not_run=str(error))
-
-    worst = chapters.worst_case(curves, config.eps)
-    found = (
-        checks.accuracy(accuracy, config),
-        checks.calibration(reliable, config),
-        checks.robustness(worst, flags, config),
-        *checks.detection(ood, config),
-        checks.explanation(shown, config),
-    )
-    name = title or type(clf.model).__name__
-    report = AuditReport(
-        title=name,
-        created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        summary=_summary(name, found, accuracy.overall.value, worst.value, config),
-        checks=found,
-        accuracy=accuracy,
-        calibration=reliable,
-        confusion=chapters.confusion(inside, y, classes),
-        robustness=chapters.robustness(curves, config, clean),
-        gallery=moved,
-        hardly=hardly,
-        attention=attention.attention(shown, config.explainer.name),
-        faithful=faithful,
-        ood=ood,
-        flags=tuple(flags),
-        made=provenance(
-            command=command or "assay.audit(clf, x, y, ...), called from Python",
-            config=config.model_dump(mode="json"),
-            seeds=(config.seed,),
-            started=started,
-            seconds=time.perf_counter() - clock,
-            threads=torch.get_num_threads(),
-            data=data or {"x, y": TensorSource(x, y).fingerprint},
-            model=clf.fingerprint,
-        ),
-    )
-    return Audit(report, _arrays(inside, y, curves, shown, config))
+    if isinstance(model, Classifier):
+        if silent:
+            raise AssayError(f"the model returns NaN or infinity for {silent} of {len(x)} images")
+        check_gradient(model, x)
+    return evidence
 
 
 def _silent(_: str) -> None:
     """Say nothing."""
+
+
+def _kind(evidence: Evidence) -> str:
+    """Return what the arrays call what the model answers."""
+    access = evidence.model.access
+    return {"labels": "predictions", "scores": "scores"}.get(access, "logits")
 
 
 def _check_labels(x: Tensor, y: Tensor) -> None:
@@ -246,149 +278,25 @@ def _images(given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None
     return check_images(given[0]).detach().float().cpu(), torch.as_tensor(given[1]).cpu().long()
 
 
-MIN_IMAGES = 20
-
-
-def _fitting(
-    clf: Classifier,
-    inside: Embedding,
-    x: Tensor,
-    y: Tensor,
-    reference: tuple[Tensor, Tensor] | None,
-    calibration: tuple[Tensor, Tensor] | None,
-) -> tuple[chapters.Fitting, Embedding]:
-    """Return what detectors are fitted and calibrated on, and the images that are scored."""
-    if reference is not None:
-        images, labels = reference
-        cut = len(images) if calibration is not None else len(images) // 2
-        if cut < 1:
-            raise AssayError(f"reference needs at least 2 images, got {len(images)}")
-        held = (images[cut:], labels[cut:]) if calibration is None else calibration
-        fit = chapters.Fitting(
-            clf.embed(images[:cut], labels[:cut]),
-            labels[:cut],
-            clf.embed(*held),
-            f"{cut:,} reference images",
-            f"{len(held[0]):,} {'other reference' if calibration is None else 'held-out'} images",
+def _summary(name: str, checks: tuple[Check, ...], config: AuditConfig) -> str:
+    """Return the paragraph for somebody who reads nothing else."""
+    shown = {c.code: c.value.value for c in checks if c.value is not None}
+    right, robust = shown.get("ACC-001"), shown.get("ROB-001")
+    said = []
+    if right is not None:
+        said.append(f"right on {100 * right:.1f} % of the images as they are")
+    if robust is not None:
+        said.append(
+            f"on {100 * robust:.1f} % when each may be changed by at most "
+            f"{budget(config.eps, config.norm)} ({norm_name(config.norm)})"
         )
-        return fit, inside
-    third = len(x) // 3
-    parts = [
-        clf.embed(x[a:b], y[a:b]) for a, b in ((0, third), (third, 2 * third), (2 * third, None))
-    ]
-    fit = chapters.Fitting(
-        parts[0],
-        y[:third],
-        parts[1],
-        f"{third:,} of the test images, for want of reference data; the others are scored",
-        f"{third:,} other test images",
-    )
-    return fit, parts[2]
-
-
-def _flags(
-    clf: Classifier, x: Tensor, y: Tensor, curves: chapters.Curves, config: AuditConfig
-) -> list[Flag]:
-    """Return the reasons not to trust the robustness figures, those that are up and the others."""
-    few = slice(0, 64)
-    armed = [chapters.at_budget(attack, config, config.eps) for attack in config.attacks]
-    found_at = [dict(curves[chapters.label(attack)])[config.eps] for attack in config.attacks]
-    strongest = _strongest(armed, found_at)
-    attack, at = armed[strongest], found_at[strongest]
-    curve = [result for _, result in curves[chapters.label(config.attacks[strongest])]]
-    losses = reliability.followed(attack) or ("cross_entropy",)
-    found = [
-        reliability.vanishing_gradients(clf, x[few], y[few], losses=losses),
-        reliability.randomised(clf, x[few]),
-        reliability.outputs_were_probabilities(clf),
-        reliability.rounding_undoes(at),
-    ]
-    if not isinstance(attack, Noise):
-        found.append(reliability.unbounded_fails(attack, clf, x[few], y[few], seed=config.seed))
-    if len(curve) > 1:
-        found.append(reliability.larger_budget_worse(curve))
-    single = [r for a, r in zip(armed, found_at, strict=True) if isinstance(a, FGSM)]
-    if single and attack.needs == "gradient" and not isinstance(attack, FGSM):
-        found.append(reliability.iterated_worse(single[0], at))
-    right = at.correct[few].nonzero()[:, 0]
-    if len(right) and attack.needs == "gradient" and not attack.minimum_norm:
-        found.append(
-            reliability.loss_does_not_rise(attack, clf, x[right], y[right], seed=config.seed)
-        )
-    if len(right) and attack.needs == "gradient" and config.norm != "l0":
-        found.append(_black_box(attack, clf, x[right], y[right], config))
-    found.sort(key=lambda flag: flag.code)
-    return [Flag(code=f.code, title=f.title, raised=f.raised, detail=f.detail) for f in found]
-
-
-def _strongest(attacks: Sequence[Attack], results: Sequence[AttackResult]) -> int:
-    """Return the place of the attack that flags are about: of those by more than one gradient the
-    one that fooled the most images; if there is none, of FGSM; then of those without gradients;
-    noise, which is no attack, comes last."""
-
-    def rank(k: int) -> tuple[bool, bool, bool, int, int]:
-        attack = attacks[k]
-        by_gradient = attack.needs == "gradient"
-        fooled = int(results[k].fooled.sum())
-        return (not isinstance(attack, Noise), by_gradient, not isinstance(attack, FGSM), fooled, k)
-
-    return max(range(len(attacks)), key=rank)
-
-
-def _black_box(
-    attack: Attack, clf: Classifier, x: Tensor, y: Tensor, config: AuditConfig
-) -> reliability.Indicator:
-    """Hold the attack against one that asks for no gradient, on the same few images."""
-    square = Square(norm=config.norm, eps=config.eps, queries=BLACK_BOX_QUESTIONS)
-    white, black = (
-        one(clf, x, y, stop="fooled", seed=config.seed, precision=config.precision)
-        for one in (attack, square)
-    )
-    return reliability.black_box_beats_white_box(white, black)
-
-
-BLACK_BOX_QUESTIONS = 200
-"""Questions per image that the audit's black-box attack may ask: enough to show masked gradients,
-which leave images standing that fall to a few random squares."""
-
-
-def _summary(
-    name: str,
-    found: Sequence[Check],
-    accuracy: float | None,
-    worst: float,
-    config: AuditConfig,
-) -> str:
-    count = {v: sum(c.verdict == v for c in found) for v in ("pass", "fail", "undecided")}
-    failed = ", ".join(c.code for c in found if c.verdict == "fail") or "none"
+    opening = f"{name} is {', and '.join(said)}. " if right is not None else ""
+    count = {
+        v: sum(c.verdict == v for c in checks) for v in ("pass", "fail", "undecided", "not run")
+    }
+    failed = ", ".join(c.code for c in checks if c.verdict == "fail") or "none"
+    rest = f", {count['not run']} were not run" if count["not run"] else ""
     return (
-        f"{name} is right on {100 * (accuracy or 0):.1f} % of the images as they are, and on "
-        f"{100 * worst:.1f} % "
-        f"when each may be changed by at most {budget(config.eps, config.norm)} "
-        f"({norm_name(config.norm)}). Of {len(found)} checks, {count['pass']} passed, "
-        f"{count['fail']} failed ({failed}) and {count['undecided']} are undecided."
+        f"{opening}Of {len(checks)} checks, {count['pass']} passed, {count['fail']} failed "
+        f"({failed}){rest} and {count['undecided']} are undecided."
     )
-
-
-def _arrays(
-    inside: Embedding,
-    y: Tensor,
-    curves: chapters.Curves,
-    shown: attention.Shown | NotRun,
-    config: AuditConfig,
-) -> dict[str, NDArray[Any]]:
-    arrays: dict[str, NDArray[Any]] = {"labels": y.numpy(), "logits": inside.logits.numpy()}
-    if not isinstance(shown, NotRun):
-        arrays["gallery/ids"] = shown.ids.numpy()
-        arrays["gallery/adversarial"] = shown.result.adversarial.numpy()
-        if shown.maps is not None:
-            for when in ("before", "after", "noise"):
-                maps = getattr(shown.maps, when).values.numpy()
-                arrays[f"gallery/map_{when}"] = maps.astype(np.float32)
-    for name, points in curves.items():
-        slug = name.lower().replace(", ", "-").replace(" ", "-")
-        for eps, result in points:
-            if eps == config.eps:
-                arrays[f"{slug}/adversarial"] = result.adversarial.numpy()
-                arrays[f"{slug}/success"] = result.success.numpy()
-    return arrays

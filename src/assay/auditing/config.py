@@ -1,4 +1,4 @@
-"""What an audit asks, and what it holds the answers against."""
+"""What an audit measures, and what it compares the values with."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from assay.attacks import FGSM, PGD, AnyAttack
+from assay.auditing.registry import AnySection, sections
 from assay.config import Config, Number
 from assay.core.threats import Norm, NormBall
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
@@ -27,11 +28,19 @@ class Thresholds(Config):
     detection: Number = Field(default=0.9, ge=0, le=1)
     """OOD-001, OOD-002: least AUROC of a detector against its hardest outliers."""
     explanation: Number = Field(default=0.05, ge=0, le=1)
-    """EXP-001: greatest share of images whose attention map is empty."""
+    """EXP-001: greatest share of images whose saliency map is empty."""
+
+
+def every_section() -> tuple[Any, ...]:
+    """Return the sections that come with assay, without settings."""
+    return tuple(kind.parse({}) for kind in sections.built_in().values())
 
 
 class AuditConfig(Config):
     """Settings of an audit; the defaults suit natural images of 8 bits."""
+
+    sections: tuple[AnySection, ...] = Field(default_factory=every_section, min_length=1)
+    """What is measured, in this order; by default all that comes with assay."""
 
     norm: Norm = "linf"
     """Norm of every attack."""
@@ -40,7 +49,8 @@ class AuditConfig(Config):
     budgets: tuple[Number, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
     """Budgets of the curves; eps is added if it is not among them."""
     attacks: tuple[AnyAttack, ...] = Field(default=(FGSM(), PGD(steps=20)), min_length=1)
-    """The attacks; their norm and eps are those above."""
+    """The attacks; their norm and eps are those above. Where the model gives no gradients and none
+    of them does without, Square (of scores or logits) or HopSkipJump (of labels) stands in."""
     attacked: int = Field(default=500, ge=1)
     """How many images are attacked (the first ones given)."""
     gallery: int = Field(default=8, ge=0)
@@ -50,9 +60,9 @@ class AuditConfig(Config):
     faithfulness: FaithfulnessConfig = FaithfulnessConfig(
         explainers=(GradCAM(), GradCAMPlusPlus(), HiResCAM(), LayerCAM(), EigenCAM())
     )
-    """Which explainers are held against one another, and how; those by masks take longer."""
+    """Which explainers are compared, and how; those by masks take longer."""
     detectors: tuple[AnyDetector, ...] = (MaxSoftmax(), MaxLogit())
-    """What scores how unlike the training data an input is."""
+    """What gives an input an OOD score: the higher, the more unlike the training data."""
     thresholds: Thresholds = Thresholds()
     """What the checks ask for."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -74,6 +84,13 @@ class AuditConfig(Config):
         if any(one in settings[:i] for i, one in enumerate(settings)):
             raise ValueError("an attack is there twice; all get the audit's norm and eps")
         return attacks
+
+    @field_validator("sections")
+    @classmethod
+    def _once(cls, chosen: tuple[AnySection, ...]) -> tuple[AnySection, ...]:
+        if len({section.name for section in chosen}) < len(chosen):
+            raise ValueError("a section is there twice; its checks have one code each")
+        return chosen
 
     @field_validator("detectors")
     @classmethod

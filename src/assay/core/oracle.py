@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -69,6 +69,12 @@ class Differentiable(Oracle[X], Protocol):
     def logits(self, e: Encoded) -> Tensor:
         """Return logits float32 (N, K), differentiable with respect to `e.values`."""
         ...
+
+
+def granted(oracle: Oracle[Any], need: Access) -> bool:
+    """Return whether an oracle allows what needs `need`; each access holds those before it."""
+    order = get_args(Access)
+    return bool(order.index(oracle.access) >= order.index(need))
 
 
 def labels(answer: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ class Detector(Config):
     learns_from: ClassVar[Literal["training", "held-out"]] = "training"
     """Whether `learn` is given the training data, or data of the same kind that the model was not
     trained on: every other row of `calibrate`, the threshold then being set by the rest."""
+    code: ClassVar[str] = ""
+    """The code of its check in an audit; empty: OOD- and its name. It never changes."""
 
     name: str
     """The method's name in configs."""

@@ -6,7 +6,7 @@ They learn nothing from the training data, and so need no labels.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from assay.ood.base import Detector
 class MaxSoftmax(Detector):
     """1 - the largest softmax probability (Hendrycks & Gimpel 2017, "A baseline for detecting
     misclassified and out-of-distribution examples"); from 0 (certain) to 1 - 1/K."""
+
+    code: ClassVar[str] = "OOD-001"
 
     name: Literal["max-softmax"] = "max-softmax"
     """The method's name in configs."""
@@ -33,6 +35,8 @@ class MaxSoftmax(Detector):
 class MaxLogit(Detector):
     """The negative of the largest logit (Hendrycks et al. 2022, "Scaling out-of-distribution
     detection for real-world settings")."""
+
+    code: ClassVar[str] = "OOD-002"
 
     name: Literal["max-logit"] = "max-logit"
     """The method's name in configs."""

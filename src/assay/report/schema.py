@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from assay.report.record import EstimateModel, Maybe, NotRun, Png, Provenance, Record, Unit
+from assay.report.result import Drawing, Table
 
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
@@ -27,7 +28,7 @@ class Check(Record):
     question: str
     """The same as a question, with its conditions."""
     threshold: Maybe
-    """What the value is held against."""
+    """What the value is compared with."""
     direction: Literal["at least", "at most"]
     """Which side of the threshold passes."""
     unit: Unit = "fraction"
@@ -139,6 +140,8 @@ class Robustness(Record):
     """Accuracy on the same images without attack (eps = 0)."""
     curves: tuple[RobustnessCurve, ...]
     """One for each attack."""
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Why other attacks could not be run."""
 
 
 class GalleryItem(Record):
@@ -310,6 +313,8 @@ class Ood(Record):
     """What the detectors were fitted on."""
     results: tuple[DetectorResult, ...]
     """One for each detector and kind of outlier."""
+    failed: dict[str, str] = Field(default_factory=dict)
+    """Why other detectors could not be run."""
 
 
 class Flag(Record):
@@ -323,6 +328,23 @@ class Flag(Record):
     """True: it is up; false: looked at and clear; null: could not be looked at."""
     detail: str = ""
     """What was seen."""
+
+
+class Chapter(Record):
+    """The chapter of a section that another package brings."""
+
+    title: str
+    """Its heading."""
+    lead: str = ""
+    """What it is about, in a sentence or two."""
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Drawing, ...] = ()
+
+
+ReportChapter = (
+    Accuracy | Calibration | Confusion | Robustness | Gallery | Attention | Faithful | Ood
+)
+"""The chapters that have a place of their own in a report."""
 
 
 class AuditReport(Record):
@@ -348,6 +370,8 @@ class AuditReport(Record):
     attention: Attention | NotRun = NotRun()
     faithful: Faithful | NotRun = NotRun()
     ood: Ood | NotRun = NotRun()
+    more: dict[str, Chapter | NotRun] = Field(default_factory=dict)
+    """Chapters of sections that other packages bring, by the name of the section."""
     flags: tuple[Flag, ...] = ()
     """Reasons not to trust some of it."""
     made: Provenance

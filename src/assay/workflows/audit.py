@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from assay.auditing.conduct import Audit, Tick, audit
+from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
+from assay.auditing.evidence import Tick
 from assay.config import digest
 from assay.core.classifier import Classifier
 from assay.data import Dataset

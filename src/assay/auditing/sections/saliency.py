@@ -1,10 +1,9 @@
-"""The chapters of an audit on attention: where the model looked, and where once it is attacked."""
+"""Where the model looked, and where once it is attacked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,13 +13,13 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.methods.noise import noisy
 from assay.attacks.result import AttackResult
-from assay.auditing.chapters import at_budget, label
-from assay.auditing.config import AuditConfig
+from assay.auditing.checks import Criterion, Value
+from assay.auditing.section import Measured, Section
+from assay.auditing.sections.robustness import at_budget, label
 from assay.core.attribution import Attribution
-from assay.core.classifier import Classifier
+from assay.core.oracle import Access
 from assay.core.random import Stream
-from assay.errors import AssayError
-from assay.explain.faithful import faithfulness
+from assay.errors import AssayError, told
 from assay.explain.shift import (
     HARDLY,
     SaliencyShift,
@@ -30,13 +29,14 @@ from assay.explain.shift import (
 )
 from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
-from assay.report.schema import Attention, Explained, Faithful, Gallery, Measure
+from assay.report.schema import Attention, Gallery, Measure
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
 
 MAPPED = 128
-"""Pairs of attention maps that the measures of shift rest on."""
-
-JUDGED = 32
-"""Images that explainers are judged on."""
+"""Pairs of saliency maps that the measures of shift rest on."""
 
 READINGS = (
     ("overlap", "overlap of the top 20 %", "1: did not move, 0: looks elsewhere, 0.11: chance"),
@@ -58,6 +58,53 @@ READINGS = (
 CEILINGLESS = ("entropy", "gini", "clinging", "inside")
 """Measures that say nothing of another image of the class: the changes from one image to the next
 add up to 0 once round, and the others are about this image's perturbation and object."""
+
+
+class Saliency(Section):
+    """Images that are classified correctly and their saliency maps, before and after the last of
+    the attacks: how far the maps move, and galleries of those that moved most and least."""
+
+    needs: ClassVar[Access] = "gradient"
+    chapters: ClassVar[tuple[str, ...]] = ("attention", "gallery", "hardly")
+
+    name: Literal["saliency"] = "saliency"
+    """The section's name in configs."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        return (
+            Criterion(
+                "EXP-001",
+                "saliency maps that explain nothing",
+                "Are its saliency maps for the true class seldom empty?",
+                config.thresholds.explanation,
+                "at most",
+            ),
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        evidence.tick("gallery and saliency")
+        shown = show(evidence)
+        moved, hardly = galleries(shown, evidence)
+        arrays = {
+            "gallery/ids": shown.ids.numpy(),
+            "gallery/adversarial": shown.result.adversarial.cpu().numpy(),
+        }
+        maps = shown.maps
+        if maps is not None:
+            for when in ("before", "after", "noise"):
+                values = getattr(maps, when).values.cpu().numpy()
+                arrays[f"gallery/map_{when}"] = values.astype(np.float32)
+        return Measured(
+            {
+                "attention": attention(maps, evidence.config.explainer.name)
+                if maps is not None
+                else NotRun(not_run=shown.why_no_maps),
+                "gallery": moved,
+                "hardly": hardly,
+            },
+            {"EXP-001": empty_maps(maps) if maps else NotRun(not_run=shown.why_no_maps)},
+            arrays,
+        )
 
 
 @dataclass(frozen=True)
@@ -96,35 +143,31 @@ class Shown:
     why_no_maps: str = ""
 
 
-def show(
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    correct: Tensor,
-    config: AuditConfig,
-    masks: Tensor | None = None,
-) -> Shown | NotRun:
+def show(evidence: Evidence) -> Shown:
     """Attack and explain images that are classified correctly, all for the true class.
 
-    `masks` bool (N, H, W) say where the object is, if that is known.
-
-    Every step is taken (stop="never"): images that leave at the first success all lie at the
+    Every step is taken (stop="never"): images that stop early, at the first success, all lie at the
     decision boundary, which is not what an attacker would send.
+
+    Raises:
+        AssayError: no image is classified correctly, or the attack cannot be run.
     """
-    ids = correct.nonzero()[:, 0][: max(config.gallery, MAPPED)]
+    config, x, y, masks = evidence.config, evidence.x, evidence.y, evidence.masks
+    rows = evidence.attacked
+    ids = rows[evidence.correct[rows]][: max(config.gallery, MAPPED)]
     if len(ids) == 0:
-        return NotRun(not_run="no image is classified correctly, so there is nothing to attack")
+        raise AssayError("no image is classified correctly, so there is nothing to attack")
     attack = at_budget(config.attacks[-1], config, config.eps)
-    result = attack(clf, x[ids], y[ids], seed=config.seed, stop="never", precision=config.precision)
+    result = evidence.run(attack, ids, "never")
     draws = Stream(config.seed).child("audit", "attention", "noise").rows(ids)
     noise = noisy(attack.threat, x[ids], draws)
     try:
         before, after, null = (
-            config.explainer(clf, images, targets=y[ids])
+            config.explainer(evidence.classifier, images, targets=y[ids])
             for images in (x[ids], result.adversarial, noise)
         )
-    except AssayError as error:
-        return Shown(ids, result, None, str(error))
+    except Exception as error:  # whatever a user's model, or explainer, may raise
+        return Shown(ids, result, None, told(error))
     objects = None if masks is None else masks[ids].numpy()
     shift, beside = (
         saliency_shift(before, maps, perturbation=(images - x[ids]).numpy(), masks=objects)
@@ -144,20 +187,17 @@ def show(
     )
 
 
-def galleries(
-    shown: Shown | NotRun, x: Tensor, classes: Sequence[str], config: AuditConfig
-) -> tuple[Gallery | NotRun, Gallery | NotRun]:
-    """Return two galleries: where attention moved most, and where it hardly moved though the
+def galleries(shown: Shown, evidence: Evidence) -> tuple[Gallery | NotRun, Gallery | NotRun]:
+    """Return two galleries: where saliency moved most, and where it hardly moved though the
     answer changed. Without maps the first one holds the first images."""
-    if isinstance(shown, NotRun):
-        return shown, shown
+    config = evidence.config
     if config.gallery == 0:
         none = NotRun(not_run="no gallery was asked for")
         return none, none
     if shown.maps is None:
         rows = torch.arange(min(config.gallery, len(shown.ids)))
         chosen = "the first images that the model classifies correctly"
-        return _gallery(shown, rows, x, classes, config, chosen), NotRun(not_run=shown.why_no_maps)
+        return _gallery(shown, rows, evidence, chosen), NotRun(not_run=shown.why_no_maps)
     fooled = shown.result.success.numpy()
     maps = shown.maps
     most, least = most_and_least(maps.shift.overlap, fooled, config.gallery)
@@ -167,7 +207,7 @@ def galleries(
         chosen = (
             f"of the fooled images those whose maps overlap most, by {100 * HARDLY:.0f} % at least"
         )
-        hardly = _gallery(shown, torch.from_numpy(least).long(), x, classes, config, chosen)
+        hardly = _gallery(shown, torch.from_numpy(least).long(), evidence, chosen)
     else:
         hardly = NotRun(
             not_run=f"in no image that was fooled do the maps overlap by {100 * HARDLY:.0f} %"
@@ -175,21 +215,20 @@ def galleries(
     chosen = "correctly classified images whose maps overlap least, the furthest moved first"
     if not len(most):
         return NotRun(not_run="no image has a map before and after that could be compared"), hardly
-    return _gallery(shown, torch.from_numpy(most).long(), x, classes, config, chosen), hardly
+    return _gallery(shown, torch.from_numpy(most).long(), evidence, chosen), hardly
 
 
 def _gallery(
     shown: Shown,
     rows: Tensor,
-    x: Tensor,
-    classes: Sequence[str],
-    config: AuditConfig,
+    evidence: Evidence,
     chosen: str,
 ) -> Gallery:
     """Return the given rows of what is shown: images, attacked images, differences and maps."""
     found, maps = shown.result, shown.maps
-    originals, moved = x[shown.ids[rows]], found.adversarial[rows]
-    clean = found.oracle.query(originals).softmax(1)
+    config, classes = evidence.config, evidence.classes
+    originals, moved = evidence.x[shown.ids[rows]], found.adversarial[rows]
+    clean = evidence.probabilities[shown.ids[rows]]
     attacked = found.oracle.query(moved).softmax(1)
     said = []
     names = [*classes, "no answer"]  # which is -1
@@ -227,14 +266,9 @@ def _gallery(
     )
 
 
-def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
-    """How far the model's attention moved, as numbers, beside what noise of the same size does (the
-    null) and what another image of the class would (the ceiling); over maps that are not empty."""
-    if isinstance(shown, NotRun):
-        return shown
-    maps = shown.maps
-    if maps is None:
-        return NotRun(not_run=shown.why_no_maps)
+def attention(maps: Maps, method: str) -> Attention:
+    """How far the model's saliency moved, as numbers, beside what noise of the same size does (the
+    null) and another image of the class (a reference); over maps that are not empty."""
     return Attention(
         method=method,
         layer=maps.before.layer,
@@ -256,44 +290,10 @@ def attention(shown: Shown | NotRun, method: str) -> Attention | NotRun:
     )
 
 
-def faithful(
-    clf: Classifier,
-    x: Tensor,
-    y: Tensor,
-    correct: Tensor,
-    config: AuditConfig,
-    masks: Tensor | None = None,
-) -> Faithful | NotRun:
-    """Whether maps can be believed: explainers by what their maps are worth, on images that are
-    classified correctly, for the true class."""
-    ids = correct.nonzero()[:, 0][:JUDGED]
-    if len(ids) < 2:
-        return NotRun(not_run="fewer than two images are classified correctly")
-    try:
-        objects = None if masks is None else masks[ids].numpy()
-        found = faithfulness(clf, x[ids], y[ids], masks=objects, config=config.faithfulness)
-    except AssayError as error:
-        return NotRun(not_run=str(error))
-    return Faithful(
-        n=len(ids),
-        pointing_chance=next((one.pointing.chance for one in found.judged if one.pointing), None),
-        best=found.best,
-        within_noise=found.ties,
-        failed=dict(found.failed),
-        explainers=tuple(
-            Explained(
-                name=one.name,
-                insertion=stats.mean_interval(one.insertion.area, "images"),
-                deletion=stats.mean_interval(one.deletion.area, "images"),
-                gain=one.better,
-                correlation=None if one.randomisation is None else one.randomisation.correlation,
-                verdict=one.verdict,
-                pointing=None if one.pointing is None else one.pointing.rate,
-                empty=one.empty,
-            )
-            for one in found.judged
-        ),
-    )
+def empty_maps(maps: Maps) -> Value:
+    """Return the share of maps of clean images that explain nothing."""
+    empty = maps.before.empty
+    return Value(stats.proportion(int(empty.sum()), len(empty), "maps"))
 
 
 def _mean(values: NDArray[Any]) -> Any:

@@ -1,0 +1,135 @@
+"""What the sections of an audit share: the images, one clean pass, one copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.attacks.base import Attack, Stop
+from assay.attacks.result import AttackResult
+from assay.auditing.config import AuditConfig
+from assay.core.classifier import Classifier
+from assay.core.embedding import Embedding
+from assay.core.fast import Copies
+from assay.core.oracle import Oracle, labels
+from assay.core.source import Source
+from assay.errors import AssayError
+
+Tick = Callable[[str], None]
+"""Told what is being done, in a few words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A model, the images it is audited on, and what it said of them, evaluated once.
+
+    Attributes:
+        model: a `Classifier`, or whatever else can be queried.
+        x: float32 (N, C, H, W) in [0, 1].
+        y: int64 (N,), their labels.
+        config: the settings of the audit.
+        reference, calibration: images and labels that detectors are fitted and calibrated on.
+        masks: bool (N, H, W), where the object of each image is, if that is known.
+        tick: told what is being done.
+    """
+
+    model: Oracle[Tensor]
+    x: Tensor
+    y: Tensor
+    config: AuditConfig
+    reference: tuple[Tensor, Tensor] | None = None
+    calibration: tuple[Tensor, Tensor] | None = None
+    masks: Tensor | None = None
+    tick: Tick = lambda _: None
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """Logits, features and whatever else the detectors read of `x`: the one clean pass.
+
+        Raises:
+            AssayError: the model can only be queried.
+        """
+        return self.embed(self.x, self.y)
+
+    @cached_property
+    def answer(self) -> Tensor:
+        """What the model says of `x`: logits or scores (N, K), or labels (N,)."""
+        classifier = isinstance(self.model, Classifier)
+        return self.embedding.logits if classifier else self.model.query(self.x)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        self.answer  # noqa: B018 - a model without named classes knows them once it has answered
+        return self.model.classes
+
+    @cached_property
+    def predictions(self) -> Tensor:
+        """The predicted class of every image: int64 (N,); -1 where the model has no answer."""
+        return labels(self.answer).cpu()
+
+    @property
+    def correct(self) -> Tensor:
+        """Which images are classified correctly: bool (N,)."""
+        return self.predictions == self.y
+
+    @property
+    def probabilities(self) -> Tensor:
+        """The model's confidence in each class: float64 (N, K), rows that sum to 1.
+
+        Raises:
+            AssayError: it answers with labels only.
+        """
+        if self.answer.ndim == 1:
+            raise AssayError("the model answers with labels only, which say nothing of confidence")
+        if self.model.access != "scores":
+            return self.answer.cpu().softmax(1).double()
+        scores = self.answer.cpu().double()
+        return scores / scores.sum(1, keepdim=True)  # services round them
+
+    @property
+    def attacked(self) -> Tensor:
+        """The rows that are attacked: int64, the first `config.attacked`."""
+        return torch.arange(min(self.config.attacked, len(self.x)))
+
+    @property
+    def classifier(self) -> Classifier:
+        """The model itself, for sections that look inside.
+
+        Raises:
+            AssayError: it can only be queried.
+        """
+        if not isinstance(self.model, Classifier):
+            raise AssayError(
+                f"it looks inside the model, but this one answers with {self.model.access} only"
+            )
+        return self.model
+
+    def embed(self, data: Tensor | Source, y: Tensor | None = None) -> Embedding:
+        """Return what the detectors read of other images, in one pass."""
+        return self.classifier.embed(data, y, readers=self.config.detectors)
+
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The fast copies of the model, made once for everything that screens or climbs."""
+        return Copies(self.model, self.x) if isinstance(self.model, Classifier) else None
+
+    def known(self, rows: Tensor) -> dict[str, Any]:
+        """Return what `attacks.run` need not find out again about the images `rows`."""
+        return {"copies": self.copies, "clean": self.predictions[rows]}
+
+    def run(self, attack: Attack, rows: Tensor, stop: Stop) -> AttackResult:
+        """Attack the images `rows`, with the audit's seed and precision."""
+        return attack(
+            self.model,
+            self.x[rows],
+            self.y[rows],
+            seed=self.config.seed,
+            stop=stop,
+            precision=self.config.precision,
+            **self.known(rows),
+        )

@@ -1,0 +1,49 @@
+"""How often the model is right on the data as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+
+from assay import stats
+from assay.auditing.checks import Criterion, Value
+from assay.auditing.section import Measured, Section
+from assay.report import schema
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+
+class Accuracy(Section):
+    """Clean accuracy, overall and by class."""
+
+    chapters: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    name: Literal["accuracy"] = "accuracy"
+    """The section's name in configs."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        question = "Does it classify at least the asked share of the images right?"
+        threshold = config.thresholds.accuracy
+        return (Criterion("ACC-001", "clean accuracy", question, threshold, "at least"),)
+
+    def measure(self, evidence: Evidence) -> Measured:
+        k = len(evidence.classes)
+        images = torch.bincount(evidence.y, minlength=k).tolist()
+        right = torch.bincount(evidence.y[evidence.correct], minlength=k).tolist()
+        overall = stats.proportion(sum(right), sum(images), "images")
+        per_class = tuple(
+            schema.ClassAccuracy.model_validate(
+                {
+                    "name": name,
+                    "accuracy": stats.proportion(right[i], images[i], f"images of {name}"),
+                }
+            )
+            for i, name in enumerate(evidence.classes)
+        )
+        chapter = schema.Accuracy.model_validate(
+            {"overall": overall, "per_class": per_class, "n": len(evidence.y)}
+        )
+        return Measured({"accuracy": chapter}, {"ACC-001": Value(overall)})

@@ -1,0 +1,58 @@
+"""Whether a confidence of 80 % is right 80 % of the time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from assay import stats
+from assay.auditing.checks import Criterion, Value
+from assay.auditing.section import Measured, Section
+from assay.core.oracle import Access
+from assay.core.random import Stream
+from assay.report import schema
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+
+class Calibration(Section):
+    """Reliability diagram and expected calibration error (Guo et al. 2017)."""
+
+    needs: ClassVar[Access] = "scores"
+    chapters: ClassVar[tuple[str, ...]] = ("calibration",)
+
+    name: Literal["calibration"] = "calibration"
+    """The section's name in configs."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        question = "Is its confidence close to its accuracy (expected calibration error)?"
+        threshold = config.thresholds.calibration
+        return (Criterion("CAL-001", "calibration", question, threshold, "at most"),)
+
+    def measure(self, evidence: Evidence) -> Measured:
+        evidence.tick("calibration")
+        there = evidence.predictions >= 0
+        p, y = evidence.probabilities[there], evidence.y[there]
+        rng = Stream(evidence.config.seed).child("audit", "calibration").numpy()
+        found = stats.calibration(p.numpy(), y.numpy(), rng=rng)
+        bins = tuple(
+            schema.Bin.model_validate(
+                {
+                    "low": found.edges[i],
+                    "high": found.edges[i + 1],
+                    "count": count,
+                    "confidence": found.confidence[i],
+                    "accuracy": stats.proportion(right, count, "images in the bin")
+                    if count
+                    else None,
+                }
+            )
+            for i, (count, right) in enumerate(
+                zip(found.count.tolist(), found.correct.tolist(), strict=True)
+            )
+        )
+        chapter = schema.Calibration.model_validate(
+            {"ece": found.ece, "bins": bins, "mean_confidence": float(p.amax(1).mean())}
+        )
+        return Measured({"calibration": chapter}, {"CAL-001": Value(found.ece)})

@@ -1,0 +1,71 @@
+"""Whether saliency maps can be believed: explainers by what their maps are worth."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from assay import stats
+from assay.auditing.section import Measured, Section
+from assay.core.oracle import Access
+from assay.errors import AssayError
+from assay.explain.faithful import Faithfulness as Found
+from assay.explain.faithful import faithfulness
+from assay.report.schema import Explained, Faithful
+
+if TYPE_CHECKING:
+    from assay.auditing.evidence import Evidence
+
+JUDGED = 32
+"""Images that explainers are judged on."""
+
+
+class Faithfulness(Section):
+    """Explainers compared on images that are classified correctly, for the true class."""
+
+    needs: ClassVar[Access] = "gradient"
+    chapters: ClassVar[tuple[str, ...]] = ("faithful",)
+
+    name: Literal["faithfulness"] = "faithfulness"
+    """The section's name in configs."""
+
+    def measure(self, evidence: Evidence) -> Measured:
+        evidence.tick("which explainer is the most faithful")
+        rows = evidence.attacked
+        ids = rows[evidence.correct[rows]][:JUDGED]
+        if len(ids) < 2:
+            raise AssayError("fewer than two images are classified correctly")
+        found = faithfulness(
+            evidence.classifier,
+            evidence.x[ids],
+            evidence.y[ids],
+            masks=None if evidence.masks is None else evidence.masks[ids].numpy(),
+            config=evidence.config.faithfulness,
+            copies=evidence.copies,
+        )
+        return Measured({"faithful": chapter(found)})
+
+
+def chapter(found: Found) -> Faithful:
+    """Return the comparison as the report holds it."""
+    return Faithful(
+        n=len(found.targets),
+        pointing_chance=next((one.pointing.chance for one in found.judged if one.pointing), None),
+        best=found.best,
+        within_noise=found.ties,
+        failed=dict(found.failed),
+        explainers=tuple(
+            Explained.model_validate(
+                {
+                    "name": one.name,
+                    "insertion": stats.mean_interval(one.insertion.area, "images"),
+                    "deletion": stats.mean_interval(one.deletion.area, "images"),
+                    "gain": one.better,
+                    "correlation": one.randomisation and one.randomisation.correlation,
+                    "verdict": one.verdict,
+                    "pointing": one.pointing and one.pointing.rate,
+                    "empty": one.empty,
+                }
+            )
+            for one in found.judged
+        ),
+    )

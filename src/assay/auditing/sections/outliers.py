@@ -1,0 +1,157 @@
+"""Whether the model can tell what it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from torch import Tensor
+
+from assay.auditing.checks import Criterion, Value
+from assay.auditing.section import Measured, Section
+from assay.core.embedding import Embedding
+from assay.core.oracle import Access
+from assay.data.outliers import NoiseKind, noise
+from assay.errors import AssayError, told
+from assay.ood.base import Detector
+from assay.ood.evaluation import DetectionResult, evaluate
+from assay.report.record import NotRun
+from assay.report.schema import DetectorResult, Histogram, Ood
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+KINDS: tuple[NoiseKind, ...] = ("uniform", "gaussian")
+
+
+class Outliers(Section):
+    """Every detector against every kind of outlier, from one pass over each; each is judged by the
+    kind that it tells apart least."""
+
+    needs: ClassVar[Access] = "gradient"
+    chapters: ClassVar[tuple[str, ...]] = ("ood",)
+
+    name: Literal["outliers"] = "outliers"
+    """The section's name in configs."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        return tuple(
+            Criterion(
+                code(detector),
+                f"outliers by {detector.name}",
+                "Does it score outliers above test images (AUROC, hardest kind)?",
+                config.thresholds.detection,
+                "at least",
+                "number",
+            )
+            for detector in config.detectors
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        evidence.tick("outliers")
+        fitting, inside = fitted_on(evidence)
+        _, channels, height, width = evidence.x.shape
+        size, n = (channels, height, width), len(evidence.x)
+        outside = {
+            f"{kind} noise": evidence.embed(noise(kind, size, n, seed=evidence.config.seed))
+            for kind in KINDS
+        }
+        results: list[DetectorResult] = []
+        failed: dict[str, str] = {}
+        values: dict[str, Value | NotRun] = {}
+        for detector in evidence.config.detectors:
+            try:
+                fitted = detector.fit(
+                    fitting.reference, fitting.labels, calibrate=fitting.calibration
+                )
+                found = {kind: evaluate(fitted, inside, e) for kind, e in outside.items()}
+            except Exception as error:  # whatever another package's detector may raise
+                failed[detector.name] = told(error)
+                values[code(detector)] = NotRun(not_run=told(error))
+                continue
+            values[code(detector)] = hardest(found)
+            results += [_row(kind, one, fitting.calibrated_on) for kind, one in found.items()]
+        chapter = Ood(fitted_on=fitting.fitted_on, results=tuple(results), failed=failed)
+        return Measured({"ood": chapter}, values)
+
+
+def code(detector: Detector) -> str:
+    """Return the code of a detector's check: one of its own, or its name; never its place."""
+    return detector.code or f"OOD-{detector.name}"
+
+
+def hardest(found: Mapping[str, DetectionResult]) -> Value:
+    """Return the AUROC on the kind of outlier that is told apart least."""
+    kind = min(found, key=lambda kind: found[kind].auroc.value)
+    return Value(found[kind].auroc, detail=kind)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What detectors are fitted and calibrated on: never the images that are scored."""
+
+    reference: Embedding
+    labels: Tensor
+    calibration: Embedding
+    fitted_on: str
+    calibrated_on: str
+
+
+def fitted_on(evidence: Evidence) -> tuple[Fitting, Embedding]:
+    """Return what detectors are fitted and calibrated on, and what they score.
+
+    Without reference data a third of the test images fits, a third calibrates, and the rest is
+    scored.
+
+    Raises:
+        AssayError: there is a single reference image.
+    """
+    embed, inside = evidence.embed, evidence.embedding
+    if evidence.reference is not None:
+        images, labels = evidence.reference
+        held = evidence.calibration
+        cut = len(images) // 2 if held is None else len(images)
+        if cut < 1:
+            raise AssayError(f"reference needs at least 2 images, got {len(images)}")
+        others = (images[cut:], labels[cut:]) if held is None else held
+        fit = Fitting(
+            embed(images[:cut], labels[:cut]),
+            labels[:cut],
+            embed(*others),
+            f"{cut:,} reference images",
+            f"{len(others[0]):,} {'other reference' if held is None else 'held-out'} images",
+        )
+        return fit, inside
+    third = len(inside) // 3
+    first, second, rest = (
+        inside.rows(rows)
+        for rows in (slice(0, third), slice(third, 2 * third), slice(2 * third, None))
+    )
+    fit = Fitting(
+        first,
+        evidence.y[:third],
+        second,
+        f"{third:,} of the test images, for want of reference data; the others are scored",
+        f"{third:,} other test images",
+    )
+    return fit, rest
+
+
+def _row(kind: str, found: DetectionResult, calibrated_on: str) -> DetectorResult:
+    record = found.to_dict()
+    return DetectorResult.model_validate(
+        {
+            "detector": found.detector,
+            "outliers": kind,
+            "n_in": record["n_in"],
+            "n_out": record["n_out"],
+            "auroc": found.auroc,
+            "fpr95": found.fpr95,
+            "threshold": found.threshold,
+            "calibrated_on": calibrated_on,
+            "histogram": Histogram(**record["histogram"]),
+            "roc": record["roc"],
+        }
+    )

@@ -1,0 +1,192 @@
+"""How accuracy falls as an attacker is allowed more, and whether the attacks can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+
+from assay import stats
+from assay.attacks.base import Attack
+from assay.attacks.methods.hopskipjump import HopSkipJump
+from assay.attacks.methods.noise import Noise
+from assay.attacks.methods.pixels import OnePixel
+from assay.attacks.methods.square import Square
+from assay.attacks.result import AttackResult
+from assay.auditing.checks import Criterion, Value
+from assay.auditing.reliability import flags_of
+from assay.auditing.section import Measured, Section
+from assay.core.oracle import Access
+from assay.errors import AssayError, told
+from assay.report import schema
+from assay.report.numerals import budget, norm_name
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+Curve = list[tuple[float, AttackResult]]
+"""(eps, what came of it), by rising eps."""
+
+UNDONE_BY_ROUNDING = "REL-007"
+"""The flag that bars no pass: successes that rounding undoes were counted all the same."""
+
+QUERIES = 1000
+"""Of the attack that stands in where none of those asked for works without gradients, per image."""
+
+
+class Robustness(Section):
+    """Accuracy against eps, for every attack; and image by image, for all of them together.
+
+    Where the model gives no gradients, and none of the attacks does without, one that does stands
+    in for them. ROB-001 does not pass while a reliability flag is up, or where an attack could not
+    be run: the attacks may merely have failed.
+    """
+
+    chapters: ClassVar[tuple[str, ...]] = ("robustness",)
+
+    name: Literal["robustness"] = "robustness"
+    """The section's name in configs."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        at = f"{norm_name(config.norm)} {budget(config.eps, config.norm)}"
+        return (
+            Criterion(
+                "ROB-001",
+                f"accuracy under attack at {at}",
+                "Does it stay right under every attack together, image by image?",
+                config.thresholds.robustness,
+                "at least",
+            ),
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        config, rows = evidence.config, evidence.attacked
+        curves, failed = attack_all(evidence, config.attacks)
+        if not curves and evidence.model.access != "gradient":
+            curves, more = attack_all(evidence, (stand_in(evidence.model.access, config),))
+            failed |= more
+        if not curves:
+            name, why = next(iter(failed.items()))
+            raise AssayError(f"no attack could be run; {name}: {why}")
+        evidence.tick("reliability of the attacks")
+        flags = flags_of(evidence, [dict(curve) for curve in curves.values()])
+        right = int(evidence.correct[rows].sum())
+        chapter = schema.Robustness.model_validate(
+            {
+                "clean": stats.proportion(right, len(rows), "all images attacked"),
+                "curves": [
+                    {
+                        "attack": name,
+                        "norm": config.norm,
+                        "points": [_point(eps, found) for eps, found in curve],
+                    }
+                    for name, curve in curves.items()
+                ],
+                "failed": failed,
+            }
+        )
+        value = worst_value([dict(curve)[config.eps] for curve in curves.values()], flags, failed)
+        arrays = _arrays(curves, config.eps)
+        return Measured({"robustness": chapter}, {"ROB-001": value}, arrays, tuple(flags))
+
+
+def attack_all(
+    evidence: Evidence, attacks: Sequence[Attack]
+) -> tuple[dict[str, Curve], dict[str, str]]:
+    """Run every attack at every budget of the audit; an image stops early, once it is fooled.
+
+    Returns:
+        the curves by the label of the attack, and why others could not be run.
+    """
+    curves: dict[str, Curve] = {}
+    failed: dict[str, str] = {}
+    for attack in attacks:
+        name = label(attack)
+        curve: Curve = []
+        try:
+            for eps in evidence.config.curve:
+                evidence.tick(f"{name} at eps {eps:.4g}")
+                armed = at_budget(attack, evidence.config, eps)
+                curve.append((eps, evidence.run(armed, evidence.attacked, "fooled")))
+        except Exception as error:  # whatever a user's model, or attack, may raise
+            failed[name] = told(error)
+        else:
+            curves[name] = curve
+    return curves, failed
+
+
+def stand_in(access: Access, config: AuditConfig) -> Attack:
+    """Return the strongest attack in the audit's norm that needs no more than `access`."""
+    ball: dict[str, Any] = {"norm": config.norm, "eps": config.eps}
+    if access == "labels":
+        hops = config.norm in ("linf", "l2")
+        return HopSkipJump.parse({**ball, "queries": QUERIES}) if hops else Noise.parse(ball)
+    pixels = config.norm == "l0"
+    return OnePixel.parse(ball) if pixels else Square.parse({**ball, "queries": QUERIES})
+
+
+def at_budget(attack: Attack, config: AuditConfig, eps: float) -> Attack:
+    """Return the attack with the audit's norm and this budget, validated again."""
+    return type(attack).parse(
+        {**attack.model_dump(mode="json"), "norm": config.norm, "eps": eps}, where="audit"
+    )
+
+
+def label(attack: Attack) -> str:
+    """Return an attack's name with its settings that are not the usual ones.
+
+    No two attacks of an audit have the same: curves and arrays go by it.
+    """
+    steps = getattr(attack, "steps", None)
+    restarts = getattr(attack, "restarts", 1)
+    words = [attack.name.upper()]
+    words += [f"{steps} steps"] if steps else []
+    words += [f"{restarts} restarts"] if restarts > 1 else []
+    for key, field in type(attack).model_fields.items():
+        value = getattr(attack, key)
+        if key not in ("name", "norm", "eps", "steps", "restarts") and value != field.default:
+            words.append(f"{key} {value}".replace("_", " "))
+    return ", ".join(words)
+
+
+def worst_value(
+    results: Sequence[AttackResult], flags: Sequence[schema.Flag], failed: Mapping[str, str]
+) -> Value:
+    """Return the share of all images that stay right under every attack, image by image (one that
+    the model gives no answer for does not), and what bars a pass."""
+    robust = results[0].correct.clone()
+    for result in results:
+        robust &= result.robust
+    up = tuple(flag.code for flag in flags if flag.raised and flag.code != UNDONE_BY_ROUNDING)
+    barred = ""
+    if up:
+        are = "is" if len(up) == 1 else "are"
+        barred = f"the attacks may have failed rather than the model held: {', '.join(up)} {are} up"
+    elif failed:
+        barred = f"the model was not tried by every attack: {', '.join(failed)} could not be run"
+    worst = stats.proportion(int(robust.sum()), len(robust), "all images attacked")
+    return Value(worst, flags=up, barred=barred)
+
+
+def _point(eps: float, found: AttackResult) -> dict[str, Any]:
+    spent = found.queries[found.correct].double()
+    return {
+        "eps": eps,
+        "robust_accuracy": found.robust_accuracy,
+        "success": found.success_rate,
+        "success_8bit": found.after_rounding,
+        "seconds": found.seconds,
+        "queries": float(spent.median()) if len(spent) else None,
+    }
+
+
+def _arrays(curves: Mapping[str, Curve], eps: float) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {}
+    for name, curve in curves.items():
+        slug = name.lower().replace(", ", "-").replace(" ", "-")
+        result = dict(curve)[eps]
+        arrays[f"{slug}/adversarial"] = result.adversarial.cpu().numpy()
+        arrays[f"{slug}/success"] = result.success.cpu().numpy()
+    return arrays

@@ -1,0 +1,122 @@
+"""Detectors on made-up scores: judged by the hardest outliers, by codes that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from assay.auditing import AuditConfig, Thresholds
+from assay.auditing.checks import judged
+from assay.auditing.sections.outliers import Outliers, code, fitted_on, hardest
+from assay.core.embedding import Embedding
+from assay.ood import Energy, MaxLogit, MaxSoftmax, detectors
+from assay.ood.base import Detector
+from assay.ood.evaluation import DetectionResult
+
+from .made_up import evidence, saying
+
+Y = [0, 1, 2] * 20
+
+
+def scored(inside: list[float], outside: list[float]) -> DetectionResult:
+    return DetectionResult("made-up", np.array(inside), np.array(outside))
+
+
+def test_a_detector_is_judged_by_the_outliers_it_tells_apart_least() -> None:
+    easy, hard = scored([0, 1, 2, 3], [4, 5, 6, 7]), scored([0, 1, 2, 3], [0.5, 1.5, 2.5, 3.5])
+    for found in ({"easy": easy, "hard": hard}, {"hard": hard, "easy": easy}):
+        value = hardest(found)
+        assert value.detail == "hard"
+        assert value.estimate.value == hard.auroc.value == pytest.approx(10 / 16)
+
+
+class Looks(Detector):
+    """The lower the largest logit, the higher the score: or, by `sign`, the other way round."""
+
+    name: Literal["looks"] = "looks"
+    sign: float = 1.0
+
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del state
+        return self.sign * e.logits.double().amax(1).neg()
+
+
+class Fails(Looks):
+    name: Literal["fails"] = "fails"  # type: ignore[assignment]
+
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        del e, state
+        raise ZeroDivisionError("by zero")
+
+
+def config(*detectors: Detector, **thresholds: float) -> AuditConfig:
+    made = AuditConfig(thresholds=Thresholds(**thresholds))
+    return made.model_copy(update={"detectors": detectors})
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1.0, "pass"), (-1.0, "fail")])
+def test_outliers_must_score_above_test_images(sign: float, verdict: str) -> None:
+    """Test images lead by 10 in one logit, noise never does."""
+    e = evidence(Y, Y, config=config(Looks(sign=sign), detection=0.5))
+    section = Outliers()
+    (criterion,) = section.criteria(e.config)
+    check = judged(criterion, section.measure(e).values[criterion.code])
+    assert (check.verdict, check.direction, check.unit) == (verdict, "at least", "number")
+    assert check.threshold == 0.5
+
+
+def test_codes_do_not_depend_on_the_order_of_detectors() -> None:
+    some = (MaxSoftmax(), MaxLogit(), Energy(), Looks())
+    told = [{one.name: code(one) for one in order} for order in (some, some[::-1])]
+    assert told[0] == told[1]
+    assert told[0]["max-softmax"] == "OOD-001"
+    assert told[0]["max-logit"] == "OOD-002"
+    assert told[0]["looks"] == "OOD-looks"
+    codes = [code(kind.parse({})) for kind in detectors().values() if not required(kind)]
+    assert len(set(codes)) == len(codes)
+    made = config(*some)
+    assert [one.code for one in Outliers().criteria(made)] == [code(one) for one in some]
+
+
+def required(kind: type[Detector]) -> bool:
+    return any(field.is_required() for field in kind.model_fields.values())
+
+
+def test_a_detector_that_cannot_score_takes_away_its_own_row() -> None:
+    e = evidence(Y, Y, config=config(Fails(), MaxLogit()))
+    measured = Outliers().measure(e)
+    chapter = measured.chapters["ood"]
+    assert chapter.failed == {"fails": "ZeroDivisionError: by zero"}
+    assert {row.detector for row in chapter.results} == {"max-logit"}
+    assert measured.values["OOD-fails"].not_run == "ZeroDivisionError: by zero"
+    assert measured.values["OOD-002"].estimate.n > 0
+
+
+def test_without_reference_thirds_of_the_one_pass_serve() -> None:
+    e = evidence(Y, Y, config=config(MaxLogit()))
+    before = e.model.queries
+    fit, scored = fitted_on(e)
+    assert e.model.queries - before == 60, "one clean pass"
+    assert torch.equal(fit.reference.logits, e.embedding.logits[:20])
+    assert torch.equal(fit.calibration.logits, e.embedding.logits[20:40])
+    assert torch.equal(scored.logits, e.embedding.logits[40:])
+    assert fit.labels.tolist() == Y[:20]
+
+
+def test_a_reference_fits_and_what_was_held_out_calibrates() -> None:
+    known, held = saying([0] * 10), saying([1] * 8)
+    given: dict[str, Any] = {"reference": (known, torch.zeros(10, dtype=torch.int64))}
+    e = evidence(Y, Y, config=config(MaxLogit()), **given)
+    fit, inside = fitted_on(e)
+    assert (len(fit.reference), len(fit.calibration), len(inside)) == (5, 5, 60)
+    assert (fit.fitted_on, fit.calibrated_on) == ("5 reference images", "5 other reference images")
+    given["calibration"] = (held, torch.ones(8, dtype=torch.int64))
+    fit, _ = fitted_on(evidence(Y, Y, config=config(MaxLogit()), **given))
+    assert fit.reference.predictions.tolist() == [0] * 10
+    assert fit.calibration.predictions.tolist() == [1] * 8
+    assert fit.calibrated_on == "8 held-out images"

@@ -1,0 +1,183 @@
+"""Robustness by made-up attacks: all of them together image by image, and when it is believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
+from assay.attacks.base import Attack
+from assay.auditing import AuditConfig
+from assay.auditing.conduct import outcome
+from assay.auditing.reliability import flags_of, strongest
+from assay.auditing.sections.robustness import Robustness, attack_all, label, stand_in, worst_value
+from assay.core.fast import Copies
+from assay.core.threats import NormBall
+from assay.errors import AssayError
+from assay.report.record import NotRun
+from assay.report.schema import Flag
+
+from .made_up import evidence, result
+
+
+def flag(code: str, raised: bool | None = True) -> Flag:
+    return Flag(code=code, title="", raised=raised)
+
+
+def test_the_worst_case_is_taken_image_by_image() -> None:
+    value = worst_value([result({0, 1}), result({1, 2})], [], {})
+    assert value.estimate.value == 0
+    value = worst_value([result({0, 1}), result({1})], [], {})
+    assert value.estimate.value == pytest.approx(1 / 3)
+    assert value.estimate.n == 3
+    assert worst_value([result({0}), result({0})], [], {}).estimate.value == pytest.approx(2 / 3)
+    assert worst_value([result({0}, wrong={1})], [], {}).estimate.value == pytest.approx(1 / 3)
+    assert worst_value([result({0}, silenced={1})], [], {}).estimate.value == pytest.approx(1 / 3)
+
+
+def test_flags_and_attacks_that_could_not_be_run_bar_a_pass() -> None:
+    assert (
+        worst_value([result(set())], [flag("REL-001", False), flag("REL-002", None)], {}).barred
+        == ""
+    )
+    value = worst_value([result(set())], [flag("REL-001"), flag("REL-004", False)], {})
+    assert (value.flags, value.barred[-13:]) == (("REL-001",), "REL-001 is up")
+    several = worst_value([result(set())], [flag("REL-001"), flag("REL-009")], {})
+    assert several.barred.endswith("REL-001, REL-009 are up")
+    assert "PGD could not be run" in worst_value([result(set())], [], {"PGD": "no"}).barred
+
+
+def test_rounding_bars_no_pass() -> None:
+    value = worst_value([result(set())], [flag("REL-007")], {})
+    assert (value.flags, value.barred) == ((), "")
+
+
+@pytest.mark.parametrize(
+    ("found", "place"),
+    [
+        ([(PGD(), {0}), (PGD(steps=5), {0, 1})], 1),
+        ([(PGD(), {0, 1}), (PGD(steps=5), {0})], 0),
+        ([(PGD(), {0}), (PGD(steps=5), {0})], 1),
+        ([(PGD(), {0}), (FGSM(), {0, 1})], 0),
+        ([(PGD(), {0}), (Square(), {0, 1, 2})], 0),
+        ([(FGSM(), set()), (Square(), {0, 1, 2})], 0),
+        ([(Square(), {0}), (Noise(), {0, 1})], 0),
+        ([(Noise(), {0, 1}), (Square(), set()), (FGSM(), {0}), (PGD(), set())], 3),
+    ],
+)
+def test_the_strongest_is_by_many_gradients_first(
+    found: list[tuple[Attack, set[int]]], place: int
+) -> None:
+    assert strongest([result(fooled, attack=attack) for attack, fooled in found]) == place
+
+
+def looked_at(*attacks: Attack, n: int = 6, **more: Any) -> dict[str, Flag]:
+    """Return the flags of an audit with these attacks, on a model that is easily fooled."""
+    config = AuditConfig(attacks=attacks, eps=0.3, budgets=(0.2, 0.3), **more)
+    e = evidence([0, 1, 2] * (n // 3), [0, 1, 2] * (n // 3), sure=0.5, config=config)
+    curves, failed = attack_all(e, config.attacks)
+    assert not failed
+    return {flag.code: flag for flag in flags_of(e, [dict(curve) for curve in curves.values()])}
+
+
+@pytest.mark.parametrize(
+    "attacks",
+    [(FGSM(), PGD(steps=5)), (Noise(draws=2), PGD(steps=5)), (PGD(steps=5), Square(queries=20))],
+)
+def test_flags_are_about_the_strongest_attack(attacks: tuple[Attack, ...]) -> None:
+    flags = looked_at(*attacks)
+    assert list(flags) == sorted(flags)
+    assert [code for code, one in flags.items() if one.raised] == []
+    assert {"REL-001", "REL-002", "REL-004", "REL-008", "REL-009"} <= set(flags)
+    single = any(isinstance(attack, FGSM) for attack in attacks)
+    assert ("REL-003" in flags) == single, "against one step, where that is among them"
+    if single:
+        assert flags["REL-003"].detail.startswith("fgsm fooled")
+        assert "pgd" in flags["REL-003"].detail
+
+
+def test_what_is_looked_at_depends_on_the_attack() -> None:
+    without = looked_at(Noise())
+    assert not {"REL-004", "REL-008", "REL-009"} & set(without)
+    once = AuditConfig(attacks=(FGSM(),), eps=0.3, budgets=(0.3,))
+    e = evidence([0, 1, 2], [0, 1, 2], config=once)
+    (curve,) = attack_all(e, once.attacks)[0].values()
+    assert "REL-002" not in {one.code for one in flags_of(e, [dict(curve)])}, "nothing to compare"
+
+
+def test_a_flag_that_cannot_be_looked_at_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise AssayError("no memory for that")
+
+    monkeypatch.setattr("assay.attacks.reliability.unbounded_fails", fails)
+    found = looked_at(PGD(steps=2))["REL-004"]
+    assert (found.raised, found.detail) == (None, "no memory for that")
+
+
+def test_the_clean_point_has_all_images_and_the_curve_all_budgets() -> None:
+    config = AuditConfig(attacks=(FGSM(),), eps=0.3, budgets=(0.01, 0.3), attacked=4)
+    e = evidence([0, 1, 2, 1, 1], [0, 1, 2, 0, 1], sure=0.5, config=config)
+    measured = Robustness().measure(e)
+    chapter = measured.chapters["robustness"]
+    assert (chapter.clean.n, chapter.clean.value) == (4, pytest.approx(3 / 4))
+    assert [point.eps for point in chapter.curves[0].points] == [0.01, 0.3]
+    assert [point.robust_accuracy.value for point in chapter.curves[0].points] == [0.75, 0]
+    assert [point.success.n for point in chapter.curves[0].points] == [3, 3]
+    assert measured.values["ROB-001"].estimate.value == 0, "at eps, not at the smallest budget"
+    assert measured.arrays["fgsm/success"].tolist() == [True, True, True, False]
+
+
+class Fails(FGSM):
+    """Cannot be run."""
+
+    def search(self, *_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+
+def test_an_attack_that_cannot_be_run_takes_away_its_own_curve() -> None:
+    config = AuditConfig(eps=0.3, budgets=(0.3,))
+    e = evidence([0, 1, 2], [0, 1, 2], config=config)
+    curves, failed = attack_all(e, (FGSM(loss="margin"), Fails()))
+    assert list(curves) == ["FGSM, loss margin"]
+    assert failed == {"FGSM": "ZeroDivisionError: by zero"}
+    none = config.model_copy(update={"attacks": (Fails(),)})
+    alone = outcome(Robustness(), evidence([0], [0], config=none))
+    assert alone.chapters == {
+        "robustness": NotRun(not_run="no attack could be run; FGSM: ZeroDivisionError: by zero")
+    }
+
+
+def test_every_attack_is_handed_the_one_copy_and_the_clean_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+    build = Copies.of
+    monkeypatch.setattr(Copies, "of", lambda self, p: (made.append(id(self)), build(self, p))[1])
+    config = AuditConfig(attacks=(FGSM(), PGD(steps=2)), eps=0.01, budgets=(0.01, 0.02))
+    e = evidence([0, 1, 2], [0, 1, 2], config=config)
+    assert e.predictions.tolist() == [0, 1, 2]
+    before = e.model.queries
+    e.copies.of("float32")
+    checked = e.model.queries
+    curves, _ = attack_all(e, config.attacks)
+    assert len(made) == 5
+    assert len(set(made)) == 1
+    spent = [found.evaluations for curve in curves.values() for _, found in curve]
+    assert e.model.queries - checked == sum(one["forward"] - 3 for one in spent)
+    assert before < checked
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
+@pytest.mark.parametrize("access", ["labels", "scores", "logits"])
+def test_what_stands_in_needs_no_more_than_there_is(access: Any, norm: Any) -> None:
+    eps = 1 if norm == "l0" else 0.1
+    attack = stand_in(access, AuditConfig(norm=norm, eps=eps, budgets=(eps,)))
+    assert attack.needs == ("labels" if access == "labels" else "scores")
+    assert attack.threat == NormBall(norm=norm, eps=eps)
+
+
+def test_attacks_go_by_what_is_unusual_about_them() -> None:
+    assert label(FGSM()) == "FGSM"
+    assert label(PGD(steps=7, restarts=2, loss="margin")) == "PGD, 7 steps, 2 restarts, loss margin"
+    assert label(HopSkipJump(queries=100)) == "HOPSKIPJUMP, queries 100"
