@@ -45,10 +45,10 @@ class Registry(Generic[C]):
         """
         found = self.built_in()
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
-            kind = load(point, self.base)
+            kind = loaded(point, self.base)
             if tag(kind) in found:
                 raise AssayError(
-                    f"{told(point)} takes the name {tag(kind)!r}, which is taken: rename it"
+                    f"{where(point)} takes the name {tag(kind)!r}, which is taken: rename it"
                 )
             found[tag(kind)] = kind
         return found
@@ -66,7 +66,7 @@ class Registry(Generic[C]):
         return union(self().values())
 
 
-def load(point: EntryPoint, base: type[C]) -> type[C]:
+def loaded(point: EntryPoint, base: type[C]) -> type[C]:
     """Return the class that an entry point names.
 
     Raises:
@@ -75,13 +75,13 @@ def load(point: EntryPoint, base: type[C]) -> type[C]:
     try:
         kind = point.load()
     except Exception as error:  # whatever another package may raise when imported
-        raise AssayError(f"{told(point)} fails: {type(error).__name__}: {error}") from error
+        raise AssayError(f"{where(point)} fails: {type(error).__name__}: {error}") from error
     if not (isinstance(kind, type) and issubclass(kind, base)):
-        raise AssayError(f"{told(point)} is not a class derived from {base.__name__}")
+        raise AssayError(f"{where(point)} is not a class derived from {base.__name__}")
     return kind
 
 
-def told(point: EntryPoint) -> str:
+def where(point: EntryPoint) -> str:
     """Return an entry point in words."""
     return f"the entry point {point.name} = {point.value} ({point.group})"
 

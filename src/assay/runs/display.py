@@ -100,16 +100,16 @@ class Lines(Display):
         now = time.monotonic()
         if now - max(self.said, self.started) >= NEWS_EVERY:
             self.said = now
-            say(f"{self.ended}/{self.to_do}, {name_of(trial)}: {note}{until(self.left())}")
+            say(f"{self.ended}/{self.to_do}, {trial.title}: {note}{until(self.left())}")
 
     def end(self, trial: Trial, failure: Failure | None) -> None:
         super().end(trial, failure)
         if failure is not None:
-            say(f"{name_of(trial)} failed: {failure.message}")
+            say(f"{trial.title} failed: {failure.message}")
         now = time.monotonic()
         if now - self.said >= LINE_EVERY or self.ended == self.to_do:
             self.said = now
-            say(f"{self.ended}/{self.to_do} {name_of(trial)}{until(self.left())}")
+            say(f"{self.ended}/{self.to_do} {trial.title}{until(self.left())}")
 
 
 class Live(Display):
@@ -147,7 +147,7 @@ class Live(Display):
         super().begin(trial)
         if trial.address not in self.rows:
             self.rows[trial.address] = self.progress.add_task(
-                f"  {name_of(trial)}", total=1.0, note="", visible=len(self.rows) < SHOWN
+                f"  {trial.title}", total=1.0, note="", visible=len(self.rows) < SHOWN
             )
 
     def update(self, trial: Trial, fraction: float, note: str) -> None:
@@ -165,7 +165,7 @@ class Live(Display):
             self.progress.remove_task(row)
         if failure is not None:
             self.progress.console.print(
-                f"{name_of(trial)} failed: {failure.message}", style="red", markup=False
+                f"{trial.title} failed: {failure.message}", style="red", markup=False
             )
 
     def tick(self) -> None:
@@ -180,11 +180,6 @@ def make_display(progress: bool) -> Display:
     if not progress:
         return Display()
     return Live() if sys.stderr.isatty() else Lines()
-
-
-def name_of(trial: Trial) -> str:
-    """Return what people call a trial, with its seed."""
-    return f"{trial.label or trial.task.rpartition(':')[2]} (seed {trial.seed})"
 
 
 def until(seconds: float | None) -> str:

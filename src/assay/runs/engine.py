@@ -135,7 +135,7 @@ class _Execution:
             return 0
         if trial.torch != self.torch:
             raise AssayError(
-                f"trial {trial.label or trial.address[:12]} is of torch {trial.torch}, but "
+                f"trial {trial.label or trial.short} is of torch {trial.torch}, but "
                 f"{self.torch} is installed; plan it anew"
             )
         entry = self.store.entry(trial)
@@ -171,7 +171,7 @@ class _Execution:
             if failed is not None:
                 del self.waiting[address]
                 reason = self.results.failures[failed.address].message
-                name = failed.label or failed.address[:12]
+                name = failed.label or failed.short
                 self._fail(trial, Failure("needs", f"it needs {name}, which failed: {reason}"))
                 continue
             if any(need not in self.results for need in trial.needs):

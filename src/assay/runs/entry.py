@@ -31,6 +31,10 @@ FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT = (
     "log.txt",
     "checkpoint",
 )
+State = Literal["finished", "running", "failed", "partly done", "not begun"]
+"""Where a trial stands. "running": a process works on it now; "failed": it is kept as failed;
+"partly done": a checkpoint is there."""
+
 UNRECORDED = {TRIAL, RECORD, FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT}
 
 
@@ -159,6 +163,16 @@ class Entry:
     def size(self) -> int:
         """Return the bytes that the folder takes."""
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+    def state(self) -> State:
+        """Return where the trial stands."""
+        if self.result() is not None:
+            return "finished"
+        if self.locked():
+            return "running"
+        if self.failure() is not None:
+            return "failed"
+        return "partly done" if self.has_checkpoint() else "not begun"
 
     # -- writing, by the process that holds the lock ---------------------------------------------
 

@@ -6,7 +6,7 @@ Each returns a `View`: plain data in `.data`, and itself when printed with rich.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from assay.errors import AssayError, expanded
@@ -14,7 +14,6 @@ from assay.report.comparison import Change, Comparison, compare_results
 from assay.report.leaves import flatten, text_of
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.result import Cell, Claim, StudyResult
-from assay.runs.display import name_of
 from assay.runs.entry import Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
@@ -29,17 +28,14 @@ PAGES = ("report.html", "index.html")
 def list_runs(store: Store) -> View:
     """Return the studies and audits of a store, the newest last, and how many trials it holds."""
     runs = store.runs()
-    states = Counter(state_of(entry) for entry in store.trials())
+    states = Counter(entry.state() for entry in store.trials())
     keys = ("id", "kind", "created", "headline")
     data = {
         "store": str(store.root),
         "runs": [{key: run.document.get(key) for key in keys} for run in runs],
         "trials": dict(states),
     }
-    rows = tuple(
-        (run.id, run.kind, _when(run.document), str(run.document.get("headline", "")))
-        for run in runs
-    )
+    rows = tuple((run.id, run.kind, _when(run.document), run.headline) for run in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     lines = [f"{sum(states.values())} trials: {counts}"] if states else []
     if not runs:
@@ -157,7 +153,7 @@ def _moved(change: Change | None) -> str:
 
 
 def _compare_others(store: Store, a: str, b: str) -> View:
-    left, right = _both(store, a, b)
+    left, right = store.find_both(a, b)
     names = (_name(left), _name(right))
     if isinstance(left, Run) and isinstance(right, Run):
         rows = []
@@ -168,14 +164,14 @@ def _compare_others(store: Store, a: str, b: str) -> View:
                 either = pair[0] or pair[1] or {}
                 what = str(either.get("text") or either.get("title") or "")
                 rows.append((code, what, _judged(pair[0]), _judged(pair[1])))
-        shared = set(_addresses(left)) & set(_addresses(right))
+        shared = set(left.trials) & set(right.trials)
         data = {
             "a": left.document,
             "b": right.document,
             "shared_trials": sorted(shared),
         }
         count = f"{len(shared)} trials are the same"
-        lines = tuple(f"{run.id}: {run.document.get('headline', '')}" for run in (left, right))
+        lines = tuple(f"{run.id}: {run.headline}" for run in (left, right))
         grid = Grid("", ("code", "what", *names), tuple(rows))
         return View(" and ".join(names), data, (grid,), (*lines, count))
     first, second = (flatten(_metrics(side)) for side in (left, right))
@@ -191,8 +187,8 @@ def _compare_others(store: Store, a: str, b: str) -> View:
 def _show_run(run: Run) -> View:
     document = run.document
     lines = [f"{run.kind}, made {_when(document)}, in {run.folder}"]
-    if document.get("headline"):
-        lines.append(str(document["headline"]))
+    if run.headline:
+        lines.append(run.headline)
     page = next((run.folder / name for name in PAGES if (run.folder / name).is_file()), None)
     if page is not None:
         lines.append(f"page: {page}")
@@ -200,17 +196,16 @@ def _show_run(run: Run) -> View:
         Grid("claims", ("code", "claim", "verdict", "estimate"), _judgements(run, "claims")),
         Grid("checks", ("code", "check", "verdict", "value"), _judgements(run, "checks")),
     ]
-    store = Store(run.folder.parent.parent)
     rows = []
-    for address in _addresses(run):
-        result = store.result(address)
+    for address in run.trials:
+        result = run.store.result(address)
         if result is None:
             rows.append((address[:12], "", "gone", ""))
         else:
             time = duration(result.record["seconds"])
-            rows.append((address[:12], name_of(result.trial), "there", time))
+            rows.append((address[:12], result.trial.title, "finished", time))
     grids.append(Grid("trials", ("address", "trial", "state", "time"), tuple(rows)))
-    grids.append(Grid("settings", ("setting", "value"), _table(document.get("config", {}))))
+    grids.append(Grid("settings", ("setting", "value"), _table(run.config)))
     return View(run.id, document, tuple(grids), tuple(lines))
 
 
@@ -218,7 +213,7 @@ def _show_trial(entry: Entry) -> View:
     trial, result, failure = entry.trial, entry.result(), entry.failure()
     data: dict[str, Any] = {
         "address": trial.address,
-        "state": state_of(entry),
+        "state": entry.state(),
         "trial": trial.model_dump(mode="json"),
         "metrics": result.metrics if result else None,
         "record": result.record if result else None,
@@ -236,30 +231,11 @@ def _show_trial(entry: Entry) -> View:
             Grid("files", ("file", "size"), tuple(sizes.items())),
             Grid("how it was made", ("", ""), _table(record)),
         ]
-    return View(name_of(trial), data, tuple(grids), tuple(lines))
-
-
-def state_of(entry: Entry) -> str:
-    """Return where a trial stands, in one or two words."""
-    if entry.result() is not None:
-        return "finished"
-    if entry.locked():
-        return "running"
-    if entry.failure() is not None:
-        return "failed"
-    return "partly done" if entry.has_checkpoint() else "not begun"
-
-
-def _both(store: Store, a: str, b: str) -> tuple[Run | Entry, Run | Entry]:
-    left, right = store.find(a), store.find(b)
-    if isinstance(left, Run) != isinstance(right, Run):
-        run, trial = (a, b) if isinstance(left, Run) else (b, a)
-        raise AssayError(f"{run!r} is a run and {trial!r} a trial; give two runs or two trials")
-    return left, right
+    return View(trial.title, data, tuple(grids), tuple(lines))
 
 
 def _name(found: Run | Entry) -> str:
-    return found.id if isinstance(found, Run) else found.trial.address[:12]
+    return found.id if isinstance(found, Run) else found.trial.short
 
 
 def _metrics(found: Run | Entry) -> dict[str, Any]:
@@ -278,10 +254,6 @@ def _change(one: Any, other: Any) -> str:
 
 def _when(document: Mapping[str, Any]) -> str:
     return str(document.get("created", ""))[:16].replace("T", " ")
-
-
-def _addresses(run: Run) -> Sequence[str]:
-    return list(run.document.get("trials", []))
 
 
 def _by_code(run: Run, kind: str) -> dict[str, Mapping[str, Any]]:

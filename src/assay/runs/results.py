@@ -50,7 +50,7 @@ class Results(Mapping[Trial | str, Result]):
             return result
         failure = self.failure(trial)
         why = failure.message if failure else "it has not been run"
-        raise AssayError(f"trial {trial.label or trial.address[:12]} has no result: {why}")
+        raise AssayError(f"trial {trial.label or trial.short} has no result: {why}")
 
     def keep(self, result: Result) -> None:
         """Add a finished trial."""

@@ -6,17 +6,15 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 from assay.config import digest
 from assay.report.numerals import duration
-from assay.runs.entry import Entry, Result
+from assay.runs.entry import Entry, Result, State
 from assay.runs.environment import cores
 from assay.runs.store import Store
 from assay.runs.trial import Cost, Trial
 from assay.runs.view import Grid, View
-
-State = Literal["there", "partly", "failed", "locked", "to do"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,7 @@ class TrialStatus:
     """Where one trial of a plan stands.
 
     Attributes:
-        state: "there": finished; "partly": a checkpoint is there; "failed": kept as failed;
-            "locked": another process works on it; "to do": nothing is there.
+        state: what `Entry.state` says.
         fraction: how much is done, 0 to 1.
         seconds: expected for the rest; None where nothing like it was ever run.
         bytes: on disk, or expected there; None likewise.
@@ -63,13 +60,13 @@ class PlanStatus:
 
     def bytes(self) -> int:
         """Return the bytes that what is left will add, without the trials of unknown cost."""
-        return sum(s.bytes or 0 for s in self.trials if s.state != "there")
+        return sum(s.bytes or 0 for s in self.trials if s.state != "finished")
 
     def view(self, workers: int | None = None) -> View:
         """Return what `--dry-run` prints: a row per label, and the sums."""
         groups: dict[str, list[TrialStatus]] = defaultdict(list)
         for status in self.trials:
-            groups[status.trial.label or status.trial.task.rpartition(":")[2]].append(status)
+            groups[status.trial.group].append(status)
         rows = []
         for label, group in groups.items():
             counts = Counter(status.state for status in group)
@@ -126,16 +123,10 @@ def _status(
     guess: Callable[[Trial], Cost | None] | None,
 ) -> TrialStatus:
     if result is not None:
-        return TrialStatus(entry.trial, "there", 1.0, 0.0, _bytes(result.record))
+        return TrialStatus(entry.trial, "finished", 1.0, 0.0, _bytes(result.record))
     progress = entry.progress()
-    state: State = "to do"
-    if entry.locked():
-        state = "locked"
-    elif entry.failure() is not None:
-        state = "failed"
-    elif entry.has_checkpoint():
-        state = "partly"
-    going = state == "locked" or entry.has_checkpoint()
+    state = entry.state()
+    going = state == "running" or entry.has_checkpoint()
     fraction = float(progress.get("fraction", 0.0)) if going else 0.0
     seconds: float | None = None
     size: int | None = None

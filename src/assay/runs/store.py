@@ -46,6 +46,26 @@ class Run:
     folder: Path
     document: dict[str, Any]
 
+    @property
+    def store(self) -> Store:
+        """The store that holds it, and its trials."""
+        return Store(self.folder.parent.parent)
+
+    @property
+    def trials(self) -> tuple[str, ...]:
+        """The addresses of its trials."""
+        return tuple(self.document.get("trials", ()))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Its settings."""
+        return dict(self.document.get("config", {}))
+
+    @property
+    def headline(self) -> str:
+        """What it found, in a sentence; may be empty."""
+        return str(self.document.get("headline", ""))
+
 
 class Store:
     """A folder that keeps results.
@@ -83,7 +103,7 @@ class Store:
 
     def entry(self, trial: Trial) -> Entry:
         """Return the place of a trial, whether or not anything is there."""
-        return Entry(trial, self.root / "trials" / trial.address[:12])
+        return Entry(trial, self.root / "trials" / trial.short)
 
     def result(self, trial: Trial | str, *, verify: bool = False) -> Result | None:
         """Return the result of a trial (or of an address), or None where there is none.
@@ -194,6 +214,20 @@ class Store:
         else:
             hint = "the store is empty"
         raise AssayError(f"no run or trial {text!r} in {self.root}: {hint}")
+
+    def find_both(self, a: str, b: str) -> tuple[Run, Run] | tuple[Entry, Entry]:
+        """Return the two runs, or the two trials, that two texts mean; see `find`.
+
+        Raises:
+            AssayError: one of them is not there, or one is a run and the other a trial.
+        """
+        left, right = self.find(a), self.find(b)
+        if isinstance(left, Run) and isinstance(right, Run):
+            return left, right
+        if isinstance(left, Entry) and isinstance(right, Entry):
+            return left, right
+        run, trial = (a, b) if isinstance(left, Run) else (b, a)
+        raise AssayError(f"{run!r} is a run and {trial!r} a trial; give two runs or two trials")
 
 
 def read_run(folder: Path) -> Run | None:

@@ -70,8 +70,23 @@ class Trial(Config):
 
     @cached_property
     def address(self) -> str:
-        """The SHA-256 of `material`, 64 hexadecimal digits; its first 12 name the folder."""
+        """The SHA-256 of `material`, 64 hexadecimal digits."""
         return digest(self.material)
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the address: the name of the folder, and enough to find it by."""
+        return self.address[:12]
+
+    @property
+    def group(self) -> str:
+        """What people call it and the same with other seeds: its label, or its task."""
+        return self.label or self.task.rpartition(":")[2]
+
+    @property
+    def title(self) -> str:
+        """What people call it, with its seed."""
+        return f"{self.group} (seed {self.seed})"
 
 
 @dataclass(frozen=True)

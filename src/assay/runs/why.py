@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from assay.errors import AssayError
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.numerals import MISSING
-from assay.runs.display import name_of
 from assay.runs.entry import Entry
 from assay.runs.store import Run, Store
 from assay.runs.trial import Trial
@@ -24,17 +22,12 @@ def why(store: Store, a: str, b: str) -> View:
     Raises:
         AssayError: one of them is not there, or one is a run and the other a trial.
     """
-    left, right = store.find(a), store.find(b)
+    left, right = store.find_both(a, b)
     if isinstance(left, Run) and isinstance(right, Run):
         return _why_runs(left, right)
-    if isinstance(left, Entry) and isinstance(right, Entry):
-        found = differences(left.trial, right.trial)
-        names = (left.trial.address[:12], right.trial.address[:12])
-        data = {"same": not found, "differences": [_as_dict(item) for item in found]}
-        rows = tuple((path, _shown(one), _shown(two)) for path, one, two in found)
-        lines = () if found else ("the same address: nothing differs",)
-        return View(" and ".join(names), data, (Grid("", ("part", *names), rows),), lines)
-    raise AssayError(f"{a!r} and {b!r}: one is a run, the other a trial; give two of a kind")
+    assert isinstance(left, Entry)
+    assert isinstance(right, Entry)
+    return _why_trials(left.trial, right.trial)
 
 
 def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
@@ -54,10 +47,18 @@ def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
     return found
 
 
+def _why_trials(a: Trial, b: Trial) -> View:
+    found, names = differences(a, b), (a.short, b.short)
+    data = {"same": not found, "differences": [_as_dict(item) for item in found]}
+    lines = () if found else ("the same address: nothing differs",)
+    grid = Grid("", ("part", *names), tuple(_row(item) for item in found))
+    return View(" and ".join(names), data, (grid,), lines)
+
+
 def _why_runs(a: Run, b: Run) -> View:
-    one, two = (flatten({"config": run.document.get("config", {})}) for run in (a, b))
+    one, two = (flatten({"config": run.config}) for run in (a, b))
     settings = differing(one, two)
-    ours, theirs = set(a.document.get("trials", [])), set(b.document.get("trials", []))
+    ours, theirs = set(a.trials), set(b.trials)
     shared = len(ours & theirs)
     parts = _aggregated(_trials(a, sorted(ours - theirs)), _trials(b, sorted(theirs - ours)))
     same = a.document.get("address") == b.document.get("address")
@@ -78,14 +79,12 @@ def _why_runs(a: Run, b: Run) -> View:
         Grid(
             "what was asked",
             ("setting", *names),
-            tuple((path, _shown(one), _shown(two)) for path, one, two in settings),
+            tuple(_row(item) for item in settings),
         ),
         Grid(
             "in the trials that differ, each beside the most similar one",
             ("part", *names, "trials"),
-            tuple(
-                (path, _shown(one), _shown(two), str(count)) for (path, one, two), count in parts
-            ),
+            tuple((*_row(item), str(count)) for item, count in parts),
         ),
     )
     return View(f"{a.id} and {b.id}", data, grids, tuple(lines))
@@ -113,17 +112,21 @@ def _aggregated(ours: Sequence[Trial], theirs: Sequence[Trial]) -> list[tuple[Di
 
 
 def _trials(run: Run, addresses: Sequence[str]) -> list[Trial]:
-    store = Store(run.folder.parent.parent)
-    found = map(store.stored, addresses)
+    found = map(run.store.stored, addresses)
     return [entry.trial for entry in found if entry is not None]
 
 
 def _called(trial: Trial) -> str:
-    return f"{name_of(trial)} {trial.address[:12]}"
+    return f"{trial.title} {trial.short}"
 
 
 def _as_dict(item: Difference) -> dict[str, Any]:
     return {"path": item[0], "a": item[1], "b": item[2]}
+
+
+def _row(item: Difference) -> tuple[str, str, str]:
+    path, one, two = item
+    return path, _shown(one), _shown(two)
 
 
 def _shown(value: Any) -> str:

@@ -190,7 +190,7 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
     for need in entry.trial.needs:
         result = store.result(need)
         if result is None:
-            raise AssayError(f"trial {need.label or need.address[:12]}, which it needs, is gone")
+            raise AssayError(f"trial {need.label or need.short}, which it needs, is gone")
         needs.append(result)
     report(float(before.get("fraction", 0.0)), str(before.get("note", "")))
     with logged(entry.folder / LOG):

@@ -20,12 +20,18 @@ BUILT_IN = {
         "assay.studies.regularization:Regularization",
         "What regularizes an over-sized MLP best?",
     ),
-    "attacks": ("assay.studies.attacks:Attacks", "How easily is a trained CNN fooled?"),
+    "attacks": (
+        "assay.studies.attacks:Attacks",
+        "How easily is a trained CNN fooled, and by which attack?",
+    ),
     "attention": (
         "assay.studies.attention:Attention",
         "Where does a trained CNN look, and where once it is attacked?",
     ),
-    "skip": ("assay.studies.skip:Skip", "Do skip connections undo the degradation by depth?"),
+    "skip": (
+        "assay.studies.skip:Skip",
+        "Do skip connections undo the degradation of deep plain CNNs?",
+    ),
 }
 GROUP = "assay.studies"
 
@@ -46,12 +52,16 @@ def load(name: str) -> type[Study]:
     """Return the class of a study.
 
     Raises:
-        AssayError: for a name that is not there; it gives the nearest one.
+        AssayError: for a name that is not there, and gives the nearest one; for an entry point that
+            does not lead to a study.
     """
     if name in BUILT_IN:
         module, attribute = BUILT_IN[name][0].split(":")
         return cast("type[Study]", getattr(importlib.import_module(module), attribute))
     for point in entry_points(group=GROUP):
         if point.name == name:
-            return cast("type[Study]", point.load())
+            from assay.core.registry import loaded
+            from assay.studies.base import Study
+
+            return loaded(point, Study)  # type: ignore[type-abstract]
     raise unknown("study", name, names())
