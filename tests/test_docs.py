@@ -148,7 +148,7 @@ def test_the_python_of_the_documents_runs(
     names: dict[str, object] = {"__name__": "__main__"}
     for where, info, body in PYTHON:
         if where == page and info.split()[1:2] == ["run"]:
-            exec(compile(body, page, "exec"), names)
+            exec(compile(body, page, "exec", dont_inherit=True), names)
 
 
 def test_links_within_the_repository_lead_somewhere() -> None:

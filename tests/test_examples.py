@@ -1,7 +1,7 @@
 """The examples in docstrings run, and every public class and function of these rooms has one.
 
-Examples find `assay`, `torch`, `nn`, a small trained classifier `clf`, and images `x` of shape
-(12, 1, 8, 8) with their labels `y` (stripes, columns and checks) there already.
+Examples find `assay`, `np`, `torch`, `nn`, a small trained classifier `clf`, and images `x` of
+shape (12, 1, 8, 8) with their labels `y` (stripes, columns and checks) there already.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ WITH_EXAMPLES = sorted(
     for file in SRC.rglob("*.py")
     if ">>> " in file.read_text()
 )
-ROOMS: tuple[str, ...] = ()
+ROOMS = ("assay.explain", "assay.ood")
 """Rooms whose public names have examples throughout."""
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -56,7 +57,7 @@ def names() -> dict[str, Any]:
     clf = assay.Classifier(model, classes=("stripes", "columns", "checks"))
     x, y = stripes(12, seed=2)
     assert clf.predict(x).tolist() == y.tolist()
-    return {"assay": assay, "torch": torch, "nn": nn, "clf": clf, "x": x, "y": y}
+    return {"assay": assay, "np": np, "torch": torch, "nn": nn, "clf": clf, "x": x, "y": y}
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)

@@ -23,6 +23,10 @@ class Attribution:
         spans: for text, the (start, end) characters of each token; None for images.
         undefined: bool (N,), rows where the method gave NaN or infinity: their `raw` is 0, and they
             are empty too. None where there are none.
+
+    >>> maps = assay.explain.GradCAM()(clf, x, targets=y)
+    >>> maps.values.shape, maps.layer
+    (torch.Size([12, 8, 8]), '1')
     """
 
     values: Tensor

@@ -49,6 +49,12 @@ class Embedding:
         source: where the rows came from, for detectors that need the inputs again.
         oracle: the model that was evaluated.
         lacks: why there is no "head", or not a layer that a reader names, by its name.
+
+    >>> e = clf.embed(x, y, layers=["0:max"])  # module 0, the largest value of each channel
+    >>> e.logits.shape, e.features.shape, e.layers["0:max"].shape
+    (torch.Size([12, 3]), torch.Size([12, 24]), torch.Size([12, 6]))
+    >>> torch.allclose(e.head(e.features), e.logits, atol=1e-5)
+    True
     """
 
     logits: Tensor

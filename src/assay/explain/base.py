@@ -25,6 +25,11 @@ class Explainer(Config):
 
     To add one: derive from this, tag it with `name: Literal["..."] = "..."` and write `maps`.
     Checking the inputs, holding the model and scaling are done here.
+
+    >>> explainer = assay.explain.GradCAM(upsample="nearest")
+    >>> maps = explainer(clf, x)  # of the predicted classes
+    >>> maps.values.shape, int(maps.empty.sum())
+    (torch.Size([12, 8, 8]), 0)
     """
 
     class_specific: ClassVar[bool] = True
@@ -83,8 +88,10 @@ class Explainer(Config):
     ) -> tuple[Tensor, Tensor, str]:
         """Return the unscaled maps, the classes they explain and the layer: an author's part.
 
-        It runs in eval mode, with frozen parameters and with gradients enabled. It splits `x` by
-        `clf.rows_per_batch(x)`, checks `targets` by `chosen`, and leaves no hook behind.
+        It runs in eval mode, with frozen parameters and with gradients enabled. It evaluates `x` in
+        parts (`in_parts`, of `clf.rows_per_batch(x)` rows), checks `targets` by `chosen`, takes
+        gradients by `slopes_by`, which says whose code fails on the way back, and leaves no hook
+        behind.
 
         Args:
             clf: the classifier.

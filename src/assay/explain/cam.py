@@ -112,12 +112,18 @@ class ActivationMap(Explainer):
 
 
 class GradCAM(ActivationMap):
-    """Where a layer's channels speak for a class (Selvaraju et al. 2017, "Visual explanations from
-    deep networks").
+    """Where a layer's channels speak for a class (Selvaraju et al. 2017, "Grad-CAM: visual
+    explanations from deep networks via gradient-based localization").
 
-    Each channel of the layer is weighted by the mean, over space, of the gradient of the class's
-    logit. `raw` is the weighted sum of the channels before the paper's ReLU, so it is signed:
-    negative where the layer speaks against the class. `values` is made of its positive part.
+        raw(p) = Σ_c w_c A_c(p),    w_c = mean over places q of ∂z / ∂A_c(q)
+
+    A_c(p) is channel c of the layer at place p, and z the logit of the class. `raw` stands before
+    the paper's ReLU, so it is signed: negative where the layer speaks against the class. `values`
+    is made of its positive part.
+
+    >>> maps = assay.explain.GradCAM(layer="0")(clf, x, targets=y)
+    >>> maps.values.shape, maps.layer
+    (torch.Size([12, 8, 8]), '0')
     """
 
     VERSION: ClassVar[int] = 2  # channels last, 64 rows at a time: other last bits
@@ -130,15 +136,21 @@ class GradCAM(ActivationMap):
 
 
 class GradCAMPlusPlus(ActivationMap):
-    """Grad-CAM for several objects of one class (Chattopadhay et al. 2018, "Grad-CAM++").
+    """Grad-CAM for several objects of one class (Chattopadhay et al. 2018, "Grad-CAM++: generalized
+    gradient-based visual explanations for deep convolutional networks").
 
-    A channel is weighted by the sum, over space, of α · ReLU(g), where g is the gradient of the
-    class's logit S and α = g² / (2 g² + g³ · Σ A), Σ A being the sum of the channel over space: the
-    paper's equation 19, for a class score exp(S) and a layer after which S is piecewise linear.
+        raw(p) = Σ_c w_c A_c(p),    w_c = Σ_q α_c(q) ReLU(g_c(q)),    α = g² / (2 g² + g³ Σ A)
+
+    A_c is a channel of the layer, Σ A its sum over places, and g_c the gradient of the class's
+    logit S by it: the paper's equation 19, for a class score exp(S) and a layer after which S is
+    piecewise linear.
 
     The paper's weights also hold the factor exp(S). It is the same all over an image and would
     overflow, so `raw` leaves it out; `values` does not depend on it. The authors' code divides α by
     its sum over space as well; here, as in the paper, it does not. Where g is 0, so is α.
+
+    >>> assay.explain.GradCAMPlusPlus()(clf, x).raw.shape
+    torch.Size([12, 8, 8])
     """
 
     name: Literal["grad-cam++"] = "grad-cam++"
@@ -156,9 +168,15 @@ class HiResCAM(ActivationMap):
     """Where a layer itself speaks for a class, pixel by pixel (Draelos & Carin 2020, "Use HiResCAM
     instead of Grad-CAM for faithful explanations of convolutional neural networks").
 
-    Each channel is multiplied by its gradient, place by place, and the products are summed over
-    the channels; nothing is averaged over space. In a network whose layer is followed by linear
-    ones alone, the map sums to the logit but for the bias.
+        raw(p) = Σ_c A_c(p) ∂z / ∂A_c(p)
+
+    Nothing is averaged over space. Where the rest of the network is piecewise linear, the map sums
+    to the logit z but for the share of the biases:
+
+    >>> maps = assay.explain.HiResCAM()(clf, x, targets=y)
+    >>> logits = clf.query(x).gather(1, y[:, None])[:, 0]
+    >>> torch.allclose(maps.raw.sum((1, 2)) + clf.model[4].bias[y], logits, atol=1e-4)
+    True
     """
 
     name: Literal["hires-cam"] = "hires-cam"
@@ -172,8 +190,13 @@ class LayerCAM(ActivationMap):
     """Where a layer's channels speak for a class, also in early layers (Jiang et al. 2021,
     "LayerCAM: exploring hierarchical class activation maps for localization").
 
-    Each channel is multiplied, place by place, by the positive part of its gradient, and the
-    products are summed over the channels. `by_layer` gives the maps of several layers.
+        raw(p) = Σ_c A_c(p) ReLU(∂z / ∂A_c(p))
+
+    `by_layer` gives the maps of several layers from one pass:
+
+    >>> maps = assay.explain.LayerCAM().by_layer(clf, x, ["0", "1"])
+    >>> maps["0"].values.shape
+    torch.Size([12, 8, 8])
     """
 
     name: Literal["layer-cam"] = "layer-cam"
@@ -184,12 +207,18 @@ class LayerCAM(ActivationMap):
 
 
 class EigenCAM(ActivationMap):
-    """What a layer sees most of, whatever the class (Muhammad & Yeasin 2020, "Eigen-CAM").
+    """What a layer sees most of, whatever the class (Muhammad & Yeasin 2020, "Eigen-CAM: class
+    activation map using principal components").
 
-    The channels are projected on their first right singular vector over space, without centring, as
-    in the paper. The map is the same for every target, which is only handed on. A singular vector
-    has no sign; it is chosen so that the map's sum is positive, which makes it positive everywhere
-    after a ReLU.
+        raw = A v₁,    A = U Σ Vᵀ with a row per place and a column per channel
+
+    v₁ is the first right singular vector; A is not centred, as in the paper. The map is the same
+    for every target, which is only handed on. A singular vector has no sign; it is chosen so that
+    the map's sum is positive, which makes it positive everywhere after a ReLU.
+
+    >>> explainer = assay.explain.EigenCAM()
+    >>> torch.equal(explainer(clf, x, 0).values, explainer(clf, x, 1).values)
+    True
     """
 
     class_specific: ClassVar[bool] = False

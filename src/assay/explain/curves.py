@@ -99,6 +99,12 @@ def deletion(
             0, nearly the mean of all images; here it is the image's own.
         precision: what the fast copy of the model computes in.
         copies: the model's fast copies, by whoever draws several curves. None: made for this call.
+
+    >>> from assay.explain.curves import order_of, random_order
+    >>> maps, ties = assay.explain.Occlusion()(clf, x, targets=y), random_order(x, seed=0)
+    >>> curve = assay.explain.deletion(clf, x, y, order_of(maps.values, ties), steps=8)
+    >>> bool(curve.area.mean() < assay.explain.deletion(clf, x, y, ties, steps=8).area.mean())
+    True
     """
     return exchange(clf, x, targets, order, x, missing(onto, x), steps, precision, copies)
 
@@ -123,6 +129,11 @@ def insertion(
     Args:
         onto: what the pixels are put on.
         clf, x, targets, order, steps, precision, copies: as for `deletion`.
+
+    >>> from assay.explain.curves import random_order
+    >>> curve = assay.explain.insertion(clf, x, y, random_order(x, seed=0), steps=8)
+    >>> curve.probability.shape, curve.share[[0, -1]].tolist()
+    ((12, 9), [0.0, 1.0])
     """
     return exchange(clf, x, targets, order, missing(onto, x), x, steps, precision, copies)
 

@@ -40,7 +40,12 @@ def every_explainer() -> tuple[Any, ...]:
 
 
 class FaithfulnessConfig(Config):
-    """What explainers are tested for before one of them is believed."""
+    """What explainers are tested for before one of them is believed.
+
+    >>> config = assay.explain.FaithfulnessConfig.parse({"explainers": ["grad-cam", "occlusion"]})
+    >>> config.steps, config.explainers[1].name
+    (16, 'occlusion')
+    """
 
     explainers: tuple[AnyExplainer, ...] = Field(default_factory=every_explainer, min_length=1)
     """What is compared; by default every explainer there is."""
@@ -166,6 +171,12 @@ class Faithfulness:
         targets: int64 (N,), the class that was explained of each image.
         unrandomised: why weights were not made random; empty where they were.
         config: the settings.
+
+    >>> quick = assay.explain.FaithfulnessConfig(networks=2, randomised=4, stages=1)
+    >>> some = [assay.explain.GradCAM(), assay.explain.HiResCAM()]
+    >>> found = assay.explain.faithfulness(clf, x, y, explainers=some, config=quick)
+    >>> sorted(one.name for one in found.judged)
+    ['grad-cam', 'hires-cam']
     """
 
     judged: tuple[Judged, ...]
@@ -250,11 +261,14 @@ def faithfulness(
     """Judge explainers by what their maps are worth on these images of this model.
 
     A faithful map names the pixels that decide: deleting these first takes the class away,
-    inserting them first brings it (Petsiuk et al. 2018). The gain of a map is by how much it does
-    both better than a random order of the same image. The most faithful explainer is that with the
-    greatest mean gain among those whose gain is above 0, and whose maps do not survive random
-    weights (Adebayo et al. 2018). Whether a map points at the object (Zhang et al. 2016) is shown
-    and not ranked by: a model may rely on something else.
+    inserting them first brings it (Petsiuk et al. 2018). With the areas under both curves of a map
+    and of a random order of the same image,
+
+        gain = (insertion - deletion) of the map - (insertion - deletion) of the random order.
+
+    The most faithful explainer is that with the greatest mean gain among those whose gain is above
+    0, and whose maps do not survive random weights (Adebayo et al. 2018). Whether a map points at
+    the object (Zhang et al. 2016) is shown and not ranked by: a model may rely on something else.
 
     Args:
         clf: the classifier; it comes back as it was.
@@ -269,6 +283,12 @@ def faithfulness(
     Raises:
         AssayError: for images, targets or masks that do not fit, for no explainers or one that
             stands twice, for a model that fails on the images, or where no explainer works.
+
+    >>> quick = assay.explain.FaithfulnessConfig(networks=2, randomised=4, stages=1)
+    >>> some = [assay.explain.HiResCAM(), assay.explain.Occlusion()]
+    >>> found = assay.explain.faithfulness(clf, x, y, explainers=some, config=quick)
+    >>> [one.gain.shape for one in found.judged]  # per image: better than a random order by
+    [(12,), (12,)]
     """
     config = FaithfulnessConfig() if config is None else config
     tick = _silent if progress is None else progress

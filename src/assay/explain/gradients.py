@@ -24,10 +24,16 @@ class IntegratedGradients(Explainer):
     """What each pixel adds to the logit of a class, from a baseline on (Sundararajan et al. 2017,
     "Axiomatic attribution for deep networks").
 
-    The gradient of the logit is averaged along the straight line from the baseline to the image,
-    multiplied by their difference, and summed over the colour channels: `raw` (N, H, W), signed.
-    The integral is taken by the midpoint rule. Its sum over an image is f(x) - f(baseline), but for
-    the error of that rule (completeness); `gap` says how far from it a map is.
+        raw = Σ over colours of (x - x₀) ∫₀¹ ∂z(x₀ + t (x - x₀)) / ∂x dt
+
+    x₀ is the baseline, and z the logit of the class. `raw` (N, H, W) is signed. The integral is
+    taken by the midpoint rule. Its sum over an image is z(x) - z(x₀), but for the error of that
+    rule (completeness); `gap` says how far from it a map is.
+
+    >>> explainer = assay.explain.IntegratedGradients(steps=100)
+    >>> maps = explainer(clf, x, targets=y)
+    >>> bool((explainer.gap(clf, x, maps).abs() < 0.1).all())
+    True
     """
 
     name: Literal["integrated-gradients"] = "integrated-gradients"
@@ -70,14 +76,19 @@ class SmoothGrad(Explainer):
     """The gradient of a class's logit, averaged over noise (Smilkov et al. 2017, "SmoothGrad:
     removing noise by adding noise").
 
-    By default the mean gradient is multiplied by the image and summed over the colour channels:
-    signed, like every other map here, and 0 where the image is black. `times_input=False` gives
-    the sensitivity map most of the paper's figures show: the absolute values of the mean gradient,
-    summed over the colour channels. It is positive also where a change speaks against the class.
+        raw = Σ over colours of x · mean over ε of ∂z(x + ε) / ∂x,    ε ~ N(0, (sigma · range)²)
+
+    z is the logit of the class. `raw` is signed, like every other map here, and 0 where the image
+    is black. `times_input=False` gives the sensitivity map most of the paper's figures show: the
+    absolute values of the mean gradient, summed over the colour channels. It is positive also where
+    a change speaks against the class.
 
     Noisy images are not clipped, as in the paper. Every image sees the same noise, scaled by its
     own range: its map does not depend on the batch it is in, and an image and its attacked copy
     differ by the attack alone.
+
+    >>> assay.explain.SmoothGrad(samples=8)(clf, x).values.shape
+    torch.Size([12, 8, 8])
     """
 
     name: Literal["smoothgrad"] = "smoothgrad"

@@ -23,13 +23,17 @@ class Occlusion(Explainer):
     """How much the logit of a class falls when a window of the image is covered (Zeiler & Fergus
     2014).
 
-    A window slides over the image, the last ones reaching over its edge. `raw` (N, H, W) is, at
-    each pixel, the mean fall over the windows that cover it: negative where the class gains by
-    covering. The paper shows the probability of the class at the window's place; the logit, unlike
-    it, does not saturate.
+        raw(p) = mean over windows W that cover p of z(x) - z(x with W covered)
+
+    z is the logit of the class. A window slides over the image, the last ones reaching over its
+    edge. `raw` (N, H, W) is negative where the class gains by covering. The paper shows the
+    probability of the class at the window's place; the logit, unlike it, does not saturate.
 
     It needs no gradients: windows and images are evaluated together, in batches, by the fast copy
     of the model where there is one.
+
+    >>> assay.explain.Occlusion(window=3, stride=1, fill="black")(clf, x).values.shape
+    torch.Size([12, 8, 8])
     """
 
     name: Literal["occlusion"] = "occlusion"

@@ -64,6 +64,11 @@ def pointing_game(
 
     Raises:
         AssayError: for masks that do not fit the maps, or an image without an object.
+
+    >>> maps, masks = np.zeros((2, 8, 8)), np.zeros((2, 8, 8), dtype=bool)
+    >>> maps[:, 2, 2], masks[0, 2, 2], masks[1, 5, 5] = 1.0, True, True
+    >>> assay.explain.pointing_game(maps, masks).hit.tolist()
+    [True, False]
     """
     values, there = np.asarray(maps, dtype=np.float64), np.asarray(masks, dtype=bool)
     if values.ndim != 3 or values.shape != there.shape:

@@ -136,6 +136,12 @@ def randomised(
     Raises:
         AssayError: for a model that cannot be copied, that has nothing to make random, or that
             fails on a single image.
+
+    >>> some = {"grad-cam": assay.explain.GradCAM()}
+    >>> maps = {"grad-cam": some["grad-cam"](clf, x)}
+    >>> found = assay.explain.randomised(clf, x, some, maps, networks=2, stages=1)["grad-cam"]
+    >>> found.absolute.shape, found.share.tolist()
+    ((12, 1), [1.0])
     """
     stream = Stream(seed).child("explain", "random weights")
     parts = np.array_split(np.arange(len(x)), min(networks, len(x)))

@@ -99,10 +99,18 @@ class AttentionRollout(AttentionMap):
     """What of each patch reached the class token by attention (Abnar & Zuidema 2020, "Quantifying
     attention flow in transformers").
 
-    Of a layer's attention, fused over its heads, and of its skip connection half is taken each,
-    ½ A + ½ I; rows are divided by their sum; and the layers are multiplied. What the values that
-    are moved say, and what linear layers make of them, is left aside, and so is the class: the map
-    is the same for every target, which is only handed on. It costs little more than a forward pass.
+        raw = the class token's row of M_L ⋯ M_1,    M_l = (A_l + I) with rows divided by their sum
+
+    A_l is a layer's attention, fused over its heads, and I its skip connection. What the values
+    that are moved say, and what linear layers make of them, is left aside, and so is the class: the
+    map is the same for every target, which is only handed on. It costs little more than a forward
+    pass.
+
+    >>> from assay.core.random import Stream
+    >>> config = assay.models.ViT(patch=2, width=16, depth=2, heads=2)
+    >>> vit = assay.Classifier(config.build((1, 8, 8), 3, Stream(0)))
+    >>> assay.explain.AttentionRollout()(vit, x).raw.shape  # a value per patch
+    torch.Size([12, 4, 4])
     """
 
     class_specific: ClassVar[bool] = False
@@ -136,11 +144,18 @@ class GradientAttention(AttentionMap):
     al. 2021, "Generic attention-model explainability for interpreting bi-modal and encoder-decoder
     transformers").
 
-    Attention counts by the gradient of the class's logit: of a layer it is Ā, the mean over heads
-    of (∇A ⊙ A)⁺, and relevance goes on as R ← R + Ā R, from R = I: the paper's rule for
-    self-attention, its equations 5 and 6. `raw` is the row of R for the class token. Where the head
-    reads the mean of the patches, of which the paper does not speak, it is the mean of their rows
-    less that of I: what attention has added.
+        R ← R + Ā R from R = I, layer by layer,    Ā = mean over heads of ReLU(∂z / ∂A ⊙ A)
+
+    A is a layer's attention, and z the logit of the class: the paper's rule for self-attention, its
+    equations 5 and 6. `raw` is the row of R for the class token. Where the head reads the mean of
+    the patches, of which the paper does not speak, it is the mean of their rows less that of I:
+    what attention has added.
+
+    >>> from assay.core.random import Stream
+    >>> config = assay.models.ViT(patch=2, width=16, depth=2, heads=2)
+    >>> vit = assay.Classifier(config.build((1, 8, 8), 3, Stream(0)))
+    >>> assay.explain.GradientAttention()(vit, x, targets=y).values.shape
+    torch.Size([12, 8, 8])
     """
 
     VERSION: ClassVar[int] = 2  # keys copied before the product: other last bits

@@ -22,16 +22,19 @@ class ScoreCAM(Explainer):
     """A layer's channels, weighted by what the model says of the image seen through them (Wang et
     al. 2020).
 
-    Each channel, brought to the size of the image and scaled to [0, 1], is a mask that the image is
-    multiplied by; a channel's weight is the softmax, over the channels, of the class's logit for
-    the masked image. `raw` is the weighted sum of the channels: weights are positive, so it is
-    negative only where the channels are. The paper's Algorithm 1 is followed; the authors' code
-    instead weights by the class's probability, without a softmax over channels. The logit of a
-    black image, which the paper subtracts, cancels in that softmax and is not computed. A channel
-    that is the same everywhere is no mask, and has no weight.
+        raw(p) = Σ_c w_c A_c(p),    w = softmax over channels c of z(x ⊙ A_c scaled to [0, 1])
+
+    z is the logit of the class, and A_c a channel of the layer, brought to the size of the image.
+    Weights are positive, so the map is negative only where the channels are. The paper's Algorithm
+    1 is followed; the authors' code instead weights by the class's probability, without a softmax
+    over channels. The logit of a black image, which the paper subtracts, cancels in that softmax
+    and is not computed. A channel that is the same everywhere is no mask, and has no weight.
 
     It needs no gradients: channels and images are evaluated together, in batches, by the fast
     copy of the model where there is one. It costs one evaluation per channel.
+
+    >>> assay.explain.ScoreCAM(layer="1")(clf, x).values.shape
+    torch.Size([12, 8, 8])
     """
 
     name: Literal["score-cam"] = "score-cam"

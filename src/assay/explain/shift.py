@@ -33,6 +33,11 @@ class SaliencyShift:
         inside: float64 (N,), by how much the share of the map inside the object rose; NaN without
             masks.
         empty: bool (N,), images where one of the two maps explains nothing.
+
+    >>> explainer, moved = assay.explain.HiResCAM(), x.roll(1, 3)
+    >>> shift = assay.explain.saliency_shift(explainer(clf, x, y), explainer(clf, moved, y))
+    >>> sorted(shift.to_dict())[:4]
+    ['clinging', 'correlation', 'distance', 'empty']
     """
 
     overlap: Array
@@ -88,6 +93,11 @@ def saliency_shift(
     Raises:
         AssayError: for maps, perturbations or masks that are not of one size, or maps that are not
             finite.
+
+    >>> maps = np.zeros((1, 8, 8))
+    >>> maps[:, 2, 2] = 1.0
+    >>> assay.explain.saliency_shift(maps, np.roll(maps, 3, axis=2)).distance.tolist()
+    [3.0]
     """
     a, b = (np.asarray(maps, dtype=np.float64) for maps in (before, after))
     if a.ndim != 3 or a.shape != b.shape:

@@ -1,4 +1,4 @@
-"""What a detector is: a frozen config, and what it has learned as an object of its own."""
+"""What a detector is: a frozen config; what it has learned is an object of its own."""
 
 from __future__ import annotations
 
@@ -30,6 +30,12 @@ class Detector(Config):
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, say what it `needs`,
     and write `ood_score`; also `learn`, if something is to be learned from the training data, and
     `layers_of`, if it reads layers besides the last one.
+
+    >>> detector = assay.ood.Energy()
+    >>> train, held = clf.embed(x[:2], readers=[detector]), clf.embed(x[2:], readers=[detector])
+    >>> fitted = detector.fit(train, calibrate=held, tpr=0.8)
+    >>> fitted.is_outlier(held).tolist().count(True)
+    1
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
@@ -128,6 +134,12 @@ class FittedDetector:
         tpr: the fraction of inliers that the threshold is meant to let through, or None.
         calibrated_on: number of rows the threshold was set by.
         layers: the layers it was fitted on, and reads when it scores.
+
+    >>> fitted = assay.ood.MaxLogit().fit(clf.embed(x))
+    >>> fitted.save("max-logit.safetensors")
+    >>> loaded = assay.ood.FittedDetector.load("max-logit.safetensors")
+    >>> loaded.score(clf.embed(x, readers=[loaded])).shape
+    torch.Size([12])
     """
 
     detector: Detector

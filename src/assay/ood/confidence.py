@@ -1,4 +1,4 @@
-"""Detectors that read nothing but the logits: a model unsure of its answer may be out of its depth.
+"""Detectors that read nothing but the logits: low confidence as a sign of an unknown input.
 
 They learn nothing from the training data, and so need no labels.
 """
@@ -15,8 +15,14 @@ from assay.ood.base import Detector
 
 
 class MaxSoftmax(Detector):
-    """1 - the largest softmax probability (Hendrycks & Gimpel 2017, "A baseline for detecting
-    misclassified and out-of-distribution examples"); from 0 (certain) to 1 - 1/K."""
+    """1 - max_k p_k, p = softmax(logits): from 0 (certain) to 1 - 1/K (Hendrycks & Gimpel 2017, "A
+    baseline for detecting misclassified and out-of-distribution examples in neural networks").
+
+    >>> detector = assay.ood.MaxSoftmax().fit(clf.embed(x))
+    >>> grey = clf.embed(torch.full_like(x, 0.5))
+    >>> bool((detector.score(grey) > detector.score(clf.embed(x))).all())
+    True
+    """
 
     code: ClassVar[str] = "OOD-001"
 
@@ -33,8 +39,13 @@ class MaxSoftmax(Detector):
 
 
 class MaxLogit(Detector):
-    """The negative of the largest logit (Hendrycks et al. 2022, "Scaling out-of-distribution
-    detection for real-world settings")."""
+    """-max_k z_k, z the logits (Hendrycks et al. 2022, "Scaling out-of-distribution detection for
+    real-world settings").
+
+    >>> e = clf.embed(x)
+    >>> torch.equal(assay.ood.MaxLogit().fit(e).score(e), -e.logits.double().amax(1))
+    True
+    """
 
     code: ClassVar[str] = "OOD-002"
 
@@ -47,8 +58,14 @@ class MaxLogit(Detector):
 
 
 class Energy(Detector):
-    """The free energy -log Σ exp(logit) at temperature 1 (Liu et al. 2020, "Energy-based
-    out-of-distribution detection")."""
+    """The free energy -log Σ_k exp(z_k) of the logits z, at temperature 1 (Liu et al. 2020,
+    "Energy-based out-of-distribution detection").
+
+    >>> e = clf.embed(x)
+    >>> lower = assay.ood.Energy().fit(e).score(e) < assay.ood.MaxLogit().fit(e).score(e)
+    >>> bool(lower.all())
+    True
+    """
 
     name: Literal["energy"] = "energy"
     """The method's name in configs."""
