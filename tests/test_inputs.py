@@ -208,6 +208,18 @@ class TestModels:
         assert "b:c" not in repr(inputs)
 
 
+@pytest.mark.usefixtures("here")
+def test_what_was_done_to_the_images_is_said(assay: Command) -> None:
+    flags = ("--access", "scores", "--data", "./pets", "--size", "8", "--attack", "noise")
+    for quiet in ((), ("--quiet",)):
+        code, out, err = assay(
+            "attack", "nets.py:scores", *flags, "--no-progress", *quiet, "--out", "o"
+        )
+        assert code == 0, err
+        assert ("scaled" in err) is not bool(quiet)
+    assert out == "o\n"
+
+
 @pytest.mark.parametrize(
     ("tokens", "shown"),
     [

@@ -103,7 +103,7 @@ def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
     """Return a part of the data, all of it; of its labels `classes` gives the order.
 
     Args:
-        inputs: what was asked for.
+        inputs: what the user named.
         split: another part than that of `inputs`.
 
     Raises:
@@ -142,7 +142,7 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
     """Return the model on its device; sets the threads that torch computes with.
 
     Args:
-        inputs: what was asked for.
+        inputs: what the user named.
         data: its data: the classes of a model that does not name its own.
         labelled: whether the labels are used, and must be those of the model.
 
@@ -155,7 +155,7 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
     if inputs.only_queried:
         if inputs.device != "auto":
             raise AssayError(
-                f"--device cannot be set for {inputs.model}, which can only be asked; it goes "
+                f"--device cannot be set for {inputs.model}, which can only be queried; it goes "
                 "with a network"
             )
         return load_oracle(

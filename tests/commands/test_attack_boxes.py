@@ -1,4 +1,4 @@
-"""`assay attack` on what can only be asked, and on models that must not be believed."""
+"""`assay attack` on what can only be queried, and on models that must not be believed."""
 
 from __future__ import annotations
 

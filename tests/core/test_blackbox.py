@@ -1,4 +1,4 @@
-"""Functions that can only be asked: their answers are taken as they are, or refused in one line."""
+"""Functions that can only be queried: answers are taken as they are, or refused in one line."""
 
 from __future__ import annotations
 

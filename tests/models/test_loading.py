@@ -346,7 +346,11 @@ def test_a_url_is_a_service() -> None:
     ("spec", "settings", "line"),
     [
         ("http://h/", {"classes": NAMES}, "say what http://h/ answers: --access labels, scores"),
-        ("http://h/", {"access": "labels"}, "name the classes of http://h/: it can only be asked"),
+        (
+            "http://h/",
+            {"access": "labels"},
+            "the classes of http://h/: it can only be queried",
+        ),
         (
             "http://h/",
             {"access": "labels", "classes": NAMES, "std": (1,), "outputs": "probabilities"},
@@ -380,4 +384,4 @@ def test_what_does_not_go_together_is_said(
 
 
 def test_a_service_is_no_network() -> None:
-    assert "can only be asked; this needs a network" in refused("http://127.0.0.1:9/")
+    assert "can only be queried; this needs a network" in refused("http://127.0.0.1:9/")

@@ -1,4 +1,4 @@
-"""`assay attack MODEL --data DATA --attack NAME --out DIR`: attack, keep what came of it, go on."""
+"""`assay attack MODEL --data DATA --attack NAME --out DIR`: attack, keep the result, go on."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FIRST = (
 
 @app.default
 def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
-    """Attack a model's images, and keep arrays and pictures of what came of it."""
+    """Attack a model's images, and keep arrays and pictures of the result."""
     from assay.attacks import attacks
 
     known = attacks()
@@ -149,7 +149,7 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
         quiet: Annotated[bool, Running] = False,
     ) -> int:
         """Attack the images of a data set that MODEL classifies correctly, and keep arrays and
-        pictures of what came of it. The same command goes on where it was stopped.
+        pictures of the result. The same command goes on where it was stopped.
 
         Args:
             name: the attack. `assay attack --help` lists them, `assay attack --attack NAME --help`
@@ -158,13 +158,13 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
                 laid over it.
             targets: a class (its name or number) that the model is to be led to, or "least-likely";
                 images of that class are left out. Default: any other class than the label.
-            stop: "never" makes every step for every image. "fooled" lets an image leave once the
-                model is fooled: quicker, but the images then lie close to the decision boundary,
-                where rounding undoes them.
+            stop: "never" makes every step for every image. "fooled" stops early for an image
+                once the model is fooled: quicker, but the images then lie close to the decision
+                boundary, where rounding undoes them.
             attack_wrong: also attack what is classified wrongly to begin with.
             seed: what all random draws are made from.
-            query_budget: most questions about an image, the first one what it is included; rounding
-                and flags are looked at afterwards, which asks again.
+            query_budget: most queries for an image, the clean one included; rounding and flags are
+                examined afterwards, which queries again.
             time_limit: seconds for all images together, earlier runs of the command included.
             out: the folder for arrays.safetensors, attack.json, record.json, the contact sheet and
                 images/; what is finished so far is kept there too.
@@ -172,18 +172,18 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
                 amplified difference) and shown on the sheet; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
-                what can only be asked.
+                what can only be queried.
             print_config: only print the attack's settings as YAML.
             progress: show how far it is.
             quiet: print nothing but the path of the folder.
         """
-        assert kind is not None  # without it only --help is asked for
+        assert kind is not None  # without it only help is wanted
         made = settled(kind, name, config, settings)
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
         if out is None:
-            raise AssayError("say where to keep what comes of it: --out DIR")
+            raise AssayError("say where to keep the result: --out DIR")
         least = {
             "--seed": (seed, 0),
             "--query-budget": (query_budget, 1),

@@ -1,4 +1,4 @@
-"""A model that can only be asked: any function from images to labels, scores or logits."""
+"""A model that can only be queried: any function from images to labels, scores or logits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from assay.core.user_code import user_code
 from assay.errors import AssayError, one_line
 
 Answers = Literal["labels", "scores", "logits"]
-"""What a model that can only be asked answers with: `Access`, without gradients."""
+"""What a model that can only be queried answers with: `Access`, without gradients."""
 
 SUM_TOLERANCE = 1e-2
 """How near to 1 the scores of a row must sum: services round them."""

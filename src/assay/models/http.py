@@ -37,7 +37,7 @@ MOST_BYTES = 64 * 2**20
 
 
 class HttpModel:
-    """A service that classifies images: an oracle that can only be asked.
+    """A service that classifies images: an oracle that can only be queried.
 
     A batch is sent as one POST request, with a JSON body that holds a numpy file (.npy), float32
     (n, C, H, W) in [0, 1], in base64. The answer is JSON too, and has one entry per image under the

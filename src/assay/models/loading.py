@@ -2,7 +2,7 @@
 
 A model is named by `path.safetensors`, which `save_model` wrote, or by `file.py:factory`, a
 function or class of the user's that makes the network, usually with `weights`. One that can only be
-asked is named by `file.py:function`, a function of images, or by the URL of a service (see
+queried is named by `file.py:function`, a function of images, or by the URL of a service (see
 `load_oracle`). A user's Python file runs when it is named like this, and at no other time; a
 weights file never runs.
 """
@@ -149,7 +149,7 @@ def load_model(
     """
     spec = str(spec)
     if _is_url(spec):
-        raise AssayError(f"{spec} is a service, which can only be asked; this needs a network")
+        raise AssayError(f"{spec} is a service, which can only be queried; this needs a network")
     if ".py:" in spec:
         module = _from_factory(spec)
         if weights is not None:
@@ -199,7 +199,7 @@ def load_oracle(
     std: Sequence[float] | None = None,
     outputs: Literal["logits", "probabilities"] = "logits",
 ) -> Classifier | BlackBox | HttpModel:
-    """Return the model that `spec` names, as far as it can be asked.
+    """Return the model that `spec` names, as far as it can be queried.
 
     Args:
         spec: what `load_model` takes; or, with `access`, a URL (`HttpModel` says what is sent), or
@@ -208,7 +208,7 @@ def load_oracle(
         access: what a function or a service answers: "labels", "scores" or "logits". None: `spec`
             names a network, which has gradients.
         classes: names of the outputs; a function or a service needs them.
-        batch_size: rows asked about at a time; None chooses.
+        batch_size: rows evaluated at a time; None chooses.
         timeout: seconds that a service may take for one request; None leaves it at 30.
         headers: sent with every request to a service.
         weights, mean, std, outputs: of a network, as in `load_model`.
@@ -236,12 +236,12 @@ def load_oracle(
     if wrong:
         raise AssayError(
             f"{', '.join(wrong)} cannot be set from outside for {spec}, which takes images in "
-            "[0, 1] and can only be asked; they go with a network"
+            "[0, 1] and can only be queried; they go with a network"
         )
     if access is None:
         raise AssayError(f"say what {spec} answers: --access labels, scores or logits")
     if classes is None:
-        raise AssayError(f"name the classes of {spec}: it can only be asked, and does not say")
+        raise AssayError(f"name the classes of {spec}: it can only be queried, and does not say")
     if served:
         return HttpModel(
             spec,

@@ -1,4 +1,4 @@
-"""An attack from the command line: load, attack part by part, keep, say what came of it."""
+"""`assay attack`: load, attack part by part, keep, say the result."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(
     progress: bool,
     quiet: bool,
 ) -> int:
-    """Attack, write everything to `out`, and say what came of it.
+    """Attack, write everything to `out`, and say the result.
 
     `targets` is a class by name or number, "least-likely", or None; the rest is as for `run_over`.
 
@@ -62,14 +62,16 @@ def run(
     chosen = images_of(data, inputs.images, goal)
     if inputs.only_queried and precision != "float32":
         raise AssayError(
-            f"--precision cannot be set for {inputs.model}, which can only be asked; it goes with "
-            "a network"
+            f"--precision cannot be set for {inputs.model}, which can only be queried; it goes "
+            "with a network"
         )
     oracle = load(inputs, data)
     if isinstance(oracle, Classifier):
         try_out(oracle, chosen, attack)
     else:
         part = part or ROWS
+    for note in () if quiet else data.notes:
+        say(note)
     known = {"name": called(inputs, oracle), "mark": mark(inputs, oracle)}
     settings: dict[str, Any] = {
         "targets": goal,
@@ -108,7 +110,7 @@ def run(
     title = report.heading(result, known["name"], described(inputs, data), aim)
     report.draw(result, chosen, out, pictures, title)
     write_atomic(out / ATTACK, to_json(about, indent=2))
-    if not (out / RECORD).exists():  # of the call that attacked, not of one that looked again
+    if not (out / RECORD).exists():  # of the call that attacked, not of one that read it again
         record = {"seconds": result.seconds, **surroundings()}
         write_atomic(out / RECORD, to_json(record, indent=2))
     if not quiet:
@@ -132,7 +134,7 @@ def refuse_foreign(out: Path) -> None:
 
 
 def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
-    """Ask a network about two images before the attack, so that what is wrong with it is one line.
+    """Evaluate a network on two images first, so that what is wrong with it is one line.
 
     Raises:
         AssayError: it does not take them, or has no gradient where the attack needs one.
@@ -144,21 +146,21 @@ def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
         return
 
 
-def target_class(asked: str | None, classes: tuple[str, ...]) -> Targets | None:
+def target_class(named: str | None, classes: tuple[str, ...]) -> Targets | None:
     """Return the class that `--targets` means: by its name, or else its number."""
-    if asked is None or asked == LEAST_LIKELY:
-        return None if asked is None else LEAST_LIKELY
-    if asked in classes:
-        return classes.index(asked)
-    if asked.isdecimal() and int(asked) < len(classes):
-        return int(asked)
-    if asked.isdecimal():
-        raise AssayError(f"--targets {asked}: there are the classes 0 to {len(classes) - 1}")
-    raise unknown("class", asked, [*classes, LEAST_LIKELY])
+    if named is None or named == LEAST_LIKELY:
+        return None if named is None else LEAST_LIKELY
+    if named in classes:
+        return classes.index(named)
+    if named.isdecimal() and int(named) < len(classes):
+        return int(named)
+    if named.isdecimal():
+        raise AssayError(f"--targets {named}: there are the classes 0 to {len(classes) - 1}")
+    raise unknown("class", named, [*classes, LEAST_LIKELY])
 
 
 def images_of(data: Dataset, count: int, targets: Targets | None) -> Dataset:
-    """Return the images that are attacked: a random subset, none of the class asked for."""
+    """Return the images that are attacked: a random subset, none of the target class."""
     if isinstance(targets, int):
         data = data.subset(data.labels != targets)
         if len(data) == 0:

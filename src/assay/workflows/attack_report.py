@@ -1,4 +1,4 @@
-"""What an attack came to: its doubts, what the terminal shows, the pictures."""
+"""The result of an attack: its doubts, what the terminal shows, the pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHEET, PICTURES = "sheet.png", "images"
 OURS = re.compile(r"\d{6,}-\w+-\w+-[1-4]-(image|attacked(-undone)?|difference(-x[\d.e+]+)?)\.png")
 """What pictures are called: index in the data set, what the model said before and after, kind."""
 LOOKED_AT = 64
-"""Images on which gradients and the sameness of answers are looked at."""
+"""Images on which gradients, and whether answers repeat, are examined."""
 
 
 def heading(result: AttackResult, model: str, data: str, target: str | None) -> str:
@@ -38,7 +38,7 @@ def clean_accuracy(result: AttackResult) -> stats.Estimate:
 
 
 def doubts(result: AttackResult) -> list[reliability.Indicator]:
-    """Return the flags that are raised, of those that cost little; they ask the model again."""
+    """Return the flags that are raised, of those that cost little; they query the model again."""
     oracle = result.oracle
     found = [reliability.rounding_undoes(result)]
     rows = result.correct.nonzero()[:LOOKED_AT, 0]
@@ -56,7 +56,7 @@ def doubts(result: AttackResult) -> list[reliability.Indicator]:
 def summary(result: AttackResult, raised: Sequence[reliability.Indicator], title: str) -> View:
     """Return what the terminal shows of it."""
     unit = norm_name(result.threat.norm)
-    moved, asked = result.median_distance, result.median_queries
+    moved, queries = result.median_distance, result.median_queries
     aim = "fooled" if result.targets is None else "led to their target"
     rows = [
         (f"correctly classified images {aim}", full(result.success_rate)),
@@ -67,8 +67,8 @@ def summary(result: AttackResult, raised: Sequence[reliability.Indicator], title
         rows.append(("accuracy under this attack", full(result.robust_accuracy)))
     rows.append(("median distance, where it succeeded", _distance(moved, unit)))
     if result.stop == "fooled":
-        shown = "–" if asked is None else f"{asked:,.0f}"
-        rows.append(("median questions until it succeeded", shown))
+        shown = "–" if queries is None else f"{queries:,.0f}"
+        rows.append(("median queries until it succeeded", shown))
     time = f"{duration(result.seconds / len(result))} ({duration(result.seconds)} in all)"
     rows.append(("time per image", time))
     counted = {

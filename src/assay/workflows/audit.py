@@ -20,6 +20,7 @@ from assay.data.dataset import to_float
 from assay.errors import AssayError
 from assay.inputs import Inputs, load_network, load_part, scaled
 from assay.report.terminal import summary
+from assay.runs.display import say
 from assay.runs.files import writable
 from assay.runs.store import Store
 
@@ -45,7 +46,7 @@ def run(
 
     Args:
         inputs: the model and the data.
-        config: what is asked of it.
+        config: what is measured.
         reference: the part of the data that detectors are fitted on, or None.
         title: what the report is called; "" names model and data.
         store: the folder that keeps audits.
@@ -59,6 +60,8 @@ def run(
         writable(out)
     data = load_part(inputs)
     clf = load_network(inputs, data)
+    for note in () if quiet else data.notes:
+        say(note)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with console.status("auditing") as status:
 
@@ -95,7 +98,7 @@ def examine(
     command: str,
     progress: Tick | None = None,
 ) -> Audit:
-    """Audit the classifier on the images that are asked for."""
+    """Audit the classifier on the images of `inputs`."""
     part = data.sample(inputs.images)
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}

@@ -1,4 +1,4 @@
-"""Explanations from the command line: load, explain, judge, keep, say what came of it."""
+"""`assay explain`: load, explain, judge, keep, say the result."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from assay.report.explained import explained
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
 from assay.report.style import Picture
+from assay.runs.display import say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json, writable
 from assay.runs.view import Grid, View
@@ -44,7 +45,7 @@ def run(
     pictures: int,
     quiet: bool,
 ) -> int:
-    """Explain, judge the explanations, write everything to `out`, and say what came of it.
+    """Explain, judge the explanations, write everything to `out`, and say the result.
 
     Raises:
         AssayError: for a model, data or settings that cannot be used.
@@ -53,6 +54,8 @@ def run(
         writable(out)
     data = load_part(inputs).sample(inputs.images)
     clf = load_network(inputs, data, labelled=False)
+    for note in () if quiet else data.notes:
+        say(note)
     x = to_float(data.images)
     probability = probabilities(clf, x)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -84,7 +87,7 @@ def run(
 
 def probabilities(clf: Classifier, x: Tensor) -> Tensor:
     """Return what the model says of the images, float32 (N, K); one that cannot take them is a
-    mistake in what was asked."""
+    mistake of the user's."""
     return clf.query(x).softmax(1)
 
 

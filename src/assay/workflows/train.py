@@ -119,7 +119,7 @@ def robust_accuracy(result: Result) -> stats.Estimate:
 
 
 def summary(result: Result) -> str:
-    """Return one line on how good the network is, what it withstands, and what it took."""
+    """Return one line on how good the network is, its accuracy under attack, and what it took."""
     said = [f"test accuracy {test_accuracy(result).percent()}"]
     adversary = result.trial.config.get("adversary")
     if adversary is not None:
