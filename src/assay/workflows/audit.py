@@ -14,11 +14,10 @@ from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
 from assay.config import digest
-from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.errors import AssayError
-from assay.inputs import Inputs, load_network, load_part, scaled
+from assay.inputs import Inputs, Loaded, called, load, load_part, mark, scaled
 from assay.report.terminal import summary
 from assay.runs.display import say
 from assay.runs.files import writable
@@ -59,7 +58,8 @@ def run(
     if out is not None:
         writable(out)
     data = load_part(inputs)
-    clf = load_network(inputs, data)
+    model = load(inputs, data)
+    name = Path(called(inputs, model))
     for note in () if quiet else data.notes:
         say(note)
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -72,15 +72,16 @@ def run(
 
         found = examine(
             inputs,
-            clf,
+            model,
             data,
             config,
             reference=reference,
-            title=title or f"{Path(inputs.model).name} on {data.name}{scaled(inputs)}",
+            title=title or f"{name.name} on {data.name}{scaled(inputs)}",
             command=command,
             progress=tick,
         )
-    page = keep(found, inputs, config, title or Path(inputs.model).stem, home, out)
+    known = found.report.made.model or mark(inputs, model)
+    page = keep(found, inputs, known, config, title or name.stem, home, out)
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)
@@ -89,7 +90,7 @@ def run(
 
 def examine(
     inputs: Inputs,
-    clf: Classifier,
+    model: Loaded,
     data: Dataset,
     config: AuditConfig,
     *,
@@ -98,7 +99,7 @@ def examine(
     command: str,
     progress: Tick | None = None,
 ) -> Audit:
-    """Audit the classifier on the images of `inputs`."""
+    """Audit the model on the images of `inputs`."""
     part = data.sample(inputs.images)
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
@@ -117,7 +118,7 @@ def examine(
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
     return audit(
-        clf,
+        model,
         to_float(part.images),
         part.labels,
         reference=fitted,
@@ -132,12 +133,19 @@ def examine(
 
 
 def keep(
-    found: Audit, inputs: Inputs, config: AuditConfig, name: str, store: Store, out: Path | None
+    found: Audit,
+    inputs: Inputs,
+    known: str,
+    config: AuditConfig,
+    name: str,
+    store: Store,
+    out: Path | None,
 ) -> Path:
-    """Write the report to the run's folder in the store, or to `out`; run.json last."""
+    """Write the report to the run's folder in the store, or to `out`; run.json last. `known` is
+    what the model is known by when it is audited again."""
     made = found.report.made
     identity = {
-        "model": made.model,
+        "model": known,
         "data": made.data,
         "images": inputs.images,
         "config": config.model_dump(mode="json"),

@@ -1,0 +1,102 @@
+"""What `assay audit` does beyond the audit: what it calibrates on, and its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.auditing import AuditConfig
+from assay.auditing.registry import Accuracy, Calibration, Outliers
+from assay.inputs import Inputs, load_part
+from assay.report.schema import Check
+from assay.workflows import audit as workflow
+
+VERDICTS = ("pass", "fail", "undecided", "not run")
+
+
+class Found:
+    """An audit whose checks came to these verdicts."""
+
+    def __init__(self, *verdicts: Any) -> None:
+        self.checks = [
+            Check(
+                code=f"C-{k}",
+                title="",
+                question="",
+                threshold=0.5,
+                direction="at least",
+                verdict=verdict,
+            )
+            for k, verdict in enumerate(verdicts)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "refused"),
+    [("never", set()), ("fail", {"fail"}), ("undecided", {"fail", "undecided", "not run"})],
+)
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_one_refused_verdict_among_others_fails_the_policy(
+    fail_on: Any, refused: set[str], verdict: str
+) -> None:
+    for verdicts in (("pass", verdict), (verdict, "pass"), ("pass", verdict, "pass")):
+        assert workflow.policy(Found(*verdicts), fail_on) == (verdict in refused)
+    assert workflow.policy(Found(), fail_on) == 0
+
+
+@pytest.mark.parametrize(
+    ("split", "reference", "held_out"),
+    [
+        ("test", "train", True),
+        ("validation", "train", False),
+        ("test", "validation", False),
+        ("test", None, False),
+    ],
+)
+def test_thresholds_are_never_calibrated_on_what_is_audited(
+    split: str, reference: str | None, held_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation split calibrates, unless it is itself what is audited or fitted on."""
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(workflow, "audit", lambda *_, **settings: given.update(settings))
+    inputs = Inputs(model="m", data="digits", split=split, images=20)
+    workflow.examine(
+        inputs,
+        None,
+        load_part(inputs),
+        AuditConfig(),
+        reference=reference,
+        title="",
+        command="",
+    )
+    assert (given["calibration"] is not None) == held_out
+    assert (given["reference"] is not None) == (reference is not None)
+    assert ("digits/validation" in given["data"]) == (
+        held_out or "validation" in (split, reference)
+    )
+
+
+def test_a_function_is_audited_by_what_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "import numpy as np\ndef ask(x):\n    return np.full((len(x), 10), 0.1)\n"
+    )
+    inputs = Inputs(model="mine.py:ask", access="scores", data="digits", images=20)
+    config = AuditConfig(sections=(Accuracy(), Calibration(), Outliers()))
+    code = workflow.run(
+        inputs, config, store=Path("runs"), out=None, fail_on="undecided", quiet=True, command=""
+    )
+    assert code == 1, "a check that was not run is none that passed"
+    page = Path(capsys.readouterr().out.strip())
+    report = json.loads(page.with_name("report.json").read_text())
+    verdicts = {check["code"]: check["verdict"] for check in report["checks"]}
+    assert verdicts["ACC-001"] == "fail"
+    assert verdicts["OOD-001"] == "not run"
+    assert report["calibration"]["mean_confidence"] == pytest.approx(0.1)
+    (run,) = Path("runs").glob("**/run.json")
+    assert json.loads(run.read_text())["config"]["model"], "known by its file when audited again"
