@@ -227,8 +227,8 @@ def test_outliers_are_brought_to_the_shape_of_the_model() -> None:
     ("name", "split", "message"),
     [
         ("digits", "tset", "unknown split of digits 'tset': did you mean 'test'"),
-        ("digit", "test", "no such folder: digit: did you mean digits"),
-        ("./nowhere", "test", "no such folder: nowhere"),
+        ("digit", "test", "no such folder: 'digit': did you mean 'digits'"),
+        ("./nowhere", "test", "no such folder: 'nowhere'"),
     ],
 )
 def test_wrong_names_are_told(name: str, split: str, message: str) -> None:

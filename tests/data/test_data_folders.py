@@ -345,12 +345,12 @@ REFUSED: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str]] = {
     "a name that is near": (
         ("train/cat/1.png",),
         "imgz",
-        r"no such folder: imgz: did you mean imgs",
+        r"no such folder: 'imgz': did you mean 'imgs'",
     ),
     "a name that is near, below": (
         ("train/cat/1.png", "test/cat/1.png"),
         "imgs/tets",
-        r"no such folder: imgs/tets: did you mean imgs/test\?",
+        r"no such folder: 'imgs/tets': did you mean 'imgs/test'\?",
     ),
     "no name": (("train/cat/1.png",), "", r"the name of the data set is empty"),
     "shown alike": (two_shown_alike, "imgs", r"two classes that are shown as caf\\xe9: rename one"),

@@ -466,7 +466,7 @@ def test_unknown_names_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     image_folder(tmp_path / "data" / "flowers", {"rose": 10, "lily": 10}, 4, 4, 3)
     monkeypatch.setenv("ASSAY_DATA", f"{tmp_path / 'none'}{os.pathsep}{tmp_path / 'data'}")
     assert len(load_data("flowers", split="train")) == 18
-    with pytest.raises(AssayError, match="no such folder: flower: did you mean flowers"):
+    with pytest.raises(AssayError, match="no such folder: 'flower': did you mean 'flowers'"):
         load_data("flower")
     monkeypatch.delenv("ASSAY_DATA")
     monkeypatch.chdir(tmp_path)  # ./data is always looked in

@@ -109,9 +109,9 @@ def _no_folder(path: Path, known: Iterable[str]) -> AssayError:
     beside = _names_in(path.parent)
     near = difflib.get_close_matches(path.name, sorted({*beside, *known}), n=3, cutoff=0.6)
     guesses = [str(path.parent / name) if name in beside else name for name in near]
-    hint = f": did you mean {' or '.join(map(printable, guesses))}?" if near else ""
+    hint = f": did you mean {' or '.join(map(repr, map(printable, guesses)))}?" if near else ""
     known = f"; data sets known by name: {', '.join(dict.fromkeys(known))}" if known else ""
-    return AssayError(f"no such folder: {one_line(printable(str(path)), 120)}{hint}{known}")
+    return AssayError(f"no such folder: {one_line(printable(str(path)), 120)!r}{hint}{known}")
 
 
 def _places() -> list[Path]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -71,11 +71,22 @@ class TrainNetwork(Config):
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used, likewise."""
+    size: int | None = Field(default=None, ge=1)
+    """Scale the shorter side of every image to so many pixels and crop the middle square; none:
+    images stay as they are, and must be of one size."""
     watch: Watch | None = None
     """Measure losses, gradients, weights and activations while it trains; none: do not."""
     train_tested: bool | None = None
     """Test the final network on its training images too, a fifth of the time of a short training;
     none: do."""
+
+    @model_validator(mode="after")
+    def _space_of_these_images(self) -> TrainNetwork:
+        if self.size is not None and self.features is not None:
+            raise ValueError(
+                "a feature space is learned from images as they are: drop features or size"
+            )
+        return self
 
     @field_validator("adversary")
     @classmethod
@@ -177,7 +188,7 @@ def split(config: TrainNetwork, name: str) -> Dataset:
 
     A sample is drawn once per process: many short trials use the same one.
     """
-    data = load_data(config.data, split=name)
+    data = load_data(config.data, split=name, size=config.size)
     wanted = {"train": config.train_images, "test": config.test_images}.get(name)
     if wanted is None:
         return data

@@ -13,11 +13,12 @@ from assay.core.device import device_here
 from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.numerals import duration
+from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json, writable
 from assay.runs.store import Store
-from assay.tasks.train import TrainNetwork
+from assay.tasks.train import SPLITS, TrainNetwork, split
 
 MODEL, CONFIG = "model.safetensors", "config.yaml"
 
@@ -39,6 +40,9 @@ def run(
             training that failed.
     """
     device = device_here(device)
+    notes = dict.fromkeys(note for part in SPLITS for note in split(config, part).notes)
+    for note in () if quiet else notes:
+        say(note)
     config = config.model_copy(update={"recipe": config.settled(device)})
     if out is not None:
         writable(out)
