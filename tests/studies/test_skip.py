@@ -236,13 +236,13 @@ def analyses(store: Store, done: Results | None = None, **change: Any) -> list[A
 def test_analyses_are_of_the_networks_that_a_claim_compares(store: Store) -> None:
     unrelated = [{"delta": 0.3}, {"surface": None}, {"bare": ()}]
     for change in unrelated:
-        assert [one.at for one in analyses(store, **change)] == [(2,)] * 3, change
+        assert [one.at for one in analyses(store, **change)] == [(2,)] * 5, change
     both = {**unrelated[0], **unrelated[1], "seeds": 3, "bare_optimizer": SGD(lr=0.1)}
     nothing = Results()
-    assert [one.at for one in analyses(store, nothing, **both)] == [(2, 3)] * 3, "a further one"
+    assert [one.at for one in analyses(store, nothing, **both)] == [(2, 3)] * 5, "a further one"
     other = {"recipe": TINY.recipe.model_copy(update={"epochs": 4})}
     for change in (other, {"dropout": 0.1}, {"train_images": 1000}, {"watch": Watch(every=9)}):
-        assert [one.at for one in analyses(store, nothing, **change)] == [(2,)] * 3, "begins anew"
+        assert [one.at for one in analyses(store, nothing, **change)] == [(2,)] * 5, "begins anew"
         assert not {one.kinds for one in analyses(store, nothing, **change)} & {
             one.kinds for one in analyses(store, nothing)
         }
@@ -264,24 +264,36 @@ def test_every_kind_of_cell_has_its_colour_also_at_a_depth_that_only_bare_ones_h
 
 
 def test_claims_take_the_right_difference_with_the_right_sign() -> None:
-    degrades, gains, wins = judged(PLAIN_DEGRADES)
+    degrades, gains, wins, undoes, shallow = judged(PLAIN_DEGRADES)
     assert degrades.estimate.value == pytest.approx(0.149, abs=1e-6), "training accuracy, 5 − 7"
     assert gains.estimate.value == pytest.approx(0.191, abs=1e-6), "test accuracy, skip 7 − 2"
     assert wins.estimate.value == pytest.approx(0.2203333, abs=1e-6), "skip 7 − plain 7"
-    assert [c.verdict for c in (degrades, gains, wins)] == ["holds"] * 3
+    assert undoes.estimate.value == pytest.approx(0.2713333, abs=1e-6), (
+        "(skip 7 − 2) − (plain 7 − 2)"
+    )
+    assert shallow.estimate.value == pytest.approx(-0.051, abs=1e-6), "skip 2 − plain 2"
+    assert [c.verdict for c in (degrades, gains, wins, undoes)] == ["holds"] * 4
+    assert shallow.verdict == "does not hold", "at [2,2] these skips cost five points"
+
+
+def test_networks_alike_at_the_shallow_end_are_equivalent() -> None:
+    alike = {**PLAIN_DEGRADES, "skip [2,2]": PLAIN_DEGRADES["plain [2,2]"]}
+    *_, undoes, shallow = judged(alike)
+    assert shallow.verdict == "equivalent"
+    assert undoes.verdict == "holds"
 
 
 def test_the_opposite_does_not_hold() -> None:
     other = {"plain": "skip", "skip": "plain"}
     swapped = {f"{other[c[:-6]]} {c[-5:]}": found for c, found in PLAIN_DEGRADES.items()}
-    degrades, _, wins = judged(swapped)
+    degrades, _, wins, *_ = judged(swapped)
     assert degrades.verdict == "does not hold"
     assert wins.verdict == "does not hold"
 
 
 def test_collapsed_runs_are_counted_and_left_out() -> None:
     broken = [fake(0.10, 0.10, collapsed=True), *PLAIN_DEGRADES["plain [7,7]"][1:]]
-    degrades, _, wins = judged({**PLAIN_DEGRADES, "plain [7,7]": broken})
+    degrades, _, wins, *_ = judged({**PLAIN_DEGRADES, "plain [7,7]": broken})
     assert wins.estimate.n == 2
     assert wins.estimate.value == pytest.approx(0.2205, abs=1e-6)
     assert "1 of plain [7,7]" in wins.note
@@ -296,7 +308,7 @@ def test_one_seed_decides_nothing() -> None:
 def test_equal_seeds_are_no_certainty() -> None:
     """Three identical accuracies: the binomial floor keeps the interval open."""
     same = {c: [fake(0.5 + 0.0201 * c.startswith("skip"), 0.5)] * 3 for c in PLAIN_DEGRADES}
-    _, _, wins = judged(same)
+    _, _, wins, *_ = judged(same)
     assert wins.estimate.low < wins.estimate.value < wins.estimate.high
     assert wins.verdict == "undecided"
 

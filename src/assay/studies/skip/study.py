@@ -248,4 +248,26 @@ class Skip(CellStudy):
                 "test_accuracy",
                 delta=self.delta,
             ),
+            cells.contrast(
+                "skip.undoes",
+                f"Skip connections change what depth does: from {at(low)} to {at(high)} test "
+                "accuracy rises more, or falls less, with them than without.",
+                {
+                    name(True, high): 1.0,
+                    name(True, low): -1.0,
+                    name(False, high): -1.0,
+                    name(False, low): 1.0,
+                },
+                "test_accuracy",
+                delta=self.delta,
+            ),
+            cells.contrast(
+                "skip.shallow",
+                f"At {at(low)} skip connections change nothing: test accuracy is the same with "
+                "and without.",
+                {name(True, low): 1.0, name(False, low): -1.0},
+                "test_accuracy",
+                delta=self.delta,
+                asks="equivalent",
+            ),
         )
