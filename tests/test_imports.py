@@ -136,6 +136,14 @@ def test_every_room_has_its_place_in_the_map() -> None:
     assert {room_of(file) for file in SRC.rglob("*.py")} == set(MAY_IMPORT)
 
 
+def test_the_page_on_architecture_names_every_room_and_no_other() -> None:
+    page = (SRC.parent.parent / "docs" / "architecture.md").read_text()
+    table = page.split("## Rooms")[1].split("\nThree rules")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = {name.strip(" `") for row in rows for name in row.split(",")}
+    assert named == set(MAY_IMPORT) - {"__init__", "provenance"}
+
+
 def test_rooms_import_only_what_they_may() -> None:
     wrong = [str(found) for found in ALL if ours(found.module) and not allowed(found)]
     assert not wrong, "\n".join(wrong)
