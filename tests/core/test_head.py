@@ -94,6 +94,23 @@ def test_what_is_no_head_is_not_taken_for_one(
     assert made.lacks["head"] == "the model does not end in a linear layer"
 
 
+class Packed(nn.Linear):
+    """A linear layer whose weights are kept otherwise, as those of 4 bits are."""
+
+    def __init__(self) -> None:
+        super().__init__(6, 4)
+        self.weight = nn.Parameter(self.weight.detach().view(24, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.view(4, 6), self.bias)
+
+
+def test_a_layer_whose_weights_are_packed_is_no_head(x: Tensor) -> None:
+    made = Classifier(Net(lambda out, _: out, Packed())).embed(x)
+    assert made.head is None
+    assert len(made) == 9
+
+
 def test_a_head_beside_which_another_linear_layer_runs(x: Tensor) -> None:
     net = Net(lambda out, _: out)
     net.tail = lambda out, x: (net.other(net.squeeze(x.flatten(1))), out)[1]

@@ -100,11 +100,12 @@ class Watch:
             self.reads.pop(module, None)
 
     def _note(
-        self, module: nn.Linear, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor
+        self, module: nn.Linear, inputs: tuple[Any, ...], named: dict[str, Any], output: Any
     ) -> None:
-        values = inputs[0] if inputs else named["input"]
+        values = inputs[0] if inputs else named.get("input")
         self.reads.pop(module, None)
-        if values.ndim == 2:
+        whole = module.weight.shape == (module.out_features, module.in_features)  # not packed
+        if whole and isinstance(values, Tensor) and isinstance(output, Tensor) and values.ndim == 2:
             types = (torch.float32, values.dtype, output.dtype, module.weight.dtype)
             eps = max(torch.finfo(kind).eps for kind in types if kind.is_floating_point)
             kept = values.detach().clone()  # what follows may work in place
@@ -126,7 +127,7 @@ def find_head(
         classifier: whose model it is.
         reads: what its linear layers read of the images.
         x: the images (N, C, H, W).
-        logits: float32 (N, K), what the classifier answered.
+        logits: float32 (N, K), what the classifier returned.
     """
     if classifier.outputs == "probabilities":
         return None  # logits are then log p: known but for a number per row
@@ -162,16 +163,16 @@ def _scale_and_shift(
     images = draws.uniform(x.shape[1:]).to(x)
     spread = outputs[outputs.isfinite()].abs().amax().clamp_min(1e-3)
     given = draws.normal((outputs.shape[1],)).to(outputs) * spread
-    answers: list[Tensor] = []
+    found: list[Tensor] = []
     rows = classifier.rows_per_batch(x)
     for part, instead in zip(torch.split(images, rows), torch.split(given, rows), strict=True):
         handle = module.register_forward_hook(lambda *call, some=instead: some.to(call[2]).clone())
         with suppress(AssayError):
-            answers.append(classifier.logits(Encoded(part)).double())
+            found.append(classifier.logits(Encoded(part)).double())
         handle.remove()
-    if sum(map(len, answers)) < TRIALS:
+    if sum(map(len, found)) < TRIALS:
         return None
-    seen, given = torch.cat(answers), given.double()
+    seen, given = torch.cat(found), given.double()
     masked = (seen == -torch.inf).all(0)
     seen = seen.masked_fill(masked, 0.0)
     centred = given - given.mean(0)

@@ -26,7 +26,7 @@ class Curve:
 
     Attributes:
         share: float64 (S + 1,), which share of the pixels is exchanged: from 0, rising, to 1.
-        probability: float64 (N, S + 1), what the model says of each image's class there.
+        probability: float64 (N, S + 1), the softmax of each image's class there.
     """
 
     share: Array
@@ -59,7 +59,7 @@ def order_of(maps: Tensor, ties: Tensor) -> Tensor:
     Args:
         maps: (N, H, W); only their order matters.
         ties: places (N, H, W) that equal values are ordered by. With a random order a map that
-            says nothing is no better or worse than that.
+            tells nothing is no better or worse than that.
     """
     first = ties.flatten(1).argsort(1)
     last = maps.flatten(1).gather(1, first).argsort(dim=1, descending=True, stable=True)
@@ -163,8 +163,8 @@ def exchange(
         def evaluate(image: Tensor, step: Tensor) -> Tensor:
             gone = order[image] < until[step].view(-1, 1, 1)
             mixed = torch.where(gone[:, None], end[image], start[image])
-            said = model.logits(Encoded(mixed)).to(x.device).softmax(1)
-            return said.gather(1, targets[image, None])[:, 0]
+            seen = model.logits(Encoded(mixed)).to(x.device).softmax(1)
+            return seen.gather(1, targets[image, None])[:, 0]
 
         probabilities = each_variant(evaluate, clf, x, len(done), "exchange")
     share = np.array(done, dtype=np.float64) / pixels

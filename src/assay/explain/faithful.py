@@ -96,7 +96,7 @@ def labels(some: Sequence[Explainer]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """One explainer, and what became of its maps.
+    """One explainer, its maps, and the measures that it is judged by.
 
     Attributes:
         name: what it is called.
@@ -282,7 +282,7 @@ def faithfulness(
 
     Raises:
         AssayError: for images, targets or masks that do not fit, for no explainers or one that
-            stands twice, for a model that fails on the images, or where no explainer works.
+            is given twice, for a model that fails on the images, or where no explainer works.
 
     >>> quick = assay.explain.FaithfulnessConfig(networks=2, randomised=4, stages=1)
     >>> some = [assay.explain.HiResCAM(), assay.explain.Occlusion()]

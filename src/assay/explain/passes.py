@@ -33,7 +33,7 @@ def eagerly() -> Iterator[None]:
 
 
 def rows_at_once(clf: Classifier, x: Tensor) -> int:
-    """Return how many rows of `x` to run at a time, where nobody said.
+    """Return how many rows of `x` to run at a time, where no batch size is given.
 
     On a processor it is a quarter of what a classifier takes for its queries, 64 CIFAR images: a
     pass that keeps activations, or follows another at once, is then up to 1.6 times as fast, since

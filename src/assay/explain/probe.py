@@ -1,4 +1,4 @@
-"""A model run once and watched: what its modules return, and what of it the answer rests on."""
+"""A model run once and watched: what its modules return, and which of it the logits depend on."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def randomised(
         clf: the classifier.
         x: float32 (N, C, H, W) in [0, 1].
         explainers: what is tested, by a name of your own.
-        maps: what each of them says of `x`, by the same names.
+        maps: those of each explainer of `x`, by the same names.
         networks: how many copies; at most one for each image.
         stages: how often maps are made anew on the way down; at most once for each layer.
         threshold: the rank correlation above which a map survives. At 0.5 a quarter of the

@@ -19,7 +19,7 @@ from assay.explain.variants import each_variant, fast
 
 
 class ScoreCAM(Explainer):
-    """A layer's channels, weighted by what the model says of the image seen through them (Wang et
+    """A layer's channels, weighted by the logit of the image seen through them (Wang et
     al. 2020).
 
         raw(p) = Σ_c w_c A_c(p),    w = softmax over channels c of z(x ⊙ A_c scaled to [0, 1])

@@ -135,12 +135,12 @@ def attention_weights(
     Args:
         query: (..., T, D).
         key: (..., S, D).
-        mask: bool, true where a query may look, or float, added to the scores; (..., T, S).
-        is_causal: no query looks at later keys.
+        mask: bool, true where a query may attend, or float, added to the scores; (..., T, S).
+        is_causal: no query attends to later keys.
         scale: of the scores; None: 1 / sqrt(D).
 
     Returns:
-        (..., T, S); the rows of queries that may look nowhere are 0.
+        (..., T, S); the rows of queries that may attend to nothing are 0.
     """
     query = query * (query.shape[-1] ** -0.5 if scale is None else scale)
     keys = key.contiguous().mT  # a batch of heads would be copied transposed otherwise
@@ -182,8 +182,8 @@ def _hides(name: str) -> bool:
 def _not_among_all(shape: Sequence[int], rows: int) -> AssayError:
     return AssayError(
         f"the model computes attention of shape {tuple(shape)} for {rows} images, which is not "
-        "among all tokens of each (it looks within windows, or at other tokens); its weights do "
-        f"not say what became of the whole image: {INSTEAD}"
+        "among all tokens of each (it is within windows, or to other tokens); its weights do "
+        f"not show how the whole image was weighted: {INSTEAD}"
     )
 
 
