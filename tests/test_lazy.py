@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -56,6 +57,31 @@ def test_a_line_of_a_registry_is_a_public_name_and_a_choice(name: str) -> None:
     ]
     assert [kind.__name__ for kind in members.built_in().values()] == lines
     assert list(members())[: len(lines)] == list(members.built_in())
+
+
+@pytest.mark.parametrize("name", LAZY[1:])
+def test_a_member_whose_line_is_missing_is_named(name: str) -> None:
+    """Whatever can be chosen by a name, in any module of the room, has its line."""
+    registry = importlib.import_module(f"{name}.registry")
+    (members,) = [one for one in vars(registry).values() if isinstance(one, registry.Registry)]
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+        importlib.import_module(module.name)
+
+    def below(kind: type) -> set[type]:
+        return {kind}.union(*map(below, kind.__subclasses__()))
+
+    found = {
+        kind.__name__
+        for kind in below(members.base)
+        if kind.__module__.startswith(f"{name}.") and isinstance(tag_of(kind), str)
+    }
+    assert found - {kind.__name__ for kind in members.built_in().values()} == set()
+
+
+def tag_of(kind: type) -> object:
+    fields = getattr(kind, "model_fields", {})
+    return fields["name"].default if "name" in fields else getattr(kind, "name", None)
 
 
 @pytest.mark.parametrize("name", LAZY)
