@@ -14,10 +14,12 @@ from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
 from assay.config import digest
+from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.errors import AssayError
-from assay.inputs import Inputs, Loaded, called, load, load_part, mark, scaled
+from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
+from assay.models.http import HttpModel
 from assay.report.terminal import summary
 from assay.runs.display import say
 from assay.runs.files import writable
@@ -59,9 +61,9 @@ def run(
         writable(out)
     data = load_part(inputs)
     model = load(inputs, data)
-    name = Path(called(inputs, model))
     for note in () if quiet else data.notes:
         say(note)
+    name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with console.status("auditing") as status:
 
@@ -76,12 +78,11 @@ def run(
             data,
             config,
             reference=reference,
-            title=title or f"{name.name} on {data.name}{scaled(inputs)}",
+            title=title or f"{name} on {data.name}{scaled(inputs)}",
             command=command,
             progress=tick,
         )
-    known = found.report.made.model or mark(inputs, model)
-    page = keep(found, inputs, known, config, title or name.stem, home, out)
+    page = keep(found, inputs, model, config, title or Path(name).stem, home, out)
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)
@@ -99,10 +100,13 @@ def examine(
     command: str,
     progress: Tick | None = None,
 ) -> Audit:
-    """Audit the model on the images of `inputs`."""
+    """Audit the model on the images of `inputs`; detectors, which look inside, get reference
+    images only where the model is a network."""
     part = data.sample(inputs.images)
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
+    if not isinstance(model, Classifier):
+        reference = None
     if reference is not None:
         try:
             known = load_part(inputs, reference)
@@ -135,17 +139,16 @@ def examine(
 def keep(
     found: Audit,
     inputs: Inputs,
-    known: str,
+    model: Loaded,
     config: AuditConfig,
     name: str,
     store: Store,
     out: Path | None,
 ) -> Path:
-    """Write the report to the run's folder in the store, or to `out`; run.json last. `known` is
-    what the model is known by when it is audited again."""
+    """Write the report to the run's folder in the store, or to `out`; run.json last."""
     made = found.report.made
     identity = {
-        "model": known,
+        "model": made.model or mark(inputs, model),
         "data": made.data,
         "images": inputs.images,
         "config": config.model_dump(mode="json"),
