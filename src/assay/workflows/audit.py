@@ -14,7 +14,6 @@ from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
 from assay.config import digest
-from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.errors import AssayError
@@ -105,7 +104,7 @@ def examine(
     part = data.sample(inputs.images)
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
-    if not isinstance(model, Classifier):
+    if inputs.only_queried:
         reference = None
     if reference is not None:
         try:
