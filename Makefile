@@ -33,7 +33,8 @@ test: $(VENV)/.tests-installed ## run the tests, and say which cost most
 
 nightly: $(VENV)/.tests-installed ## the tests with branch coverage and more examples, and the slow ones
 	@echo "==> tests, with coverage"
-	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly $(BIN)/pytest $(SPREAD) --cov --cov-report=term
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly ASSAY_TEST_KILLS=3 \
+		$(BIN)/pytest $(SPREAD) --cov --cov-report=term
 	@$(MAKE) test-slow
 
 test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
