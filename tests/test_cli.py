@@ -27,6 +27,7 @@ from assay.models import MLP
 from assay.models.loading import save_model
 from assay.ood import MaxLogit
 from assay.studies.skip import Skip
+from assay.tasks.train import TrainNetwork
 from assay.train import AdamW
 
 Command = Callable[..., tuple[int, str, str]]
@@ -356,6 +357,14 @@ class TestSettings:
         assert made.faithfulness.explainers == (GradCAM(), Occlusion())
         one = assay("audit", "m", "--data", "digits", "--attacks", square, "--print-config")[1]
         assert AuditConfig.from_yaml(one).attacks == (Square(queries=500),)
+
+    def test_a_choice_that_may_be_none_by_name(self, assay: Command) -> None:
+        train = ("train", "--data", "digits", "--print-config")
+        _, out, err = assay(*train, "--adversary", "pgd", "--adversary.eps", "4/255")
+        assert not err
+        assert TrainNetwork.from_yaml(out).adversary == PGD(eps=4 / 255)
+        refused(assay(*train, "--adversary", "pdg"), "--adversary", "'pdg'", "'pgd'", "none")
+        refused(assay(*train, "--watch", "pgd"), "--watch is none or left out")
 
     def test_choices_by_name_in_yaml(self, assay: Command) -> None:
         text = "attacks: [pgd, {name: square, queries: 500}]\nexplainer: grad-cam\n"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from assay.cli import FLAGS
 from assay.config import Config, models_in, tags_in, takes_many
-from assay.errors import AssayError
+from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
     from assay.inputs import Inputs
@@ -35,7 +35,8 @@ class Setting:
         switch: whether it is on or off.
         texts: its description, by the members of a choice that have it ("" where there is none).
         choices: what it may be, where that is a fixed set.
-        without: whether all it says is `none`: that there are to be no settings below it.
+        without: whether it says `none`, that there are to be no settings below it, or else the name
+            of one of `choices`, whose settings are below.
         group: the heading that help shows it under.
         required: whether it must be given.
         of: what its name begins with, where the name alone is that of an input.
@@ -130,7 +131,9 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
             continue
         if type(None) in get_args(field.annotation):
             texts = {only: f"Its settings are below; none: {_without(text)}"}
-            _add(found, Setting(here, str, many=False, switch=False, texts=texts, without=True))
+            names = tags_in(field.annotation)
+            flag = Setting(here, str, False, False, texts, choices=names, without=True)
+            _add(found, flag)
         for member in inside:
             tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
             for flag in flags_of(member, here, tag):
@@ -348,10 +351,14 @@ def _value(flag: Setting, given: bool | str | list[str]) -> Any:
     several values, each is the one or the other: `--attacks pgd '{"name": "square", ...}'`."""
     texts = given if isinstance(given, list) else [given]
     if flag.without:
+        if given in flag.choices:
+            return {"name": given}
         if str(given).lower() not in ("none", "null"):
+            if flag.choices:
+                raise unknown(flag.name, str(given), [*flag.choices, "none"])
             raise AssayError(
                 f"{flag.name} is none or left out, not {given!r}: its settings are "
-                f"{flag.name}.name and so on (--help-all)"
+                f"{flag.name}.… (--help-all)"
             )
         return None
     if len(texts) == 1 and isinstance(texts[0], str):
