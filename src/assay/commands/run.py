@@ -49,7 +49,7 @@ def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)
     return flags.run(partial(study_app, study), rest)
 
 
-def study_app(study: Any, everything: bool) -> App:
+def study_app(study: Any, everything: bool = True) -> App:
     """Return the App of one study; its flags are made from the fields of the study's config."""
 
     def command(
