@@ -25,7 +25,7 @@ WITH_EXAMPLES = sorted(
     for file in SRC.rglob("*.py")
     if ">>> " in file.read_text()
 )
-ROOMS = ("assay.explain", "assay.ood")
+ROOMS = ("assay.attacks", "assay.explain", "assay.ood")
 """Rooms whose public names have examples throughout."""
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

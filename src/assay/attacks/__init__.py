@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from assay.attacks.methods.gradient import Iterative as Iterative
     from assay.attacks.methods.universal import Perturbation as Perturbation
     from assay.attacks.methods.universal import Universal as Universal
-    from assay.attacks.over import run_over as run_over
     from assay.attacks.registry import *  # noqa: F403
     from assay.attacks.registry import AnyAttack as AnyAttack
     from assay.attacks.registry import attacks as attacks
@@ -33,7 +32,6 @@ else:
             "base": ["Attack", "Iterate"],
             "methods.gradient": ["Iterative"],
             "methods.universal": ["Perturbation", "Universal"],
-            "over": ["run_over"],
             "registry": ["AnyAttack", "attacks"],
             "result": ["AttackResult"],
             "runner": ["run"],

@@ -34,6 +34,9 @@ class Iterate(Generic[X]):
         spent: evaluations of the model per row since the last yield: a number, or int64 (n,).
         ahead: the most evaluations per row that the next step may take, by which a query budget is
             kept. None: as many as this step took.
+
+    >>> assay.attacks.Iterate(x, clf.query(x), ahead=1).spent
+    1
     """
 
     adversarial: X
@@ -52,6 +55,22 @@ class Attack(Config, Generic[X, T]):
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, give its `threat`
     and write `search`. Everything else (which rows are attacked, early stops, counting,
     confirming, restarts, memory) is the runner's.
+
+    >>> from assay.attacks import Attack, Iterate
+    >>> from assay.core.threats import NormBall
+    >>> class Darken(Attack):
+    ...     name: Literal["darken"] = "darken"
+    ...
+    ...     @property
+    ...     def threat(self):
+    ...         return NormBall(norm="linf", eps=0.5)
+    ...
+    ...     def search(self, model, x, y, *, threat, loss, targeted, rng):
+    ...         darker = (x - threat.eps).clamp_min(0)
+    ...         yield Iterate(darker, model.query(darker))
+    ...         yield Iterate(darker, spent=0)
+    >>> Darken()(clf, x, y).queries.tolist() == [1 + 1 + 1] * 12
+    True
     """
 
     needs: ClassVar[Access] = "gradient"

@@ -98,6 +98,11 @@ def run(
     Raises:
         AssayError: for images or labels that do not fit the model, a target that is the label,
             or an oracle that does not grant the access that the attack needs, or has no gradient.
+
+    >>> from assay.attacks import PGD, run
+    >>> result = run(PGD(eps=0.2), clf, x, y, stop="fooled", query_budget=10)
+    >>> int(result.queries.max()) <= 10
+    True
     """
     started = time.monotonic()
     if stop not in get_args(Stop):

@@ -32,6 +32,12 @@ class Transfer:
         fooled: bool (S, T, N), the adversarial image is not (or is said to be the target).
         attack: what made the images.
         targeted: whether the attack was targeted.
+
+    >>> found = assay.attacks.transfer_matrix(
+    ...     assay.attacks.PGD(eps=0.2), {"this": clf, "again": clf}, x, y, sources=("this",)
+    ... )
+    >>> found.rate("this", "again").value
+    1.0
     """
 
     sources: tuple[str, ...]
@@ -107,6 +113,10 @@ def transfer_matrix(
     Raises:
         AssayError: for a source that is not among the models, no source at all, models that name
             their classes differently, or labels that do not fit.
+
+    >>> models = {"this": clf, "again": clf}
+    >>> assay.attacks.transfer_matrix(assay.attacks.PGD(eps=0.2), models, x, y).rates[0][1].value
+    1.0
     """
     x = check_images(x).float()
     if sources is None:

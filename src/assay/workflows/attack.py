@@ -12,7 +12,6 @@ from typing import Any, Literal
 from rich.console import Console
 
 from assay.attacks.base import Attack, Stop
-from assay.attacks.over import STATE_FILE, Progress, Targets, run_over
 from assay.core.classifier import Classifier, check_gradient
 from assay.core.fast import Precision
 from assay.data import Dataset
@@ -24,6 +23,7 @@ from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json, writable
 from assay.workflows import attack_report as report
+from assay.workflows.over import STATE_FILE, Progress, Targets, run_over
 
 ATTACK, RECORD = "attack.json", "record.json"
 SCHEMA = 1

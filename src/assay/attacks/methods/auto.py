@@ -28,6 +28,12 @@ class Auto(Attack):
     In L1, as in Croce & Hein 2021 ("Mind the box"), the first has 5 restarts, and the second goes
     towards 5 classes. For a randomised model set `eot`: it is then AutoAttack's form for those,
     APGD with cross entropy and with DLR.
+
+    >>> result = assay.attacks.Auto(eps=0.2, steps=10, queries=50)(clf, x, y, stop="fooled")
+    >>> result.robust_accuracy.value
+    0.0
+    >>> [stage.name for stage in result.attack.stages]
+    ['apgd', 'apgdt', 'fab', 'square']
     """
 
     VERSION: ClassVar[int] = 2  # that of FAB

@@ -31,6 +31,13 @@ class CarliniWagner(MinimumNorm):
     An image whose loss has stopped falling waits for the next c, and queries nothing meanwhile. The
     authors' code looks at the loss of the whole batch at one step in so many; that of one image
     goes up and down as it crosses the boundary, so here means over those steps are compared.
+
+        min over w of ‖adv - x‖² + c · max(z_y - max of z_i over i ≠ y + κ, 0)
+
+    >>> attack = assay.attacks.CarliniWagner(steps=50, searches=4, initial_c=0.1)
+    >>> result = attack(clf, x, y)
+    >>> result.success_rate.value > 0.5, result.threat.limited
+    (True, False)
     """
 
     VERSION: ClassVar[int] = 2  # distances from tanh space; a c is given up on mean losses

@@ -25,6 +25,14 @@ class DeepFool(MinimumNorm):
     begins there (in the paper only the last point goes too far); here it ends at those of [0, 1],
     and is made of the pixels that can go on, so that it leads beyond the boundary all the same.
     Towards a class, the one boundary is that between it and the largest other logit.
+
+        advₖ₊₁ = advₖ + (1 + overshoot) · |f| / ‖∇f‖² · ∇f,   f = z_i - z_y at the nearest class i
+
+    in L2; in Linf the way is |f| / ‖∇f‖₁ · sign ∇f.
+
+    >>> result = assay.attacks.DeepFool(norm="l2")(clf, x, y)
+    >>> result.success_rate.value, 0.2 < result.median_distance < 2
+    (1.0, True)
     """
 
     VERSION: ClassVar[int] = 3  # a step is made of the pixels that can go on

@@ -43,6 +43,11 @@ class Genetic(Attack):
     small as an untargeted attack meets, the authors' temperature of 0.3 selects hardly at all);
     and α begins with 2, by which a value crosses the ball, not with 1 (CIFAR-10) or 0.4
     (ImageNet). The up-scaling of small perturbations is not here.
+
+        fitness = log Σ p_i over i ≠ y - log p_y
+
+    >>> assay.attacks.Genetic(eps=0.2, steps=100)(clf, x, y, stop="fooled").success_rate.value > 0.5
+    True
     """
 
     VERSION: ClassVar[int] = 2  # which values mutate is drawn as gaps between them

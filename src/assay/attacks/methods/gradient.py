@@ -60,6 +60,17 @@ class Iterative(GradientAttack):
     To add one, write `step`, and `start` unless it begins at the image itself. What is in play,
     counting, query budgets and early stops need no thought here; a method that queries the model
     otherwise than by one gradient per step writes `search` itself.
+
+    >>> from typing import Literal
+    >>> from assay.attacks import Iterative
+    >>> class Signs(Iterative):
+    ...     name: Literal["signs"] = "signs"
+    ...     steps: int = 10
+    ...
+    ...     def step(self, at, slope, x, threat):
+    ...         return (threat.project(x, at[0] + threat.eps / 5 * slope.sign()),)
+    >>> Signs(eps=0.2)(clf, x, y).success_rate.value
+    1.0
     """
 
     @property

@@ -44,6 +44,12 @@ class HopSkipJump(Attack):
     All queries are made at the boundary, where the last bit of a logit may turn an answer, and
     with it the rest of the way. It depends on the batch: of a few images in a hundred, another
     batch size brings another result.
+
+    >>> predict = lambda images: clf.predict(torch.from_numpy(images))
+    >>> box = assay.BlackBox(predict, classes=3, access="labels")
+    >>> result = assay.attacks.HopSkipJump(queries=300)(box, x, y)
+    >>> result.success_rate.value > 0.5, int(result.queries.max()) <= 302
+    (True, True)
     """
 
     VERSION: ClassVar[int] = 2  # what an image draws no longer depends on others in its batch

@@ -20,6 +20,9 @@ class Noise(Attack):
     Linf: every value goes up or down by eps, at random. L2: a normal draw scaled to length eps.
     L1: the exponential spacings of `NormBall.random_start` at full size. L0: as many random pixels
     as the budget allows, redrawn uniformly. Clipped to [0, 1], so a little less near its ends.
+
+    >>> assay.attacks.Noise(eps=0.05)(clf, x, y).success_rate.value
+    0.0
     """
 
     needs: ClassVar[Access] = "labels"

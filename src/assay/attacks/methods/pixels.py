@@ -52,6 +52,10 @@ class FewPixel(PixelAttack):
 
     With `size` the threat is narrower than the l0 ball, which is all that the runner checks: every
     candidate is clipped here, so that no value leaves [x - size, x + size].
+
+    >>> result = assay.attacks.FewPixel(eps=20)(clf, x, y)
+    >>> result.success_rate.value > 0.5, bool((result.distance <= 20).all())
+    (True, True)
     """
 
     VERSION: ClassVar[int] = 2  # of the steps, one that fooled the model is kept before all others
@@ -125,6 +129,12 @@ class OnePixel(PixelAttack):
     for the target.
 
     The paper takes a population of 400 and 100 generations: 40,400 queries per image.
+
+        v = a + F · (b - c),   with a, b, c of the population at random
+
+    >>> result = assay.attacks.OnePixel(population=20, steps=5)(clf, x, y)
+    >>> bool((result.distance <= 1).all())
+    True
     """
 
     needs: ClassVar[Access] = "scores"

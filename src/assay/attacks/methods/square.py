@@ -33,6 +33,9 @@ class Square(Attack):
     every edge of the image, and each channel of a window keeps its own length. From AutoAttack's
     code comes that a target is approached by its cross entropy instead of its margin, and that the
     schedule of the sizes stretches with `queries`.
+
+    >>> assay.attacks.Square(eps=0.3, queries=300)(clf, x, y).success_rate.value > 0.5
+    True
     """
 
     needs: ClassVar[Access] = "scores"

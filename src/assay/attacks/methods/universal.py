@@ -35,6 +35,10 @@ class Perturbation:
         delta: float32 (C, H, W), inside the threat's ball around zero.
         threat: the ball.
         losses: the mean capped loss of each epoch.
+
+    >>> made = assay.attacks.Universal(eps=0.3).fit(clf, x, y)
+    >>> 0 <= made.success_rate(clf, x, y).value <= 1, made(x).shape
+    (True, torch.Size([12, 1, 8, 8]))
     """
 
     delta: Tensor
@@ -69,6 +73,12 @@ class Universal(Config):
     other: the cross entropy of each image is capped, so that the images that are fooled already do
     not decide where the perturbation goes. Steps are of the norm's steepest direction, and grow
     shorter in a line; what Shafahi et al. take is a fixed step or Adam.
+
+        δₖ₊₁ = Π(δₖ + αₖ · s(Σ ∇ min(L(x + δₖ, y), cap)))
+
+    >>> made = assay.attacks.Universal(norm="linf", eps=0.3, batch_size=12).fit(clf, x, y)
+    >>> made.delta.shape, float(made.delta.abs().max()) <= 0.3 + 1e-6
+    (torch.Size([1, 8, 8]), True)
     """
 
     VERSION: ClassVar[int] = 2  # where steps are few, the first ones are longer

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from assay.attacks import PGD, Attack, Iterate, Noise
 from assay.attacks.base import Search
-from assay.attacks.over import least_likely, run_over
 from assay.attacks.result import ARRAYS
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
@@ -28,6 +27,7 @@ from assay.core.source import TensorSource
 from assay.core.threats import NormBall
 from assay.data.dataset import in_memory
 from assay.errors import AssayError
+from assay.workflows.over import least_likely, run_over
 
 N, PART = 22, 8
 ATTACK = PGD(eps=0.01, steps=3)
@@ -386,7 +386,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from assay.attacks import FGSM
-from assay.attacks.over import run_over
+from assay.workflows.over import run_over
 from assay.core.classifier import Classifier
 
 class Large:

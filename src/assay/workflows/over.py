@@ -25,7 +25,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from assay.attacks.base import Attack, Stop
-from assay.attacks.parts import cost_of, images_on_disk, join, write_json, write_part
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.attacks.runner import check_limits, run
 from assay.core.classifier import rows_that_fit
@@ -33,6 +32,7 @@ from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
 from assay.core.source import Source
 from assay.errors import AssayError, one_line
+from assay.workflows.parts import cost_of, images_on_disk, join, write_json, write_part
 
 Targets = int | Literal["least-likely"]
 """What a targeted attack asks for: one class for all images, or of each the class, besides its
