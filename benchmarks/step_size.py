@@ -31,7 +31,7 @@ RULES = {
     "10 / steps": lambda steps: 10 / steps,
     "0.2": lambda _: 0.2,
 }
-"""Length of a step over eps; the first is Dong et al.'s, the third Madry et al.'s for MNIST, the
+"""Length of a step over eps; the first is Dong et al.'s, the third Madry et al.'s, the
 last the peers' default."""
 NORMS, STEPS, SHARES = ("linf", "l2", "l1"), (10, 20, 50), (1 / 3, 2 / 3)
 
