@@ -155,7 +155,8 @@ def test_verdicts_on_results_by_hand(
     runs = {
         name: [
             SimpleNamespace(
-                metrics={"success_share": share + off, "n_success": 10**6, "collapsed": False}
+                metrics={"success_share": share + off, "n_success": 10**6, "collapsed": False},
+                arrays={},
             )
             for off in (-1e-4, 0, 1e-4)
         ]
