@@ -47,7 +47,7 @@ def test_a_task_that_an_old_record_calls_by_its_module_is_the_same(task: str) ->
 
 def test_a_training_keeps_its_address() -> None:
     marks = {"cifar10/train": "a" * 64, "cifar10/validation": "b" * 64, "cifar10/test": "c" * 64}
-    (one,) = TrainNetwork().trials((3,), "cpu", "label", marks)
+    (one,) = TrainNetwork().trials((3,), "cpu", "label", {3: marks})
     assert one.model_copy(update={"torch": "2.13.0"}).address == (
         "28c56ddb1f2d462c2f9b7a5cb78c97405fbdb1a7da452413fc554dc3a8893787"
     )

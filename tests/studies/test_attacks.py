@@ -82,6 +82,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Attacks, Results]:
     return study, results
 
 
+def assert_rates_are_kept_by_image(tried: Result) -> None:
+    """The rates of a matrix are those of the images that were kept."""
+    right = tried.arrays["correct"]
+    for name in ("transfer", "universal"):
+        fooled = tried.arrays[f"{name}_fooled"]
+        assert fooled.shape == (len(right), *right.shape)
+        kept = [[row[right[k]].mean() for k, row in enumerate(source)] for source in fooled]
+        rates = [[rate["value"] for rate in row] for row in tried.metrics[name]]
+        np.testing.assert_allclose(kept, rates)
+    assert len(set(tried.arrays["image_ids"].tolist())) == right.shape[1]
+
+
 def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> None:
     study, results = done
     found = study.findings(results)
@@ -104,19 +116,24 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert [row[0].text for row in table.rows] == [cell(run.name) for run in study.runs()]
     estimate = next(row[1].estimate for row in table.rows if row[0].text == "pgd 0.05")
     assert estimate is not None
-    assert estimate.value == pytest.approx(sum(shares["pgd 0.05"]) / 2)
     of_pgd = [results[trial] for trial in trials["pgd 0.05"]]
+    fooled = np.concatenate([run.arrays["success"][run.arrays["correct"]] for run in of_pgd])
+    assert estimate.value == pytest.approx(fooled.mean()), "every image counts as much"
     alone = [run.record["timings"]["attack"] for run in of_pgd]
     assert all(0 < s < run.record["seconds"] for s, run in zip(alone, of_pgd, strict=True))
     each = [1000 * s / run.metrics["n_success"] for s, run in zip(alone, of_pgd, strict=True)]
     row = next(row for row in table.rows if row[0].text == "pgd 0.05")
     assert row[table.columns.index("ms per image")].text == f"{sum(each) / 2:.3g}"
     made = [row[0].text for row in transfer.rows]
+    compared = study.transferred()
+    assert compared is not None
+    tried = results[compared]
+    assert_rates_are_kept_by_image(tried)
     assert made == list(transfer.columns[1:]) == ["natural 0", "natural 1"]
     for matrix in (transfer, universal):
         rates = [[cell.estimate.value for cell in row[1:]] for row in matrix.rows]
         assert min(rates[0][0], rates[1][1]) > max(shares["noise 0.05"]), "on its own network"
-        right = [results[trial].metrics["n_success"] for trial in trials["pgd 0.05"]]
+        right = tried.arrays["correct"].sum(1).tolist()
         assert [cell.estimate.n for cell in matrix.rows[0][1:]] == right
         assert "of the 40 images those that the latter classifies correctly" in matrix.caption
     own, other = (transfer.rows[0][k].estimate.value for k in (1, 2))

@@ -54,7 +54,7 @@ def test_the_printed_command_makes_the_same_study(
     words = shlex.split(running.command(study))
     seen: list[Any] = []
     monkeypatch.setattr(running, "run", lambda made, *_, **__: seen.append(made) or 0)
-    study_app(Attention)(words[3:], exit_on_error=False, print_error=False)
+    study_app(Attention, everything=True)(words[3:], exit_on_error=False, print_error=False)
     assert seen == [study]
 
 
@@ -69,7 +69,7 @@ def test_what_is_not_to_be_has_no_settings(words: list[str], message: str) -> No
     from assay.commands.run import study_app
 
     with pytest.raises(AssayError, match=message):
-        study_app(Attention)(words, exit_on_error=False, print_error=False)
+        study_app(Attention, everything=True)(words, exit_on_error=False, print_error=False)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_data_that_no_cell_can_learn_from_are_refused_at_once(
 def test_a_data_set_with_one_class_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     images = torch.zeros(200, 1, 8, 8, dtype=torch.uint8)
     cats = in_memory("cats", "train", ("cat",), images, torch.zeros(200, dtype=torch.int64))
-    monkeypatch.setattr("assay.tasks.train.load_data", lambda *_, **__: cats)
+    monkeypatch.setattr("assay.tasks.images.load_data", lambda *_, **__: cats)
     with pytest.raises(AssayError, match="cats has 1 class; a study of classifiers needs two"):
         Skip(data="cats", device="cpu").resolved()
 

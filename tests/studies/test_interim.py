@@ -193,13 +193,13 @@ class TestUntilDecided:
     )
     def test_one_flag_without_the_other_is_a_mistake(self, words: list[str], said: str) -> None:
         with pytest.raises(AssayError, match=said):
-            study_app(Toy)(words, exit_on_error=False, print_error=False)
+            study_app(Toy, everything=True)(words, exit_on_error=False, print_error=False)
 
     def test_the_command_line_gives_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         seen: list[Any] = []
         monkeypatch.setattr(running, "run", lambda *_, **more: seen.append(more["max_seeds"]) or 0)
         for words in ([], ["--until-decided", "--max-seeds", "9"]):
-            study_app(Toy)(words, exit_on_error=False, print_error=False)
+            study_app(Toy, everything=True)(words, exit_on_error=False, print_error=False)
         assert seen == [None, 9]
 
 

@@ -186,7 +186,7 @@ class TestARun:
         with pytest.MonkeyPatch.context() as patch:
             seen: list[Any] = []
             patch.setattr(running, "run", lambda study, *_, **__: seen.append(study) or 0)
-            study_app(Skip)(words[3:], exit_on_error=False, print_error=False)
+            study_app(Skip, everything=True)(words[3:], exit_on_error=False, print_error=False)
         assert seen == [TINY]
 
 

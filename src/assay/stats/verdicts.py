@@ -59,7 +59,9 @@ class Effect:
         rests_on: addresses of the trials that the values come from, of every seed, finished or
             not, and of those that results chose among; none given: all trials of the study.
         per_image: the same effect image by image. With it the claim is about networks and images
-            in general; without, about networks on these images.
+            in general; without, about networks on these images, unless they were drawn.
+        images_drawn: each seed met images of its own, so that the values of seeds are a sample of
+            images too.
         asks: whether the effect is larger than delta, or within ± delta of nothing.
     """
 
@@ -76,11 +78,13 @@ class Effect:
     rests_on: Sequence[str] = field(default=(), kw_only=True)
     per_image: PerImage | None = field(default=None, kw_only=True)
     asks: Asks = field(default="larger", kw_only=True)
+    images_drawn: bool = field(default=False, kw_only=True)
 
     @property
     def about(self) -> str:
         """Which population the claim is about."""
-        return IMAGES_TOO if self.per_image is not None else THESE_IMAGES
+        known = self.per_image is not None or self.images_drawn
+        return IMAGES_TOO if known else THESE_IMAGES
 
 
 @dataclass(frozen=True)

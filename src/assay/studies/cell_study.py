@@ -14,6 +14,7 @@ from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.cells import Cells
 from assay.studies.rates import RateGrid, at_rate
+from assay.tasks.images import BY_SEED, how_many
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings, split
 from assay.train import Recipe
 
@@ -27,6 +28,9 @@ class CellStudy(Study):
     """How many training images are used; none: all."""
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used; none: all."""
+    images_by_seed: bool = False
+    """Each seed draws these subsets anew, so that claims are about images in general, not about
+    those of one draw; presets do."""
     rates: RateGrid | None = None
     """Choose a learning rate for each cell on validation beforehand; none: the recipe's for all."""
 
@@ -39,31 +43,44 @@ class CellStudy(Study):
             )
         return self
 
+    @classmethod
+    def preset_values(cls, preset: str) -> dict[str, Any]:
+        return {BY_SEED: True, **super().preset_values(preset)}
+
     @abstractmethod
     def grid(self) -> Mapping[str, TrainNetwork]:
         """Return the training of each cell by the cell's name, those that take longest first."""
 
+    def trainings(self) -> dict[str, TrainNetwork]:
+        """Return the grid, with images drawn as the study says."""
+        return {cell: self.drawn(config) for cell, config in self.grid().items()}
+
+    def drawn(self, config: TrainNetwork) -> TrainNetwork:
+        """Return a training whose images are drawn as the study says."""
+        return config.model_copy(update={BY_SEED: self.images_by_seed or None})
+
     def trials(self, done: Results | None = None) -> dict[str, list[Trial]]:
         """Return the trials of each cell, one per seed; with `rates`, at the rate chosen by what is
         done, and at the recipe's where nothing is chosen yet."""
-        marked, searched = self._marks(), self.searches()
+        seeds = range(self.seeds)
+        marked, searched = self._marks(seeds), self.searches()
         found = {}
-        for cell, config in self.grid().items():
+        for cell, config in self.trainings().items():
             chosen = (
                 self.chosen_rate(searched[cell], done) if done is not None and searched else None
             )
             tuned = config if chosen is None else at_rate(config, chosen)
-            found[cell] = tuned.trials(range(self.seeds), self.device, cell, marked[cell])
+            found[cell] = tuned.trials(seeds, self.device, cell, marked[cell])
         return found
 
     def searches(self) -> dict[str, list[Trial]]:
         """Return the trials by which each cell's learning rate is chosen; empty without `rates`."""
         if self.rates is None:
             return {}
-        marked = self._marks()
+        marked = self._marks([self.rates.seed])
         return {
             cell: self.rates.trials(cell, config, self.device, marked[cell])
-            for cell, config in self.grid().items()
+            for cell, config in self.trainings().items()
         }
 
     def chosen_rate(self, searched: Sequence[Trial], done: Results) -> float | None:
@@ -71,14 +88,14 @@ class CellStudy(Study):
         validated = self.rates.validated(searched, done) if self.rates else None
         return self.rates.best(validated) if self.rates and validated else None
 
-    def _marks(self) -> dict[str, dict[str, str]]:
-        """Return the fingerprints of what each cell reads; each data set is marked once."""
-        marks: dict[tuple[Any, ...], dict[str, str]] = {}
+    def _marks(self, seeds: Sequence[int]) -> dict[str, dict[int, dict[str, str]]]:
+        """Return the fingerprints of what each cell reads, by seed; each data set once."""
+        marks: dict[tuple[Any, ...], dict[int, dict[str, str]]] = {}
         found = {}
-        for cell, config in self.grid().items():
+        for cell, config in self.trainings().items():
             reads = (config.data, config.train_images, config.test_images)
             if reads not in marks:
-                marks[reads] = config.fingerprints()
+                marks[reads] = config.fingerprints(seeds)
             found[cell] = marks[reads]
         return found
 
@@ -100,7 +117,14 @@ class CellStudy(Study):
 
     def cells(self, done: Results) -> Cells:
         """Return the results so far."""
-        return Cells(self.trials(done), done, chosen_by=self.searches())
+        configs = list(self.trainings().values())
+        return Cells(
+            self.trials(done),
+            done,
+            chosen_by=self.searches(),
+            images_drawn=any(config.draws for config in configs),
+            there_are=how_many(configs[0].data, "test", size=configs[0].size),
+        )
 
     def cost(self, trial: Trial) -> Cost | None:
         if trial.task != TASK:

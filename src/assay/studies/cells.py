@@ -66,6 +66,8 @@ class Cells:
         done: what has been run.
         chosen_by: the trials by which a cell's settings were chosen; what rests on the cell rests
             on them too.
+        images_drawn: whether each seed drew images of its own.
+        there_are: how many images the test set has; None: those met, and no more.
     """
 
     def __init__(
@@ -73,10 +75,25 @@ class Cells:
         trials: Mapping[str, Sequence[Trial]],
         done: Results,
         chosen_by: Mapping[str, Sequence[Trial]] | None = None,
+        *,
+        images_drawn: bool = False,
+        there_are: int | None = None,
     ) -> None:
         self.trials = trials
         self.done = done
         self.chosen_by = chosen_by or {}
+        self.images_drawn = images_drawn
+        self.there_are = there_are
+
+    def with_cell(self, cell: str, trials: Sequence[Trial]) -> Cells:
+        """Return these results with one more cell."""
+        return Cells(
+            {**self.trials, cell: trials},
+            self.done,
+            self.chosen_by,
+            images_drawn=self.images_drawn,
+            there_are=self.there_are,
+        )
 
     @property
     def names(self) -> list[str]:
@@ -156,6 +173,7 @@ class Cells:
         values = [value(*row) for row in whole]
         finite = [one for one in values if math.isfinite(one)]
         rows = [row for row, one in zip(whole, values, strict=True) if math.isfinite(one)]
+        by_image = images([[run for run in row if run] for row in rows]) if images else None
         if len(finite) < len(values):  # a loss or a weight beyond float32: lost as well
             lost[of[0]] = lost.get(of[0], 0) + len(values) - len(finite)
         return stats.Effect(
@@ -170,7 +188,8 @@ class Cells:
             failed={cell: self.failed(cell) for cell in cells if self.failed(cell)},
             note=note,
             rests_on=self.addresses(*of, *among),
-            per_image=images([[run for run in row if run] for row in rows]) if images else None,
+            images_drawn=self.images_drawn,
+            per_image=replace(by_image, there_are=self.there_are) if by_image else None,
         )
 
     def addresses(self, *cells: str) -> tuple[str, ...]:

@@ -23,12 +23,13 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.tasks import in_address
 from assay.runs.trial import Trial
+from assay.stats.verdicts import THESE_IMAGES
 from assay.studies.base import Study
 
 HOW_IT_RUNS = ("device", "threads")
 """Settings, wherever they stand, that change a trial's bytes, but not what it is a sample of."""
 
-DECIDED = ("holds", "does not hold")
+DECIDED = ("holds", "equivalent", "does not hold")
 
 
 @dataclass(frozen=True)
@@ -206,4 +207,6 @@ def _read(kept: dict[str, Any]) -> stats.Claim:
         verdict=claim.verdict,
         note=kept["note"],
         look=claim.look,
+        about=claim.about or THESE_IMAGES,
+        asks="equivalent" if claim.verdict == "equivalent" else "larger",
     )

@@ -39,7 +39,7 @@ class RateGrid(Config):
         return rates
 
     def trials(
-        self, cell: str, config: TrainNetwork, device: str, marks: Mapping[str, str]
+        self, cell: str, config: TrainNetwork, device: str, marks: Mapping[int, Mapping[str, str]]
     ) -> list[Trial]:
         """Return the short trainings of a cell, one for each rate."""
         found = []

@@ -6,14 +6,18 @@ whoever has run that one trains nothing here.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 from assay.attacks.methods.pgd import PGD
 from assay.attacks.registry import AnyAttack
+from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.cell_study import check_data
+from assay.studies.cells import Cells
 from assay.studies.skip import Skip
+from assay.tasks.images import BY_SEED, how_many
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings
 
 NATURAL, ROBUST = "natural", "robust"
@@ -33,11 +37,25 @@ class SubjectStudy(Study):
     robust: AnyAttack | None = None
     """Also put the same network to the test trained against this attack (adversarial training);
     none: do not."""
+    images_by_seed: bool = False
+    """Each seed draws its images anew, so that claims are about images in general, not about those
+    of one draw; presets do."""
+
+    @classmethod
+    def preset_values(cls, preset: str) -> dict[str, Any]:
+        return {BY_SEED: True, **super().preset_values(preset)}
+
+    @property
+    def drawn(self) -> bool | None:
+        """What tasks are told of it: none, where seeds share their images."""
+        return self.images_by_seed or None
 
     def networks(self) -> dict[str, list[Trial]]:
         """Return the trials that train the networks, one per seed, by what they are called."""
         recipe = self.network.recipe.model_copy(update={"threads": self.threads})
-        natural = self.network.model_copy(update={"data": self.data, "recipe": recipe})
+        natural = self.network.model_copy(
+            update={"data": self.data, "recipe": recipe, BY_SEED: self.drawn}
+        )
         found = {NATURAL: natural.trials(range(self.seeds), self.device, "network")}
         if self.robust is not None:
             hardened = natural.model_copy(update={"adversary": self.robust})
@@ -48,6 +66,15 @@ class SubjectStudy(Study):
     def network_cells(self) -> dict[str, list[Trial]]:
         """Return the trials of the networks as cells of a table."""
         return {f"{name} network": trials for name, trials in self.networks().items()}
+
+    def cells(self, trials: Mapping[str, Sequence[Trial]], done: Results) -> Cells:
+        """Return the results so far of the networks, and of these trials on them."""
+        return Cells(
+            {**self.network_cells(), **trials},
+            done,
+            images_drawn=self.images_by_seed,
+            there_are=how_many(self.data, "test", size=self.network.size),
+        )
 
     def resolved(self) -> Self:
         made = super().resolved()

@@ -20,6 +20,7 @@ from assay.errors import AssayError
 from assay.models.loading import load_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.tasks.images import addressed
 from assay.tasks.train import settings, split
 from assay.train.precision import computing
 
@@ -35,6 +36,8 @@ class AttackNetwork(Config):
     """The method."""
     images: int = Field(default=500, ge=1)
     """How many of the network's test images: a stable random subset."""
+    images_by_seed: bool | None = None
+    """Each seed draws its own, so that seeds are a sample of images too; none: the same for all."""
     stop: Stop = "fooled"
     """When an image stops early: fooled, for success rates; never, for whatever uses the images."""
     precision: Precision = "float32"
@@ -48,7 +51,7 @@ class AttackNetwork(Config):
         return [
             Trial(
                 task=TASK,
-                config=self.model_dump(mode="json"),
+                config=addressed(self),
                 seed=need.seed,
                 needs=(need,),
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
@@ -68,19 +71,25 @@ def kinds(attack: Attack) -> list[type[Attack]]:
     return list(dict.fromkeys([type(attack), *(type(stage) for stage in attack.stages)]))
 
 
-def subject(trial: Trial, work: Workspace, images: int) -> tuple[Classifier, Dataset]:
+def subject(
+    trial: Trial, work: Workspace, images: int, by_seed: bool | None
+) -> tuple[Classifier, Dataset]:
     """Return the network that the trial needs, on its device, and a part of its test images.
+
+    Args:
+        images: how many, at most.
+        by_seed: whether the trial's seed draws them.
 
     Raises:
         AssayError: for data that has changed since the network was planned.
     """
     (need,), (trained,) = trial.needs, work.needs
-    data = split(settings(need), "test")
+    data = split(settings(need), "test", need.seed)
     if data.fingerprint != need.data[f"{need.config['data']}/test"]:
         raise AssayError(f"{need.config['data']} (test) has changed since the trial was planned")
     classifier = load_model(trained.path("model.safetensors"))
     classifier.model.to(trial.device)
-    return classifier, data.sample(min(images, len(data)))
+    return classifier, data.sample(min(images, len(data)), trial.seed if by_seed else 0)
 
 
 def attack(trial: Trial, work: Workspace) -> Outcome:
@@ -88,15 +97,15 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: what `AttackResult.to_dict` says; `success_share` of the correctly classified images
     (`n_success`), also once rounded to 8 bits; whether the network had collapsed. Arrays: of every
-    image success, correct, distance, queries, labels and both predictions; of the first `kept`
-    also the image and the attacked image. Timings: `attack`, from the clean predictions to the last
-    confirmation, without what is loaded before and rounded after.
+    image success, correct, distance, queries, labels, both predictions and its id in the whole test
+    set; of the first `kept` also the image and the attacked image. Timings: `attack`, from the clean
+    predictions to the last confirmation, without what is loaded before and rounded after.
 
     Raises:
         AssayError: for data that has changed since the network was planned.
     """
     config = AttackNetwork.parse(trial.config, where="trial")
-    classifier, part = subject(trial, work, config.images)
+    classifier, part = subject(trial, work, config.images, config.images_by_seed)
     ids, x, y = next(part.batches(len(part)))
     with computing(trial.threads):
         work.progress(0.0, f"{config.attack.name} on {len(x)} images")
@@ -137,5 +146,6 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
         )
     }
     held |= {"images": result.inputs[kept], "adversarial": result.adversarial[kept]}
+    held["image_ids"] = ids
     arrays = {name: tensor.cpu().numpy() for name, tensor in held.items()}
     return Outcome(metrics, arrays, {"attack": result.seconds})

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 
 from assay.config import Config, Number
 from assay.core.random import Stream
-from assay.data import load_data
 from assay.data.dataset import Dataset, to_float
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder, MLPAutoencoder, save_autoencoder
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.tasks.images import addressed, part
 from assay.train import Adam, Cosine, Recipe
 from assay.train.batches import batches
 from assay.train.fit import optimizer
@@ -51,6 +51,8 @@ class TrainAutoencoder(Config):
     """The autoencoder, and how it is trained."""
     train_images: int | None = Field(default=None, ge=10)
     """How many training images are used, the same subset that a `TrainNetwork` gets; none: all."""
+    images_by_seed: bool | None = None
+    """Each seed draws that subset anew, as a `TrainNetwork` does; none: the same for every seed."""
 
     def trial(self, seed: int, device: str, threads: int) -> Trial:
         """Return the trial of this autoencoder with this seed.
@@ -61,9 +63,9 @@ class TrainAutoencoder(Config):
         short = Path(self.data).name
         return Trial(
             task=TASK,
-            config=self.model_copy(update={"data": short}).model_dump(mode="json"),
+            config=addressed(self.model_copy(update={"data": short})),
             seed=seed,
-            data={f"{short}/{part}": self.part(part).fingerprint for part in PARTS},
+            data={f"{short}/{name}": self.part(name, seed).fingerprint for name in PARTS},
             places={short: self.data},
             versions={
                 kind.__name__: kind.VERSION
@@ -74,10 +76,10 @@ class TrainAutoencoder(Config):
             label="autoencoder",
         )
 
-    def part(self, name: str) -> Dataset:
-        """Return the images used as `train` or `validation`."""
-        data = load_data(self.data, split=name)
-        return data.sample(self.train_images) if name == "train" and self.train_images else data
+    def part(self, name: str, seed: int = 0) -> Dataset:
+        """Return the images that this seed uses as `train` or `validation`."""
+        wanted = self.train_images if name == "train" else None
+        return part(self.data, name, wanted, seed if self.images_by_seed else 0)
 
 
 PARTS = ("train", "validation")
@@ -92,9 +94,9 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
     """
     config = TrainAutoencoder.parse(trial.config, where="trial")
     config = config.model_copy(update={"data": trial.places.get(config.data, config.data)})
-    parts = {name: config.part(name) for name in PARTS}
-    for name, part in parts.items():
-        if part.fingerprint != trial.data[f"{trial.config['data']}/{name}"]:
+    parts = {name: config.part(name, trial.seed) for name in PARTS}
+    for name, images in parts.items():
+        if images.fingerprint != trial.data[f"{trial.config['data']}/{name}"]:
             raise AssayError(f"{config.data} ({name}) has changed since the trial was planned")
     data, validation = parts["train"], parts["validation"]
     with computing(trial.threads):

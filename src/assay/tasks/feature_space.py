@@ -23,8 +23,7 @@ from assay.data.augment import Share
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder
-from assay.runs.trial import Trial
-from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
+from assay.tasks.autoencode import Autoencoding
 
 
 class FeatureSpace(Config):
@@ -56,13 +55,6 @@ class FeatureSpace(Config):
         if self.method == "interpolate" and self.strength > 1:
             raise ValueError(f"interpolate ends at the neighbour, strength 1, not {self.strength}")
         return self
-
-    def trial(
-        self, data: str, train_images: int | None, seed: int, device: str, threads: int
-    ) -> Trial:
-        """Return the trial that trains the autoencoder on the same images as the classifier."""
-        config = TrainAutoencoder(data=data, learning=self.learning, train_images=train_images)
-        return config.trial(seed, device, threads)
 
     def fitted(self, model: Autoencoder, data: Dataset) -> NewImages:
         """Encode the training set and find every image's neighbours, once.

@@ -107,7 +107,7 @@ def surface(trial: Trial, work: Workspace) -> Outcome:
     config = SurfaceOf.parse(trial.config, where="trial")
     (need,), (trained,) = trial.needs, work.needs
     classifier = load_model(trained.path("model.safetensors"))
-    data = split(settings(need), "train")
+    data = split(settings(need), "train", need.seed)
     if data.fingerprint != need.data[f"{need.config['data']}/train"]:
         raise AssayError(f"{need.config['data']} (train) has changed since the trial was planned")
     alphas = np.linspace(-config.reach, config.reach, config.size)

@@ -32,6 +32,7 @@ from assay.explain.shift import saliency_shift as shift_between
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.attack import kinds, subject
+from assay.tasks.images import addressed
 from assay.train.precision import computing
 
 TASK = "saliency-shift"
@@ -53,6 +54,8 @@ class AttendNetwork(Config):
     """How the network is explained."""
     images: int = Field(default=300, ge=10)
     """How many of the network's test images: a stable random subset."""
+    images_by_seed: bool | None = None
+    """Each seed draws its own, so that seeds are a sample of images too; none: the same for all."""
     kept: int = Field(default=8, ge=1)
     """How many images to keep at either end: those whose saliency moved most, and of those that
     were fooled those whose saliency moved least."""
@@ -71,7 +74,7 @@ class AttendNetwork(Config):
         return [
             Trial(
                 task=TASK,
-                config=self.model_dump(mode="json"),
+                config=addressed(self),
                 seed=need.seed,
                 needs=(need,),
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
@@ -92,15 +95,16 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
     Metrics: for each of `PAIRS` the means of `MEASURES` (the explained class is the true one on
     both images, but in "predicted"), over pairs of maps of which neither is empty; their number;
     the share that was fooled; `gap`, by how much more of the top fifth is lost on fooled images
-    than on others at equal clean margin, and its weight. Arrays: every measure of every image, and
-    pictures of a few.
+    than on others at equal clean margin, and its weight. Arrays: of all
+    images their id in the whole test set, success and correct; of those classified correctly, whose
+    ids are `ids`, every measure; pictures of a few.
 
     Raises:
         AssayError: for data that has changed since the network was planned, or a network that
             classifies none of the images correctly.
     """
     config = AttendNetwork.parse(trial.config, where="trial")
-    classifier, part = subject(trial, work, config.images)
+    classifier, part = subject(trial, work, config.images, config.images_by_seed)
     ids, x, y = next(part.batches(len(part)))
     x = x.to(trial.device)
     with computing(trial.threads):
@@ -143,6 +147,9 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
         **means(shifts),
     }
     arrays = {
+        "image_ids": part.ids.numpy(),
+        "success": result.success.cpu().numpy(),
+        "correct": result.correct.cpu().numpy(),
         "ids": ids.numpy(),
         "labels": y.numpy(),
         "fooled": fooled,

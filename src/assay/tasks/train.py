@@ -20,7 +20,6 @@ from assay.core.classifier import Classifier
 from assay.core.fast import FastCopy, Precision, fast_copy, renewed, versions
 from assay.core.oracle import Encoded
 from assay.core.random import Rows, Stream
-from assay.data import load_data
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
@@ -30,7 +29,9 @@ from assay.models.blocks import parameter_count
 from assay.models.loading import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.tasks.autoencode import TrainAutoencoder
 from assay.tasks.feature_space import FeatureSpace
+from assay.tasks.images import BY_SEED, fingerprint, part
 from assay.train import Recipe, Watch
 from assay.train.fit import Adversary, Augment, fit
 from assay.train.precision import computing
@@ -71,6 +72,9 @@ class TrainNetwork(Config):
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
     """How many test images are used, likewise."""
+    images_by_seed: bool | None = None
+    """Each seed draws these subsets anew, so that seeds are a sample of images too; none: every
+    seed gets the same ones."""
     size: int | None = Field(default=None, ge=1)
     """Scale the shorter side of every image to so many pixels and crop the middle square; none:
     images stay as they are, and must be of one size."""
@@ -109,43 +113,79 @@ class TrainNetwork(Config):
         seeds: Iterable[int],
         device: str,
         label: str,
-        marks: Mapping[str, str] | None = None,
+        marks: Mapping[int, Mapping[str, str]] | None = None,
     ) -> list[Trial]:
         """Return the trials of this network with these seeds.
 
         Args:
             marks: what `fingerprints` returns, where it is known already.
         """
+        seeds = list(seeds)
         short = Path(self.data).name
-        named = self.model_copy(update={"data": short})
+        # With all images there is nothing to draw: no other address than without the setting.
+        drawn = True if self.draws else None
+        named = self.model_copy(update={"data": short, BY_SEED: drawn})
         used: list[type[Config]]
         used = [type(self), type(self.network), Recipe, type(self.augmentation)]
         if self.adversary is not None:
             used.append(type(self.adversary))
         copied = versions(self.recipe) if self.adversary is not None else {}
-        needs: tuple[Trial, ...] = ()
         if self.features is not None:
             used.append(FeatureSpace)
-            threads = self.recipe.threads
-            needs = (self.features.trial(self.data, self.train_images, 0, device, threads),)
+        marks = marks or self.fingerprints(seeds)
         one = Trial(
             task=TASK,
             # Without what is none: a setting that is new, and not used, changes no address.
             config=named.model_dump(mode="json", exclude_none=True),
-            needs=needs,
-            data=dict(marks or self.fingerprints()),
             places={short: self.data},
             versions={kind.__name__: kind.VERSION for kind in used} | copied,
             device=device,
             threads=self.recipe.threads,
             label=label,
         )
-        return [_with_seed(one, seed) for seed in seeds]
+        return [
+            one.model_copy(
+                update={"seed": seed, "data": dict(marks[seed]), "needs": self._needs(seed, device)}
+            )
+            for seed in seeds
+        ]
 
-    def fingerprints(self) -> dict[str, str]:
-        """Return the fingerprint of each part of the data that a trial reads."""
+    @property
+    def draws(self) -> bool:
+        """Whether each seed draws images of its own: not where all images are used."""
+        return bool(self.images_by_seed) and (self.train_images or self.test_images) is not None
+
+    def _needs(self, seed: int, device: str) -> tuple[Trial, ...]:
+        """Return the trial of the autoencoder, on the same images, where there is one."""
+        if self.features is None:
+            return ()
+        learnt = TrainAutoencoder(
+            data=self.data,
+            learning=self.features.learning,
+            train_images=self.train_images,
+            images_by_seed=self.images_by_seed if self.train_images is not None else None,
+        )
+        return (learnt.trial(seed, device, self.recipe.threads),)
+
+    def fingerprints(self, seeds: Iterable[int]) -> dict[int, dict[str, str]]:
+        """Return the fingerprint of each part of the data that a trial reads, for each seed."""
         short = Path(self.data).name
-        return {f"{short}/{part}": split(self, part).fingerprint for part in SPLITS}
+        found: dict[int, dict[str, str]] = {}
+        for seed in seeds:
+            drawn = seed if self.draws else 0
+            if drawn not in found:
+                found[drawn] = {
+                    f"{short}/{part}": fingerprint(
+                        self.data, part, self.wanted(part), drawn, size=self.size
+                    )
+                    for part in SPLITS
+                }
+            found[seed] = found[drawn]
+        return found
+
+    def wanted(self, part: str) -> int | None:
+        """Return how many images of `train`, `validation` or `test` are used; None: all."""
+        return {"train": self.train_images, "test": self.test_images}.get(part)
 
     def rows(self) -> int:
         """Return how many images an epoch trains on."""
@@ -165,12 +205,6 @@ class TrainNetwork(Config):
         return resolve(self.recipe, model.to(device), batch)
 
 
-def _with_seed(trial: Trial, seed: int) -> Trial:
-    """Return the trial, and what it needs, with another seed."""
-    needs = tuple(_with_seed(need, seed) for need in trial.needs)
-    return trial.model_copy(update={"seed": seed, "needs": needs})
-
-
 SPLITS = ("train", "validation", "test")
 
 
@@ -180,24 +214,11 @@ def settings(trial: Trial) -> TrainNetwork:
     return config.model_copy(update={"data": trial.places.get(config.data, config.data)})
 
 
-_samples: dict[tuple[str, int], Dataset] = {}
-
-
-def split(config: TrainNetwork, name: str) -> Dataset:
-    """Return the part of the data that the trial uses as `train`, `validation` or `test`.
-
-    A sample is drawn once per process: many short trials use the same one.
-    """
-    data = load_data(config.data, split=name, size=config.size)
-    wanted = {"train": config.train_images, "test": config.test_images}.get(name)
-    if wanted is None:
-        return data
-    key = (data.fingerprint, wanted)
-    if key not in _samples:
-        if len(_samples) >= 6:
-            _samples.clear()
-        _samples[key] = data.sample(wanted)
-    return _samples[key]
+def split(config: TrainNetwork, name: str, seed: int = 0) -> Dataset:
+    """Return the part of the data that a trial of this seed uses as `train`, `validation` or
+    `test`."""
+    drawn = seed if config.draws else 0
+    return part(config.data, name, config.wanted(name), drawn, size=config.size)
 
 
 def train(trial: Trial, work: Workspace) -> Outcome:
@@ -206,17 +227,17 @@ def train(trial: Trial, work: Workspace) -> Outcome:
     Metrics: the history of the training; test accuracy, loss and n; the same of the final network
     on its training images in eval mode (degradation is about training error, He et al. 2015);
     whether it collapsed; with an adversary, robust accuracy and n on validation images. Arrays:
-    curves, what was measured on the way, which test images are classified correctly, and the
-    confidence of each prediction.
+    curves, what was measured on the way, which test images are classified correctly, the
+    confidence of each prediction, and their ids in the whole test set.
 
     Raises:
         AssayError: for data that has changed since the trial was planned, or a loss that diverged.
     """
     config = settings(trial)
-    parts = {name: split(config, name) for name in SPLITS}
-    for name, part in parts.items():
+    parts = {name: split(config, name, trial.seed) for name in SPLITS}
+    for name, images in parts.items():
         expected = trial.data[f"{trial.config['data']}/{name}"]
-        if part.fingerprint != expected:
+        if images.fingerprint != expected:
             raise AssayError(f"{config.data} ({name}) has changed since the trial was planned")
     data = parts["train"]
     stream = Stream(trial.seed).child("network")
@@ -256,7 +277,11 @@ def train(trial: Trial, work: Workspace) -> Outcome:
         if config.adversary is not None:
             x, y = parts["validation"].take(ROBUST_TESTED)
             metrics |= robustness(config.adversary, classifier, x, y, trial.seed)
-        arrays |= {"test_correct": right, "test_confidence": confidence}
+        arrays |= {
+            "test_correct": right,
+            "test_confidence": confidence,
+            "image_ids": parts["test"].ids.numpy().astype(np.int32),
+        }
         reached = metrics.get("train_accuracy", history.train_accuracy[-1])
         metrics["collapsed"] = reached < COLLAPSED * metrics["chance"]
         metrics["why"] = "training accuracy stayed at chance" if metrics["collapsed"] else ""

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
+from assay.attacks.base import wins
 from assay.attacks.methods.pgd import PGD
 from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
 from assay.attacks.transfer import transfer_matrix
 from assay.config import Config
 from assay.core.classifier import Classifier
+from assay.core.oracle import labels
+from assay.data.dataset import to_float
 from assay.models.loading import load_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
@@ -65,18 +70,23 @@ def transfer(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: `names`; `transfer` and `universal`, each a row per network that they were made on
     and an estimate per network that they were evaluated on: the share of the images that the latter
-    classifies correctly and is fooled on.
+    classifies correctly and is fooled on. Arrays, of S networks that images were made on and the
+    same T that they were evaluated on, on N images: `correct` (T, N), `transfer_fooled` and
+    `universal_fooled` (S, T, N), and the images' ids in the whole test set.
     """
     config = Transferring.parse(trial.config, where="trial")
     models: dict[str, Classifier] = {}
     for name, need in zip(config.names, work.needs, strict=True):
         models[name] = load_model(need.path("model.safetensors"))
         models[name].model.to(trial.device)
-    data = settings(trial.needs[0])
-    part = split(data, "test").sample(min(config.images, len(split(data, "test"))))
-    x, y = part.take(len(part))
-    seen = split(data, "train").take(min(config.made_on, len(split(data, "train"))))
+    data, seed = settings(trial.needs[0]), trial.needs[0].seed
+    tested, trained = split(data, "test", seed), split(data, "train", seed)
+    part = tested.sample(min(config.images, len(tested)))
+    ordered = part.sample(len(part))
+    x, y = to_float(ordered.images), ordered.labels
+    seen = trained.take(min(config.made_on, len(trained)))
     universal: list[list[Any]] = []
+    fooled: list[Tensor] = []
     with computing(trial.threads):
         work.progress(0.0, f"{config.attack.name} on each of {len(models)} networks")
         found = transfer_matrix(config.attack, models, x.to(trial.device), y, seed=trial.seed)
@@ -85,10 +95,18 @@ def transfer(trial: Trial, work: Workspace) -> Outcome:
             delta = config.universal.fit(model, *seen, seed=trial.seed)
             rates = [delta.success_rate(other, x, y) for other in models.values()]
             universal.append([rate.to_dict() for rate in rates])
+            answers = [labels(other.query(delta(x))).cpu() for other in models.values()]
+            fooled.append(torch.stack([wins(said, y, targeted=False) for said in answers]))
     metrics: dict[str, Any] = {
         "names": list(config.names),
         "transfer": found.to_dict()["rates"],
         "universal": universal,
         "collapsed": False,
     }
-    return Outcome(metrics, {})
+    arrays = {
+        "image_ids": ordered.ids.numpy(),
+        "correct": found.correct.numpy(),
+        "transfer_fooled": found.fooled.numpy(),
+        "universal_fooled": torch.stack(fooled).numpy(),
+    }
+    return Outcome(metrics, arrays)

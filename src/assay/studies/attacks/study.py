@@ -8,7 +8,7 @@ the same size is the baseline: what it achieves is not due to an attack.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -24,11 +24,12 @@ from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.report.numerals import budget, norm_name
+from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.attacks import page
 from assay.studies.base import Findings
-from assay.studies.cells import Cells
+from assay.studies.cells import Cells, per_image
 from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.transfer import Transferring
@@ -162,9 +163,9 @@ class Attacks(SubjectStudy):
         for network, needs in self.networks().items():
             for run in self.runs():
                 name = cell(run.name, network)
-                found[name] = AttackNetwork(attack=run.attack, images=self.images).trials(
-                    needs, name
-                )
+                found[name] = AttackNetwork(
+                    attack=run.attack, images=self.images, images_by_seed=self.drawn
+                ).trials(needs, name)
         return found
 
     def pictured(self) -> dict[str, Trial]:
@@ -204,7 +205,7 @@ class Attacks(SubjectStudy):
     # -- findings ------------------------------------------------------------------------------
 
     def findings(self, done: Results) -> Findings:
-        cells = Cells({**self.network_cells(), **self.trials()}, done)
+        cells = self.cells(self.trials(), done)
         return Findings(
             effects=self.effects(cells),
             tables=page.tables(self, cells, done),
@@ -271,5 +272,12 @@ class Attacks(SubjectStudy):
             value=lambda result: (
                 1 - result.metrics["success_share"] if left else result.metrics["success_share"]
             ),
+            images=lambda rows: shares(rows, left=left),
             floor="success_share",
         )
+
+
+def shares(rows: Sequence[Sequence[Result]], *, left: bool) -> stats.PerImage | None:
+    """Return which images are fooled, or left as they were classified, a row for each seed."""
+    found = per_image(rows, (1.0,), "success_share")
+    return replace(found, values=1 - found.values) if found is not None and left else found

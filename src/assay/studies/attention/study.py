@@ -102,7 +102,11 @@ class Attention(SubjectStudy):
             for attack in self.attacks:
                 name = cell(named(attack), network)
                 found[name] = AttendNetwork(
-                    attack=attack, explainer=self.explainer, images=self.images, kept=self.kept
+                    attack=attack,
+                    explainer=self.explainer,
+                    images=self.images,
+                    images_by_seed=self.drawn,
+                    kept=self.kept,
                 ).trials(needs, name)
         return found
 
@@ -113,7 +117,7 @@ class Attention(SubjectStudy):
         return [*trained, *attacked]
 
     def findings(self, done: Results) -> Findings:
-        cells = Cells({**self.network_cells(), **self.trials()}, done)
+        cells = self.cells(self.trials(), done)
         return Findings(
             effects=self.effects(cells),
             tables=page.tables(self, cells),
@@ -133,6 +137,7 @@ class Attention(SubjectStudy):
                 delta=self.delta,
                 of=names,
                 value=lambda *runs: sum(map(beyond_noise, runs)) / len(runs),
+                images=lambda rows: by_image([beyond_noise_by_image(runs) for runs in rows]),
             ),
             cells.effect(
                 "attention.success",
@@ -152,6 +157,7 @@ class Attention(SubjectStudy):
                     delta=self.delta,
                     of=(cell(strongest, ROBUST), strongest),
                     value=steadier,
+                    images=lambda rows: by_image([steadier_by_image(*runs) for runs in rows]),
                 )
             )
         return tuple(found)
@@ -169,13 +175,48 @@ def beyond_noise(run: Result) -> float:
     return mean_difference(run.arrays["noise_overlap"], run.arrays["attacked_overlap"])
 
 
+def beyond_noise_by_image(runs: Sequence[Result]) -> dict[int, float]:
+    """Return what each image adds to the mean of `beyond_noise` over several attacks, by its id, so
+    that the mean over images is that mean: an attack that emptied many maps has fewer images, which
+    count the more."""
+    sums: dict[int, float] = {}
+    counts = []
+    for run in runs:
+        difference = run.arrays["noise_overlap"].astype(np.float64) - run.arrays["attacked_overlap"]
+        known = np.isfinite(difference)
+        counts.append(int(known.sum()))
+        for image, value in zip(
+            run.arrays["ids"][known].tolist(), difference[known].tolist(), strict=True
+        ):
+            sums[image] = sums.get(image, 0.0) + value / counts[-1]
+    return {image: value * len(sums) / len(runs) for image, value in sums.items()}
+
+
 def steadier(one: Result, other: Result) -> float:
     """Return by how much more of the map stays under the attack in one network than in another:
     the mean over the images that both classify correctly."""
-    _, mine, theirs = np.intersect1d(one.arrays["ids"], other.arrays["ids"], return_indices=True)
-    return mean_difference(
-        one.arrays["attacked_overlap"][mine], other.arrays["attacked_overlap"][theirs]
+    found = steadier_by_image(one, other)
+    return sum(found.values()) / len(found) if found else math.nan
+
+
+def steadier_by_image(one: Result, other: Result) -> dict[int, float]:
+    """Return the same of each image that has both maps in both networks, by its id."""
+    ids, mine, theirs = np.intersect1d(one.arrays["ids"], other.arrays["ids"], return_indices=True)
+    difference = (
+        one.arrays["attacked_overlap"][mine].astype(np.float64)
+        - other.arrays["attacked_overlap"][theirs]
     )
+    known = np.isfinite(difference)
+    return dict(zip(ids[known].tolist(), difference[known].tolist(), strict=True))
+
+
+def by_image(rows: Sequence[Mapping[int, float]]) -> stats.PerImage | None:
+    """Return numbers by image as a table, a row for each seed; NaN where a seed has none."""
+    ids = sorted(set().union(*rows))
+    if not ids:
+        return None
+    values = [[row.get(image, math.nan) for image in ids] for row in rows]
+    return stats.PerImage(np.array(values), "number")
 
 
 def mean_difference(a: NDArray[Any], b: NDArray[Any]) -> float:

@@ -21,7 +21,7 @@ from assay.models.mlp import Activation
 from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
-from assay.studies.cells import Cells
+from assay.studies.cells import Cells, per_image
 from assay.studies.gradients import page
 from assay.studies.gradients.networks import VARIANTS, Net, Variant, deepest, lag, widths_of
 from assay.tasks.train import TrainNetwork
@@ -205,6 +205,7 @@ class Gradients(CellStudy):
                 value=lambda cured, bare: (
                     cured.metrics["test_accuracy"] - bare.metrics["test_accuracy"]
                 ),
+                images=lambda rows: per_image(rows, (1.0, -1.0), "test_accuracy"),
                 floor="test_accuracy",
                 all_runs=True,
             )

@@ -175,9 +175,9 @@ class Regularization(CellStudy):
         pair = self.best_two(singles)
         if pair is None:
             return singles
-        both = pair[1].of(pair[0].of(self.plain()))
+        both = self.drawn(pair[1].of(pair[0].of(self.plain())))
         trials = both.trials(range(self.seeds), self.device, together(pair))
-        return Cells({**singles.trials, together(pair): trials}, done, singles.chosen_by)
+        return singles.with_cell(together(pair), trials)
 
     def best_two(self, cells: Cells) -> tuple[Variant, Variant] | None:
         """Return the two changes with the highest validation accuracies that are of two kinds.

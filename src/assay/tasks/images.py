@@ -1,0 +1,69 @@
+"""Which images a trial reads: the same for every seed, or a sample that each seed draws anew.
+
+Where every seed meets the same sample, images are crossed with seeds, and what is concluded from
+few images holds for these. Samples of each seed's own make a claim one on images in general.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from assay.config import Config
+from assay.data import load_data
+from assay.data.dataset import Dataset
+
+BY_SEED = "images_by_seed"
+"""The setting of a task by which each seed draws its own images."""
+
+_samples: dict[tuple[str, int, int], Dataset] = {}
+_fingerprints: dict[tuple[str, int, int], str] = {}
+
+
+def part(
+    data: str, split: str, wanted: int | None, seed: int = 0, *, size: int | None = None
+) -> Dataset:
+    """Return a stable random subset of `wanted` images of a split; None: all of them.
+
+    A sample is drawn once per process: many short trials use the same one.
+
+    Args:
+        size: as in `load_data`.
+    """
+    whole = load_data(data, split=split, size=size)
+    if wanted is None:
+        return whole
+    key = (whole.fingerprint, wanted, seed)
+    if key not in _samples:
+        if len(_samples) >= 6:
+            _samples.clear()
+        _samples[key] = whole.sample(wanted, seed)
+    return _samples[key]
+
+
+def fingerprint(
+    data: str, split: str, wanted: int | None, seed: int = 0, *, size: int | None = None
+) -> str:
+    """Return the fingerprint of `part`: many seeds are planned at once, more than are held."""
+    whole = load_data(data, split=split, size=size).fingerprint
+    if wanted is None:
+        return whole
+    key = (whole, wanted, seed)
+    if key not in _fingerprints:
+        _fingerprints[key] = part(data, split, wanted, seed, size=size).fingerprint
+    return _fingerprints[key]
+
+
+def how_many(data: str, split: str, *, size: int | None = None) -> int:
+    """Return how many images a split has."""
+    return len(load_data(data, split=split, size=size))
+
+
+def addressed(config: Config, **options: Any) -> dict[str, Any]:
+    """Return the settings of a task as an address has them, as JSON.
+
+    Results are older than `images_by_seed`: where it is none, addresses leave it out.
+    """
+    settings = config.model_dump(mode="json", **options)
+    if settings.get(BY_SEED) is None:
+        settings.pop(BY_SEED, None)
+    return settings
