@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from assay.errors import AssayError
 from assay.runs.engine import execute
+from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.stats import judge_claims

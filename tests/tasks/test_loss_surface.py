@@ -264,9 +264,7 @@ class TestWhatIsRefused:
 
     def test_data_that_have_changed(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         real = loss_surface.split
-        monkeypatch.setattr(
-            loss_surface, "split", lambda *of: real(*of).sample(100)
-        )
+        monkeypatch.setattr(loss_surface, "split", lambda *of: real(*of).sample(100))
         trial = GRID.trial(trained(MLP(widths=())), 7, "cpu", "")
         said = work(store, trial, lambda _: None, again=False)
         assert said.failure is not None

@@ -98,8 +98,8 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
     Metrics: what `AttackResult.to_dict` says; `success_share` of the correctly classified images
     (`n_success`), also once rounded to 8 bits; whether the network had collapsed. Arrays: of every
     image success, correct, distance, queries, labels, both predictions and its id in the whole test
-    set; of the first `kept` also the image and the attacked image. Timings: `attack`, from the clean
-    predictions to the last confirmation, without what is loaded before and rounded after.
+    set; of the first `kept` also the image and the attacked image. Timings: `attack`, from the
+    clean predictions to the last confirmation, without what is loaded before and rounded after.
 
     Raises:
         AssayError: for data that has changed since the network was planned.
