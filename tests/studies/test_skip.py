@@ -322,7 +322,7 @@ def test_presets_are_what_they_say() -> None:
     assert paper.recipe.optimizer.name == "adam"
     assert paper.recipe.batch_size == 64
     quick = Skip.parse(Skip.preset_values("quick"))
-    assert quick == Skip()
+    assert quick == Skip(images_by_seed=True)
     assert isinstance(quick.recipe.optimizer, SGD)
     assert quick.seeds >= 3
     assert len(quick.grid()) == 6
