@@ -305,7 +305,8 @@ def test_metrics_by_hand() -> None:
 
 
 def test_presets_are_what_they_say() -> None:
-    assert Regularization.parse(Regularization.preset_values("quick")) == Regularization(images_by_seed=True)
+    quick = Regularization.parse(Regularization.preset_values("quick"))
+    assert quick == Regularization(images_by_seed=True)
     paper = Regularization.parse(Regularization.preset_values("paper"))
     plain = paper.plain()
     assert (plain.data, plain.train_images) == ("mnist", None)
