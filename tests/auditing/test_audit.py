@@ -18,12 +18,29 @@ from torch import Tensor, nn
 import assay
 from assay.attacks import PGD
 from assay.auditing import AuditConfig, conduct
-from assay.auditing.registry import Accuracy, Faithfulness, Outliers, Robustness, Saliency
+from assay.auditing.registry import (
+    Accuracy,
+    Calibration,
+    Faithfulness,
+    Outliers,
+    Robustness,
+    Saliency,
+)
+from assay.core import fast
 from assay.errors import AssayError
-from assay.explain.faithful import faithfulness
+from assay.explain import EigenCAM, GradCAM
+from assay.explain.faithful import FaithfulnessConfig, faithfulness
 from assay.report.schema import AuditReport, NotRun
 
-FEW = AuditConfig(eps=0.1, budgets=(0.02, 0.1), attacked=60, gallery=3)
+FEW = AuditConfig(
+    eps=0.1,
+    budgets=(0.02, 0.1),
+    attacked=60,
+    gallery=3,
+    faithfulness=FaithfulnessConfig(
+        explainers=(GradCAM(), EigenCAM()), networks=2, randomised=4, stages=1
+    ),
+)
 
 
 def only(*sections: Any, **more: Any) -> AuditConfig:
@@ -128,12 +145,17 @@ def test_maps_are_of_the_true_class_also_where_the_answer_changed(
     np.testing.assert_allclose(found.arrays["gallery/map_after"], anew, atol=1e-5)
 
 
-def test_objects_that_are_known_are_looked_for(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
+def test_objects_that_are_known_are_looked_for_with_one_copy_of_the_model(
+    trained: tuple[nn.Module, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the ink of digits as the object, whose share of the map is counted here by hand."""
     model, x, y = trained
+    copies, build = [], fast.fast_copy
+    monkeypatch.setattr(fast, "fast_copy", lambda *a: (copies.append(a), build(*a))[1])
     masks = x[:, 0] > 0.3
-    two = only(Saliency(), Faithfulness())
+    two = only(Saliency(), Faithfulness(), attacked=30)
     found = assay.audit(assay.Classifier(model), x, y, masks=masks, config=two)
+    assert len(copies) == 1
     held = {m.name: m for m in found.report.attention.measures}
     inside = held["share inside the object"]
     there = masks[torch.from_numpy(found.arrays["gallery/ids"])].numpy()
@@ -158,13 +180,7 @@ def test_explainers_are_compared(
     chapter = found.report.faithful
     gains = [one.gain.value for one in chapter.explainers]
     assert gains == sorted(gains, reverse=True)
-    assert {one.name for one in chapter.explainers} == {
-        "grad-cam",
-        "grad-cam++",
-        "hires-cam",
-        "layer-cam",
-        "eigen-cam",
-    }
+    assert {one.name for one in chapter.explainers} == {"grad-cam", "eigen-cam"}
     model, x, y = trained
     clf = assay.Classifier(model)
     right = (clf.predict(x[:60]) == y[:60]).nonzero()[:, 0][:32]
@@ -199,18 +215,15 @@ def test_saved_files_say_the_same(found: assay.Audit, tmp_path: Path) -> None:
         assert c.verdict in html
 
 
-def test_the_same_audit_again_says_the_same(
-    found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
-) -> None:
+def test_the_same_audit_again_says_the_same(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
-    reference = assay.load_data("digits", split="train").take(200)
-    most = tuple(section for section in FEW.sections if section.name != "faithfulness")
-    config = only(*most)
-    again = assay.audit(assay.Classifier(model), x, y, reference=reference, config=config)
-    chapters = ("accuracy", "calibration", "confusion", "gallery", "hardly", "attention")
-    for chapter in (*chapters, "ood", "flags"):
-        assert getattr(again.report, chapter) == getattr(found.report, chapter)
-    assert again.checks == found.checks
+    config = only(Accuracy(), Calibration(), Saliency(), Outliers(), attacked=12)
+    one, again = (
+        assay.audit(assay.Classifier(model), x[:60], y[:60], config=config) for _ in range(2)
+    )
+    for chapter in ("accuracy", "calibration", "gallery", "hardly", "attention", "ood"):
+        assert getattr(again.report, chapter) == getattr(one.report, chapter)
+    assert again.checks == one.checks
 
 
 def test_a_model_without_a_convolution_gets_a_report_that_says_so() -> None:
@@ -281,7 +294,7 @@ def test_two_forms_of_one_attack_keep_their_own_curves_and_arrays(
 ) -> None:
     model, x, y = trained
     attacks = (PGD(steps=1, random_start=False), PGD(steps=1, loss="margin"))
-    config = only(Robustness(), attacks=attacks)
+    config = only(Robustness(), attacks=attacks, attacked=12)
     audit = assay.audit(assay.Classifier(model), x[:60], y[:60], config=config)
     assert not isinstance(audit.report.robustness, NotRun)
     assert [len(curve.points) for curve in audit.report.robustness.curves] == [2, 2]
@@ -347,7 +360,7 @@ def test_a_model_that_takes_no_batch_of_none_is_audited(
             return self.inner(x.reshape(x.size(0), -1).view(x.size(0), 1, 28, -1))
 
     clf = assay.Classifier(Views())
-    few = only(Robustness(), eps=1e-4, budgets=(1e-4,))
+    few = only(Robustness(), eps=1e-4, budgets=(1e-4,), attacked=12)
     audit = assay.audit(clf, x, y, config=few)
     assert audit.report.robustness.curves[0].points[0].success.value == 0
     assert tuple(clf.query(x[:0]).shape) == (0, 10)
