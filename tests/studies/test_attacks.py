@@ -18,6 +18,7 @@ from assay.studies.attacks.page import notes
 from assay.studies.skip import Skip
 from assay.studies.subjects import cell
 from assay.tasks.attack import TASK
+from assay.tasks.images import how_many
 from studies.made_up import cells as made_up
 
 
@@ -114,6 +115,10 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert list(codes["attacks.noise"].values) == pytest.approx(
         [1 - share for share in shares["noise 0.05"]]
     )
+    for effect in found.effects:
+        assert effect.per_image is not None
+        assert np.nanmean(effect.per_image.values, axis=1) == pytest.approx(list(effect.values))
+        assert effect.per_image.there_are == how_many("digits", "test")
     table, transfer, universal = found.tables
     assert [row[0].text for row in table.rows] == [cell(run.name) for run in study.runs()]
     estimate = next(row[1].estimate for row in table.rows if row[0].text == "pgd 0.05")

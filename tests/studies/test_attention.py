@@ -156,6 +156,11 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     found = study.findings(results)
     effects = {effect.code: effect for effect in found.effects}
     assert list(effects) == ["attention.moves", "attention.success", "attention.steadier"]
+    for code in ("attention.moves", "attention.steadier"):
+        by_image = effects[code].per_image
+        assert by_image is not None
+        assert np.nanmean(by_image.values, axis=1) == pytest.approx(list(effects[code].values))
+    assert {effect.about for effect in effects.values()} == {"networks and images"}
     trials = study.trials()
 
     def overlaps(name: str, seed: int, what: str = "attacked") -> dict[int, float]:
