@@ -138,6 +138,14 @@ def test_contents_lead_somewhere_and_tags_are_closed(page, request):
         assert opened == html.count(f"</{name}>"), name
 
 
+@pytest.mark.parametrize("page", ["audit_page", "study_page"])
+def test_a_page_may_fetch_send_and_be_moved_nowhere(page, request):
+    (policy,) = re.findall(r'Security-Policy" content="([^"]+)"', request.getfixturevalue(page))
+    said = dict(one.split(maxsplit=1) for one in policy.split("; "))
+    for what in ("default-src", "base-uri", "form-action"):
+        assert said[what] == "'none'", what
+
+
 def test_a_page_stays_small(audit_page):
     assert len(audit_page.encode()) < 2_000_000
 

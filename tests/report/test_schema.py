@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,60 @@ def test_an_image_can_only_be_a_png_in_the_file(report):
         '<foreignObject><iframe src="x"/></foreignObject>',
         "<style>@import 'x.css';</style>",
         '<animate attributeName="href"/>',
+        '<a href="#x"><path d="M0 0"/></a>',
+        '<image href="data:image/svg+xml;base64,PHN2Zy8+"/>',
+        '<path style="fill: \\75rl(//example.com)"/>',
+        '<path style="fill: u/**/rl(//example.com)"/>',
+        '<path style="position: fixed"/>',
+        '<path fill="URL(//example.com/p)"/>',
+        '<rect class="sheet"/>',
+        '<meta http-equiv="refresh" content="0; url=//example.com" />',
+        '<title><image href="data:image/png;base64,AAAA"/></title>',
+        '<g id="a"><use href="#a"/></g>',
+        '<path xml:base="//example.com"/>',
+        '<h:path xmlns:h="http://www.w3.org/1999/xhtml"/>',
+        "<g>words</g>",
+        "<g>" * 70 + "</g>" * 70,
     ],
 )
 def test_a_drawing_only_draws(inside):
     svg = f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>'
     with pytest.raises(ValidationError, match="only draws"):
         Drawing(title="t", caption="", svg=svg)
+
+
+@pytest.mark.parametrize(
+    ("svg", "match"),
+    [
+        ('<!DOCTYPE svg [<!ENTITY a "b">]><svg>&a;</svg>', "DOCTYPE"),
+        ("<html/>", "<html>"),
+        ("<svg>", "no SVG"),
+    ],
+)
+def test_what_is_no_svg_element_is_no_drawing(svg, match):
+    with pytest.raises(ValidationError, match=match):
+        Drawing(title="t", caption="", svg=svg)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        "<!--><meta http-equiv=refresh content=0>-->",
+        "<?x ><meta http-equiv=refresh content=0>?>",
+        "<title><![CDATA[<meta http-equiv=refresh content=0>]]></title>",
+        "<text>&lt;meta http-equiv=refresh content=0></text>",
+    ],
+)
+def test_what_a_reader_of_xml_passes_over_is_no_markup_of_the_page(hidden):
+    """A browser ends such a comment, or instruction, at its first ">": what follows is HTML."""
+    tags: list[str] = []
+    reader = HTMLParser()
+    reader.handle_starttag = lambda tag, _: tags.append(tag)  # type: ignore[method-assign]
+    svg = Drawing(title="t", caption="", svg=f"<svg>{hidden}<path d='M0 0'/></svg>").svg
+    reader.feed(svg)
+    assert "meta" not in tags
+    assert "<!" not in svg
+    assert "<?" not in svg
 
 
 def test_reading_reports_needs_neither_torch_nor_matplotlib():

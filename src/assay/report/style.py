@@ -145,6 +145,9 @@ def _for_page(svg: str, title: str) -> str:
     svg = re.sub(r"(font(?:-family)?:[^;\"]*?)'DejaVu Sans'", r"\1var(--sans, sans-serif)", svg)
     svg = _name_colours(svg)
     svg = _own_ids(svg).strip()
+    svg = re.sub(
+        r'="[^"]*"', lambda found: found.group().replace("\n", " "), svg
+    )  # as XML reads it
     return re.sub(r"<g/>\n|<g>\n(<(?:path|use) [^>]*/>)\n</g>", r"\1", svg)  # groups of one
 
 
