@@ -95,7 +95,9 @@ def crossed_mean(
     ch. 5; as clusters in two ways, Cameron, Gelbach & Miller 2011). What single values leave is a
     floor: networks that agree by chance make no certainty. Shares get Wilson's interval and
     differences of shares Bonett & Price's, with the number of independent answers that would have
-    this variance (Korn & Graubard 1998). `benchmarks/claims.py` prints how often they cover.
+    the variance that answers and images leave (Korn & Graubard 1998); what networks add beyond it
+    widens either side by the root of the sum of squares (Zou & Donner 2008).
+    `benchmarks/crossed.py` prints how often they cover.
 
     Args:
         values: (S, N), a row for each network and a column for each image; NaN where a network has
@@ -125,12 +127,18 @@ def crossed_mean(
         float(special.stdtrit(networks - 1, (1 + level) / 2)),
         float(special.ndtri((1 + level) / 2)),
     )
-    of_rest = variances.rest / count
-    of_networks = max(0.0, variances.networks * variances.per_network + of_rest)
+    # Variances in units of the normal quantile: what t adds for few networks is a larger one.
+    few, of_rest = (t / z) ** 2, variances.rest / count
+    of_means = variances.networks * variances.per_network
+    of_networks = few * max(0.0, of_means)
+    of_answers = max(few * max(0.0, of_means + of_rest), of_rest) - of_networks
     of_images = max(0.0, variances.images) * variances.per_image * (1 + 1 / max(1.0, rare))
-    # In units of a normal quantile: what t adds for few networks is a larger variance.
-    variance = max((t / z) ** 2 * of_networks, of_rest) + of_images
-    low, high = _ends(mean, variance, x[there], rare, variances, kind, z)
+    low, high = _ends(mean, of_answers + of_images, x[there], rare, variances, kind, z)
+    if low == high and not of_networks:  # equal numbers, which say nothing of the spread
+        low, high = -math.inf, math.inf
+    least, greatest = LIMITS[kind]
+    low = max(least, mean - math.hypot(mean - low, z * math.sqrt(of_networks)))
+    high = min(greatest, mean + math.hypot(high - mean, z * math.sqrt(of_networks)))
     return Crossed(Estimate(mean, low, high, networks, of, level), variances, images)
 
 
@@ -252,8 +260,7 @@ def _ends(
 ) -> tuple[float, float]:
     """Return the ends of the interval of a mean with this variance (see `crossed_mean`)."""
     if kind == "number":
-        half = z * math.sqrt(variance) if variance > 0 else math.inf
-        return mean - half, mean + half
+        return mean - z * math.sqrt(variance), mean + z * math.sqrt(variance)
     spread = float((values**2).mean()) - mean**2
     worst = 1 / variances.per_image  # as many answers as images, if networks agree on each
     n = worst

@@ -63,6 +63,8 @@ class Effect:
         images_drawn: each seed met images of its own, so that the values of seeds are a sample of
             images too.
         asks: whether the effect is larger than delta, or within ± delta of nothing.
+        chosen_among: how many effects this one was chosen from by the results that it is judged
+            on; its interval is one that all of them would have together (Bonferroni).
     """
 
     code: str
@@ -79,6 +81,7 @@ class Effect:
     per_image: PerImage | None = field(default=None, kw_only=True)
     asks: Asks = field(default="larger", kw_only=True)
     images_drawn: bool = field(default=False, kw_only=True)
+    chosen_among: int = field(default=1, kw_only=True)
 
     @property
     def about(self) -> str:
@@ -123,7 +126,6 @@ class Claim:
     latest_note: str = field(default="", kw_only=True)
     images_needed: int | None = field(default=None, kw_only=True)
     about: str = field(default=THESE_IMAGES, kw_only=True)
-    asks: Asks = field(default="larger", kw_only=True)
 
     @property
     def mostly_lost(self) -> bool:
@@ -155,10 +157,11 @@ def judge(low: float, high: float, delta: float, asks: Asks = "larger") -> Verdi
 def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
     """Return the confidence level of each interval: 1 - alpha / claims / 2**look.
 
-    Bonferroni across claims; of its share each claim spends half at the first look, a quarter at
-    the second, and so on, so that however many looks there are, all verdicts of a study together
-    are wrong with probability at most alpha. A look is one judgement at one number of seeds, which
-    must not be chosen by what the last look showed (see `looks`).
+    Bonferroni across claims, one chosen among several counting as all of them; of its share each
+    claim spends half at the first look, a quarter at the second, and so on, so that however many
+    looks there are, all verdicts of a study together are wrong with probability at most alpha. A
+    look is one judgement at one number of seeds, which must not be chosen by what the last look
+    showed (see `looks`).
 
     Raises:
         AssayError: for less than one claim or look.
@@ -201,13 +204,14 @@ def judge_claims(
         (claim.code, claim.text, claim.delta): claim
         for claim in decided
         if claim.verdict != "undecided"
-        and _share_spent(claim) <= 1 - level_at(len(effects), claim.look, alpha) + 1e-12
     }
+
+    def level_of(effect: Effect, one: int) -> float:
+        return _level(effect, level_at(len(effects) * effect.chosen_among, one, alpha))
+
     claims = []
     for effect, at in zip(effects, looks, strict=True):
-        level, next_level = (
-            _level(effect, level_at(len(effects), one, alpha)) for one in (at, at + 1)
-        )
+        level, next_level = level_of(effect, at), level_of(effect, at + 1)
         crossed, estimate = _estimated(effect, level)
         claim = Claim(
             code=effect.code,
@@ -221,10 +225,9 @@ def judge_claims(
             unit=effect.unit,
             look=at,
             about=effect.about,
-            asks=effect.asks,
         )
         earlier = before.get((effect.code, effect.text, effect.delta))
-        if earlier is not None:
+        if earlier is not None and earlier.estimate.level >= level_of(effect, earlier.look):
             claims.append(_stays(earlier, claim))
             continue
         if claim.mostly_lost:
@@ -238,11 +241,6 @@ def judge_claims(
 def _level(effect: Effect, level: float) -> float:
     """Return the level of the interval by which an effect is judged."""
     return level if effect.asks == "larger" else 2 * level - 1
-
-
-def _share_spent(claim: Claim) -> float:
-    """Return the probability of error that a claim's interval was given."""
-    return (1 - claim.estimate.level) / (1 if claim.asks == "larger" else 2)
 
 
 def _estimated(effect: Effect, level: float) -> tuple[Crossed | None, Estimate]:

@@ -52,6 +52,9 @@ class Study(Config):
     """Data set: a bundled name, a hub id or a folder."""
     seeds: int = Field(default=3, ge=1)
     """How many seeds every cell is run with."""
+    judged_before: int = Field(default=0, ge=0)
+    """How often claims on some of these seeds were judged elsewhere, by another study or in another
+    store; those analyses are paid for as well."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where trials compute; auto takes CUDA or MPS where there is one."""
     threads: int = Field(default=1, ge=1)

@@ -41,17 +41,19 @@ class Analyses:
         judged: the digest of the finished trials that are judged now.
         at: at how many seeds each analysis was; the last is the present one.
         decided: the claim as earlier analyses decided it, the first one last.
+        elsewhere: how often it was judged before in another store, or by another study.
     """
 
     kinds: tuple[str, ...]
     judged: str
     at: tuple[int, ...]
     decided: tuple[stats.Claim, ...] = ()
+    elsewhere: int = 0
 
     @property
     def number(self) -> int:
-        """Which analysis this is, counted from 1."""
-        return len(self.at)
+        """Which analysis this is, counted from 1, those elsewhere included."""
+        return len(self.at) + self.elsewhere
 
 
 def analyses_now(
@@ -78,28 +80,34 @@ def analyses_now(
                 _kinds(rests_on, kinds),
                 digest(sorted({address for address in rests_on if address in done})),
                 [one for one in earlier if one["claim"]["code"] == effect.code],
+                study.judged_before,
             )
         )
     return tuple(found)
 
 
 def _analysis_now(
-    seeds: int, delta: float, kinds: tuple[str, ...], judged: str, earlier: list[dict[str, Any]]
+    seeds: int,
+    delta: float,
+    kinds: tuple[str, ...],
+    judged: str,
+    earlier: list[dict[str, Any]],
+    elsewhere: int,
 ) -> Analyses:
     ours = [one for one in earlier if tuple(one["kinds"]) == kinds]
     same = next((one for one in ours if one["judged"] == judged), None)
     last = same or max(ours, key=lambda one: len(one["at"]), default=None)
     if last is None:
-        return Analyses(kinds, judged, (seeds,))
+        return Analyses(kinds, judged, (seeds,), elsewhere=elsewhere)
     at = (*last["at"],) if same else (*last["at"], seeds)
     decided = [
         _read(one)
         for one in ours
-        if one["claim"]["verdict"] in DECIDED and one["claim"]["look"] < len(at)
+        if one["claim"]["verdict"] in DECIDED and one["claim"]["look"] < len(at) + elsewhere
     ]
     decided = [claim for claim in decided if claim.delta == delta]
     decided.sort(key=lambda claim: claim.look, reverse=True)
-    return Analyses(kinds, judged, at, tuple(decided))
+    return Analyses(kinds, judged, at, tuple(decided), elsewhere)
 
 
 def to_remember(claims: Iterable[stats.Claim], analyses: Iterable[Analyses]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def write(
         claims=tuple(_claim(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
-        notes=(*found.notes, *_about_analyses(claims, analyses)),
+        notes=(*found.notes, *_about_analyses(claims, analyses, study.judged_before)),
         trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
         trials_at="../../trials",  # from studies/<id>/
         work_seconds=sum(result.record["seconds"] for result in done.values()),
@@ -150,7 +150,9 @@ def write(
     return Judgement(result, page, claims, bool(done.failures))
 
 
-def _about_analyses(claims: Sequence[stats.Claim], analyses: Sequence[Analyses]) -> tuple[str, ...]:
+def _about_analyses(
+    claims: Sequence[stats.Claim], analyses: Sequence[Analyses], before: int
+) -> tuple[str, ...]:
     """Return how often the claims were judged: in one sentence where it is as often for all."""
     if not claims:
         return ()
@@ -163,6 +165,8 @@ def _about_analyses(claims: Sequence[stats.Claim], analyses: Sequence[Analyses])
         *others, last = map(str, at)
         times = f"{len(at)} times, on {', '.join(others)} and" if others else "once, on"
         said.append(f"{who} judged {times} {last} seeds.")
+    if before:
+        said.append(f"Some of the seeds had been judged {before} times elsewhere, which counts.")
     return (
         f"{' '.join(said)} Their intervals are wider than 95 %: the claims share an error rate of "
         "5 % with one another, and with any later analysis of more seeds.",

@@ -7,7 +7,9 @@ augmentation in feature space (DeVries & Taylor 2017), but applied it in input s
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
@@ -212,11 +214,21 @@ class Regularization(CellStudy):
         pair = self.best_two(cells)
         singles = [variant.name for variant in self.variants()]
 
-        def over(code: str, text: str, a: str, b: str, among: Sequence[str]) -> stats.Effect:
-            note = f"{_upper(a)} against {b}, chosen by validation accuracy."
-            return cells.difference(
+        def over(
+            code: str, text: str, a: str, b: str, among: Sequence[str], pairs: int
+        ) -> stats.Effect:
+            note = (
+                f"{_upper(a)} against {b}, chosen by validation accuracy on the same seeds among "
+                f"{pairs} pairs, which its interval holds for."
+            )
+            effect = cells.difference(
                 code, text, a, b, "test_accuracy", delta=self.delta, note=note, among=among
             )
+            return replace(effect, chosen_among=pairs)
+
+        kinds = Counter(variant.kind for variant in self.variants() if variant.kind != NONE)
+        of_architecture = sum(kinds[kind] for kind in ARCHITECTURE)
+        of_two_kinds = sum(kinds.values()) ** 2 - sum(n**2 for n in kinds.values())
 
         return (
             over(
@@ -225,6 +237,7 @@ class Regularization(CellStudy):
                 self._best(cells, "input space"),
                 architecture,
                 self._of_kinds("input space", *ARCHITECTURE),
+                kinds["input space"] * of_architecture,
             ),
             over(
                 "regularization.features",
@@ -232,6 +245,7 @@ class Regularization(CellStudy):
                 self._best(cells, "feature space"),
                 architecture,
                 self._of_kinds("feature space", *ARCHITECTURE),
+                kinds["feature space"] * of_architecture,
             ),
             cells.difference(
                 "regularization.underfits",
@@ -256,6 +270,7 @@ class Regularization(CellStudy):
                 together(pair),
                 pair[0].name,
                 singles,
+                of_two_kinds,
             )
             if pair is not None and together(pair) in cells.names
             else stats.Effect(
