@@ -281,6 +281,20 @@ def test_two_one_sided_tests_spend_the_share_of_alpha_each() -> None:
     assert claim.verdict == "undecided"
 
 
+def test_what_was_chosen_by_its_own_results_has_the_interval_of_all_it_was_chosen_from() -> None:
+    """One of twelve pairs: its share of alpha is a twelfth, now and where it was decided before."""
+    values = [0.05, 0.06, 0.055, 0.052]
+    free = stats.Effect("a.b", "", 0.02, values)
+    chosen = stats.Effect("a.b", "", 0.02, values, chosen_among=12)
+    (one,), (other,) = stats.judge_claims([free]), stats.judge_claims([chosen])
+    assert 1 - other.estimate.level == pytest.approx((1 - one.estimate.level) / 12)
+    assert other.estimate.low < one.estimate.low
+    (again,) = stats.judge_claims([chosen], look=2, decided=[one])
+    assert again.look == 2, "decided with more than its share: judged again"
+    (kept,) = stats.judge_claims([chosen], look=2, decided=[other])
+    assert kept.look == 1
+
+
 # -- coverage: benchmarks/crossed.py prints the whole table ---------------------------------------
 
 

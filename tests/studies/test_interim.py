@@ -179,6 +179,16 @@ class TestUntilDecided:
         assert run(TOY, cut, 12).claims == whole.claims, "and once more changes nothing"
         assert looks(cut, "small") == [3, 6, 12]
 
+    def test_analyses_elsewhere_are_paid_for(self, tmp_path: Path) -> None:
+        result = run(Toy(judged_before=2, seeds=6), tmp_path)
+        assert [c.look for c in result.claims] == [3, 3]
+        assert {c.estimate.level for c in result.claims} == {level_at(2, 3)}
+        assert "judged 2 times elsewhere, which counts" in result.notes[-1]
+        again = run(Toy(judged_before=2, seeds=6), tmp_path, 12)
+        clear = claim(again, "clear")
+        assert (clear.verdict, clear.look, clear.latest.n) == ("holds", 3, 12), "decided, it stays"
+        assert looks(tmp_path, "clear") == [6, 12]
+
     def test_fewer_than_there_are_to_begin_with_is_a_mistake(self, tmp_path: Path) -> None:
         with pytest.raises(AssayError, match="--max-seeds 2 is less than the 3 seeds"):
             run(TOY, tmp_path, 2)

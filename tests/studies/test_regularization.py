@@ -184,6 +184,7 @@ def test_claims_compare_what_validation_chose_on_test_images() -> None:
     for code, value in expected.items():
         assert found[code].estimate.value == pytest.approx(value), code
     assert "Simple augmentation against layer norm" in found["augments"].note
+    assert "among 10 pairs" in found["augments"].note, "2 in input space; 3 dropouts, 2 norms"
 
 
 def test_many_seeds_decide_and_the_opposite_does_not_hold() -> None:
