@@ -216,5 +216,4 @@ def _read(kept: dict[str, Any]) -> stats.Claim:
         note=kept["note"],
         look=claim.look,
         about=claim.about or THESE_IMAGES,
-        asks="equivalent" if claim.verdict == "equivalent" else "larger",
     )
