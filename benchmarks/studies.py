@@ -30,7 +30,8 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.studies import load, running
+from assay.studies import load
+from assay.workflows import run as running
 
 OUT = Path(__file__).parent / "out"
 BUSY, OVERHEAD = 0.90, 0.02
