@@ -231,6 +231,17 @@ def count(fast: Any) -> int:
     return sum(isinstance(module, FusedConv2d) for module in fast.model.modules())
 
 
+def has_bfloat16() -> bool:
+    """Whether oneDNN convolves in bfloat16 on this processor; the copy is not fused where not."""
+    conv = FusedConv2d(nn.Conv2d(3, 4, 3), rectifies=True).to(torch.bfloat16)
+    try:
+        with torch.no_grad():
+            conv(torch.rand(1, 3, 8, 8, dtype=torch.bfloat16))
+    except RuntimeError:
+        return False
+    return True
+
+
 def unfused(clf: Classifier, x: Tensor, monkeypatch: pytest.MonkeyPatch) -> FastCopy:
     with monkeypatch.context() as patch:
         patch.setattr(fast_module, "can_fuse", lambda _: False)
@@ -284,7 +295,7 @@ def test_every_kind_is_served_by_a_copy_in_both_precisions(
     torch.manual_seed(2)
     fast, report = fast_copy(Classifier(kind()), x, precision)
     assert report.used, report.why
-    assert count(fast) == kind.fused
+    assert count(fast) == (kind.fused if precision == "float32" or has_bfloat16() else 0)
 
 
 class Logarithm(Plain):
@@ -343,6 +354,8 @@ def test_where_fusing_fails_the_copy_goes_without(kind: Any, dtype: Any, x: Tens
 
 def test_a_sum_in_bfloat16_is_rounded_once(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """The convolution's own output is never written in eight bits."""
+    if not has_bfloat16():
+        pytest.skip("this processor's oneDNN has no convolution in bfloat16")
     torch.manual_seed(2)
     x = torch.rand(64, 3, 10, 10)
     clf = Classifier(Skip())
