@@ -117,7 +117,7 @@ def test_the_table_of_attacks_is_that_of_the_family() -> None:
     for name, (needs, norms) in listed.items():
         kind = attacks()[name]
         assert needs.startswith({"gradient": "gradients"}.get(kind.needs, kind.needs)), name
-        assert ("nearest" in needs) == kind.minimum_norm, name
+        assert ("minimum-norm" in needs) == kind.minimum_norm, name
         said = {"linf" if norm == "L∞" else norm.lower() for norm in norms.split(", ")}
         norm = str(kind.model_fields["norm"].annotation)
         assert said == set(re.findall(r"l\d|linf", norm)), name
