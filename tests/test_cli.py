@@ -136,7 +136,7 @@ class TestMistakes:
         refused(assay("run", "skip", "--sedes", "3"), "--sedes", "--seeds")
 
     def test_unknown_data(self, assay: Command) -> None:
-        refused(assay("run", "skip", "--data", "shaps"), "shaps", "did you mean shapes?")
+        refused(assay("run", "skip", "--data", "shaps"), "shaps", "did you mean 'shapes'?")
 
     def test_value_of_the_wrong_kind(self, assay: Command) -> None:
         refused(assay("run", "skip", "--seeds", "many"), "seeds", "many", "integer")
