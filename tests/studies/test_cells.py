@@ -232,6 +232,18 @@ def test_seeds_may_have_images_of_their_own() -> None:
     assert second == [0, 0, -1], "images 2, 3 and 5"
 
 
+def test_results_older_than_ids_are_of_the_same_images_as_those_beside_them() -> None:
+    """A store holds seeds of both kinds at one address; only their order pairs them."""
+    a = [on_images([1, 1, 0]), on_images([1, 0, 0], [7, 2, 9])]
+    b = [on_images([0, 1, 1], [7, 2, 9]), on_images([1, 1, 0])]
+    found = cells({"a": a, "b": b}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert found.per_image is not None
+    assert found.per_image.values.tolist() == [[1, 0, -1], [0, -1, 0]]
+    b[0] = on_images([0, 1, 1], [2, 7, 9])
+    found = cells({"a": a, "b": b}).difference("x", "", "a", "b", "test_accuracy", delta=0.02)
+    assert found.per_image is None, "which images the older ones met cannot be known"
+
+
 def test_an_interaction_is_a_sum_of_four_cells() -> None:
     runs = {"a": [1, 1], "b": [0, 1], "c": [1, 0], "d": [0, 0]}
     found = cells({name: [on_images(right)] * 2 for name, right in runs.items()}).contrast(

@@ -37,8 +37,8 @@ RANGES = {
 """Where metrics lie, by how their names end: so do their intervals."""
 
 IMAGE_IDS = "image_ids"
-"""The array that says which images of the test set a run was measured on; absent: the same ones, in
-the same order, in every run of the study."""
+"""The array that says which images of the test set a run was measured on. Older results lack it:
+all runs of a study met the same images then, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -394,10 +394,14 @@ def per_image(
         metric: a share that runs keep image by image: see `_on_images`.
 
     Returns:
-        None for other metrics, and where a run has not kept it. NaN where not all of a seed's runs
-        have met an image.
+        None for other metrics, and where a run has not kept it, or not which images they were,
+        while others met different ones. NaN where not all of a seed's runs have met an image.
     """
-    known = [[_on_images(run, metric) for run in row] for row in rows]
+    said = [run.arrays[IMAGE_IDS] for row in rows for run in row if IMAGE_IDS in run.arrays]
+    all_say = len(said) == sum(map(len, rows))
+    if not all_say and any(not np.array_equal(ids, said[0]) for ids in said):
+        return None
+    known = [[_on_images(run, metric, ids=all_say) for run in row] for row in rows]
     if not known or any(one is None for row in known for one in row):
         return None
     sums = [_weighted([one for one in row if one is not None], weights) for row in known]
@@ -420,9 +424,9 @@ def _weighted(runs: Sequence[Mapping[int, float]], weights: Sequence[float]) -> 
     }
 
 
-def _on_images(result: Result, metric: Metric) -> dict[int, float] | None:
-    """Return whether a share counts each image, 1 or 0, by the image's id; None where the run has
-    not kept it. Images that are not in the share's denominator are left out."""
+def _on_images(result: Result, metric: Metric, *, ids: bool) -> dict[int, float] | None:
+    """Return whether a share counts each image, 1 or 0, by the image's id, or else its place; None
+    where the run has not kept it. Images that are not in the share's denominator are left out."""
     arrays = result.arrays
     if metric == "test_accuracy" and "test_correct" in arrays:
         counted, there = arrays["test_correct"], None
@@ -430,9 +434,9 @@ def _on_images(result: Result, metric: Metric) -> dict[int, float] | None:
         counted, there = arrays["success"], arrays["correct"]
     else:
         return None
-    ids = arrays[IMAGE_IDS] if IMAGE_IDS in arrays else np.arange(len(counted))
+    names = arrays[IMAGE_IDS] if ids else np.arange(len(counted))
     kept = np.ones(len(counted), bool) if there is None else np.asarray(there, bool)
-    return dict(zip(ids[kept].tolist(), np.asarray(counted, float)[kept].tolist(), strict=True))
+    return dict(zip(names[kept].tolist(), np.asarray(counted, float)[kept].tolist(), strict=True))
 
 
 def _value(result: Result, metric: Metric) -> float:
