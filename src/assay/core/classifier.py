@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from assay.core.memory import Tally, in_parts
-from assay.core.oracle import Access, Encoded, differentiable, labels
+from assay.core.oracle import Access, Encoded, gradient, labels, no_gradient, quantized
 from assay.core.source import Source, TensorSource, as_bytes
 from assay.core.user_code import user_code
 from assay.errors import AssayError
@@ -42,20 +43,25 @@ class Classifier:
         preprocess: a differentiable function on [0, 1] images to run before normalisation
             (a resize, say).
         batch_size: rows evaluated at a time; None chooses by the size of one input. A batch that
-            does not fit in memory is halved, and so are those after it.
+            does not fit in memory is halved, and so are those after it. A model that takes batches
+            of this size alone is given parts that are padded to it.
 
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
-    every module, `requires_grad`, gradients and hooks, also after an exception.
+    every module, `requires_grad`, gradients and hooks, also after an exception. Buffers that its
+    forward writes in eval mode, such as a counter, are put back too; one that changes its weights
+    is refused, with its weights as they were.
 
     What the model answers is checked on the first rows it is asked about, its shape every time.
     Later NaN and infinities are returned as they are, and `predict` says -1 there: a row without an
     answer is never right.
 
     Raises:
-        AssayError: for inputs outside [0, 1] (tolerance 1e-6), a model that answers NaN to all of
-            its first batch, that gives probabilities although logits were declared, or whose
-            number of outputs is 1, or not that of `classes`; for whatever the model or `preprocess`
-            raises; for one image that alone does not fit in memory.
+        AssayError: for a model whose weights are not there yet (lazy, or on the meta device) or
+            complex; for inputs outside [0, 1] (tolerance 1e-6), a model that changes its weights,
+            that answers NaN to all of its first batch, that gives probabilities although logits
+            were declared, that gives integers or complex numbers, or whose number of outputs is 1,
+            or not that of `classes`; for whatever the model or `preprocess` raises; for
+            one image that alone does not fit in memory.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Classifier:
             raise AssayError(f"outputs is 'logits' or 'probabilities', not {outputs!r}")
         if batch_size is not None and batch_size < 1:
             raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
+        _check_weights(model)
         self.model = model
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32).cpu()
         self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32).cpu()
@@ -87,6 +94,9 @@ class Classifier:
         self.tally = Tally()
         self._checked = False
         self._alike = 0  # rows seen that could be probabilities; one alone may be by accident
+        self._integers = bool(quantized(model))
+        self._only_whole = False  # whether parts are padded to batch_size
+        self._written: dict[str, tuple[Tensor, Tensor]] | None = None
 
     @property
     def access(self) -> Access:
@@ -163,14 +173,81 @@ class Classifier:
 
         The model runs in the mode it is in: callers that ask many times hold `borrowed()`.
         """
+        if self._integers and e.values.requires_grad:
+            raise no_gradient(self)  # before torch advises on it
         self.tally.queries += len(e.values)
         x = self.normalise(e.values)
-        with user_code(x):
-            output = self.model(x)
-        output = self.shaped(output, len(x))
+        if self._written is None and not any(mode for _, mode in _modes(self.model)):
+            with self._watched():
+                output = self.answered(self.model, x)
+        else:
+            output = self.answered(self.model, x)
         if not self._checked:
             self._check_values(output)
         return self.as_logits(output)
+
+    def answered(self, model: nn.Module, x: Tensor) -> Tensor:
+        """Return what a module returns for `x` as it takes it: a tensor (N, K).
+
+        Args:
+            model: this classifier's, or a copy of it.
+            x: images as `normalise` returns them.
+        """
+        rows, size = len(x), self.batch_size
+        try:
+            if self._only_whole and size and rows:
+                return self._in_wholes(model, x, size)
+            with user_code(x):
+                output = model(x)
+            return self.shaped(output, rows)
+        except AssayError:
+            if self._only_whole or not size or rows in (0, size):
+                raise
+            with suppress(AssayError):
+                answer = self._in_wholes(model, x, size)
+                self._only_whole = True
+                return answer
+            raise
+
+    def _in_wholes(self, model: nn.Module, x: Tensor, size: int) -> Tensor:
+        """Evaluate in parts of exactly `size` rows, the last one padded by its last row."""
+        answers = []
+        for part in torch.split(x, size):
+            padding = part[-1:].expand(size - len(part), *part.shape[1:])
+            with user_code(x):
+                output = model(torch.cat([part, padding]))
+            answers.append(self.shaped(output, size)[: len(part)])
+        return torch.cat(answers)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """See, once, what of its state a forward pass in eval mode writes.
+
+        Raises:
+            AssayError: its parameters; they are as before.
+        """
+        parameters = dict(self.model.named_parameters())
+        state: dict[str, Tensor] = {**parameters, **dict(self.model.named_buffers())}
+        before = {name: (tensor, tensor.detach().clone()) for name, tensor in state.items()}
+        try:
+            yield
+        finally:
+            after = dict[str, Tensor](self.model.named_parameters())
+            after |= dict(self.model.named_buffers())
+            written = {
+                name: (tensor, kept)
+                for name, (tensor, kept) in before.items()
+                if after.get(name) is not tensor or not _same(tensor, kept)
+            }
+            _put_back(self.model, written)
+        changed = [name for name in written if name in parameters]
+        if changed:
+            raise AssayError(
+                f"the model's forward changes its own weights ({', '.join(changed[:3])}"
+                f"{', …' if len(changed) > 3 else ''}), so that its answers depend on what it was "
+                "asked before; they were put back: take the change out of its forward"
+            )
+        self._written = written
 
     def normalise(self, x: Tensor) -> Tensor:
         """Return what the model itself takes, from images in [0, 1].
@@ -196,6 +273,11 @@ class Classifier:
             AssayError: it is something else.
         """
         output = getattr(output, "logits", output)
+        if isinstance(output, Tensor) and not output.is_floating_point():
+            raise AssayError(
+                f"the model returned {output.dtype}; logits are real numbers (float): let it "
+                "return what comes before it rounds, quantises or takes the label"
+            )
         if not isinstance(output, Tensor):
             raise AssayError(
                 f"the model returned {type(output).__name__}; a Classifier needs a tensor of "
@@ -257,8 +339,11 @@ class Classifier:
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
         """Hold the model in eval mode with frozen parameters; put it back on the way out."""
-        with borrowed(self.model) as model:
-            yield model
+        try:
+            with borrowed(self.model) as model:
+                yield model
+        finally:
+            _put_back(self.model, self._written or {})
 
     def _check_values(self, output: Tensor) -> None:
         """Refuse, once, outputs (N, K) that are not the logits or probabilities declared."""
@@ -295,7 +380,7 @@ class Classifier:
 def borrowed(model: nn.Module) -> Iterator[nn.Module]:
     """Hold `model` in eval mode with frozen parameters, and put back the mode of every module and
     the `requires_grad` of every parameter on the way out, also after an exception."""
-    modes = [(module, module.training) for module in model.modules()]
+    modes = _modes(model)
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         for module, training in modes:
@@ -314,6 +399,48 @@ def borrowed(model: nn.Module) -> Iterator[nn.Module]:
                 parameter.requires_grad_(want)
 
 
+def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Return whether each module is in train mode; a frozen TorchScript module has no mode."""
+    return [(m, m.training) for m in model.modules() if hasattr(m, "training")]
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Refuse weights with which nothing can be computed here."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise AssayError(
+                f"the model's {name} is not made yet, as of a LazyLinear: evaluate the model once "
+                "on a batch of images, model(images), then hand it over"
+            )
+        if tensor.is_meta:
+            raise AssayError(
+                f"the model's {name} is on the meta device, which holds shapes and no numbers: "
+                "model.to_empty(device='cpu'), then load its weights"
+            )
+        if tensor.is_complex() and isinstance(tensor, nn.Parameter):
+            raise AssayError(
+                f"the model's {name} is complex ({tensor.dtype}), but images are real: give a "
+                "model of real weights"
+            )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether two tensors hold the same bytes: NaN is NaN."""
+    return torch.equal(a, b) or bool(as_bytes(a) == as_bytes(b))
+
+
+@torch.no_grad()
+def _put_back(model: nn.Module, written: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Give the model the tensors that it had, with the values that they had."""
+    for name, (tensor, values) in written.items():
+        owner, _, own = name.rpartition(".")
+        module = model.get_submodule(owner)
+        if getattr(module, own, None) is not tensor:
+            setattr(module, own, tensor)
+        if not _same(tensor, values):
+            tensor.copy_(values)
+
+
 def check_gradient(clf: Classifier, x: Tensor) -> None:
     """See that the outputs have a gradient with respect to the images (N, C, H, W).
 
@@ -322,9 +449,9 @@ def check_gradient(clf: Classifier, x: Tensor) -> None:
     """
 
     def ask(part: Tensor) -> Tensor:
-        return differentiable(clf.logits(clf.encode(part.clone().requires_grad_(True))))
+        return gradient(clf, part, part, lambda logits, _: logits.logsumexp(1))[1]
 
-    with clf.borrowed(), torch.enable_grad():
+    with clf.borrowed():
         in_parts(ask, 2, x[:2].detach(), tally=clf.tally, kind="gradient")
 
 

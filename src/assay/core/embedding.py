@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.head import Head, find_head, watching
+from assay.core.memory import in_parts
 from assay.core.oracle import labels
 from assay.core.source import Part, Source
 from assay.errors import AssayError, unknown
@@ -161,29 +162,36 @@ def embed(
         watching(classifier.model) as linear,
         _statistics(wanted) as seen,
     ):
-        for x, y in _parts(classifier, source):
+
+        def evaluate(x: Tensor) -> Tensor:
+            nonlocal head
             seen.clear()
             out = classifier.logits(classifier.encode(x))
-            reads = dict(linear.reads)
+            reads, given = dict(linear.reads), dict(seen)
+            if not logits:
+                head = find_head(classifier, reads, x, out)
+                linear.only(head and head[0])
             for layer in list(kept):
-                values = seen.get(layer, f"layer {layer!r} is not used by the model's forward")
+                values = given.get(layer, f"layer {layer!r} is not used by the model's forward")
                 if isinstance(values, Tensor):
-                    kept[layer].append(values)
+                    kept[layer].append(values[: len(out)])  # a model may be given padded parts
                     continue
                 if layer in layers:
                     raise AssayError(values)
                 lacks[layer] = values
                 del kept[layer]
-            if not logits:
-                head = find_head(classifier, reads, x, out)
-                linear.only(head and head[0])
             if head is not None:
                 read = reads.get(head[0])
-                if read is not None and head[1].reproduces(read.values, out, read.eps):
-                    features.append(read.values.float().cpu())
+                rows = out if read is None else read.values[: len(out)]
+                if read is not None and head[1].reproduces(rows, out, read.eps):
+                    features.append(rows.float().cpu())
                 else:  # seen so in the first batch by accident
                     head = None
             logits.append(out.cpu())
+            return logits[-1]
+
+        for x, y in _parts(classifier, source):
+            in_parts(evaluate, max(1, len(x)), x, tally=classifier.tally)
             ys.append(y.cpu())
     if not logits:
         raise AssayError("there is nothing to embed: the source is empty")

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from assay.core.classifier import Classifier, borrowed, check_channels
+from assay.core.classifier import Classifier, check_channels
 from assay.core.fused import can_fuse, fuse, hooked, is_fused
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
@@ -114,9 +114,7 @@ class FastCopy:
         else:
             x = x.clone()
         x = x.to(self._dtype).contiguous(memory_format=torch.channels_last)
-        with user_code(x):
-            output = self.model(x)
-        return self.original.as_logits(self.original.shaped(output, len(x)))
+        return self.original.as_logits(self.original.answered(self.model, x))
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return scale and shift to broadcast over `x`: in channels_last in the size of an image,
@@ -150,7 +148,7 @@ def fast_copy(
         precision: "bfloat16" halves the traffic; worth it on processors that have it.
     """
     rows = x[:CHECKED_ROWS]
-    with borrowed(classifier.model):
+    with classifier.borrowed():
         for fused in (True, False) if can_fuse(classifier.device) else (False,):
             try:
                 model, folds = _prepare(classifier, precision, fused)
@@ -195,7 +193,7 @@ def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastRepor
         fast: what `fast_copy` returned; it is changed.
         x: images to check on, as for `fast_copy`.
     """
-    with borrowed(fast.original.model):
+    with fast.original.borrowed():
         _take_weights(fast)
         return _checked(fast, x[:CHECKED_ROWS])
 
@@ -295,7 +293,9 @@ def _traced(model: nn.Module) -> GraphModule | None:
     """Return the model as a graph of what it does; None where that depends on its inputs."""
     try:
         return symbolic_trace(model)
-    except Exception:  # whatever a user's module may raise when it is traced
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # whatever a user's module may raise when it is traced
         return None
 
 

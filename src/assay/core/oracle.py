@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.core.user_code import user_code
 from assay.errors import AssayError
@@ -101,22 +102,43 @@ def gradient(
     """
     with torch.enable_grad():
         values = x.detach().requires_grad_(True)
-        logits = differentiable(model.logits(Encoded(values)))
+        logits = differentiable(model.logits(Encoded(values)), model)
         rising = loss(logits, y).sum()
         with user_code(x):
-            (slope,) = torch.autograd.grad(rising, values)
+            (slope,) = torch.autograd.grad(rising, values, allow_unused=True)
+    if slope is None:
+        raise no_gradient(model)
     return logits.detach(), slope
 
 
-def differentiable(logits: Tensor) -> Tensor:
+def differentiable(logits: Tensor, model: Differentiable[Any] | None = None) -> Tensor:
     """Return the logits of a model that was evaluated with gradients.
 
     Raises:
         AssayError: they have none with respect to the images.
     """
     if not logits.requires_grad:
-        raise AssayError(
-            "the model's outputs have no gradient with respect to its images, which the attacks "
-            "follow: take detach(), no_grad() or numpy out of its forward"
-        )
+        raise no_gradient(model)
     return logits
+
+
+def no_gradient(model: Differentiable[Any] | None) -> AssayError:
+    """Return the error for outputs that cannot be differentiated by what the model was given."""
+    module = getattr(model, "model", None)
+    if isinstance(module, nn.Module) and (integers := quantized(module)):
+        return AssayError(
+            f"the model has no gradient: its quantized layers ({', '.join(integers)}) compute in "
+            "integers. Give the float network that it was made from, or query it: "
+            "BlackBox(function, ...), --access logits"
+        )
+    return AssayError(
+        "the model's outputs have no gradient with respect to its images, which the attacks "
+        "follow: take detach(), no_grad() or numpy out of its forward"
+    )
+
+
+def quantized(model: nn.Module) -> list[str]:
+    """Return the kinds of the model's layers that compute in integers, each once."""
+    kinds = {type(module) for module in model.modules()}
+    integers = (k.__name__ for k in kinds if re.match(r"torch\..*\.quantized", k.__module__))
+    return sorted(name for name in integers if not name.endswith("PackedParams"))

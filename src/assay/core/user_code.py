@@ -33,9 +33,9 @@ def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
     """
     try:
         yield
-    except AssayError:
+    except (AssayError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # whatever a user's module may raise
         if is_out_of_memory(error):
             raise
         raise AssayError(

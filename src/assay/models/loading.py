@@ -352,7 +352,9 @@ def _from_factory(spec: str) -> nn.Module:
             )
         try:
             made = factory if isinstance(factory, nn.Module) else factory()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # whatever a user's code may raise
             raise AssayError(f"{spec} raised {told(error)}") from error
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
@@ -381,7 +383,9 @@ def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
     sys.modules[inside] = module  # dataclasses and pickles of the file look themselves up here
     try:
         loader.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever a user's code may raise
         raise AssayError(f"{file} cannot be run: {told(error)}") from error
     known: Mapping[str, Any] = vars(module)
     if name not in known:
