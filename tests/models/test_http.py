@@ -252,8 +252,8 @@ def test_what_passes_is_tried_again(
         ),
         (slow(0.3), "URL has not answered within 0.1 s: allow it a longer timeout, or fewer"),
         (drip, "URL has not answered within 0.1 s"),
-        (hang_up, "URL cannot be asked: RemoteDisconnected: Remote end closed connection"),
-        (break_off, "URL cannot be asked: IncompleteRead: IncompleteRead(16 bytes read, 484 more"),
+        (hang_up, "URL cannot be queried: RemoteDisconnected: Remote end closed connection"),
+        (break_off, "URL cannot be queried: IncompleteRead: IncompleteRead(16 bytes read, 484 mo"),
     ],
 )
 def test_what_does_not_pass_is_given_up_after_the_attempts_allowed(
@@ -345,7 +345,7 @@ def test_nobody_there_is_said_at_once(service: Service, x: Tensor) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         service.url = f"http://127.0.0.1:{other.getsockname()[1]}/"
     seen = refused(service, x)  # nobody listens there any more
-    assert "URL cannot be asked: ConnectionRefusedError" in seen
+    assert "URL cannot be queried: ConnectionRefusedError" in seen
     assert "attempts" not in seen
 
 

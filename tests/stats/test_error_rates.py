@@ -180,7 +180,7 @@ def test_a_decided_claim_stays_so_with_the_estimate_of_its_look() -> None:
     assert second.estimate == first.estimate
     assert second.latest == alone.estimate
     assert second.seeds_needed is None
-    assert second.latest_note == "Decided at look 1, on 3 seeds."
+    assert second.latest_note == "Decided at interim analysis 1, on 3 seeds."
     (third,) = stats.judge_claims([effect(grown)], look=3, decided=[second])
     assert (third.verdict, third.look, third.estimate) == ("holds", 1, first.estimate)
     assert (third.note, third.latest_note) == (second.note, second.latest_note)
@@ -202,11 +202,11 @@ def test_what_was_said_when_it_was_decided_is_not_said_of_what_is_known_now() ->
     lost = "Runs that collapsed, counted but not averaged in:"
     assert second.note == first.note == f"Best: A. {lost} 1 of A."
     assert second.latest_note == (
-        f"Decided at look 1, on 3 seeds. Now, on 4 seeds: Best: B. {lost} 2 of B."
+        f"Decided at interim analysis 1, on 3 seeds. Now, on 4 seeds: Best: B. {lost} 2 of B."
     )
     same = effect((*DECIDED, 1.0), note="Best: A.")
     (same_again,) = stats.judge_claims([same], look=2, decided=[first])
-    assert same_again.latest_note == "Decided at look 1, on 3 seeds."
+    assert same_again.latest_note == "Decided at interim analysis 1, on 3 seeds."
 
 
 def test_each_claim_may_have_looks_of_its_own() -> None:

@@ -229,7 +229,8 @@ class TestAnalyses:
         later = claim(run(grown(5, TOY), tmp_path), "clear")
         assert (later.estimate, later.look, later.latest.n) == (first.estimate, 1, 5)
         assert later.note == (
-            "3 were asked. Decided at look 1, on 3 seeds. Now, on 5 seeds: 5 were asked."
+            "3 were asked. Decided at interim analysis 1, on 3 seeds. "
+            "Now, on 5 seeds: 5 were asked."
         ), "what was said then beside the estimate of then, and today's note called so"
         last = claim(run(grown(6, TOY), tmp_path), "clear")
         assert last.note == later.note.replace("5", "6")

@@ -51,7 +51,7 @@ class Classifier:
     forward writes in eval mode, such as a counter, are put back too; one that changes its weights
     is refused, with its weights as they were.
 
-    What the model answers is checked on the first rows it is asked about, its shape every time.
+    What the model returns is checked on the first rows it is evaluated on, its shape every time.
     Later NaN and infinities are returned as they are, and `predict` says -1 there: a row without an
     answer is never right.
 
@@ -148,7 +148,7 @@ class Classifier:
         known = f"{len(self._classes)} classes" if self._classes else "classes not yet known"
         return f"Classifier({type(self.model).__name__}, {known}, outputs={self.outputs!r})"
 
-    # -- asking ------------------------------------------------------------------------------
+    # -- querying ----------------------------------------------------------------------------
 
     def query(self, x: Tensor) -> Tensor:
         """Return logits float32 (N, K) on the CPU or wherever `x` is, without gradients."""
@@ -171,7 +171,7 @@ class Classifier:
     def logits(self, e: Encoded) -> Tensor:
         """Return logits float32 (N, K), differentiable by `e.values`; one pass, no splitting.
 
-        The model runs in the mode it is in: callers that ask many times hold `borrowed()`.
+        The model runs in the mode it is in: callers that query it many times hold `borrowed()`.
         """
         if self._integers and e.values.requires_grad:
             raise no_gradient(self)  # before torch advises on it

@@ -9,7 +9,7 @@ import torch
 from assay.errors import AssayError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-"""What may be asked for; `auto` is CUDA or MPS where there is one."""
+"""What may be chosen; `auto` is CUDA or MPS where there is one."""
 
 
 def device_here(asked: str) -> str:

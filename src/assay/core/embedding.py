@@ -43,7 +43,7 @@ class Embedding:
     Attributes:
         logits: float32 (N, K).
         features: float32 (N, D), what the head reads; None without a head.
-        layers: statistics of further layers by their name as it was asked for ("stages.2:max"),
+        layers: statistics of further layers by their name as it was given ("stages.2:max"),
             float32 (N, D_l).
         head: from features to logits, reproducing them within rounding; None without one.
         y: labels int64 (N,), or None where the source has none.
@@ -228,7 +228,7 @@ def _read_by(readers: Iterable[Reader], model: nn.Module) -> dict[str, None]:
 
 
 def _parsed(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, Statistic]:
-    """Return the module and the statistic that a layer's name stands for.
+    """Return the module and the statistic that a layer's name means.
 
     Raises:
         AssayError: there is none.

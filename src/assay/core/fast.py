@@ -36,7 +36,7 @@ sum only once."""
 
 CHECKED_ROWS = 8
 ASKED_AGAIN, FEW = 2, 2
-"""How often the original is asked again, and about how many rows, to see whether it draws: what
+"""How often the original is evaluated again, on how many rows, to see whether it draws: what
 Python draws in a forward pass, a graph would hold for good."""
 RANDOMISED = "the model is randomised"
 
@@ -132,7 +132,7 @@ class FastCopy:
 
 
 def versions(config: Any) -> dict[str, int]:
-    """Return what a trial's address says of the copy that is asked in a config's `precision`: of
+    """Return what a trial's address says of the copy that is used in a config's `precision`: of
     float32, and for a config that has none, nothing."""
     return {"FastCopy": VERSION} if getattr(config, "precision", None) == "bfloat16" else {}
 
@@ -263,7 +263,7 @@ def _float32_at_the_end(model: GraphModule) -> nn.Module | None:
     layer, which is to stay in float32; None where a model ends in something else.
 
     Logits in bfloat16 have eight bits. A search that keeps what is a little better does not see
-    that much: with 1,000 questions Square fooled 22 % of the images where float32 fooled 34 %.
+    that much: with 1,000 queries Square fooled 22 % of the images where float32 fooled 34 %.
     """
     modules = dict(model.named_modules())
     nodes = list(model.graph.nodes)

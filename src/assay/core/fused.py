@@ -5,7 +5,7 @@ what the convolution has just written. oneDNN does all three in one pass, by the
 torch's own compiler (inductor) calls for it; nothing is compiled here.
 
 oneDNN's ReLU makes 0 of NaN. It is used only where nothing before it can make one: where what leads
-there are convolutions, sums, pools and the like, which leave float32 by overflow alone.
+there are convolutions, sums, pools and the like, which exceed float32 by overflow alone.
 """
 
 from __future__ import annotations

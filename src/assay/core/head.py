@@ -1,4 +1,4 @@
-"""The head of a classifier: the last linear layer, with what stands between it and the logits."""
+"""The head of a classifier: the last linear layer, with what lies between it and the logits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Head:
     def reproduces(self, features: Tensor, logits: Tensor, eps: float) -> bool:
         """Return whether the logits are those of the features, but for rounding.
 
-        Rows with NaN or +inf are left aside; -inf must be -inf.
+        Rows with NaN or +inf are ignored; -inf must be -inf.
 
         Args:
             features: (N, D).
@@ -121,7 +121,7 @@ def find_head(
     does not give the logits, they are found by letting it return other outputs, on `TRIALS` other
     images: whatever else the logits may depend on then shows.
 
-    The model must be held in eval mode, without gradients.
+    The model must be in eval mode, without gradients.
 
     Args:
         classifier: whose model it is.

@@ -24,7 +24,7 @@ class Tally:
     queries: int = 0
     """Rows that were evaluated."""
     fits: dict[tuple[str, tuple[int, ...]], int] = field(default_factory=dict)
-    """By kind of question and shape of a row: rows at a time, once more of them did not fit."""
+    """By kind of evaluation and shape of a row: rows at a time, once more of them did not fit."""
 
 
 def in_parts(
@@ -36,15 +36,15 @@ def in_parts(
 ) -> Answer:
     """Return `function(*tensors)`, computed `rows` rows at a time, or fewer where memory ends.
 
-    A part that does not fit is halved and asked again; the rest goes on in the smaller size.
+    A part that does not fit is halved and evaluated again; the rest goes on in the smaller size.
 
     Args:
         function: takes the same rows of every tensor, and returns a tensor, or a pair of them,
             with one row for each.
         rows: most rows at a time, at least 1.
         tensors: each (N, ...).
-        tally: of the model that is asked. Its queries are put back after a part that did not fit,
-            and the size that fits is kept in it for later calls. None: for this call only.
+        tally: of the model that is evaluated. Its queries are put back after a part that did not
+            fit, and the size that fits is kept in it for later calls. None: for this call only.
         kind: what `rows` may differ by, besides the shape of a row: a gradient takes more memory
             than a query.
 
@@ -57,7 +57,7 @@ def in_parts(
     size = min(rows, tally.fits.get(key, rows))
     parts: list[Answer] = []
     start = 0
-    while not parts or start < len(first):  # a batch of none is asked about too, once
+    while not parts or start < len(first):  # an empty batch is evaluated too, once
         before = tally.queries
         refused = ""
         try:

@@ -20,7 +20,7 @@ class Dataset:
     """Labelled images in a fixed order; a `core.source.Source`.
 
     Attributes:
-        name, split: what was asked for.
+        name, split: what was given to `load_data`.
         classes: the names of the labels 0 .. K-1.
         images: uint8 (N, C, H, W), C = 1 or 3; mapped from the cache, not read, where it is large.
         labels: int64 (N,); -1 where there is no label (noise).
@@ -29,7 +29,7 @@ class Dataset:
             draws keyed by them stay those of the same image.
         masks: bool (N, H, W), the pixels of the object, where they are known; otherwise None.
         notes: what was understood where a folder can be understood in more than one way, what was
-            held out, scaled or not read; each a line to be told to the user.
+            held out, scaled or not read; each a line to show the user.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Dataset:
         """Return `n` random examples: x float32 (n, C, H, W) in [0, 1], y int64 (n,).
 
         The same `n` and `seed` give the same examples, and fewer are the beginning of more:
-        `take(100)` is the first 100 of `take(1000)`. Asking for more than there are gives all.
+        `take(100)` is the first 100 of `take(1000)`. More than there are gives all.
 
         Raises:
             AssayError: for an `n` below 1.

@@ -149,7 +149,7 @@ def _decode(
 def _turned(image: Image) -> int:
     """Return the orientation that a camera wrote into the file, 1 to 8; 1 is upright.
 
-    Whatever else stands there says nothing: the image is taken as it is.
+    Any other value says nothing: the image is taken as it is.
     """
     if "exif" not in image.info:
         return 1

@@ -23,7 +23,7 @@ def digits(split: str) -> Dataset:
     return replace(kept, images=kept.images.clone(), labels=kept.labels.clone())
 
 
-@cache  # a study plans its trials again and again, and asks for their data each time
+@cache  # a study plans its trials again and again, and loads their data each time
 def _read(split: str) -> Dataset:
     part = "test" if split == "test" else "train"
     with (

@@ -24,7 +24,7 @@ def fetched(hub_id: str) -> tuple[Path, dict[str, str]]:
         ) from error
     origin, revision = {"hub": hub_id}, None
     if not hub.constants.HF_HUB_OFFLINE:
-        try:  # one short question, since a download tries for half a minute without a network
+        try:  # one short request, since a download retries for half a minute without a network
             revision = hub.dataset_info(hub_id, timeout=10).sha
         except hub.errors.RepositoryNotFoundError as error:
             raise AssayError(

@@ -182,7 +182,7 @@ def _agreed(source: Opened, size: int | None, entry: Path) -> Shape:
     those of a set of which a split is kept already.
 
     Raises:
-        AssayError: names the first image of another size, if none was asked for.
+        AssayError: names the first image of another size, where no `size` was given.
     """
     for split in ("train", "validation", "test"):
         meta = kept_meta(entry, split)

@@ -49,7 +49,7 @@ def load_data(
         seed: what synthetic sets are made from.
 
     A folder of images has the splits as its first level and the classes as its second, or the
-    classes alone; how it was understood stands in `Dataset.notes`.
+    classes alone; how it was understood is in `Dataset.notes`.
 
     Raises:
         AssayError: says what is wrong with the name, the split, the columns or an image.

@@ -35,7 +35,7 @@ def split_of(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What of an image set is wanted, by the user's own words; None: found."""
+    """What of an image set is wanted, as the user named it; None: found."""
 
     image_column: str | None = None
     label_column: str | None = None

@@ -71,7 +71,7 @@ def open_tables(listing: Listing, tables: list[File], asked: Asked) -> Opened:
             labels[split],
             _images(kept, image, known),
             _title(where, split),
-            f"{where} ({split}) was not asked for labels" if label is None else "",
+            f"{where} ({split}) was read without labels" if label is None else "",
         )
         for split, kept in files.items()
     }
@@ -175,7 +175,7 @@ def _names(declared: dict[str, Any], column: str) -> tuple[str, ...] | None:
 def _column(
     kind: str, asked: str | None, usual: tuple[str, ...], schema: Any, declared: Any, where: str
 ) -> str:
-    """Return the column to read: the one asked for, a usual name, or the only one that fits."""
+    """Return the column to read: the one given, a usual name, or the only one that fits."""
     names = [str(name) for name in schema.names]
     fits = _holds_images if kind == "image" else _holds_labels
     if asked is not None:

@@ -54,7 +54,7 @@ class HttpModel:
                   decode=lambda body: json.loads(body)["predictions"])
 
     Args:
-        url: http://… or https://…; it is asked as it stands, and redirects are not followed.
+        url: http://… or https://…; it is requested as it is, and redirects are not followed.
         classes: the names of the outputs, or how many there are.
         access: what the service answers: "labels", "scores" or "logits".
         timeout: seconds that one request may take.
@@ -187,7 +187,7 @@ class HttpModel:
                 reason, ConnectionRefusedError
             )
             raise _Failed(
-                f"cannot be asked: {type(reason).__name__}: {one_line(str(reason))}",
+                f"cannot be queried: {type(reason).__name__}: {one_line(str(reason))}",
                 passing=lost or isinstance(reason, IncompleteRead),
             ) from error
 
@@ -303,7 +303,7 @@ def as_json(images: NDArray[np.float32]) -> bytes:
 
 
 def _address(url: str) -> str:
-    """Return scheme, host and path of a URL that can be asked."""
+    """Return scheme, host and path of a URL that can be queried."""
     seen = repr(one_line(url.partition("?")[0]))
     try:
         parts = urlsplit(url)

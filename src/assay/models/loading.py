@@ -38,7 +38,7 @@ KEY = "assay"
 
 
 class Saved(Config):
-    """What stands beside the weights in a file of ours."""
+    """What is beside the weights in a file of ours."""
 
     schema_version: Literal[1] = 1
     """Version of this record."""
@@ -100,7 +100,7 @@ def save_model(
 
 
 def saved(path: Path | str) -> Saved:
-    """Return what stands beside the weights in a file of ours; the weights are not read.
+    """Return what is beside the weights in a file of ours; the weights are not read.
 
     Raises:
         AssayError: for a file that is missing, corrupt, or not ours.

@@ -96,7 +96,7 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _calls(path: Path, message: str) -> str:
-    """Return the function that a pickle asks for, or "" where there is none: nothing is run."""
+    """Return the function that a pickle calls for, or "" where there is none: nothing is run."""
     named = re.search(r"GLOBAL ([\w.]+)", message)
     if named:
         return named[1]

@@ -2,7 +2,7 @@
 
 All networks of a study usually meet the same images. Then images are crossed with seeds, not nested
 in them, and an interval over seeds alone is about these images: no number of seeds narrows what the
-choice of images leaves open. Here both are samples:
+choice of images leaves uncertain. Here both are samples:
 
     value of network s on image i = mean + network_s + image_i + rest_si
 

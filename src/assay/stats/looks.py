@@ -1,10 +1,10 @@
-"""Looking at growing numbers of seeds until every claim is decided.
+"""Interim analyses at growing numbers of seeds, until every claim is decided.
 
-The numbers of seeds are fixed beforehand: each look doubles them, whatever the last one said. The
-bound of `level_at` adds the error of each look to that of the others, which is exact only if the
-data do not choose when to look. Growing by what `more_seeds` suggests would save one seed in six,
-but it looks again soonest where a verdict is nearly reached: begun with two seeds, it decided a
-claim on its boundary in 5.35 ± 0.23 % of simulated studies, doubling in 4.42 ± 0.21 %
+The numbers of seeds are fixed beforehand: each analysis doubles them, whatever the last one said.
+The bound of `level_at` adds the errors of all analyses, which is exact only if the data do not
+choose when to analyse. Growing by what `more_seeds` suggests would save one seed in six, but it
+analyses again soonest where a verdict is nearly reached: begun with two seeds, it decided a claim
+on its boundary in 5.35 ± 0.23 % of simulated studies, doubling in 4.42 ± 0.21 %
 (benchmarks/claims.py). When to stop, the data may choose.
 """
 
@@ -16,10 +16,10 @@ from assay.stats.verdicts import IMAGES_TOO, Claim
 
 
 def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int) -> Sequence[Claim]:
-    """Judge on growing numbers of seeds until nothing is left to decide; return the last claims.
+    """Judge on growing numbers of seeds until all claims are decided; return the last claims.
 
     Args:
-        look: judges all claims on so many seeds: `judge_claims`, each time one look further.
+        look: judges all claims on so many seeds: `judge_claims`, each time one analysis further.
         seeds: how many seeds to begin with.
         most: never more than these.
     """
@@ -32,7 +32,7 @@ def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int)
 
 def may_be_decided(claim: Claim) -> bool:
     """Return whether more seeds may decide a claim: not where most of its runs are lost, nor where
-    the images leave more open than is left to decide."""
+    the uncertainty from the images alone is too large."""
     if claim.verdict != "undecided" or claim.mostly_lost:
         return False
     fixed = claim.about == IMAGES_TOO and claim.estimate.n > 1 and claim.seeds_needed is None

@@ -1,7 +1,7 @@
 """Verdicts on claims and checks.
 
 An effect counts as shown only when its interval lies beyond the smallest effect that matters.
-Several claims, and looks at growing numbers of seeds, share one probability of error.
+Several claims, and interim analyses at growing numbers of seeds, share one probability of error.
 """
 
 from __future__ import annotations
@@ -96,18 +96,19 @@ class Claim:
 
     Attributes:
         code, text, delta, collapsed, failed, unit: as in `Effect`.
-        estimate: the effect; its level is corrected for the number of claims and of looks.
+        estimate: the effect; its level is corrected for the number of claims and of
+            interim analyses.
         verdict: "holds" if the interval lies above delta, "does not hold" if below; of a claim
             that there is no difference, "equivalent" if it lies within ± delta, "does not hold" if
             it lies outside.
         seeds_needed: how many more seeds would decide at the observed effect and spread, judged
-            at the next look; None when decided, or when not even 10,000 would.
+            at the next analysis; None when decided, or when not even 10,000 would.
         images_needed: how many more images would, for each network; None when decided, and when
             the test set has fewer.
         about: as in `Effect`.
-        note: as in `Effect`, and which runs collapsed or failed, at the look of the estimate.
-        look: the look whose estimate this is: the one that decided it, or the newest.
-        latest: what all seeds say at the newest look, where an earlier one decided.
+        note: as in `Effect`, and which runs collapsed or failed, at the analysis of the estimate.
+        look: the interim analysis whose estimate this is: the one that decided it, or the newest.
+        latest: what all seeds say at the newest analysis, where an earlier one decided.
         latest_note: when it was decided, and what must be known of `latest`.
     """
 
@@ -142,8 +143,8 @@ class Claim:
 def judge(low: float, high: float, delta: float, asks: Asks = "larger") -> Verdict:
     """Return the verdict on "the effect exceeds delta" for an effect in [low, high].
 
-    Asked whether it is `equivalent` to none: whether it lies in (-delta, delta), as two one-sided
-    tests have it (Schuirmann 1987).
+    With asks="equivalent", the verdict on "the effect lies in (-delta, delta)", by two one-sided
+    tests (Schuirmann 1987).
     """
     if asks == "equivalent":
         if -delta < low and high < delta:
@@ -158,16 +159,16 @@ def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
     """Return the confidence level of each interval: 1 - alpha / claims / 2**look.
 
     Bonferroni across claims, one chosen among several counting as all of them; of its share each
-    claim spends half at the first look, a quarter at the second, and so on, so that however many
-    looks there are, all verdicts of a study together are wrong with probability at most alpha. A
-    look is one judgement at one number of seeds, which must not be chosen by what the last look
-    showed (see `looks`).
+    claim spends half at the first interim analysis, a quarter at the second, and so on, so that
+    however many there are, all verdicts of a study together are wrong with probability at most
+    alpha. An interim analysis is a judgement at one number of seeds, which must not be chosen by
+    what the last one showed (see `looks`).
 
     Raises:
-        AssayError: for less than one claim or look.
+        AssayError: for less than one claim or analysis.
     """
     if claims < 1 or look < 1:
-        raise AssayError(f"claims and looks are counted from 1, got {claims} and {look}")
+        raise AssayError(f"claims and interim analyses are counted from 1, got {claims} and {look}")
     return 1 - alpha / claims / 2.0**look
 
 
@@ -185,19 +186,19 @@ def judge_claims(
             they are corrects the level.
         look: how often these claims have been judged, each time on more seeds; this time counts.
             One number, or one for each effect.
-        alpha: probability that any verdict of the study, over all looks, is wrong.
-        decided: claims as earlier looks left them. One that was decided stays decided, with the
-            estimate of that look: its share of alpha was spent there, and a verdict that comes and
-            goes is none. What all seeds say now is its `latest`. One that was judged among fewer
-            claims than now spent more than its share: it is judged again.
+        alpha: probability that any verdict of the study, over all analyses, is wrong.
+        decided: claims as earlier analyses judged them. One that was decided stays decided, with
+            the estimate of that analysis: its share of alpha was spent there, and a verdict that
+            comes and goes is none. What all seeds say now is its `latest`. One that was judged
+            among fewer claims than now spent more than its share: it is judged again.
 
     The estimate of each claim is `crossed_mean` of its effect per image, or `mean_interval` of its
     values where there is none, at `level_at(len(effects), look, alpha)`; two one-sided tests of
     equivalence take their share of alpha each.
 
-    No verdict is given where more runs of one kind were lost (collapsed or failed) than values are
-    left, which is so whenever more than half of them were: what is left then speaks for a few that
-    survived. With fewer lost, the claim is about runs that train, and its note counts the others.
+    No verdict is given where more runs of one kind were lost (collapsed or failed) than values
+    remain, which is so whenever more than half of them were: the survivors are a selected sample.
+    With fewer lost, the claim is about runs that train, and its note counts the others.
     """
     looks = [look] * len(effects) if isinstance(look, int) else look
     before = {
@@ -281,8 +282,9 @@ def _possible(estimate: Estimate, unit: Unit) -> Estimate:
 
 
 def _stays(decided: Claim, now: Claim) -> Claim:
-    """Return a claim that an earlier look decided, as it said it, beside what is known now."""
-    told = [f"Decided at look {decided.look}, on {decided.estimate.n} {decided.estimate.of}."]
+    """Return a claim that an earlier analysis decided, as it said it, beside what is known now."""
+    estimate = decided.estimate
+    told = [f"Decided at interim analysis {decided.look}, on {estimate.n} {estimate.of}."]
     if now.verdict not in ("undecided", decided.verdict):
         told.append("The interval of all of them says the opposite: trust neither.")
     if now.note not in decided.note:
@@ -290,7 +292,7 @@ def _stays(decided: Claim, now: Claim) -> Claim:
     claim = replace(
         now,
         verdict=decided.verdict,
-        estimate=decided.estimate,
+        estimate=estimate,
         look=decided.look,
         latest=now.estimate,
         note=decided.note,

@@ -31,7 +31,7 @@ from assay.train.recipe import SGD, Adam, Recipe, Watch
 from assay.train.watch import Watcher
 
 CHECK_EVERY = 20
-"""Steps between two looks at the loss: each look waits for the device."""
+"""Steps between two readings of the loss: each waits for the device."""
 
 Progress = Callable[[float, str], None]
 """(share done in [0, 1], one line for people); an exception it raises ends the training."""
@@ -68,7 +68,7 @@ def fit(
     Args:
         classifier: the network and its preprocessing; left in eval mode.
         train: labelled images; one that is in memory is permuted anew every epoch.
-        validation: what early stopping looks at; never test data. None: no validation curves.
+        validation: what early stopping goes by; never test data. None: no validation curves.
         recipe: without `auto` (see `assay.train.resolve`).
         stream: where every random draw comes from.
         checkpoint: a file to write after every epoch and to go on from where it exists.
@@ -76,7 +76,7 @@ def fit(
         augment: changes the images; drawn from `stream.child("augment", epoch)` by row id.
         adversary: attacks the images with the network in eval mode, its parameters frozen; drawn
             from `stream.child("adversary", epoch)` by row id.
-        watch: look at losses, gradients, weights and activations at chosen steps.
+        watch: measure losses, gradients, weights and activations at chosen steps.
         trackers: names or objects of accelerate's trackers, told the curves after every epoch.
 
     Raises:
@@ -140,7 +140,7 @@ class _Run:
         self.history = History()
         self.best: dict[str, Tensor] | None = None
         self.watcher: Watcher | None = None
-        self.unseen = torch.zeros((), device=self.device)  # loss since the last look, summed
+        self.unseen = torch.zeros((), device=self.device)  # loss since the last reading, summed
         self.unseen_rows = 0
         if trackers:
             self.accelerator.init_trackers("assay", config={"recipe": recipe.canonical()})
@@ -176,7 +176,7 @@ class _Run:
         return done < self.recipe.epochs and not self.history.stopped_early
 
     def finish(self) -> None:
-        """Put the best weights back where early stopping was asked for."""
+        """Put the best weights back where the recipe stops early."""
         if self.best is not None:
             self.model.load_state_dict(self.best)
             self.history.restored = True
@@ -267,7 +267,7 @@ class _Run:
         return x.detach().to(memory_format=self.layout), y
 
     def looking(self, epoch: int, step: int, steps: int | None) -> Watcher | None:
-        """Return who looks at this step of this epoch, if it is looked at."""
+        """Return the watcher of this step of this epoch, if it is measured."""
         watcher, last = self.watcher, epoch == self.recipe.epochs and step + 1 == steps
         due = watcher is not None and (watcher.due(self.history.steps) or last)
         return watcher if due else None

@@ -12,11 +12,11 @@ CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
 
 @dataclass
 class Looks:
-    """What was seen at chosen steps of a training; one row per look, the first before any step.
+    """What was measured at chosen steps of a training: a row per step, the first before any.
 
     Attributes:
-        steps: which optimizer step each look was at, from 0.
-        loss: mean training loss since the look before (of the first: of the first step).
+        steps: which optimizer step each row was measured at, from 0.
+        loss: mean training loss since the row before (of the first: of the first step).
         val_loss, val_accuracy: on the images of `Watch`; empty without a validation set.
         layers: names of the modules that multiply (linear, convolution), from the input on.
         gradient_norms: L2 norm of the loss gradient of each layer's weight, before clipping.
@@ -38,8 +38,8 @@ class Looks:
     dead: list[list[float]] = field(default_factory=list)
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return what was seen as arrays `look_...`: steps int64 (looks,), the curves float64
-        (looks,), the rest float64 (looks, layers) or (looks, activations)."""
+        """Return what was measured as arrays `look_...`: steps int64 (rows,), the curves float64
+        (rows,), the rest float64 (rows, layers) or (rows, activations)."""
         kept = {k: v for k, v in asdict(self).items() if k not in ("layers", "activations")}
         return {
             f"look_{name}": np.asarray(values, dtype=np.int64 if name == "steps" else np.float64)
@@ -61,7 +61,7 @@ class History:
         lr: the learning rate of the epoch's last step.
         seconds: wall-clock time of each epoch; not part of `metrics`.
         steps: optimizer steps taken.
-        looks: what was seen at chosen steps; empty if not asked for.
+        looks: what was measured at chosen steps; empty without a `Watch`.
         best_epoch: the epoch with the lowest validation loss; 0 where there is none.
         stopped_early: whether patience ran out before the epochs did.
         restored: whether the model was given back with the weights of `best_epoch`.
@@ -95,7 +95,7 @@ class History:
         return kept
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the curves, float64 (epochs,), and what was seen at the looks."""
+        """Return the curves, float64 (epochs,), and what was measured at chosen steps."""
         curves = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in CURVES}
         return curves | self.looks.arrays()
 

@@ -161,9 +161,9 @@ class Recipe(Config):
 
 
 class Watch(Config):
-    """How often a training is looked at, and on what; a look changes nothing."""
+    """How often a training is measured, and on what; measuring changes nothing."""
 
     every: int = Field(default=50, ge=1)
-    """Optimizer steps from one look to the next; the first step and the last are looked at too."""
+    """Measure at every n-th optimizer step; the first and the last are measured too."""
     images: int = Field(default=500, ge=1)
-    """Validation images that each look evaluates, evenly spaced over the set."""
+    """Validation images that each measurement evaluates, evenly spaced over the set."""

@@ -1,4 +1,4 @@
-"""What `auto` stands for on this machine: measured, briefly, before a trial has its address."""
+"""What `auto` means on this machine: measured, briefly, before a trial has its address."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What is looked at while a network trains: loss, gradients, weights and activations over steps.
+"""What is measured while a network trains: loss, gradients, weights and activations over steps.
 
-A look changes nothing: a training that is watched ends with the same bytes as one that is not.
+Measuring changes nothing: a training that is watched ends with the same bytes as one that is not.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ STEEPEST = {nn.Sigmoid: 0.25, nn.Tanh: 1.0, nn.ReLU: 1.0, nn.LeakyReLU: 1.0, nn.
 
 
 class Watcher:
-    """Looks at one training; what it sees goes to `looks`.
+    """Measures one training; what it finds goes to `looks`.
 
     Args:
         watch: when, and on how many images.
         classifier: the network in training, with its initial weights.
-        validation: where the images of every look come from; None: no curves of it, and no
+        validation: where the images of every measurement come from; None: no curves of it, and no
             activations.
         looks: what to add to.
     """
@@ -49,11 +49,11 @@ class Watcher:
         looks.layers = list(self.weights)
 
     def due(self, step: int) -> bool:
-        """Return whether the step with this number, from 0, is looked at in any case."""
+        """Return whether the step with this number, from 0, is measured in any case."""
         return step % self.watch.every == 0
 
     def before(self, step: int) -> None:
-        """Look at the network as it is before the step: validation, activations, weights."""
+        """Measure the network as it is before the step: validation, activations, weights."""
         self.looks.steps.append(step)
         changes = [
             float(torch.linalg.vector_norm(now.detach() - then) / then.norm().clamp_min(1e-30))
@@ -72,7 +72,7 @@ class Watcher:
         self.looks.dead.append([float(mask.all(0).float().mean()) for mask in flat])
 
     def gradients(self) -> None:
-        """Look at the gradient of the step: the L2 norm of each layer's weight, before clipping."""
+        """Measure the gradient of the step: the L2 norm of each layer's weight, before clipping."""
         self.looks.gradient_norms.append(gradient_lengths(self.weights).tolist())
 
 
