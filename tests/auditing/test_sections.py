@@ -128,7 +128,7 @@ def test_sections_that_were_not_asked_for_are_not_there() -> None:
     e = evidence(RIGHT, RIGHT)
     report = audit(e.model, e.x, e.y, config=AuditConfig(sections=(Confusion(),))).report
     assert report.checks == ()
-    assert report.accuracy == report.robustness == NotRun(not_run="not asked for")
+    assert report.accuracy == report.robustness == NotRun(not_run="not requested")
     with pytest.raises(AssayError, match="a section is there twice"):
         AuditConfig(sections=(Confusion(), Confusion()))
 

@@ -196,7 +196,7 @@ def test_a_chapter_that_was_not_run_says_why(report):
     text = read(render_audit(bare))
     for name in names:
         assert f"not run no {name} was possible" in text
-    assert "No checks were asked for." in text
+    assert "No checks were requested." in text
 
 
 def test_nothing_measured_is_a_dash_not_a_number(report):

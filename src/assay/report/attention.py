@@ -1,4 +1,4 @@
-"""Where a model looked before and after an attack, as pictures: a row for each image."""
+"""Saliency maps before and after an attack, as pictures: a row for each image."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def attention_rows(
     Args:
         images, attacked: (N, C, H, W) in [0, 1].
         before, after: (N, H, W) in [0, 1], the maps of the images and of the attacked ones.
-        names: for each row what stands at its left.
-        captions: for each row what stands above the image and above the attacked image.
+        names: for each row what is at its left.
+        captions: for each row what is above the image and above the attacked image.
         top: the part of the pixels that is outlined, in (0, 1].
     """
     clean, moved = np.asarray(images), np.asarray(attacked)

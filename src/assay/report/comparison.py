@@ -142,8 +142,8 @@ def compare_results(a: StudyResult, b: StudyResult, names: tuple[str, str]) -> C
     """Put two results side by side.
 
     Claims are matched by code, tables and figures by title (tables also by their columns), rows by
-    what stands in their first cell. Results of two different studies have nothing in common: each
-    of their claims stands alone, and nothing else is compared.
+    their first cell. Results of two different studies have nothing in common: each of their claims
+    is shown alone, and nothing else is compared.
     """
     if a.study != b.study:
         sentence = (

@@ -55,7 +55,7 @@ class Series:
     """One line of a figure.
 
     Attributes:
-        label: stands at its right end.
+        label: at its right end.
         x, y: its points; a NaN breaks the line.
         low, high: its band over seeds, or None.
         colour: index into the palette; None takes the next one.
@@ -98,7 +98,7 @@ def gradient_norms(
 ) -> Picture:
     """Return the gradient norm of each layer against its depth, on a logarithmic axis.
 
-    `x` counts layers from the input. Zero gradients cannot stand on a logarithmic axis: they are
+    `x` counts layers from the input. Zero gradients have no place on a logarithmic axis: they are
     left out, as gaps.
     """
     with styled():
@@ -165,7 +165,7 @@ def draw_series(
     """Draw a line with its band, thinned to what can be seen.
 
     Args:
-        place: the how manieth of its figure it is, which chooses its style.
+        place: its number within the figure, from 0, which chooses its style.
         width: of the line, in points.
         tint: opacity of the band.
         most: points of the line, and of both edges of its band together.

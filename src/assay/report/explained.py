@@ -40,9 +40,9 @@ def explained(
     Args:
         images: (N, C, H, W) in [0, 1], N at least 1.
         maps: by the name of the explainer, (N, H, W) in [0, 1].
-        title: stands above all of it, in bold.
-        note: stands below the title.
-        captions: one per image, to stand above it.
+        title: above all of it, in bold.
+        note: below the title.
+        captions: one per image, above it.
     """
     shown = np.asarray(images)
     columns = {name: np.asarray(values, dtype=np.float32) for name, values in maps.items()}

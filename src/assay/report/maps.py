@@ -1,8 +1,8 @@
 """Figures of numbers over a plane: heat maps of layer by step, and surfaces of a loss.
 
-Maps that stand side by side have one scale, so that a colour means one number throughout a figure.
+Maps side by side have one scale, so that a colour means one number throughout a figure.
 Cells are pixels of a small image inside the SVG: a map of a thousand cells takes a few kilobytes.
-More than a hundred columns cannot be told apart on a page: give every so manieth.
+More than a hundred columns cannot be told apart on a page: give every n-th.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def heat_maps(
     Args:
         titles: one per map.
         arrays: one per map, (len(y[i]), len(x)).
-        x: what each column stands for.
+        x: what each column is.
         y: for each map the names of its rows.
         log: whether the scale is logarithmic; zero then has the colour of the lower end.
         limits: the ends of the scale; None: those of the values, a logarithmic one at most 12

@@ -25,7 +25,7 @@ class Doubtful(Protocol):
 def bare(value: float | None, unit: Unit) -> str:
     """Return the number without its unit: 91.2 for a fraction of 0.912; `–` where there is none.
 
-    Differences ("points") always carry their sign. A true minus stands for the hyphen.
+    Differences ("points") always carry their sign. A true minus replaces the hyphen.
     """
     if value is None or value != value:
         return MISSING

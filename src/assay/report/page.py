@@ -156,7 +156,7 @@ def track(
 ) -> dict[str, Any] | None:
     """Return where value, interval and threshold lie on a line from 0 to 100 (percent of it).
 
-    `start` and `end` say what the ends of the line stand for. Without a threshold fractions span
+    `start` and `end` say what the ends of the line mean. Without a threshold fractions span
     0 to 1; otherwise the line spans what is shown, zero included, and what is shown `beside` it on
     another line. None where there is nothing.
     """

@@ -32,7 +32,7 @@ class Panel:
     """One of the small axes.
 
     Attributes:
-        title: stands above it.
+        title: above it.
         series: its lines. Those with one label look alike in all panels.
     """
 

@@ -68,7 +68,7 @@ def amplify(images: ArrayLike, attacked: ArrayLike, factor: float) -> NDArray[np
 def overlay(image: ArrayLike | None, values: ArrayLike) -> Pixels:
     """Return an attribution map (H, W) in [0, 1] in colour, over the grey of (C, H, W) if given.
 
-    What the model did not look at stays grey; the more it looked, the more of the colour shows.
+    Where the map is low the image stays grey; the higher the map, the more of the colour shows.
     """
     from matplotlib import colormaps
 
@@ -97,7 +97,7 @@ def gallery_items(
         images, attacked: (N, C, H, W) in [0, 1].
         rows: for each image, the fields of `GalleryItem` that are not pictures.
         amplification: what differences are multiplied by (`fit_amplification`).
-        maps_before, maps_after: (N, H, W) in [0, 1], where the model looked.
+        maps_before, maps_after: saliency maps (N, H, W) in [0, 1].
     """
     clean, moved = np.asarray(images), np.asarray(attacked)
     changed = amplify(clean, moved, amplification)

@@ -37,7 +37,7 @@ Maybe = Annotated[float | None, BeforeValidator(_finite)]
 """A number, or null where there is none."""
 
 Png = Annotated[str, Field(pattern=r"^data:image/png;base64,[A-Za-z0-9+/]*={0,2}$")]
-"""A PNG as a data URI: nothing else may stand in an image's address."""
+"""A PNG as a data URI: nothing else may be in an image's address."""
 
 Svg = Annotated[str, AfterValidator(only_drawing)]
 """An SVG that only draws: no script, no link, no outside resource."""
@@ -95,9 +95,9 @@ class EstimateModel(Record):
 
 
 class NotRun(Record):
-    """A chapter that could not be made, or was not asked for."""
+    """A chapter that could not be made, or was not requested."""
 
-    not_run: str = "not asked for"
+    not_run: str = "not requested"
     """Why."""
 
 

@@ -164,7 +164,7 @@ class StudyResult(Record):
     study: str
     """Its name on the command line."""
     question: str
-    """What it asks."""
+    """The question it answers."""
     preset: str
     """smoke, quick or paper."""
     created: str = ""
@@ -199,5 +199,5 @@ class StudyResult(Record):
         """Return the JSON text that `read` takes back; a study has many trials: a line each."""
         whole = self.model_copy(update={"trials": ()}).model_dump_json(indent=1)
         lines = ",\n  ".join(trial.model_dump_json(exclude_defaults=True) for trial in self.trials)
-        # A line break cannot stand in a JSON string, so this is the list itself.
+        # A line break cannot be in a JSON string, so this is the list itself.
         return whole.replace('\n "trials": []', f'\n "trials": [\n  {lines}\n ]', 1) + "\n"

@@ -19,7 +19,7 @@ CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
 
 class Check(Record):
-    """A question with a threshold, and what the evidence says."""
+    """A value that is compared with a threshold, and the verdict."""
 
     code: str
     """Stable name, such as ROB-001."""
@@ -172,13 +172,13 @@ class GalleryItem(Record):
     difference: Png
     """Attacked minus original, amplified around mid grey."""
     map_before: Png | None = None
-    """Where the model looked in the image."""
+    """Saliency map of the image."""
     map_after: Png | None = None
-    """Where it looked in the attacked image."""
+    """Saliency map of the attacked image."""
 
 
 class Gallery(Record):
-    """Images, attacked images, their difference, and where the model looked."""
+    """Images, attacked images, their difference, and their saliency maps."""
 
     attack: str
     """The attack, as in the robustness chapter."""
@@ -204,11 +204,11 @@ class Measure(Record):
     estimate: EstimateModel
     """What was measured."""
     noise: EstimateModel | None = None
-    """The same for random noise as large as the attack may be: the null."""
+    """The noise baseline: the same for random noise as large as the attack may be."""
     beyond: EstimateModel | None = None
-    """What was measured less what noise does, image by image."""
+    """What was measured minus what noise does, image by image."""
     mate: EstimateModel | None = None
-    """The same for another image of the class: the ceiling of what can move."""
+    """The same-class control: the same for another image of the class, as a reference."""
     unit: Unit = "number"
     """How it is shown."""
     reading: str = ""
@@ -216,7 +216,7 @@ class Measure(Record):
 
 
 class Attention(Record):
-    """How far the model's attention moved when images were attacked."""
+    """How far saliency maps moved when images were attacked."""
 
     method: str
     """The explainer: Grad-CAM."""
@@ -233,7 +233,7 @@ class Attention(Record):
 
 
 class Explained(Record):
-    """One explainer, and what became of its maps."""
+    """One explainer, and the results of its maps."""
 
     name: str
     """The explainer, with its settings that are not the usual ones."""
@@ -325,7 +325,7 @@ class Flag(Record):
     title: str
     """What would be wrong, in a few words."""
     raised: bool | None
-    """True: it is up; false: looked at and clear; null: could not be looked at."""
+    """True: it is up; false: evaluated and clear; null: could not be evaluated."""
     detail: str = ""
     """What was seen."""
 
@@ -359,14 +359,14 @@ class AuditReport(Record):
     summary: str
     """One paragraph for somebody who reads nothing else."""
     checks: tuple[Check, ...]
-    """What was asked of the model, and the verdicts."""
+    """The checks, with their verdicts."""
     accuracy: Accuracy | NotRun = NotRun()
     calibration: Calibration | NotRun = NotRun()
     confusion: Confusion | NotRun = NotRun()
     robustness: Robustness | NotRun = NotRun()
     gallery: Gallery | NotRun = NotRun()
     hardly: Gallery | NotRun = NotRun()
-    """Images that were fooled although attention hardly moved."""
+    """Images that were fooled although their saliency map hardly moved."""
     attention: Attention | NotRun = NotRun()
     faithful: Faithful | NotRun = NotRun()
     ood: Ood | NotRun = NotRun()

@@ -1,4 +1,4 @@
-"""What an attack leaves to be looked at: one PNG per image, and all of them on a sheet."""
+"""The pictures of an attack: one PNG per image, and all of them on a sheet."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def contact_sheet(
 
     Args:
         images, attacked: (N, C, H, W) in [0, 1], N at least 1.
-        title: stands above all of it, in bold.
+        title: above all of it, in bold.
         notes: lines below the title.
         captions: per image, what the model said before and after.
         amplification: what differences are multiplied by.

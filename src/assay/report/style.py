@@ -1,7 +1,7 @@
 """The one style of all figures, and how a figure becomes SVG for a page.
 
-Colours that must change between light and dark stand in the SVG as CSS variables (`--ink`,
-`--paper`, `--series-0` ...), with the light ones as fallback. The series are the hues of Okabe &
+Colours that must change between light and dark are CSS variables in the SVG (`--ink`, `--paper`,
+`--series-0` ...), with the light ones as fallback. The series are the hues of Okabe &
 Ito (2008), told apart by people with any of the common colour blindnesses, darkened where a line
 on white paper would be too pale.
 """
@@ -108,7 +108,7 @@ def columns(estimates: Iterable[Doubtful]) -> NDArray[np.float64]:
 
 
 def inline_svg(figure: Figure, title: str = "") -> str:
-    """Return the figure as an SVG element to stand inside a page.
+    """Return the figure as an SVG element to embed in a page.
 
     Text stays text. The same figure gives the same bytes; two different figures share no id.
     `title` is what a screen reader says.

@@ -1,4 +1,4 @@
-"""SVG that stands inside a page: read, checked against what may be in it, and written anew."""
+"""SVG that is embedded in a page: read, checked against what may be in it, and written anew."""
 
 from __future__ import annotations
 
