@@ -27,11 +27,11 @@ demo: install ## train a small CNN on handwritten digits, audit it, say where th
 	@echo "==> assay demo"
 	@$(BIN)/assay demo
 
-test: $(VENV)/.tests-installed ## run the tests, and say which cost most
+test: $(VENV)/.tests-installed ## run the tests, and list the slowest
 	@echo "==> tests (5 minutes or so on 2 quiet cores)"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest $(SPREAD) --slowest 25
 
-nightly: $(VENV)/.tests-installed ## the tests with branch coverage and more examples, and the slow ones
+nightly: $(VENV)/.tests-installed ## run the tests with branch coverage and more examples, then the slow ones
 	@echo "==> tests, with coverage"
 	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly ASSAY_TEST_KILLS=3 \
 		$(BIN)/pytest $(SPREAD) --cov --cov-report=term
@@ -50,14 +50,14 @@ lint: $(VENV)/.tests-installed ## check style, types, and the versions of compon
 	@echo "==> versions of components"
 	@$(BIN)/python tools/versions.py --check
 
-format: $(VENV)/.tests-installed ## put the code into its one format
+format: $(VENV)/.tests-installed ## format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
 bench: bench-env ## run every benchmark, side by side with its peers (tens of minutes)
 	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
 
-bench-env: $(VENV)/.tests-installed ## the environment of the benchmarks: that of the tests
+bench-env: $(VENV)/.tests-installed ## install what the benchmarks need: the same as the tests
 
 clean: ## remove caches and builds; .venv and runs/ stay
 	rm -rf build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,11 +5,11 @@ It is judged by the functions that judge real ones, once or `--until-decided`. R
 with the standard error of the simulation (twice that: 95 %):
 
     coverage     of the t interval over seeds (nominal: 95 %)
-    errors       studies with a wrong verdict on any claim at any look (bound: 5 %)
+    errors       studies with a wrong verdict on any claim at any interim analysis (bound: 5 %)
     power        studies that decide every claim rightly, and how many seeds that takes
 
     python benchmarks/claims.py                   # what docs/claims.md shows, 5 minutes on one core
-    python benchmarks/claims.py --studies 500     # a look
+    python benchmarks/claims.py --studies 500     # quick
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SEEDS: Mapping[str, Draw] = {
     "skewed (exponential)": lambda rng, size: 1 - rng.exponential(1, size),
     "one in ten is 5 σ worse": outliers,
 }
-"""What seeds may look like; every mean is 0."""
+"""How seeds may be distributed; every mean is 0."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,10 @@ class Plan:
     Attributes:
         truths: the true effect of each claim, in standard deviations over seeds beyond delta.
         draw: the seeds' deviations from it, (claims, seeds).
-        seeds: how many at the first look.
-        most: how many at the last one; as many as `seeds`: one look.
+        seeds: how many at the first analysis.
+        most: how many at the last one; as many as `seeds`: one analysis.
         lost: the probability that a run collapses, whatever its value.
-        loop: what decides at how many seeds to look.
+        loop: what decides at how many seeds to analyse.
     """
 
     truths: Sequence[float] = (0.0, 0.0, 0.0)
@@ -103,7 +103,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a simulated study ended: its last claims, seeds and looks."""
+    """How a simulated study ended: its last claims, seeds and analyses."""
 
     claims: tuple[stats.Claim, ...]
     seeds: int
@@ -111,8 +111,8 @@ class Ending:
 
 
 def as_seems_needed(look: Look, seeds: int, most: int) -> None:
-    """Look again at as many seeds as seem to be needed, at most twice as many: what assay does not
-    do, since then the data choose when to look."""
+    """Analyse again at as many seeds as seem to be needed, at most twice as many: what assay does
+    not do, since then the data choose when to analyse."""
     while True:
         waiting = [claim for claim in look(seeds) if claim.verdict == "undecided"]
         if not waiting or seeds >= most:
@@ -163,8 +163,8 @@ class Rates:
     Attributes:
         wrong: those with any wrong verdict.
         decided: those in which every claim was decided, and rightly.
-        seeds: mean number of seeds at the last look.
-        looks: mean number of looks.
+        seeds: mean number of seeds at the last analysis.
+        looks: mean number of interim analyses.
     """
 
     wrong: Share
@@ -190,8 +190,8 @@ def rates(plan: Plan, studies: int, seed: int = 0) -> Rates:
 
 NORMAL, ACCURACIES = SEEDS["normal"], SEEDS["accuracies"]
 ERRORS: Mapping[str, Plan] = {
-    "one look at 3 seeds": Plan(),
-    "one look at 10 seeds": Plan(seeds=10, most=10),
+    "one analysis at 3 seeds": Plan(),
+    "one analysis at 10 seeds": Plan(seeds=10, most=10),
     "until decided, 3 to 96 seeds": Plan(most=96),
     "the same, one claim": Plan(truths=(0.0,), most=96),
     "the same, ten claims": Plan(truths=(0.0,) * 10, most=96),
@@ -206,7 +206,7 @@ ERRORS: Mapping[str, Plan] = {
     "skewed (gamma 4), until decided": Plan(draw=SEEDS["skewed (gamma 4)"], most=96),
     "skewed (exponential), until decided": Plan(draw=SEEDS["skewed (exponential)"], most=96),
     "one claim, from 2 seeds": Plan(truths=(0.0,), seeds=2, most=512),
-    "the same, looking when it seems worth it": Plan(
+    "the same, analysed when it seems worth it": Plan(
         truths=(0.0,), seeds=2, most=512, loop=as_seems_needed
     ),
 }
@@ -216,7 +216,7 @@ POWER: Mapping[str, Plan] = {
     f"three claims, {far:g} σ beyond delta": Plan(truths=(far, far, -far), most=96)
     for far in (0.5, 1, 2, 5, 10, 20)
 } | {
-    "1 σ, looking when it seems worth it": Plan(truths=(1, 1, -1), most=96, loop=as_seems_needed),
+    "1 σ, analysed when it seems worth it": Plan(truths=(1, 1, -1), most=96, loop=as_seems_needed),
     "1 σ, 30 % of the runs collapse": Plan(truths=(1, 1, -1), most=96, lost=0.3),
 }
 
@@ -240,7 +240,7 @@ def main() -> None:
     print("until decided, 3 to 96 seeds: studies with every verdict right, and seeds spent")
     for name, plan in POWER.items():
         rate = rates(plan, studies // 5)
-        print(f"  {name:<48}  {rate.decided}  {rate.seeds:5.1f} seeds  {rate.looks:.1f} looks")
+        print(f"  {name:<48}  {rate.decided}  {rate.seeds:5.1f} seeds  {rate.looks:.1f} analyses")
         found["power"][name] = {"right": rate.decided.value, "seeds": rate.seeds}
     OUT.mkdir(exist_ok=True)
     (OUT / "claims.json").write_text(json.dumps({"studies": studies, **found}, indent=1) + "\n")

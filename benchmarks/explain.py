@@ -16,7 +16,7 @@ evaluated mask. assay's maps by masks are made in float32, which is the default,
 
 What no float32 explainer can beat is `bare`: the forward passes alone of the same copy that assay
 asks (batch norms folded, channels last), in the faster of two sizes of batch; no mask is made, no
-gradient taken, no answer read. Beside each target stands what `bare` would reach of it.
+gradient taken, no answer read. Beside each target is what `bare` would reach of it.
 
 The weights are random: they change no time.
 """

@@ -1,7 +1,7 @@
 """Training MLPs on MNIST at batch 64: assay's loop against the loops that one writes by hand.
 
 All in one process on one thread, taking turns, so that what disturbs the machine disturbs everybody
-alike; the ratios are medians over the rounds, of numbers that stand next to each other in time.
+alike; the ratios are medians over the rounds, of numbers that are next to each other in time.
 Seconds are the processor's: with one thread those of the clock, less what other processes took.
 
 - plain: the course's way. A DataLoader over a Dataset that makes a PIL image of each row, a float
@@ -225,7 +225,7 @@ def ratio(rates: list[float], against: list[float]) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Return steps per second by shape and contender, and the ratios asked for."""
+    """Return steps per second by shape and contender, and the ratios to target."""
     data = load_data("mnist", split="train").sample(options.steps * BATCH)
     shapes = {}
     for shape, widths in SHAPES.items():

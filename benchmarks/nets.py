@@ -5,7 +5,7 @@ one has no adversary. They are trained on CIFAR-10 (looked for in $ASSAY_DATA) w
 asked for, in float32 and with one thread, and kept in benchmarks/out/ by their settings: delete
 the file there to train again.
 
-    python benchmarks/nets.py        # trains what is missing, and says how much each withstands
+    python benchmarks/nets.py        # trains what is missing, and says how robust each is
 """
 
 from __future__ import annotations

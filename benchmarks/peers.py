@@ -3,7 +3,7 @@
 Both in one process, on the same correctly classified CIFAR-10 test images, taking turns; the best
 round counts, since noise only slows down. Seconds are those of the processor, so that what else
 runs disturbs less. Success is judged for both by the same float32 model.
-Rows that a model is asked about are counted in it, so that questions per second are compared, not
+Rows that a model evaluates are counted in it, so that queries per second are compared, not
 what either says of itself. torchattacks' AutoAttack takes 10 steps where the paper takes 100; it is
 run as it comes, against `Auto(steps=10)`, or with --steps 100, against `Auto()`.
 
@@ -34,12 +34,12 @@ from assay.data import load_data
 
 EPS = {"natural": 8 / 255, "robust": 8 / 255}
 SQUARE_EPS = {"natural": 2 / 255, "robust": 8 / 255}
-"""Small enough that a natural network withstands for a while: there is something to ask about."""
+"""Small enough that a natural network remains robust for a while: there is something to query."""
 QUERIES = 1000
 
 
 class Counted(Normalised):
-    """What torchattacks is given; it counts the rows that it is asked about."""
+    """What torchattacks is given; it counts the rows that it evaluates."""
 
     rows = 0
 
@@ -50,7 +50,7 @@ class Counted(Normalised):
 
 @dataclass
 class Round:
-    """What an attack made of the images, and how many rows it asked about."""
+    """What an attack made of the images, and how many rows it queried."""
 
     adversarial: Tensor
     rows: int
@@ -109,7 +109,7 @@ def made(method: str, steps: int, kind: str) -> Attack:
 def compare(
     title: str, clf: assay.Classifier, x: Tensor, y: Tensor, of: dict[str, Contender], rounds: int
 ) -> dict[str, Any]:
-    """Return, per contender, the seconds of its best round, its questions and its success."""
+    """Return, per contender, the seconds of its best round, its queries and its success."""
     table: dict[str, Any] = {}
     for _ in range(rounds):
         for name, attack in of.items():

@@ -3,11 +3,12 @@
 All in one process on the same correctly classified CIFAR-10 test images, taking turns over several
 rounds; the best round of each counts, in processor time of one thread. Success is judged by the
 same float32 model, and compared in pairs. Each peer meets us at its own settings, with as many
-questions per image at most:
+queries per image at most:
 
 - torchattacks OnePixel, a population of 10 for 10 generations;
 - ART PixelAttack, a population of 400 (it knows no other), for --generations generations; ours
-  with the same, and with a population of 100, which asks a quarter and fools no fewer;
+  with the same, and with a population of 100, which takes a quarter of the queries and fools no
+  fewer;
 - the course's genetic attack: one image at a time, a population of 10 for 50 generations, mutation
   of a tenth of the values, perturbations of standard deviation 0.1 in normalised units, fitness 1
   when fooled and otherwise 0. Ours has a population of 10 too, for fewer generations, and less
@@ -118,7 +119,7 @@ def compared(
             result: AttackResult = attack(clf, x, y, stop="fooled", precision=precision)
             best[precision] = min(best.get(precision, 1e9), time.process_time() - start)
             fooled[precision] = result.success
-            report[f"{precision} questions"] = float(result.queries.float().mean())
+            report[f"{precision} queries"] = float(result.queries.float().mean())
     for name, seconds in best.items():
         report[name] = {
             "images_per_second": len(x) / seconds,
@@ -133,7 +134,7 @@ def compared(
 def of_bare(
     clf: assay.Classifier, x: Tensor, rounds: int, precisions: Sequence[Any]
 ) -> dict[str, float]:
-    """Return what a question costs each attack, all steps for all images, over the bare forward
+    """Return what a query costs each attack, all steps for all images, over the bare forward
     pass of the fast copy at the batch size that suits it best: the median over rounds in which each
     takes its turn, in processor time, since a figure near 1 drowns in what else runs."""
     found, y = {}, clf.predict(x)
@@ -200,7 +201,7 @@ def main() -> None:
         ours = OnePixel(population=population, steps=options.generations)
         title = f"one pixel, a population of {population}, ART"
         say(title, compared(clf, ours, peer, x[few], y[few], 1, precisions))
-    say("a question over a bare forward", of_bare(clf, x[:64], rounds, precisions))
+    say("a query over a bare forward", of_bare(clf, x[:64], rounds, precisions))
     for pixels in (1, 3, 5):
         result = OnePixel(eps=pixels)(clf, x, y, stop="fooled", precision=precisions[-1])
         say(f"{pixels} pixels fool", result.success_rate.percent())

@@ -5,7 +5,7 @@ settings, and the same float32 network judges what comes of it; peers get batche
 method allows, all start from the same points: FGSM, PGD, CW and DeepFool from the image itself,
 APGD where ours starts. Square draws throughout, so there the mean of five seeds counts.
 
-Budgets are small enough that some images withstand. `difference` is ours less the strongest peer's
+Budgets are small enough that some images remain robust. `difference` is ours less the strongest peer's
 robust accuracy, image by image, and `bound` its one-sided 95 % bound: above 0 we are weaker. Of CW
 and DeepFool, which look for the nearest image, the median distance is compared too. `auto` has no
 peer here: it must fool whatever anybody fools in the rows above. Seconds are processor time.
@@ -14,7 +14,7 @@ peer here: it must fool whatever anybody fools in the rows above. Seconds are pr
     python benchmarks/strength.py --nets natural --images 200 --only FGSM DeepFool
     python benchmarks/strength.py --auto --nets robust --images 500    # half an hour
 
-With --auto the cascade goes first, and all others attack only the images that it leaves standing:
+With --auto the cascade goes first, and all others attack only the images that remain robust:
 whoever fools one of them is stronger there. It searches in bfloat16, with --float32 in float32,
 which takes three times as long; the float32 network decides either way.
 
@@ -73,11 +73,11 @@ class Method:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one contender came to on n images, of which those that the network gets wrong never
-    stand.
+    """The result of one contender on n images, of which those that the network gets wrong are
+    never robust.
 
     Attributes:
-        standing: float64 (n,), in what share of the seeds the image withstood.
+        standing: float64 (n,), in what share of the seeds the image remained robust.
         distance: float64 (n,), how far away it was fooled by the last seed; infinite if not.
         seconds: processor time, all seeds.
     """
@@ -255,7 +255,7 @@ def art(name: str, **settings: Any) -> Peer:
 
 
 def by_us(clf: assay.Classifier, attack: Attack, precision: Any = "float32") -> Peer:
-    """Return an attack of ours in the form of a peer. Images leave once they are fooled, unless
+    """Return an attack of ours in the form of a peer. It stops early for images that are fooled, unless
     the nearest are looked for."""
     stop: Any = "never" if attack.minimum_norm else "fooled"
 
@@ -305,7 +305,7 @@ def measured(
 
 
 def more_standing(ours: Outcome, theirs: Outcome) -> Estimate:
-    """Return how many more images withstand ours: `high` is the one-sided 95 % bound.
+    """Return how many more images remain robust under ours: `high` is the one-sided 95 % bound.
 
     Two images at least are taken to differ (as Bonett & Price 2012 do), since none that does is no
     proof that none would.
@@ -347,7 +347,7 @@ def row(name: str, kind: str, method: Method, ours: Outcome, theirs: dict[str, O
 
 
 def median(outcome: Outcome) -> float:
-    """Return the median distance of the images that were attacked; infinite if half withstood."""
+    """Return the median distance of the images that were attacked; infinite if half remained robust."""
     attacked = (outcome.standing > 0) | outcome.distance.isfinite()
     return float(outcome.distance[attacked].quantile(0.5, interpolation="lower"))
 
@@ -359,7 +359,7 @@ def auto(kind: str, norm: str) -> Method:
 
 
 def union(outcomes: list[Outcome]) -> Outcome:
-    """Return what all of them together come to: an image stands if it withstands each of them,
+    """Return the result of all of them together: an image is robust if it is so under each of them,
     with every seed."""
     fooled = torch.stack([outcome.fooled for outcome in outcomes]).any(0)
     distance = torch.stack([outcome.distance for outcome in outcomes]).amin(0)
@@ -367,8 +367,8 @@ def union(outcomes: list[Outcome]) -> Outcome:
 
 
 def left_by_auto(kind: str, norm: str, x: Tensor, y: Tensor, precision: str) -> dict[str, Any]:
-    """Return how many images the cascade leaves standing, and how many of them each of the others
-    fools, with any seed: none should."""
+    """Return how many images remain robust under the cascade, and how many of them each of the
+    others fools, with any seed: none should."""
     clf, method = nets.classifier(kind), auto(kind, norm)
     ours = measure(clf, x, y, by_us(clf, method.ours, precision), method.ball, 1, len(x))
     stands = ours.standing == 1
@@ -400,7 +400,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--norms", nargs="+", default=NORMS, choices=NORMS, help="of --auto")
     parser.add_argument("--only", nargs="+", help="names of methods; auto is left out then")
-    parser.add_argument("--auto", action="store_true", help="what auto leaves, given to the others")
+    parser.add_argument("--auto", action="store_true", help="what remains robust under auto, given to the others")
     parser.add_argument("--float32", action="store_true", help="auto searches in float32")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -8,7 +8,7 @@ many trials that do nothing but return arrays of the same size. Reported:
   second run), over the seconds of the whole run.
 
     python benchmarks/studies.py                                  # gradients, quick, one seed
-    python benchmarks/studies.py --study skip --preset smoke      # a look; start-up counts for more
+    python benchmarks/studies.py --study skip --preset smoke      # quick; start-up counts for more
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def nothing(trial: Trial, work: Workspace) -> Outcome:
 
 
 def measure(options: argparse.Namespace, root: Path) -> dict[str, Any]:
-    """Return the seconds of each part, and the shares asked for."""
+    """Return the seconds of each part, and the target shares."""
     kind = load(options.study)
     settings = kind.preset_values(options.preset)
     if options.seeds is not None:
@@ -128,7 +128,7 @@ def main() -> None:
         ("overhead", report["overhead"] < OVERHEAD),
     ):
         wanted = report["targets"][name]
-        print(f"{'met   ' if met else 'MISSED'}  {name} {report[name]:.1%} (asked: {wanted:.0%})")
+        print(f"{'met   ' if met else 'MISSED'}  {name} {report[name]:.1%} (target: {wanted:.0%})")
     print(f"        store {seconds['store']:.2f} s, judging and drawing {seconds['again']:.2f} s")
 
 

@@ -1,7 +1,7 @@
 """Training the paper's [7,7] CNN: assay's loop against a plain PyTorch loop and the bare steps.
 
 All in one process, taking turns, so that what disturbs the machine disturbs everybody alike; the
-ratios are medians over the rounds, of numbers that stand next to each other in time.
+ratios are medians over the rounds, of numbers that are next to each other in time.
 
 - plain: what one writes by hand. A DataLoader over a Dataset that turns one image at a time from
   uint8 (H, W, C) into a normalised float tensor; contiguous float32; zero_grad, backward, step.
@@ -120,7 +120,7 @@ def ours(config: CNN, recipe: Recipe, images: Tensor, labels: Tensor) -> Segment
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Return images per second by contender and round, and the ratios asked for."""
+    """Return images per second by contender and round, and the ratios to target."""
     config = CNN(depths=(7, 7), skip=not options.no_skip)
     count = options.steps * options.batch
     generator = STREAM.child("data").torch()

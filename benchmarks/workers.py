@@ -5,7 +5,7 @@ steps is measured first, and is the same for all). Reported: the ratio of the ti
 byte of metrics, arrays and weights is the same, and what one worker spent outside of the trials.
 
     python benchmarks/workers.py                          # what is published: 6 trials of 10 s
-    python benchmarks/workers.py --trials 4 --seconds 2   # a look; start-up counts for more
+    python benchmarks/workers.py --trials 4 --seconds 2   # quick; start-up counts for more
 """
 
 from __future__ import annotations
