@@ -5,8 +5,8 @@ settings, and the same float32 network judges what comes of it; peers get batche
 method allows, all start from the same points: FGSM, PGD, CW and DeepFool from the image itself,
 APGD where ours starts. Square draws throughout, so there the mean of five seeds counts.
 
-Budgets are small enough that some images remain robust. `difference` is ours less the strongest peer's
-robust accuracy, image by image, and `bound` its one-sided 95 % bound: above 0 we are weaker. Of CW
+Budgets are small enough that some images remain robust. `difference` is ours less the strongest
+peer's robust accuracy, image by image, and `bound` its one-sided 95 % bound: above 0 we are weaker. Of CW
 and DeepFool, which look for the nearest image, the median distance is compared too. `auto` has no
 peer here: it must fool whatever anybody fools in the rows above. Seconds are processor time.
 
@@ -255,8 +255,8 @@ def art(name: str, **settings: Any) -> Peer:
 
 
 def by_us(clf: assay.Classifier, attack: Attack, precision: Any = "float32") -> Peer:
-    """Return an attack of ours in the form of a peer. It stops early for images that are fooled, unless
-    the nearest are looked for."""
+    """Return an attack of ours in the form of a peer. It stops early for images that are fooled,
+    unless it is a minimum-norm attack."""
     stop: Any = "never" if attack.minimum_norm else "fooled"
 
     def attacked(model: nn.Module, x: Tensor, y: Tensor, rows: Tensor, seed: int) -> Tensor:
@@ -347,7 +347,7 @@ def row(name: str, kind: str, method: Method, ours: Outcome, theirs: dict[str, O
 
 
 def median(outcome: Outcome) -> float:
-    """Return the median distance of the images that were attacked; infinite if half remained robust."""
+    """Return the median distance of the images that were attacked; infinite if half are robust."""
     attacked = (outcome.standing > 0) | outcome.distance.isfinite()
     return float(outcome.distance[attacked].quantile(0.5, interpolation="lower"))
 
@@ -400,7 +400,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--norms", nargs="+", default=NORMS, choices=NORMS, help="of --auto")
     parser.add_argument("--only", nargs="+", help="names of methods; auto is left out then")
-    parser.add_argument("--auto", action="store_true", help="what remains robust under auto, given to the others")
+    parser.add_argument(
+        "--auto", action="store_true", help="the others attack what auto did not fool"
+    )
     parser.add_argument("--float32", action="store_true", help="auto searches in float32")
     options = parser.parse_args()
     torch.set_num_threads(1)
