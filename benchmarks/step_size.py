@@ -43,7 +43,7 @@ def robust(clf: Classifier, x: Tensor, y: Tensor, norm: str, eps: float, **step:
 
 
 def budget(clf: Classifier, x: Tensor, y: Tensor, norm: str, share: float) -> float:
-    """Return the radius at which about `share` of the images remain robust: bisection in its log."""
+    """Return the radius at which about `share` of the images remain robust, bisecting its log."""
     low, high = 1e-4 * widest(norm, x), widest(norm, x)  # type: ignore[arg-type]
     for _ in range(9):
         middle = (low * high) ** 0.5

@@ -6,9 +6,9 @@ method allows, all start from the same points: FGSM, PGD, CW and DeepFool from t
 APGD where ours starts. Square draws throughout, so there the mean of five seeds counts.
 
 Budgets are small enough that some images remain robust. `difference` is ours less the strongest
-peer's robust accuracy, image by image, and `bound` its one-sided 95 % bound: above 0 we are weaker. Of CW
-and DeepFool, which look for the nearest image, the median distance is compared too. `auto` has no
-peer here: it must fool whatever anybody fools in the rows above. Seconds are processor time.
+peer's robust accuracy, image by image, and `bound` its one-sided 95 % bound: above 0 we are weaker.
+Of CW and DeepFool, which are minimum-norm attacks, the median distance is compared too. `auto` has
+no peer here: it must fool whatever anybody fools in the rows above. Seconds are processor time.
 
     python benchmarks/strength.py                                 # 1,000 images: an hour or more
     python benchmarks/strength.py --nets natural --images 200 --only FGSM DeepFool
