@@ -177,6 +177,22 @@ class TestData:
         assert load_network(dogs_first, data).classes == data.classes == ("dog", "cat")
         assert load_part(Inputs(model="m", data="./pets", size=8)).classes == ("cat", "dog")
 
+    @pytest.mark.parametrize(
+        ("classes", "why"),
+        [
+            (("a", "b", "c"), r"3 classes \(a, b, c\), but pets has 2"),
+            (("dog", "cats"), "class 'dog' has another place in pets"),
+        ],
+    )
+    def test_classes_of_what_can_only_be_queried_fit_the_labels_too(
+        self, classes: tuple[str, ...], why: str
+    ) -> None:
+        model = {"model": "nets.py:scores", "access": "scores", "classes": classes}
+        inputs = Inputs.parse({**model, "data": "./pets", "size": 8}, where="test")
+        with pytest.raises(AssayError, match=why):
+            load(inputs, load_part(inputs))
+        assert load(inputs, load_part(inputs), labelled=False).classes == classes
+
 
 @pytest.mark.usefixtures("here")
 class TestModels:

@@ -158,6 +158,8 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
                 f"--device cannot be set for {inputs.model}, which can only be queried; it goes "
                 "with a network"
             )
+        if labelled and inputs.classes:
+            _labels_fit(inputs.model, inputs.classes, data)
         return load_oracle(
             inputs.model,
             access=inputs.access,

@@ -16,6 +16,7 @@ from assay.attacks import FGSM, PGD, Attack, Genetic, Iterate, Noise, Square, at
 from assay.attacks.base import Search
 from assay.attacks.runner import run
 from assay.core.classifier import Classifier
+from assay.core.fast import Copies
 from assay.core.random import Stream
 from assay.core.threats import NormBall
 from assay.errors import AssayError
@@ -256,6 +257,15 @@ class TestWhatIsRefused:
         assert clf.queries - before == 2 * confirmed + len(x), "asked anew for the time limit alone"
         liar = PGD(steps=3)(clf, x, y, copies=copies, clean=(y + 1) % 5)
         assert not liar.correct.any(), "what was handed down is what counts"
+
+    def test_what_is_handed_down_is_of_this_model_and_these_images(
+        self, clf: Classifier, x: Tensor, y: Tensor
+    ) -> None:
+        """A copy of another model would screen in its place, and its failures be called robust."""
+        with pytest.raises(AssayError, match="copies= are those of another classifier"):
+            PGD(steps=3)(clf, x, y, copies=Copies(Classifier(clf.model), x))
+        with pytest.raises(AssayError, match=r"clean must be whole numbers of shape \(\d+,\)"):
+            PGD(steps=3)(clf, x, y, clean=y[:3])
 
     def test_what_the_original_does_not_confirm_goes_on(
         self, clf: Classifier, x: Tensor, y: Tensor, monkeypatch: pytest.MonkeyPatch

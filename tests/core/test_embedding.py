@@ -183,6 +183,15 @@ def test_what_one_reader_cannot_have_is_told_and_kept_from_no_other(x: Tensor) -
     assert Classifier(nn.Sequential(Net())).embed(x, readers=readers).layers == {}
 
 
+def test_a_reader_that_fails_takes_the_pass_from_no_other(x: Tensor) -> None:
+    class Fails(Reads):
+        def layers_of(self, model: nn.Module) -> tuple[str, ...]:
+            raise KeyError(type(model).__name__)
+
+    made = Classifier(Net()).embed(x, readers=[Fails(), Reads("conv")])
+    assert set(made.layers) == {"conv"}
+
+
 def test_some_of_the_rows(x: Tensor) -> None:
     y = torch.arange(23) % 4
     whole = Classifier(Net(), batch_size=6).embed(x, y, layers=["conv"])

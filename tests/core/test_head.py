@@ -157,3 +157,21 @@ def test_the_network_of_the_fast_recipe_has_features() -> None:
     torch.testing.assert_close(made.head(made.features), clf.query(x), rtol=1e-5, atol=1e-6)
     alone = clf.embed(x[:1])
     torch.testing.assert_close(alone.features, made.features[:1], rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupt_leaves_no_hook_on_the_head(x: Tensor) -> None:
+    """One that stayed would answer with other outputs whenever the model is evaluated."""
+    calls: list[int] = []
+
+    def tail(out: Tensor, _: Tensor) -> Tensor:
+        calls.append(len(out))
+        if len(calls) == stop:
+            raise KeyboardInterrupt
+        return out / 9
+
+    clf, stop = Classifier(Net(tail)), 0
+    before = clf.query(x)
+    stop = len(calls) + 2  # the pass itself, then the first of the trials
+    with pytest.raises(KeyboardInterrupt):
+        clf.embed(x)
+    assert torch.equal(clf.query(x), before)

@@ -97,7 +97,8 @@ def run(
 
     Raises:
         AssayError: for images or labels that do not fit the model, a target that is the label,
-            or an oracle that does not grant the access that the attack needs, or has no gradient.
+            copies of another model, or an oracle that does not grant the access that the attack
+            needs, or has no gradient.
 
     >>> from assay.attacks import PGD, run
     >>> result = run(PGD(eps=0.2), clf, x, y, stop="fooled", query_budget=10)
@@ -117,20 +118,20 @@ def run(
         if isinstance(oracle, Classifier):
             held.enter_context(oracle.borrowed())
         checked_from = oracle.queries
-        if copies is None and isinstance(oracle, Classifier):
-            copies = Copies(oracle, x)
+        if isinstance(oracle, Classifier):
+            copies = Copies(oracle, x) if copies is None else copies.checked(oracle)
         model, report = _model_for(attack, oracle, copies, precision)
         checks = oracle.queries - checked_from
         # What the copy does well in channels_last the original does too, and faster; a model that
         # has no copy may be one that cannot (it may call .view).
         fits = isinstance(model, FastCopy)
         layout = torch.channels_last if fits else torch.contiguous_format
-        names = torch.arange(len(x)) if ids is None else _indices(ids, len(x))
+        names = torch.arange(len(x)) if ids is None else _one_each(ids, len(x), "ids")
         original = _LogScores(oracle) if oracle.access == "scores" else oracle
         queried_from = time.monotonic()
         if clean is None or time_limit is not None:
             clean = labels(evaluate(original, x, layout))
-        clean = clean.cpu()
+        clean = _one_each(clean, len(x), "clean")
         pace = (time.monotonic() - queried_from) / len(x)
         outputs = len(oracle.classes)
         truth = clean.clamp_min(0) if y is None else fitting(y, len(x), outputs, "labels")
@@ -333,14 +334,14 @@ def _rows_in_play(oracle: Oracle[X], x: X, attack: Attack[X, Any]) -> int:
     return chosen or max(1, min(IN_PLAY * rows_at_a_time(x), fitting))
 
 
-def _indices(ids: Tensor, count: int) -> Tensor:
-    ids = torch.as_tensor(ids).cpu()
-    if ids.shape != (count,) or ids.is_floating_point():
+def _one_each(given: Tensor, count: int, what: str) -> Tensor:
+    given = torch.as_tensor(given).cpu()
+    if given.shape != (count,) or given.is_floating_point():
         raise AssayError(
-            f"ids must be whole numbers of shape ({count},), one per image; "
-            f"got {ids.dtype} of shape {tuple(ids.shape)}"
+            f"{what} must be whole numbers of shape ({count},), one per image; "
+            f"got {given.dtype} of shape {tuple(given.shape)}"
         )
-    return ids.long()
+    return given.long()
 
 
 def fitting(given: Tensor, count: int, outputs: int, what: str) -> Tensor:

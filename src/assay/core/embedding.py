@@ -222,7 +222,7 @@ def _read_by(readers: Iterable[Reader], model: nn.Module) -> dict[str, None]:
     """Return the layers that the readers name, each once; one that finds none will say so."""
     named: dict[str, None] = {}
     for reader in readers:
-        with suppress(AssayError):
+        with suppress(Exception):  # whatever another package's detector may raise
             named |= dict.fromkeys(reader.layers_of(model))
     return named
 

@@ -26,7 +26,7 @@ from assay.core.fused import can_fuse, fuse, hooked, is_fused
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
 from assay.core.user_code import user_code
-from assay.errors import one_line, told
+from assay.errors import AssayError, one_line, told
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -176,6 +176,16 @@ class Copies:
         self.classifier = classifier
         self._rows = x[:CHECKED_ROWS]
         self._made: dict[Precision, tuple[FastCopy | Classifier, FastReport]] = {}
+
+    def checked(self, classifier: Classifier) -> Copies:
+        """Return these copies, if they are those of `classifier`.
+
+        Raises:
+            AssayError: they are of another model, whose answers would be taken for its own.
+        """
+        if classifier is not self.classifier:
+            raise AssayError("copies= are those of another classifier: make Copies of this one")
+        return self
 
     def of(self, precision: Precision) -> tuple[FastCopy | Classifier, FastReport]:
         """Return what `fast_copy` does, the same object every time."""

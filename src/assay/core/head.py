@@ -167,9 +167,11 @@ def _scale_and_shift(
     rows = classifier.rows_per_batch(x)
     for part, instead in zip(torch.split(images, rows), torch.split(given, rows), strict=True):
         handle = module.register_forward_hook(lambda *call, some=instead: some.to(call[2]).clone())
-        with suppress(AssayError):
-            found.append(classifier.logits(Encoded(part)).double())
-        handle.remove()
+        try:
+            with suppress(AssayError):
+                found.append(classifier.logits(Encoded(part)).double())
+        finally:
+            handle.remove()
     if sum(map(len, found)) < TRIALS:
         return None
     seen, given = torch.cat(found), given.double()

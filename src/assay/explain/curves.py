@@ -158,7 +158,8 @@ def exchange(
     parts = min(steps, pixels)
     done = [round(step * pixels / parts) for step in range(parts + 1)]
     until = torch.tensor(done, device=x.device)
-    with clf.borrowed(), fast(copies or Copies(clf, x), precision) as model:
+    made = Copies(clf, x) if copies is None else copies.checked(clf)
+    with clf.borrowed(), fast(made, precision) as model:
 
         def evaluate(image: Tensor, step: Tensor) -> Tensor:
             gone = order[image] < until[step].view(-1, 1, 1)

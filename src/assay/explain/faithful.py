@@ -384,6 +384,7 @@ def _first(maps: Attribution, some: slice) -> Attribution:
         raw=maps.raw[some],
         empty=maps.empty[some],
         targets=maps.targets[some],
+        undefined=None if maps.undefined is None else maps.undefined[some],
     )
 
 
