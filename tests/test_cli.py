@@ -21,6 +21,7 @@ from assay.cli import app, call
 from assay.commands.flags import as_written, flags_of, merge
 from assay.core.random import Stream
 from assay.data.augment import CropFlip
+from assay.errors import one_line
 from assay.explain import GradCAM, Occlusion
 from assay.explain.faithful import FaithfulnessConfig
 from assay.models import MLP
@@ -166,6 +167,27 @@ class TestMistakes:
         Path("file").touch()
         answer = assay("audit", "no.safetensors", "--data", "digits", "--out", "file/report")
         refused(answer, "file/report", "below a file")
+
+    @pytest.mark.parametrize("flag", [("--out", ""), ("--out=",), ("--store", " ")])
+    @pytest.mark.parametrize(
+        "command", [("demo",), ("run", "skip"), ("audit", "m.safetensors", "--data", "digits")]
+    )
+    def test_paths_that_are_empty(
+        self, assay: Command, command: tuple[str, ...], flag: tuple[str, ...]
+    ) -> None:
+        refused(assay(*command, *flag), flag[0].removesuffix("=") + " is empty")
+        assert not list(Path.cwd().iterdir())
+
+    @pytest.mark.parametrize(
+        "command",
+        [("demo",), ("run", "skip"), ("audit", "m", "--data", "digits"), ("compare", "a", "b")],
+    )
+    def test_places_that_cannot_be_written_before_the_work(
+        self, assay: Command, command: tuple[str, ...]
+    ) -> None:
+        for out in ("x" * 300, "/proc/x/y", "~nouser/x", "bad\udcff/x"):
+            refused(assay(*command, "--out", out), one_line(out, 40)[:-2])
+            assert not list(Path.cwd().iterdir())
 
     def test_audit_without_data(self, assay: Command) -> None:
         refused(assay("audit", "no.safetensors"), "--data")

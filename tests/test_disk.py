@@ -16,6 +16,7 @@ from assay.disk import (
     DiskFull,
     disk_is_full,
     make_folder,
+    writable,
     write_atomic,
     writing,
     writing_together,
@@ -193,3 +194,36 @@ def test_a_folder_below_a_file_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AssayError, match=r"cannot write .*Not a directory; choose another place"):
         make_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        ("x" * 300, "File name too long"),
+        ("new/" + "x" * 300, "File name too long"),
+        ("y/" * 2100, "File name too long"),
+        ("/proc/x", "No such file"),
+        ("/dev/null", "below a file, /dev/null"),
+        ("/dev/null/new", "below a file, /dev/null"),
+        ("bad\udcff", "not UTF-8"),
+        ("~nouser/out", "is no path"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_said_first(tmp_path: Path, monkeypatch, folder, why):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssayError, match=why) as caught:
+        writable(Path(folder))
+    assert len(str(caught.value)) < 250
+    assert str(caught.value).isprintable()
+    assert not list(tmp_path.iterdir()), "something was left"
+
+
+def test_what_is_tried_out_leaves_the_folder_as_it_was(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert writable(Path("~/new/out")) == tmp_path / "new" / "out"
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    assert writable(tmp_path / "there" / "new") == tmp_path / "there" / "new"
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+    with pytest.raises(AssayError, match="File name too long"):
+        writable(tmp_path / "new", "x" * 250)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -51,6 +52,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
 def call(command: App, tokens: Sequence[str], **given: Any) -> int:
     """Run `command` on the tokens and return the exit code."""
     try:
+        refuse_empty_paths(tokens)
         result = command(list(tokens), exit_on_error=False, print_error=False, **given)
     except (AssayError, CycloptsError) as error:
         print(f"assay: {one_line(error)}", file=sys.stderr)
@@ -64,6 +66,19 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         sys.stderr.close()
         return 0
     return result if isinstance(result, int) else 0
+
+
+def refuse_empty_paths(tokens: Sequence[str]) -> None:
+    """Refuse `--out ""`, say of a variable that is not set: a path that is empty is this folder.
+
+    Raises:
+        AssayError: names the flag.
+    """
+    flags = ("--out", "--store", "--config")
+    empty = next((f for f, said in pairwise(tokens) if f in flags and not said.strip()), "")
+    empty = empty or next((f for f in flags if f"{f}=" in tokens), "")
+    if empty:
+        raise AssayError(f"{empty} is empty: give a path, or leave the flag away")
 
 
 def one_line(error: BaseException) -> str:

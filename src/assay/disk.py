@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from assay.errors import AssayError
+from assay.errors import AssayError, expanded, one_line
 
 TEMPORARY = ".tmp"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -115,6 +115,39 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise refusal(error, folder) from error
+
+
+def writable(folder: Path, name: str = "report.html") -> Path:
+    """Return a folder as it is meant (~ is a home), tried out before anything runs for its sake.
+
+    A file of that name is begun in it and taken away again, and so is what had to be made for it.
+
+    Raises:
+        DiskFull: there is no space left.
+        AssayError: there can be no such folder, or it cannot be written.
+    """
+    folder = expanded(folder)
+    shown = one_line(str(folder), 80)
+    try:
+        str(folder / name).encode()
+    except UnicodeEncodeError as error:
+        raise AssayError(f"{shown!r} is no path to write to: it is not UTF-8") from error
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise AssayError(f"{shown} is or lies below a file, {there}; name a folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file, temporary = _begun(folder / name)
+        file.close()
+        temporary.unlink()
+    except OSError as error:
+        raise refusal(error, Path(one_line(str(folder / name), 80))) from error
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):  # not made, or by now in use
+                path.rmdir()
+    return folder
 
 
 def _begun(path: Path) -> tuple[IO[bytes], Path]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from assay.disk import write_atomic
+from assay.disk import make_folder, writable, write_atomic
 from assay.errors import AssayError
 from assay.runs import reading
 from assay.runs.store import Store
@@ -54,19 +54,18 @@ def compare(
     home = Store(store)
     if out is None:
         return say(reading.compare(home, run, other), as_json)
+    page = writable(out.parent, out.name) / out.name
+    if page.is_dir():
+        raise AssayError(f"--out {out} is a folder; give the path of a file")
     both = reading.compare_studies(home, run, other)
     if both is None:
         raise AssayError("--out puts two studies side by side; leave it away for audits and trials")
     from assay.report.page import render_comparison
 
-    if out.is_dir():
-        raise AssayError(f"--out {out} is a folder; give the path of a file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(out, render_comparison(both))
-    except OSError as error:
-        raise AssayError(f"--out {out} cannot be written: {error.strerror}") from error
-    print(out)
+    drawn = render_comparison(both)
+    make_folder(page.parent)
+    write_atomic(page, drawn)
+    print(page)
     return 0
 
 

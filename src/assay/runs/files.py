@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,19 +15,6 @@ from assay.disk import writing
 from assay.errors import AssayError
 
 Array = np.ndarray[Any, Any]
-
-
-def writable(out: Path) -> None:
-    """See that a folder can be written to, or made, before anything runs for its sake.
-
-    Raises:
-        AssayError: it cannot.
-    """
-    there = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise AssayError(f"--out {out} is or lies below a file, {there}; name a folder")
-    if not os.access(there, os.W_OK):
-        raise AssayError(f"--out {out}: no permission to write in {there}")
 
 
 # -- JSON --------------------------------------------------------------------------------------

@@ -15,13 +15,13 @@ from assay.attacks.base import Attack, Stop
 from assay.core.classifier import Classifier, check_gradient
 from assay.core.fast import Precision
 from assay.data import Dataset
-from assay.disk import write_atomic
+from assay.disk import writable, write_atomic
 from assay.errors import AssayError, unknown
 from assay.inputs import Inputs, called, described, load, load_part, mark
 from assay.models.http import ROWS
 from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.environment import surroundings
-from assay.runs.files import to_json, writable
+from assay.runs.files import to_json
 from assay.workflows import attack_report as report
 from assay.workflows.over import STATE_FILE, Progress, Targets, run_over
 
@@ -55,7 +55,7 @@ def run(
         AssayError: for a model, data or settings that cannot be used, or a folder that was made
             with other ones.
     """
-    writable(out)
+    out = writable(out)
     refuse_foreign(out)
     data = load_part(inputs)
     goal = target_class(targets, data.classes)

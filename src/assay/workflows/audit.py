@@ -16,12 +16,12 @@ from assay.auditing.evidence import Tick
 from assay.config import digest
 from assay.data import Dataset
 from assay.data.dataset import to_float
+from assay.disk import writable
 from assay.errors import AssayError
 from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
 from assay.models.http import HttpModel
 from assay.report.terminal import summary
 from assay.runs.display import say
-from assay.runs.files import writable
 from assay.runs.store import Store
 
 FailOn = Literal["never", "fail", "undecided"]
@@ -57,7 +57,7 @@ def run(
     """
     home = Store(store)
     if out is not None:
-        writable(out)
+        out = writable(out)
     data = load_part(inputs)
     model = load(inputs, data)
     for note in () if quiet else data.notes:

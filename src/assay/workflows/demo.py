@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from assay.auditing import AuditConfig
+from assay.disk import writable
 from assay.inputs import Inputs
 from assay.models import CNN
 from assay.runs.engine import execute
@@ -25,6 +26,8 @@ def run(store: Path, out: Path | None) -> int:
         store: the folder that keeps trials, studies and audits.
         out: the folder for the report; None: in the store.
     """
+    if out is not None:
+        out = writable(out)
     training = TrainNetwork(
         data="digits",
         network=CNN(depths=(1, 1), widths=(16, 32), skip=True, norm="batch", stem_stride=2),

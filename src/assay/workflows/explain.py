@@ -15,7 +15,7 @@ from assay import stats
 from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
-from assay.disk import write_atomic
+from assay.disk import writable, write_atomic
 from assay.explain.faithful import (
     Faithfulness,
     FaithfulnessConfig,
@@ -29,7 +29,7 @@ from assay.report.sheet import picture_bytes
 from assay.report.style import Picture
 from assay.runs.display import say
 from assay.runs.environment import surroundings
-from assay.runs.files import to_json, writable
+from assay.runs.files import to_json
 from assay.runs.view import Grid, View
 
 EXPLAIN, ARRAYS, RECORD = "explain.json", "arrays.safetensors", "record.json"
@@ -51,7 +51,7 @@ def run(
         AssayError: for a model, data or settings that cannot be used.
     """
     if out is not None:
-        writable(out)
+        out = writable(out)
     data = load_part(inputs).sample(inputs.images)
     clf = load_network(inputs, data, labelled=False)
     for note in () if quiet else data.notes:

@@ -15,14 +15,13 @@ from rich.console import Console
 
 from assay import stats
 from assay.config import digest
-from assay.disk import write_atomic
+from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.provenance import provenance
 from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.terminal import study_summary
 from assay.runs.engine import execute
-from assay.runs.files import writable
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
@@ -76,10 +75,10 @@ def run(
         AssayError: for settings that cannot be run, and for fewer `max_seeds` than seeds.
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
+    if out is not None:
+        out = writable(out)
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
-    if out is not None:
-        writable(out)
     home = Store(store)
     words = command(study)
     written: list[Judgement] = []

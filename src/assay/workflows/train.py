@@ -10,13 +10,13 @@ from rich.console import Console
 
 from assay import stats
 from assay.core.device import device_here
-from assay.disk import write_atomic
+from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.report.numerals import duration
 from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
-from assay.runs.files import to_json, writable
+from assay.runs.files import to_json
 from assay.runs.store import Store
 from assay.tasks.train import SPLITS, TrainNetwork, split
 
@@ -39,13 +39,14 @@ def run(
         AssayError: for settings that cannot be trained by, a folder that cannot be written, or a
             training that failed.
     """
+    if out is not None:
+        out = writable(out)
     device = device_here(device)
     notes = dict.fromkeys(note for part in SPLITS for note in split(config, part).notes)
     for note in () if quiet else notes:
         say(note)
     config = config.model_copy(update={"recipe": config.settled(device)})
     if out is not None:
-        writable(out)
         refuse_other(out, config, seed)
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
     done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
