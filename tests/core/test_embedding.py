@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
+from assay.core.head import Head
 from assay.core.source import TensorSource
 from assay.errors import AssayError
 
@@ -291,3 +293,21 @@ def test_a_head_that_is_called_by_keyword_is_found() -> None:
     x = torch.rand(5, 3, 2, 2)
     found = Classifier(Named()).embed(x)
     assert torch.allclose(found.features, x.flatten(1))
+
+
+def test_a_part_that_memory_does_not_suffice_for_leaves_no_rows_behind(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Classifier(Net(), batch_size=8).embed(x, layers=["conv"])
+    build, sizes = Head.reproduces, []
+
+    def narrow(self: Head, features: Tensor, *more: Any) -> bool:
+        sizes.append(len(features))
+        if len(sizes) > 1 and len(features) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return build(self, features, *more)
+
+    monkeypatch.setattr(Head, "reproduces", narrow)
+    made = Classifier(Net(), batch_size=8).embed(x, layers=["conv"])
+    assert len(made.logits) == len(made.features) == len(made.layers["conv"]) == len(x)
+    torch.testing.assert_close(made.layers["conv"], whole.layers["conv"])

@@ -197,3 +197,16 @@ def test_a_quantized_model_answers_and_has_no_gradient(x: Tensor) -> None:
 def test_ctrl_c_remains_one(x: Tensor) -> None:
     with pytest.raises(KeyboardInterrupt):
         Classifier(Raises(KeyboardInterrupt())).query(x)
+
+
+def test_buffers_come_back_as_they_were_when_they_were_borrowed(x: Tensor) -> None:
+    """Not as they were when it was first seen that the forward writes them."""
+    net = Counts()
+    clf = Classifier(net)
+    clf.query(x)
+    net.load_state_dict({**net.state_dict(), "calls": torch.tensor(77.0)})
+    clf.query(x)
+    assert (net.calls, len(net.cache)) == (77, 0)
+    net.cache, net.calls = torch.ones(5), torch.tensor(3.0, dtype=torch.float64)
+    clf.query(x)
+    assert (net.calls, net.calls.dtype, len(net.cache)) == (3, torch.float64, 5)

@@ -339,11 +339,14 @@ class Classifier:
     @contextmanager
     def borrowed(self) -> Iterator[nn.Module]:
         """Hold the model in eval mode with frozen parameters; put it back on the way out."""
+        known = self._written is not None  # else it is seen in here, with the values it has now
+        buffers = dict(self.model.named_buffers()) if self._written else {}
+        before = {n: (buffers[n], buffers[n].clone()) for n in self._written or () if n in buffers}
         try:
             with borrowed(self.model) as model:
                 yield model
         finally:
-            _put_back(self.model, self._written or {})
+            _put_back(self.model, before if known else self._written or {})
 
     def _check_values(self, output: Tensor) -> None:
         """Refuse, once, outputs (N, K) that are not the logits or probabilities declared."""

@@ -171,10 +171,12 @@ def embed(
             if not logits:
                 head = find_head(classifier, reads, x, out)
                 linear.only(head and head[0])
+            new: dict[str, Tensor] = {}
+            read_by_head: list[Tensor] = []
             for layer in list(kept):
                 values = given.get(layer, f"layer {layer!r} is not used by the model's forward")
                 if isinstance(values, Tensor):
-                    kept[layer].append(values[: len(out)])  # a model may be given padded parts
+                    new[layer] = values[: len(out)]  # a model may be given padded parts
                     continue
                 if layer in layers:
                     raise AssayError(values)
@@ -184,11 +186,16 @@ def embed(
                 read = reads.get(head[0])
                 rows = out if read is None else read.values[: len(out)]
                 if read is not None and head[1].reproduces(rows, out, read.eps):
-                    features.append(rows.float().cpu())
+                    read_by_head = [rows.float().cpu()]
                 else:  # seen so in the first batch by accident
                     head = None
-            logits.append(out.cpu())
-            return logits[-1]
+            answer = out.cpu()
+            # All at the end: a part that memory does not suffice for is evaluated again.
+            logits.append(answer)
+            features.extend(read_by_head)
+            for layer, statistic in new.items():
+                kept[layer].append(statistic)
+            return answer
 
         for x, y in _parts(classifier, source):
             in_parts(evaluate, max(1, len(x)), x, tally=classifier.tally)
