@@ -4,7 +4,7 @@ A choice among configs is a tagged union on the field `name`:
 
     Model = Annotated[MLP | CNN, Field(discriminator="name")]
 
-Its name alone stands for a choice without settings: `model: cnn`, `attacks: [pgd, square]`.
+Its name alone is a choice without settings: `model: cnn`, `attacks: [pgd, square]`.
 
 `Number` is a float that also understands `8/255`, the way budgets are written in papers.
 """
@@ -115,7 +115,7 @@ class Config(BaseModel):
 
 
 def chosen(annotation: Any, value: Any) -> Any:
-    """Return what a field is given, where names stand for choices as the choices themselves."""
+    """Return what a field is given, with names of choices as the choices themselves."""
     if not tags_in(annotation):
         return value
     if takes_many(annotation):

@@ -16,7 +16,7 @@ def lazily(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the `__getattr__` and `__dir__` of a package whose public names are loaded late.
 
-    What a type checker sees of them stands in an `if TYPE_CHECKING:` beside the call;
+    What a type checker sees of them is in an `if TYPE_CHECKING:` beside the call;
     `tests/test_lazy.py` holds the two against each other.
 
     Args:

@@ -79,7 +79,7 @@ def test_galleries_show_what_moved_most_and_what_was_fooled_and_hardly_moved() -
 
 def test_no_gallery_is_no_mistake() -> None:
     e = evidence([0] * N, [0] * N, config=AuditConfig(gallery=0))
-    none = NotRun(not_run="no gallery was asked for")
+    none = NotRun(not_run="no gallery was requested")
     assert galleries(made_up([0] * N, [4] * N, {0}), e) == (none, none)
 
 

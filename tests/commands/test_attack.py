@@ -204,7 +204,7 @@ def test_stopped_it_goes_on_to_the_same_bytes(assay: Command, models: Path) -> N
     assert not Path("rough/attack.json").exists()
     code, _, err = assay(*SLOW, "--out", "rough")
     assert code == 0
-    assert f"40/40 images attacked ({4 * second} there already)" in err
+    assert f"40/40 images attacked ({4 * second} done already)" in err
     assert assay(*SLOW, "--out", "calm")[0] == 0
     assert contents("rough") == contents("calm")
     assert "sheet.png" in contents("calm")

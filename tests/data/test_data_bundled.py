@@ -183,7 +183,7 @@ def test_a_subset_keeps_ids_and_has_its_own_fingerprint() -> None:
     assert again.ids.tolist() == stars.ids[[5, 3]].tolist()
     assert len({data.fingerprint, stars.fingerprint, again.fingerprint}) == 3
     assert again.mean == pytest.approx((again.images.double() / 255).mean((0, 2, 3)).tolist())
-    with pytest.raises(AssayError, match=r"rows from 0 to 200 asked of shapes .*which has 200"):
+    with pytest.raises(AssayError, match=r"rows from 0 to 200 requested of shapes .*which has 200"):
         stars.subset([0, 200])
 
 

@@ -360,12 +360,12 @@ def test_a_few_plain_lines_where_there_is_no_terminal(store, toy, capsys):
     trials = [toy("walk", seed=seed, epochs=1, label="walk") for seed in range(3)]
     execute([*trials, toy("refuse", label="no")], store)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "assay: 4 trials: 0 there already, 4 to do"
+    assert lines[0] == "assay: 4 trials: 0 done already, 4 to do"
     assert "assay: no (seed 0) failed: the labels do not fit; give 10 classes" in lines
     assert lines[-1].startswith("assay: 4/4 ")
     assert len(lines) <= 4
     execute(trials, store)
-    assert capsys.readouterr().err == "assay: 3 trials: 3 there already, 0 to do\n"
+    assert capsys.readouterr().err == "assay: 3 trials: 3 done already, 0 to do\n"
 
 
 def test_the_estimate_of_what_is_left(toy, monkeypatch):

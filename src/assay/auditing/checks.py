@@ -17,7 +17,7 @@ class Criterion:
     """What a section is judged by, before anything is measured.
 
     Attributes:
-        code: a stable name, such as ROB-001: of the criterion alone, wherever it stands in a list.
+        code: a stable name, such as ROB-001: of the criterion alone, wherever it is in a list.
         title: what is checked, in a few words.
         question: the same as a question.
         threshold: what the value is compared with.

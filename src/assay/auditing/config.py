@@ -17,7 +17,7 @@ from assay.ood import AnyDetector, MaxLogit, MaxSoftmax
 
 
 class Thresholds(Config):
-    """What each check asks for. Set them to what your use of the model needs."""
+    """What each check requires. Set them to what your use of the model needs."""
 
     accuracy: Number = Field(default=0.9, ge=0, le=1)
     """ACC-001: least clean accuracy."""
@@ -49,14 +49,14 @@ class AuditConfig(Config):
     budgets: tuple[Number, ...] = (1 / 255, 2 / 255, 4 / 255, 8 / 255, 16 / 255)
     """Budgets of the curves; eps is added if it is not among them."""
     attacks: tuple[AnyAttack, ...] = Field(default=(FGSM(), PGD(steps=20)), min_length=1)
-    """The attacks; their norm and eps are those above. Where the model gives no gradients and none
-    of them does without, Square (of scores or logits) or HopSkipJump (of labels) stands in."""
+    """The attacks; their norm and eps are those above. Where the model gives no gradients and all
+    of them need some, Square (of scores or logits) or HopSkipJump (of labels) replaces them."""
     attacked: int = Field(default=500, ge=1)
     """How many images are attacked (the first ones given)."""
     gallery: int = Field(default=8, ge=0)
     """How many images the gallery shows."""
     explainer: AnyExplainer = GradCAM()
-    """What shows where the model looks."""
+    """What makes the saliency maps."""
     faithfulness: FaithfulnessConfig = FaithfulnessConfig(
         explainers=(GradCAM(), GradCAMPlusPlus(), HiResCAM(), LayerCAM(), EigenCAM())
     )
@@ -64,7 +64,7 @@ class AuditConfig(Config):
     detectors: tuple[AnyDetector, ...] = (MaxSoftmax(), MaxLogit())
     """What gives an input an OOD score: the higher, the more unlike the training data."""
     thresholds: Thresholds = Thresholds()
-    """What the checks ask for."""
+    """What the checks require."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the screening copy; float32 on the original confirms every success."""
     seed: int = 0

@@ -59,7 +59,7 @@ class Section(Config):
         return ()
 
     def measure(self, evidence: Evidence) -> Measured:
-        """Return what is found, from what is known of the model and what else is asked of it.
+        """Return what is found, from the evidence and further evaluations of the model.
 
         Raises:
             AssayError: it cannot be measured, and why; any other error of a model's or a

@@ -70,7 +70,7 @@ def named(tokens: Sequence[str]) -> str | None:
 
 
 def _value(tokens: Sequence[str], flag: str) -> str | None:
-    """Return what stands behind a flag, as `--flag value` or `--flag=value`."""
+    """Return the value of a flag, as `--flag value` or `--flag=value`."""
     for place, token in enumerate(tokens):
         if token == flag:
             return tokens[place + 1] if place + 1 < len(tokens) else None

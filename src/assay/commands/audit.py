@@ -32,7 +32,7 @@ FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks",
 
 @app.default
 def audit(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
-    """Audit a model: accuracy, calibration, robustness, attention, outliers; one report."""
+    """Audit a model: accuracy, calibration, robustness, saliency, outliers; one report."""
     return run(audit_app, tokens)
 
 

@@ -1,4 +1,4 @@
-"""`assay explain MODEL --data DATA`: where a model looks, and which explanation to believe."""
+"""`assay explain MODEL --data DATA`: what predictions rest on, and which explanation to believe."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def compare(
         raise AssayError(f"--out {out} is a folder; give the path of a file")
     both = reading.compare_studies(home, run, other)
     if both is None:
-        raise AssayError("--out puts two studies side by side; leave it away for audits and trials")
+        raise AssayError("--out puts two studies side by side; leave it out for audits and trials")
     from assay.report.page import render_comparison
 
     drawn = render_comparison(both)

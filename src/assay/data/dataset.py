@@ -107,7 +107,7 @@ class Dataset:
         index = index.to(torch.int64)
         if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(self):
             raise AssayError(
-                f"rows from {int(index.min())} to {int(index.max())} asked of {self.name} "
+                f"rows from {int(index.min())} to {int(index.max())} requested of {self.name} "
                 f"({self.split}), which has {len(self)}"
             )
         sha = hashlib.sha256(self.fingerprint.encode())

@@ -65,7 +65,7 @@ def attention_rows(
         for axes, name in zip(grid[-1], COLUMNS, strict=True):
             axes.set_xlabel(name, fontsize=8)
         for columns, colours, low, label in (
-            (grid[:, 0:4], LOOKED, 0, "speaks for the class, over the most in its map"),
+            (grid[:, 0:4], LOOKED, 0, "evidence for the class, over the map's maximum"),
             (grid[:, 4], MOVED, -1, "less · more"),
         ):
             bar = figure.colorbar(

@@ -238,7 +238,7 @@ def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] =
     if not ends:
         return
     ordered = sorted(ends, key=lambda end: end.y)
-    axes.get_ylim()  # the limits follow the data only when asked for
+    axes.get_ylim()  # the limits follow the data only once they are read
     scaled = axes.transScale.transform([(end.x, end.y) for end in ordered])
     across, height = axes.transLimits.transform(scaled).T
     steps = min(LABEL_GAP, 1 / len(ordered)) * np.arange(len(ordered))

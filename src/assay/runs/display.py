@@ -42,7 +42,7 @@ class Display:
         return None
 
     def plan(self, *, there: int, to_do: int, failed: int) -> None:
-        """A plan was made: of its trials so many are there, are to do, and failed before."""
+        """A plan was made: of its trials so many are done, are to do, and failed before."""
         self.there += there
         self.to_do += to_do
         self.failed += failed
@@ -93,7 +93,7 @@ class Lines(Display):
         super().plan(there=there, to_do=to_do, failed=failed)
         if total := there + to_do + failed:
             before = f", {failed} failed before" if failed else ""
-            say(f"{total} trial{'s' * (total > 1)}: {there} there already, {to_do} to do{before}")
+            say(f"{total} trial{'s' * (total > 1)}: {there} done already, {to_do} to do{before}")
 
     def update(self, trial: Trial, fraction: float, note: str) -> None:
         super().update(trial, fraction, note)

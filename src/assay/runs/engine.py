@@ -67,11 +67,11 @@ def execute(
     progress: bool = True,
     rerun_failed: bool = False,
 ) -> Results:
-    """Run what a plan asks for and what that needs; what the store holds already is not run again.
+    """Run the trials of a plan and those they need; what the store holds already is not run again.
 
     Args:
         plan: the trials, or a function from what is done to the trials wanted, called again when
-            all that it asked for has ended, until it adds nothing.
+            all of its trials have ended, until it adds nothing.
         store: where results are kept, and looked for.
         engine: what runs the trials; None: worker processes on this machine. It is stopped at the
             end. The results are the same on any engine.
@@ -130,7 +130,7 @@ class _Execution:
         return len(self.results.trials) > known
 
     def _add(self, trial: Trial) -> int:
-        """Take up one trial after those it needs; return how many were there already."""
+        """Take up one trial after those it needs; return how many were done already."""
         if trial.address in self.results.trials:
             return 0
         if trial.torch != self.torch:

@@ -32,7 +32,7 @@ FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT = (
     "checkpoint",
 )
 State = Literal["finished", "running", "failed", "partly done", "not begun"]
-"""Where a trial stands. "running": a process works on it now; "failed": it is kept as failed;
+"""The state of a trial. "running": a process works on it now; "failed": it is kept as failed;
 "partly done": a checkpoint is there."""
 
 UNRECORDED = {TRIAL, RECORD, FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT}
@@ -60,7 +60,7 @@ class Result:
 
     @cached_property
     def arrays(self) -> Mapping[str, Any]:
-        """The arrays by name; each is read when it is asked for."""
+        """The arrays by name; each is read when it is needed."""
         return Arrays(self.folder / ARRAYS)
 
     def path(self, name: str) -> Path:
@@ -165,7 +165,7 @@ class Entry:
         return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
 
     def state(self) -> State:
-        """Return where the trial stands."""
+        """Return the state of the trial."""
         if self.result() is not None:
             return "finished"
         if self.locked():

@@ -27,7 +27,7 @@ def to_json(data: Any, *, indent: int | None = None) -> str:
     `from_json` reads back. numpy scalars are written as the numbers they are.
 
     Raises:
-        TypeError: for what JSON cannot hold (arrays belong in arrays.npz); names where it stands.
+        TypeError: for what JSON cannot hold (arrays belong in arrays.npz); names where it is.
     """
     separators = (",", ":") if indent is None else None
     plain = _plain(data, "")
@@ -88,7 +88,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 class Arrays(Mapping[str, Array]):
-    """The arrays of an .npz, each read when it is asked for; no file means no arrays."""
+    """The arrays of an .npz, each read when it is needed; no file means no arrays."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -20,8 +20,9 @@ from assay.runs.trial import Trial
 from assay.runs.worker import Message, variables
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""glibc gives a freed tensor back to the kernel and asks for the next one page by page: two workers
-then spend a quarter of their time in page faults (docs/log.md). A worker keeps what it has."""
+"""glibc gives a freed tensor back to the kernel and faults the next one in page by page: two
+workers then spend a quarter of their time in page faults (docs/log.md). A worker keeps what it
+has."""
 
 
 @dataclass

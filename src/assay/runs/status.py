@@ -19,7 +19,7 @@ from assay.runs.view import Grid, View
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """Where one trial of a plan stands.
+    """The state of one trial of a plan.
 
     Attributes:
         state: what `Entry.state` says.
@@ -37,7 +37,7 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class PlanStatus:
-    """Where every trial of a plan stands, those that it needs included."""
+    """The state of every trial of a plan, those that it needs included."""
 
     trials: tuple[TrialStatus, ...]
 
@@ -94,7 +94,7 @@ def plan_status(
     store: Store,
     guess: Callable[[Trial], Cost | None] | None = None,
 ) -> PlanStatus:
-    """Say where each trial stands and what the rest will cost, without running anything.
+    """Give the state of each trial and what the rest will cost, without running anything.
 
     A trial's cost is the median of the finished trials in the store that are equal but for the
     seed (and for the versions of the code).

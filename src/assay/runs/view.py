@@ -26,7 +26,7 @@ class View:
         title: what it is about.
         data: the content, for programs.
         grids: the tables.
-        lines: sentences that stand below the title.
+        lines: sentences below the title.
     """
 
     title: str

@@ -53,7 +53,7 @@ def variables(threads: int) -> dict[str, str]:
     return {
         **dict.fromkeys(THREAD_VARIABLES, str(threads)),
         "PYTHONHASHSEED": "0",  # sets of str have one order, in every worker
-        # What cuBLAS asks for to be deterministic; read when CUDA starts.
+        # What cuBLAS needs to be deterministic; read when CUDA starts.
         "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ":4096:8"),
     }
 
@@ -111,7 +111,7 @@ Task = Callable[[Trial, Workspace], Outcome]
 
 
 def load_task(name: str) -> Task:
-    """Return the function that a task's name, or "module:function", stands for.
+    """Return the function that a task's name, or "module:function", means.
 
     Raises:
         AssayError: there is no such module or function.

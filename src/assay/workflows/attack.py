@@ -210,7 +210,7 @@ def shown(progress: bool) -> Iterator[Progress | None]:
             now = time.monotonic()
             if now - said >= LINE_EVERY or done == whole:
                 said = now
-                there = f" ({before:,} there already)" if before else ""
+                there = f" ({before:,} done already)" if before else ""
                 rest = until(left(done, before, whole))
                 say(f"{_of(done, whole)} images attacked{there}{rest}")
 

@@ -35,7 +35,7 @@ from assay.errors import AssayError, one_line
 from assay.workflows.parts import cost_of, images_on_disk, join, write_json, write_part
 
 Targets = int | Literal["least-likely"]
-"""What a targeted attack asks for: one class for all images, or of each the class, besides its
+"""What a targeted attack aims at: one class for all images, or of each the class, besides its
 label, that the model thinks least likely (Kurakin et al. 2017)."""
 
 Progress = Callable[[int, int, int | None], None]
@@ -68,17 +68,17 @@ def run_over(
     earlier call with the same settings was stopped.
 
     In the end the folder holds arrays.safetensors, the arrays of the whole with the images' `ids`,
-    and state.json. Another call reads these, and asks the model nothing.
+    and state.json. Another call reads these, and does not query the model.
 
     Args:
         attack, oracle, stop, attack_wrong, seed, precision, batch_size: as for `run`.
         source: images and labels; where all labels are -1, the model's own predictions are taken.
         folder: where the parts are kept; made if it is not there.
-        targets: a class that no image of the source has; or "least-likely", which costs a question
+        targets: a class that no image of the source has; or "least-likely", which costs a query
             per image and needs scores or logits.
-        query_budget: questions per image, as for `run`.
+        query_budget: queries per image, as for `run`.
         time_limit: seconds for the whole, earlier calls included. A part may take the share of
-            what is left that its images have among those left, so none goes without.
+            the remaining time that its images have among the remaining images.
         part: images per part; None takes a batch (256 CIFAR images). A kill costs one part at
             most; an attack of many stages is slower in small parts.
         model: what identifies the model, where the oracle has no `fingerprint`.
@@ -100,7 +100,7 @@ def run_over(
     if time_limit == 0:
         raise AssayError("time_limit is a number of seconds above 0")
     if targets == "least-likely" and query_budget == 1:
-        raise AssayError("query_budget is at least 2 where the least likely class is asked for")
+        raise AssayError("query_budget is at least 2 where the least likely class is the target")
     size = part or _batch(source)
     settings = {
         "attack": attack.model_dump(mode="json"),

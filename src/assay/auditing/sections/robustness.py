@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from assay.auditing.evidence import Evidence
 
 Curve = list[tuple[float, AttackResult]]
-"""(eps, what came of it), by rising eps."""
+"""(eps, result), by rising eps."""
 
 UNDONE_BY_ROUNDING = "REL-007"
 """The flag that bars no pass: successes that rounding undoes were counted all the same."""
 
 QUERIES = 1000
-"""Of the attack that stands in where none of those asked for works without gradients, per image."""
+"""Per image, of the attack that replaces the chosen ones where they all need gradients."""
 
 
 class Robustness(Section):
     """Accuracy against eps, for every attack; and image by image, for all of them together.
 
-    Where the model gives no gradients, and none of the attacks does without, one that does stands
-    in for them. ROB-001 does not pass while a reliability flag is up, or where an attack could not
-    be run: the attacks may merely have failed.
+    Where the model gives no gradients, and all of the attacks need them, one that does not
+    replaces them. ROB-001 does not pass while a reliability flag is up, or where an attack could
+    not be run: the attacks may merely have failed.
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness",)

@@ -133,7 +133,7 @@ class Shown:
     Attributes:
         ids: (N,) which images.
         result: what the attack came to.
-        maps: where the model looked; None where the explainer does not work on it.
+        maps: saliency maps; None where the explainer does not work on it.
         why_no_maps: why it does not.
     """
 
@@ -192,7 +192,7 @@ def galleries(shown: Shown, evidence: Evidence) -> tuple[Gallery | NotRun, Galle
     answer changed. Without maps the first one holds the first images."""
     config = evidence.config
     if config.gallery == 0:
-        none = NotRun(not_run="no gallery was asked for")
+        none = NotRun(not_run="no gallery was requested")
         return none, none
     if shown.maps is None:
         rows = torch.arange(min(config.gallery, len(shown.ids)))
@@ -267,8 +267,8 @@ def _gallery(
 
 
 def attention(maps: Maps, method: str) -> Attention:
-    """How far the model's saliency moved, as numbers, beside what noise of the same size does (the
-    null) and another image of the class (a reference); over maps that are not empty."""
+    """How far the model's saliency moved, as numbers, beside the noise baseline and the
+    same-class control; over maps that are not empty."""
     return Attention(
         method=method,
         layer=maps.before.layer,
