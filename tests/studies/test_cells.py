@@ -14,6 +14,8 @@ from assay import stats
 from assay.data.dataset import in_memory
 from assay.errors import AssayError
 from assay.report.result import Cell
+from assay.runs.results import Results
+from assay.studies.attention import Attention
 from assay.studies.cells import Column, _floor
 from assay.studies.skip import Skip
 from studies.made_up import cells, fake
@@ -278,3 +280,31 @@ def test_a_mean_and_the_mark_of_the_best_know_the_images_too() -> None:
     mean = found.mean("a", "test_accuracy")
     assert mean.high - mean.low > 0.15
     assert found.within_noise("b", "a", "test_accuracy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn"),
+    [
+        ({"train_images": 1200}, True),
+        ({"train_images": 1200, "seeds": 4}, False),
+        ({"train_images": None}, False),
+        ({"train_images": 1200, "images_by_seed": False}, False),
+    ],
+)
+def test_one_number_per_seed_is_of_images_in_general_where_seeds_trained_on_others(
+    settings: dict[str, Any], drawn: bool
+) -> None:
+    """Test images are drawn in each; digits has 4,500 training images."""
+    study = Skip.parse({**Skip.preset_values("smoke"), "device": "cpu", **settings})
+    effects = {effect.code: effect for effect in study.effects(study.cells(Results()))}
+    assert (effects["skip.degrades"].about == "networks and images") is drawn
+
+
+@pytest.mark.parametrize(("images", "drawn"), [(500, True), (501, False), (5000, False)])
+def test_one_number_per_seed_is_of_images_in_general_where_seeds_attacked_others(
+    images: int, drawn: bool
+) -> None:
+    """Two seeds, and the 1,000 test images of digits."""
+    study = Attention.parse({**Attention.preset_values("smoke"), "device": "cpu", "images": images})
+    effects = {effect.code: effect for effect in study.findings(Results()).effects}
+    assert (effects["attention.success"].about == "networks and images") is drawn

@@ -14,7 +14,7 @@ from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.cells import Cells
 from assay.studies.rates import RateGrid, at_rate
-from assay.tasks.images import BY_SEED, how_many
+from assay.tasks.images import BY_SEED, apart, how_many
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings, split
 from assay.train import Recipe
 
@@ -116,13 +116,18 @@ class CellStudy(Study):
         return [trial for seed in zip(*self.trials(done).values(), strict=True) for trial in seed]
 
     def cells(self, done: Results) -> Cells:
-        """Return the results so far."""
+        """Return the results so far. What is known of a seed by one number (a loss, a gradient, the
+        accuracy on training images) is of the images that it was trained on."""
         configs = list(self.trainings().values())
         return Cells(
             self.trials(done),
             done,
             chosen_by=self.searches(),
-            images_drawn=any(config.draws for config in configs),
+            images_drawn=self.images_by_seed
+            and all(
+                apart(config.data, "train", config.train_images, self.seeds, size=config.size)
+                for config in configs
+            ),
             there_are=how_many(configs[0].data, "test", size=configs[0].size),
         )
 

@@ -66,7 +66,8 @@ class Cells:
         done: what has been run.
         chosen_by: the trials by which a cell's settings were chosen; what rests on the cell rests
             on them too.
-        images_drawn: whether each seed drew images of its own.
+        images_drawn: whether each seed drew images of its own, such that numbers of which only one
+            per seed is known are a sample of images too.
         there_are: how many images the test set has; None: those met, and no more.
     """
 

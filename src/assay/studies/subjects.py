@@ -17,7 +17,7 @@ from assay.studies.base import Study
 from assay.studies.cell_study import check_data
 from assay.studies.cells import Cells
 from assay.studies.skip import Skip
-from assay.tasks.images import BY_SEED, how_many
+from assay.tasks.images import BY_SEED, apart, how_many
 from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings
 
 NATURAL, ROBUST = "natural", "robust"
@@ -67,12 +67,14 @@ class SubjectStudy(Study):
         """Return the trials of the networks as cells of a table."""
         return {f"{name} network": trials for name, trials in self.networks().items()}
 
-    def cells(self, trials: Mapping[str, Sequence[Trial]], done: Results) -> Cells:
-        """Return the results so far of the networks, and of these trials on them."""
+    def cells(self, trials: Mapping[str, Sequence[Trial]], done: Results, images: int) -> Cells:
+        """Return the results so far of the networks, and of these trials on so many of the test
+        images."""
         return Cells(
             {**self.network_cells(), **trials},
             done,
-            images_drawn=self.images_by_seed,
+            images_drawn=self.images_by_seed
+            and apart(self.data, "test", images, self.seeds, size=self.network.size),
             there_are=how_many(self.data, "test", size=self.network.size),
         )
 

@@ -58,6 +58,17 @@ def how_many(data: str, split: str, *, size: int | None = None) -> int:
     return len(load_data(data, split=split, size=size))
 
 
+def apart(
+    data: str, split: str, wanted: int | None, seeds: int, *, size: int | None = None
+) -> bool:
+    """Return whether samples that so many seeds draw are largely of different images: together they
+    are no more than there are.
+
+    Beyond that seeds share images, and their spread hides what other images would have changed.
+    """
+    return wanted is not None and wanted * seeds <= how_many(data, split, size=size)
+
+
 def addressed(config: Config, **options: Any) -> dict[str, Any]:
     """Return the settings of a task as an address has them, as JSON.
 

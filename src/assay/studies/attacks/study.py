@@ -205,7 +205,7 @@ class Attacks(SubjectStudy):
     # -- findings ------------------------------------------------------------------------------
 
     def findings(self, done: Results) -> Findings:
-        cells = self.cells(self.trials(), done)
+        cells = self.cells(self.trials(), done, self.images)
         return Findings(
             effects=self.effects(cells),
             tables=page.tables(self, cells, done),

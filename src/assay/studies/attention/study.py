@@ -117,7 +117,7 @@ class Attention(SubjectStudy):
         return [*trained, *attacked]
 
     def findings(self, done: Results) -> Findings:
-        cells = self.cells(self.trials(), done)
+        cells = self.cells(self.trials(), done, self.images)
         return Findings(
             effects=self.effects(cells),
             tables=page.tables(self, cells),
