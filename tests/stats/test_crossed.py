@@ -19,6 +19,7 @@ from scipy import special
 from assay import stats
 from assay.errors import AssayError
 from assay.stats.crossed import Variances, crossed_mean, still_missing
+from assay.stats.looks import may_be_decided
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -180,7 +181,8 @@ def test_an_interval_of_a_difference_turns_with_it(x: np.ndarray[Any, Any]) -> N
 
 
 def known(networks: float, images: float, rest: float, s: int, n: int) -> stats.Crossed:
-    estimate = stats.Estimate(0.0, -1.0, 1.0, s, "seeds")
+    """What is known by variances alone: an interval of no more than these."""
+    estimate = stats.Estimate(0.0, 0.0, 0.0, s, "seeds")
     return stats.Crossed(estimate, Variances(networks, images, rest, 1 / s, 1 / n, s * n), n)
 
 
@@ -205,12 +207,47 @@ def test_images_decide_what_images_leave_open() -> None:
 def test_seeds_with_images_of_their_own_bring_images() -> None:
     """1 image a seed of 10,000: nested, 385 of them decide; the same images for all never do."""
     s, n = 10, 10
-    estimate = stats.Estimate(0.0, -1.0, 1.0, s, "seeds")
+    estimate = stats.Estimate(0.0, 0.0, 0.0, s, "seeds")
     own = stats.Crossed(estimate, Variances(0.0, 1.0, 0.0, 1 / s, 1 / 100, 100), 100)
     missing = still_missing(own, 0.1, level=0.95, there_are=10_000)
     assert missing.seeds == pytest.approx(385 / n - s, abs=2)
     same = known(0.0, 1.0, 0.0, s, n)
     assert still_missing(same, 0.1, level=0.95, there_are=10_000).seeds is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "image"),
+    [
+        ("number", [1.0, 2.0, 3.0, 8.0]),
+        ("difference", [1.0] * 5 + [0.0] * 295),
+        ("share", [1.0] * 5 + [0.0] * 295),
+    ],
+)
+def test_seeds_do_not_decide_what_few_images_leave_open(
+    kind: stats.Kind, image: list[float]
+) -> None:
+    """Eight copies of one network, and a gap just below half their interval: more copies say no
+    more, whatever the variances alone would make of it."""
+    found = crossed_mean(np.tile(image, (8, 1)), kind)
+    more = crossed_mean(np.tile(image, (500, 1)), kind).estimate
+    gap = 0.95 * (found.estimate.high - found.estimate.low) / 2
+    assert (more.high - more.low) / 2 > gap
+    missing = still_missing(found, gap, level=0.95, there_are=10 * len(image))
+    assert missing.seeds is None
+    assert missing.images is not None
+    grown = crossed_mean(np.tile(image * 10, (8, 1)), kind).estimate
+    assert (grown.high - grown.low) / 2 < gap
+
+
+def test_how_many_seeds_is_what_so_many_more_give() -> None:
+    """200 networks on one set of images: half their interval is what 12 of them let expect."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(0, 1, (200, 1)) + rng.normal(0, 0.5, (1, 900)) + rng.normal(0, 1, (200, 900))
+    found = crossed_mean(x[:12])
+    wide = crossed_mean(x).estimate
+    missing = still_missing(found, (wide.high - wide.low) / 2, level=0.95)
+    assert missing.seeds is not None
+    assert 100 < 12 + missing.seeds < 400
 
 
 # -- claims --------------------------------------------------------------------------------------
@@ -249,6 +286,24 @@ def test_seeds_are_not_added_where_no_number_of_them_decides() -> None:
 
     stats.until_decided(judged, 1, 64)
     assert seen == [1, 2], "one seed says nothing, and two that more of them will not help"
+
+
+def test_a_mean_that_is_delta_by_chance_gets_more_seeds() -> None:
+    """12 of 600 answers are 2 %: no number of seeds decides at this mean, but it will not stay."""
+    x = np.zeros((2, 300))
+    x[0, :7], x[1, 3:8] = 1, 1
+    (claim,) = stats.judge_claims([effect(x, 0.02)])
+    assert (claim.estimate.value, claim.seeds_needed) == (0.02, None)
+    assert "Neither" not in claim.note
+    assert may_be_decided(claim)
+
+
+def test_equal_values_of_drawn_images_get_more_seeds() -> None:
+    """Their spread is not known yet."""
+    drawn_images = stats.Effect("a.b", "", 0.02, [0.5, 0.5], images_drawn=True)
+    (claim,) = stats.judge_claims([drawn_images])
+    assert (claim.about, claim.seeds_needed) == ("networks and images", None)
+    assert may_be_decided(claim)
 
 
 @pytest.mark.parametrize(

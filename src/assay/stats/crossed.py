@@ -161,7 +161,8 @@ def still_missing(
     """Return how many more networks, or more images, would make half the interval less than a gap.
 
     Networks meet images as they did: all the same ones, or as many each, drawn from all that there
-    are, so that more networks also meet more images.
+    are, so that more networks also meet more images. What the interval has beyond its variances,
+    since few images say little of theirs, falls with the square of their number.
 
     Args:
         found: what is known so far.
@@ -176,16 +177,26 @@ def still_missing(
     there_are = max(there_are or 0, images)
     each = known.values / seeds
     fresh = images > 1.5 * each  # networks draw images of their own
-    z = float(special.ndtri((1 + level) / 2))
     a, b = max(0.0, known.networks), max(0.0, known.images)
+
+    def of_image(networks: int, per_network: float) -> float:
+        """Return by what the variance between images is multiplied in that of the mean."""
+        shared = (1 + (networks - 1) * per_network / there_are) / (networks * per_network)
+        return shared if fresh else 1 / per_network
+
+    def squared(networks: int, per_network: float, level: float) -> float:
+        """Return the square of half the interval, as far as the variances say."""
+        t, z = special.stdtrit(networks - 1, (1 + level) / 2), special.ndtri((1 + level) / 2)
+        of_network = a / networks + known.rest / (networks * per_network)
+        return float(t**2 * of_network + z**2 * b * of_image(networks, per_network))
+
+    now = (found.estimate.high - found.estimate.low) / 2
+    beyond = max(0.0, now**2 - squared(seeds, each, found.estimate.level))
 
     def half(networks: int, per_network: float) -> float:
         """Return half the interval of so many networks with so many images each."""
-        t = float(special.stdtrit(networks - 1, (1 + level) / 2))
-        shared = (1 + (networks - 1) * per_network / there_are) / (networks * per_network)
-        of_image = shared if fresh else 1 / per_network
-        of_network = a / networks + known.rest / (networks * per_network)
-        return math.sqrt(t**2 * of_network + z**2 * b * of_image)
+        fewer = of_image(networks, per_network) / of_image(seeds, each)
+        return math.sqrt(squared(networks, per_network, level) + beyond * fewer**2)
 
     def first(decides: Callable[[int], bool], most: int) -> int | None:
         place = bisect.bisect_left(range(1, most + 1), True, key=decides) + 1

@@ -32,8 +32,10 @@ def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int)
 
 def may_be_decided(claim: Claim) -> bool:
     """Return whether more seeds may decide a claim: not where most of its runs are lost, nor where
-    the uncertainty from the images alone is too large."""
-    if claim.verdict != "undecided" or claim.mostly_lost:
+    the uncertainty from the images alone is too large. A mean that is δ to the digit, or a spread
+    that is not known yet, is mere chance, and changes with more seeds."""
+    if claim.verdict != "undecided" or claim.mostly_lost or not claim.estimate.n:
         return False
-    fixed = claim.about == IMAGES_TOO and claim.estimate.n > 1 and claim.seeds_needed is None
-    return claim.estimate.n > 0 and not fixed
+    estimate = claim.estimate
+    known = estimate.bounded and estimate.n > 1 and abs(estimate.value) != claim.delta
+    return not (claim.about == IMAGES_TOO and known and claim.seeds_needed is None)

@@ -261,16 +261,16 @@ def _planned(
     if crossed is None or effect.per_image is None:
         return replace(claim, seeds_needed=more_seeds(estimate, gap, level))
     missing = still_missing(crossed, gap, level=level, there_are=effect.per_image.there_are)
+    known = gap > 0 and crossed.variances is not None and estimate.bounded
+    open_still = known and not (missing.seeds or missing.images)
     note = (
-        ""
-        if missing.seeds or missing.images
-        else ("Neither more seeds nor all images of the test set would decide it.")
+        "Neither more seeds nor all images of the test set would decide it." if open_still else ""
     )
     return replace(
         claim,
         seeds_needed=missing.seeds,
         images_needed=missing.images,
-        note=_joined(claim.note, note if crossed.variances else ""),
+        note=_joined(claim.note, note),
     )
 
 
