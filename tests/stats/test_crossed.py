@@ -288,6 +288,15 @@ def test_seeds_are_not_added_where_no_number_of_them_decides() -> None:
     assert seen == [1, 2], "one seed says nothing, and two that more of them will not help"
 
 
+def test_what_was_decided_on_these_images_is_not_said_of_images_in_general_later() -> None:
+    """Results that are kept image by image since then change nothing of the interval that stays."""
+    x = np.tile(np.random.default_rng(3).choice([-1.0, 0.0, 1.0], 60, p=[0.1, 0.6, 0.3]), (8, 1))
+    (before,) = stats.judge_claims([stats.Effect("a.b", "", 0.08, list(x.mean(1)), 1e-6)])
+    (now,) = stats.judge_claims([effect(x, 0.08)], look=2, decided=[before])
+    assert (now.verdict, now.look, now.estimate) == ("holds", 1, before.estimate)
+    assert now.about == before.about == "networks, on these images"
+
+
 def test_a_mean_that_is_delta_by_chance_gets_more_seeds() -> None:
     """12 of 600 answers are 2 %: no number of seeds decides at this mean, but it will not stay."""
     x = np.zeros((2, 300))

@@ -296,6 +296,7 @@ def _stays(decided: Claim, now: Claim) -> Claim:
         look=decided.look,
         latest=now.estimate,
         note=decided.note,
+        about=decided.about,
     )
     return replace(claim, latest_note=_joined(*told, *_lost(claim)))
 
