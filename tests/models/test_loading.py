@@ -6,11 +6,17 @@ import hashlib
 import io
 import os
 import pickle
+import re
+import shlex
 import subprocess
 import sys
+import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,6 +28,7 @@ from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models import CNN, MLP, HttpModel
 from assay.models.loading import fingerprint, load_model, load_oracle, save_model, saved
+from assay.models.weights import unwrapped
 
 NAMES = ("cat", "dog", "owl")
 CONFIG = CNN(depths=(1, 1), widths=(4, 8), skip=True, norm="batch")
@@ -385,3 +392,169 @@ def test_what_does_not_go_together_is_said(
 
 def test_a_service_is_no_network() -> None:
     assert "can only be queried; this needs a network" in refused("http://127.0.0.1:9/")
+
+
+# -- checkpoints of training scripts ---------------------------------------------------------------
+
+
+def prefixed(state: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("wrap", "said"),
+    [
+        (lambda s: prefixed(s, "model."), ("the prefix 'model.' was taken off",)),
+        (lambda s: prefixed(s, "net."), ("the prefix 'net.' was taken off",)),
+        (lambda s: prefixed(s, "module._orig_mod."), ("the prefix 'module._orig_mod.'",)),
+        (lambda s: {"ema": s, "epoch": 3}, ("weights are ema of w.pt",)),
+        (lambda s: {"state_dict_ema": s}, ("weights are state_dict_ema of w.pt",)),
+        (
+            lambda s: {"state_dict_ema": {}, "state_dict": prefixed(s, "model.")},
+            ("weights are state_dict of w.pt (left: state_dict_ema)", "the prefix 'model.'"),
+        ),
+        (lambda s: {"model": {"state_dict": s}}, ("weights are model.state_dict of w.pt",)),
+        (lambda s: s, ()),
+    ],
+)
+def test_wrapped_checkpoints_are_unwrapped_and_it_is_said(
+    wrap: Any, said: tuple[str, ...], user_file: Path, tmp_path: Path
+) -> None:
+    torch.save(wrap(state_of(user_file)), tmp_path / "w.pt")
+    clf = load_model(f"{user_file}:make_net", weights=tmp_path / "w.pt")
+    assert all((value == 0.125).all() for value in clf.model.state_dict().values())
+    assert len(clf.notes) == len(said)
+    assert all(note.startswith(start) for note, start in zip(clf.notes, said, strict=True))
+
+
+def test_a_network_whose_own_names_have_the_prefix_keeps_it() -> None:
+    own = {"model.weight": torch.ones(2), "model.bias": torch.ones(2)}
+    assert unwrapped(own, own.keys()) == (own, "")
+    assert unwrapped(prefixed(own, "module."), own.keys()) == (own, "module.")
+
+
+@pytest.mark.parametrize("beside", [np.float64(0.9), np.arange(3), np.float32(1)])
+def test_numpy_values_beside_the_weights_are_refused_with_the_line_that_converts(
+    beside: Any, user_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": state_of(user_file), "best": beside}, tmp_path / "w.pt")
+    line = refused(f"{user_file}:make_net", weights=tmp_path / "w.pt")
+    assert "holds numpy values beside its weights (numpy." in line
+    program = shlex.split(line[line.index("python -c") :])
+    subprocess.run([sys.executable, *program[1:]], check=True)
+    assert load_model(f"{user_file}:make_net", weights=tmp_path / "w-weights.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8])
+def test_weights_that_are_no_real_numbers_are_refused(
+    kind: torch.dtype, user_file: Path, tmp_path: Path
+) -> None:
+    state = {name: value.to(kind) for name, value in state_of(user_file).items()}
+    torch.save(state, tmp_path / "w.pt")
+    line = refused(f"{user_file}:make_net", weights=tmp_path / "w.pt")
+    assert f"first.weight holds {kind}, and the network computes in torch.float32" in line
+
+
+def test_a_lazy_network_takes_its_shapes_from_the_weights(tmp_path: Path) -> None:
+    file = tmp_path / "nets.py"
+    file.write_text(
+        "from torch import nn\ndef lazy(): return nn.Sequential(nn.Flatten(), nn.LazyLinear(3))\n"
+    )
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    torch.save(plain.state_dict(), tmp_path / "w.pt")
+    x = torch.rand(2, 3, 2, 2)
+    clf = load_model(f"{file}:lazy", weights=tmp_path / "w.pt")
+    torch.testing.assert_close(clf.query(x), plain(x).detach())
+    assert "1.weight is not made yet" in refused(f"{file}:lazy")
+
+
+# -- other formats ------------------------------------------------------------------------------
+
+
+def as_script(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(nn.Sequential(nn.Flatten(), nn.Linear(12, 3))).save(str(path))
+
+
+def as_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "config.json").write_text('{"architectures": ["ResNetForImageClassification"]}')
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "what", "do"),
+    [
+        ("m.pt", as_script, "is a TorchScript module", "return torch.jit.load("),
+        (
+            "m.pth",
+            lambda path: torch.save(nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), path),
+            "is a whole pickled model (torch.nn.modules.container.Sequential)",
+            "weights_only=False)",
+        ),
+        ("m.onnx", lambda path: path.write_bytes(b"\x08\x08"), "is an ONNX model", "onnxruntime"),
+        (
+            "folder",
+            as_folder,
+            "is a Hugging Face model (ResNetForImageClassification)",
+            "A.from_pretrained(",
+        ),
+    ],
+)
+def test_other_formats_are_called_what_they_are(
+    name: str, write: Any, what: str, do: str, user_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    write(path)
+    line = refused(path)
+    assert what in line
+    assert "yet" in line
+    assert do in line
+    if path.is_file():
+        assert what in refused(f"{user_file}:make_net", weights=path)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_advised_for_a_script_works(tmp_path: Path) -> None:
+    as_script(tmp_path / "m.pt")
+    advised = re.search(r"`(def net.*)`, and", refused(tmp_path / "m.pt"))
+    assert advised is not None
+    (tmp_path / "net.py").write_text(f"import torch\n{advised[1]}\n")
+    assert load_model(f"{tmp_path / 'net.py'}:net").query(torch.rand(2, 3, 2, 2)).shape == (2, 3)
+
+
+# -- files that ask for more than there is ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "in_shape"),
+    [
+        (MLP(widths=(10**7,)), (3, 8, 8)),
+        (MLP(widths=(4,)), (1, 10**6, 10**6)),
+        (CNN(depths=(10**7, 1), widths=(4, 8)), (3, 8, 8)),
+        (CNN(depths=(1, 1), widths=(3, 10**6)), (3, 8, 8)),
+    ],
+)
+def test_settings_that_ask_for_more_than_the_file_holds(
+    config: Config, in_shape: tuple[int, int, int], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.safetensors"
+    small = CONFIG.build((3, 8, 8), 3, Stream(5))
+    save_model(path, small, config, in_shape=in_shape, classes=NAMES)
+    tracemalloc.start()
+    line = refused(path)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert "does not fit its own settings: they make a network of" in line
+
+
+def test_a_file_that_unpacks_to_far_more_than_it_is(user_file: Path, tmp_path: Path) -> None:
+    whole, path = io.BytesIO(), tmp_path / "w.pt"
+    torch.save({"w": torch.zeros(5_000_000)}, whole)
+    with zipfile.ZipFile(whole) as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        for name in plain.namelist():
+            made.writestr(name, plain.read(name))
+    line = refused(f"{user_file}:make_net", weights=path)
+    assert line.startswith(f"refused: {path} has ")
+    assert "and unpacks to 20,0" in line

@@ -45,6 +45,7 @@ class Classifier:
         batch_size: rows evaluated at a time; None chooses by the size of one input. A batch that
             does not fit in memory is halved, and so are those after it. A model that takes batches
             of this size alone is given parts that are padded to it.
+        notes: what was understood when it was loaded, a line each, for whoever reads the report.
 
     The model is used in eval mode with frozen parameters, and put back exactly as it was: mode of
     every module, `requires_grad`, gradients and hooks, also after an exception. Buffers that its
@@ -74,6 +75,7 @@ class Classifier:
         outputs: Literal["logits", "probabilities"] = "logits",
         preprocess: Callable[[Tensor], Tensor] | None = None,
         batch_size: int | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         if not isinstance(model, nn.Module):
             raise AssayError(f"a Classifier wraps a torch.nn.Module, not {type(model).__name__}")
@@ -90,6 +92,7 @@ class Classifier:
         self.outputs = outputs
         self.preprocess = preprocess
         self.batch_size = batch_size
+        self.notes = tuple(notes)
         self._classes = None if classes is None else tuple(str(name) for name in classes)
         self.tally = Tally()
         self._checked = False

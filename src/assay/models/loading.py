@@ -13,12 +13,14 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -30,6 +32,7 @@ from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError, nearest, told, unknown
+from assay.models.formats import not_yet
 from assay.models.http import ROWS, TIMEOUT, HttpModel
 from assay.models.weights import load_weights, read_weights
 
@@ -152,17 +155,21 @@ def load_model(
         raise AssayError(f"{spec} is a service, which can only be queried; this needs a network")
     if ".py:" in spec:
         module = _from_factory(spec)
+        notes: tuple[str, ...] = ()
         if weights is not None:
             path = _existing(Path(weights))
-            load_weights(module, read_weights(path), path)
+            notes = load_weights(module, read_weights(path), path)
         return Classifier(
-            module.eval(),
+            _eval(module),
             mean=mean,
             std=std,
             classes=classes,
             outputs=outputs,
             batch_size=batch_size,
+            notes=notes,
         )
+    if Path(spec).exists() and (said := not_yet(Path(spec))):
+        raise AssayError(said)
     path = _existing(Path(spec))
     if path.suffix == ".py":
         raise AssayError(f"{spec}: name the function that makes the network, {spec}:factory")
@@ -334,8 +341,41 @@ def _build(found: Saved, path: Path) -> nn.Module:
             f"{path} holds a network {found.config.get('name')!r} that is not known here, or whose "
             "settings have changed; install the package or the version of assay that made it"
         ) from error
+    _weights_suffice(config, found, path)
     built: nn.Module = config.build(found.in_shape, len(found.classes), Stream(0))
     return built
+
+
+def _weights_suffice(config: Any, found: Saved, path: Path) -> None:
+    """Refuse a file whose settings ask for a larger network than it has weights for, before any
+    memory is taken for it."""
+    with safe_open(path, "pt") as file:
+        held = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    asked = max(_numbers(found.config), default=0)
+    if asked <= held:
+        try:
+            with torch.device("meta"):  # shapes alone
+                plan: nn.Module = config.build(found.in_shape, len(found.classes), Stream(0))
+        except Exception:  # a package's network that cannot be made so
+            return
+        asked = sum(value.numel() for value in plan.state_dict().values())
+    if asked > held:
+        raise AssayError(
+            f"{path} does not fit its own settings: they make a network of {asked:,} values or "
+            f"more, and it holds {held:,}"
+        )
+
+
+def _numbers(settings: Any) -> Iterator[int]:
+    """Yield every integer in a network's settings: a width or a depth that is more than all of its
+    weights is none."""
+    if isinstance(settings, Mapping):
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _numbers(value)
+    elif isinstance(settings, int):
+        yield settings
 
 
 def _from_factory(spec: str) -> nn.Module:
@@ -359,6 +399,13 @@ def _from_factory(spec: str) -> nn.Module:
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
+
+
+def _eval(module: nn.Module) -> nn.Module:
+    """Return the module in eval mode; one that was exported, or is frozen, is in no other."""
+    with suppress(NotImplementedError, RuntimeError):
+        module.eval()
+    return module
 
 
 @contextmanager

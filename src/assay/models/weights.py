@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
+import shlex
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,52 +18,106 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from assay.errors import AssayError, nearest
+from assay.models.formats import not_yet
 
-INSIDE = ("state_dict", "model_state_dict", "model")
-"""Where training scripts keep the state dict within a checkpoint."""
+INSIDE = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "ema",
+)
+"""Where training scripts keep the state dict within a checkpoint; the first that is there is taken,
+means over training (EMA) last."""
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
+"""What DataParallel, torch.compile and training scripts put before every name."""
+
+PACKED = 10
+"""How many times its size a torch file may unpack to; torch.save compresses nothing."""
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the state dict in a .safetensors or torch file, on the CPU.
+@dataclass(frozen=True)
+class Weights:
+    """A state dict out of a file.
 
-    A checkpoint of a training script is opened (`state_dict`, `model_state_dict` or `model`), and
-    the prefix of a wrapper (`module.`, `_orig_mod.`) is taken off.
+    Attributes:
+        state: tensors on the CPU, by name.
+        taken: which part of the file it is, and which others there are; "" where it is all of it.
+    """
+
+    state: dict[str, Tensor]
+    taken: str = ""
+
+
+def read_weights(path: Path) -> Weights:
+    """Return the state dict in a .safetensors or torch file.
+
+    A checkpoint of a training script is opened (see `INSIDE`).
 
     Raises:
-        AssayError: for a file that is corrupt, holds no state dict, or would run code when loaded.
+        AssayError: for a file that is corrupt, holds no state dict, unpacks to far more than it is,
+            or would run code when loaded.
     """
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return Weights(load_file(path))
         except SafetensorError as error:
             raise AssayError(f"{path} is not a whole safetensors file: {error}") from error
+    if said := not_yet(path):
+        raise AssayError(said)
+    _refuse_bomb(path)
     found = _read_pickle(path)
-    for key in INSIDE:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
+    opened: list[str] = []
+    others: list[str] = []
+    while isinstance(found, Mapping):
+        held = [key for key in INSIDE if isinstance(found.get(key), Mapping)]
+        if not held:
+            break
+        opened.append(held[0])
+        others += held[1:]
+        found = found[held[0]]
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
         raise AssayError(
             f"{path} holds no state dict but {_described(found)}; save `model.state_dict()` alone"
         )
-    state = {str(name): value for name, value in found.items()}
-    for prefix in WRAPPERS:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
-    return state
+    left = f" (left: {', '.join(others)})" if others else ""
+    taken = f"weights are {'.'.join(opened)} of {path.name}{left}" if opened else ""
+    return Weights({str(name): value for name, value in found.items()}, taken)
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put `state` into `module`; every name and every shape must agree.
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a torch file that unpacks to far more than it is, before it is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > max(PACKED * size, 2**20):
+        raise AssayError(
+            f"refused: {path} has {size:,} bytes and unpacks to {unpacked:,}; torch.save never "
+            "compresses: save the state dict again"
+        )
+
+
+def load_weights(module: nn.Module, weights: Weights, path: Path) -> tuple[str, ...]:
+    """Put a state dict into `module`; every name and every shape must agree.
+
+    The prefixes of wrappers (see `WRAPPERS`) are taken off where the network's own names have none.
+    Returns what was understood of the file, a line each.
 
     Raises:
-        AssayError: names the first missing, unexpected or misshapen weights, and the nearest names.
+        AssayError: names the first missing, unexpected or misshapen weights, and the nearest names;
+            or weights that are complex or integers where the network's are real.
     """
     own = module.state_dict()
+    state, prefix = unwrapped(weights.state, own)
     missing = [name for name in own if name not in state]
     extra = [name for name in state if name not in own]
     if missing or extra:
@@ -70,12 +128,37 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> 
             parts.append(f"has {_listed(extra, missing)}, which the network does not know")
         raise AssayError(f"{path} does not fit the network: it {' and '.join(parts)}")
     for name, value in state.items():
+        if is_lazy(own[name]):
+            continue  # takes its shape from the weights
+        if own[name].is_floating_point() and not value.is_floating_point():
+            raise AssayError(
+                f"{path} does not fit the network: {name} holds {value.dtype}, and the network "
+                f"computes in {own[name].dtype}; save the weights of the network in floating point"
+            )
         if value.shape != own[name].shape:
             raise AssayError(
                 f"{path} does not fit the network: {name} has shape {tuple(value.shape)}, "
                 f"the network's {tuple(own[name].shape)}"
             )
     module.load_state_dict(state)
+    off = f"the prefix {prefix!r} was taken off the names in {path.name}" if prefix else ""
+    return tuple(note for note in (weights.taken, off) if note)
+
+
+def unwrapped(state: Mapping[str, Tensor], own: Collection[str]) -> tuple[dict[str, Tensor], str]:
+    """Return a state dict without the prefixes of wrappers that are before all of its names and not
+    before all of the network's `own`; and the prefixes."""
+    found, off = dict(state), ""
+    while found and own:
+        for prefix in WRAPPERS:
+            theirs = all(name.startswith(prefix) for name in found)
+            if theirs and not all(name.startswith(prefix) for name in own):
+                found = {name.removeprefix(prefix): value for name, value in found.items()}
+                off += prefix
+                break
+        else:
+            break
+    return found, off
 
 
 def _read_pickle(path: Path) -> Any:
@@ -85,9 +168,15 @@ def _read_pickle(path: Path) -> Any:
             return torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         called = _calls(path, str(error))
+        if called and all(name.startswith(("numpy.", "_codecs.encode")) for name in called):
+            raise AssayError(
+                f"{path} holds numpy values beside its weights ({called[0]}), and reading those "
+                "can run code. If you trust whoever made it, convert it once: "
+                f"{_conversion(path)}"
+            ) from error
         if called:
             raise AssayError(
-                f"refused: {path} is a pickle that would execute code ({called}); "
+                f"refused: {path} is a pickle that would execute code ({called[0]}); "
                 "save a state dict or safetensors"
             ) from error
         raise AssayError(
@@ -95,31 +184,48 @@ def _read_pickle(path: Path) -> Any:
         ) from error
 
 
-def _calls(path: Path, message: str) -> str:
-    """Return the function that a pickle calls for, or "" where there is none: nothing is run."""
-    named = re.search(r"GLOBAL ([\w.]+)", message)
-    if named:
-        return named[1]
-    content = path.read_bytes()
+def _conversion(path: Path) -> str:
+    """Return the command that keeps the tensors of a checkpoint, wherever they are in it."""
+    strings = [argument for _, argument in _opcodes(path) if isinstance(argument, str)]
+    key = next((key for key in INSIDE if key in strings), None)
+    part = "" if key is None else f"[{key!r}]"
+    program = (
+        f"import torch; d = torch.load({str(path)!r}, weights_only=False){part}; torch.save("
+        f"{{k: v for k, v in d.items() if torch.is_tensor(v)}}, {f'{path.stem}-weights.pt'!r})"
+    )
+    return f"python -c {shlex.quote(program)}"
+
+
+def _calls(path: Path, message: str) -> list[str]:
+    """Return the functions that a pickle asks for, besides torch's: nothing is run."""
+    named = re.findall(r"GLOBAL ([\w.]+)", message)
     strings: list[str] = []
-    try:
+    for code, argument in _opcodes(path):
+        asked = ""
+        if code in ("GLOBAL", "INST"):
+            asked = str(argument).replace(" ", ".")
+        elif code == "STACK_GLOBAL":
+            asked = ".".join(strings[-2:])
+        elif isinstance(argument, str):
+            strings.append(argument)
+        if asked and not asked.startswith(("torch.", "collections.OrderedDict")):
+            named.append(asked)
+    return list(dict.fromkeys(named))
+
+
+def _opcodes(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the instructions and arguments of the pickles in a torch file, one after another, as
+    far as it holds any: they are read, not run."""
+    content = path.read_bytes()
+    with suppress(ValueError, StopIteration, zipfile.BadZipFile):  # not even a pickle
         if content.startswith(b"PK"):
             with zipfile.ZipFile(path) as archive:
                 inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
                 content = archive.read(inside)
-        for code, argument, _ in pickletools.genops(content):
-            asked = ""
-            if code.name in ("GLOBAL", "INST"):
-                asked = str(argument).replace(" ", ".")
-            elif code.name == "STACK_GLOBAL":
-                asked = ".".join(strings[-2:])
-            elif isinstance(argument, str):
-                strings.append(argument)
-            if asked and not asked.startswith(("torch.", "collections.OrderedDict")):
-                return asked
-    except (ValueError, StopIteration, zipfile.BadZipFile):
-        pass  # not even a pickle
-    return ""
+        stream = io.BytesIO(content)
+        while stream.tell() < len(content):
+            for code, argument, _ in pickletools.genops(stream):
+                yield code.name, argument
 
 
 def _described(found: Any) -> str:

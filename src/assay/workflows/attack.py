@@ -70,7 +70,7 @@ def run(
         try_out(oracle, chosen, attack)
     else:
         part = part or ROWS
-    for note in () if quiet else data.notes:
+    for note in () if quiet else (*data.notes, *getattr(oracle, "notes", ())):
         say(note)
     known = {"name": called(inputs, oracle), "mark": mark(inputs, oracle)}
     settings: dict[str, Any] = {

@@ -60,7 +60,7 @@ def run(
         out = writable(out)
     data = load_part(inputs)
     model = load(inputs, data)
-    for note in () if quiet else data.notes:
+    for note in () if quiet else (*data.notes, *getattr(model, "notes", ())):
         say(note)
     name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
     console = Console(stderr=True, quiet=quiet, highlight=False)

@@ -54,7 +54,7 @@ def run(
         out = writable(out)
     data = load_part(inputs).sample(inputs.images)
     clf = load_network(inputs, data, labelled=False)
-    for note in () if quiet else data.notes:
+    for note in () if quiet else (*data.notes, *clf.notes):
         say(note)
     x = to_float(data.images)
     probability = probabilities(clf, x)
