@@ -6,7 +6,7 @@ network shifts all of them. Reported: how often the 95 % interval of `stats.cros
 share over images and networks in general, how wide it is in units of the interval that knows the
 true variance, and the same of an interval over seeds alone, which takes images as nested in them.
 
-    python benchmarks/crossed.py                  # what docs/claims.md shows, 15 minutes of a core
+    python benchmarks/crossed.py                  # what docs/claims.md shows, 10 minutes of a core
     python benchmarks/crossed.py --studies 100    # an interim view
 """
 
