@@ -37,10 +37,10 @@ def test_the_worst_case_is_taken_image_by_image() -> None:
 
 
 def test_flags_and_attacks_that_could_not_be_run_bar_a_pass() -> None:
-    assert (
-        worst_value([result(set())], [flag("REL-001", False), flag("REL-002", None)], {}).barred
-        == ""
-    )
+    assert worst_value([result(set())], [flag("REL-001", False)], {}).barred == ""
+    unseen = worst_value([result(set())], [flag("REL-001", False), flag("REL-009", None)], {})
+    assert unseen.flags == ()
+    assert unseen.barred.endswith("REL-009 could not be looked at"), "unknown is not clear"
     value = worst_value([result(set())], [flag("REL-001"), flag("REL-004", False)], {})
     assert (value.flags, value.barred[-13:]) == (("REL-001",), "REL-001 is up")
     several = worst_value([result(set())], [flag("REL-001"), flag("REL-009")], {})
@@ -49,8 +49,9 @@ def test_flags_and_attacks_that_could_not_be_run_bar_a_pass() -> None:
 
 
 def test_rounding_bars_no_pass() -> None:
-    value = worst_value([result(set())], [flag("REL-007")], {})
-    assert (value.flags, value.barred) == ((), "")
+    for raised in (True, None):
+        value = worst_value([result(set())], [flag("REL-007", raised)], {})
+        assert (value.flags, value.barred) == ((), "")
 
 
 @pytest.mark.parametrize(

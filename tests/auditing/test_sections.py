@@ -17,6 +17,7 @@ from assay.auditing.sections.confusion import Confusion
 from assay.core.blackbox import BlackBox
 from assay.errors import AssayError
 from assay.report.record import NotRun
+from assay.report.schema import Chapter
 
 from .made_up import black_box, evidence, saying
 
@@ -113,6 +114,29 @@ def test_a_section_that_raises_says_so_in_all_its_places(
     assert other.verdict == "pass"
     assert found.report.calibration.ece.n == 30
     assert "Of 2 checks, 1 passed, 0 failed (none), 1 were not run" in found.report.summary
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (None, "AttributeError"),
+        (Measured({"accuracy": Chapter(title="of another kind")}), "ValidationError"),
+        (Measured({"more": {"title": 1}}), "ValidationError"),
+        (Measured({}, flags=("REL-001",)), "ValidationError"),
+        (Measured({}, {"ACC-001": 0.9}), "ACC-001 is a float, not a Value"),
+        (Measured({}, {"ACC-002": NotRun()}), "ACC-002, which is none of its criteria"),
+    ],
+)
+def test_what_a_report_cannot_hold_takes_away_no_other_section(
+    found: Any, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Accuracy, "measure", lambda *_: found)
+    e = evidence(RIGHT, RIGHT)
+    both = AuditConfig(sections=(Accuracy(), Confusion()))
+    report = audit(e.model, e.x, e.y, config=both).report
+    assert why in report.accuracy.not_run
+    assert report.checks[0].verdict == "not run"
+    assert report.confusion.matrix[0][0] == 10
 
 
 def test_an_interrupt_is_no_failure_of_a_section(monkeypatch: pytest.MonkeyPatch) -> None:

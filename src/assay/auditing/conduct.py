@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from assay.auditing.checks import judged
+from assay.auditing.checks import Value, judged
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
 from assay.auditing.section import Measured, Section
@@ -25,7 +26,7 @@ from assay.provenance import provenance
 from assay.report.numerals import budget, norm_name
 from assay.report.page import render_audit
 from assay.report.record import NotRun
-from assay.report.schema import AuditReport, Check
+from assay.report.schema import AuditReport, Chapter, Check, Flag
 from assay.runs.files import write_arrays
 
 MIN_IMAGES = 20
@@ -194,11 +195,30 @@ def outcome(section: Section, evidence: Evidence) -> Measured:
                 f"it needs access to the {section.needs} of the model, but this one answers with "
                 f"{evidence.model.access} only"
             )
-        return section.measure(evidence)
+        return _fitting(section, section.measure(evidence), {c.code for c in criteria})
     except Exception as error:  # whatever a user's model, or another package's section, may raise
         why = NotRun(not_run=told(error))
         names = section.chapters or (section.name,)
         return Measured(dict.fromkeys(names, why), {c.code: why for c in criteria})
+
+
+def _fitting(section: Section, found: Measured, codes: set[str]) -> Measured:
+    """Return what a section measured, if the report can hold it.
+
+    Raises:
+        AssayError, ValidationError: it cannot, and why.
+    """
+    for name, chapter in found.chapters.items():
+        known = AuditReport.model_fields if name in section.chapters else {}
+        kind: Any = known[name].annotation if name in known else Chapter | NotRun
+        TypeAdapter(kind).validate_python(chapter)
+    TypeAdapter(tuple[Flag, ...]).validate_python(found.flags)
+    for code, value in found.values.items():
+        if code not in codes:
+            raise AssayError(f"it has a value for {code}, which is none of its criteria")
+        if not isinstance(value, Value | NotRun):
+            raise AssayError(f"{code} is a {type(value).__name__}, not a Value or a NotRun")
+    return found
 
 
 def _evidence(

@@ -40,8 +40,8 @@ class Robustness(Section):
     """Accuracy against eps, for every attack; and image by image, for all of them together.
 
     Where the model gives no gradients, and all of the attacks need them, one that does not
-    replaces them. ROB-001 does not pass while a reliability flag is up, or where an attack could
-    not be run: the attacks may merely have failed.
+    replaces them. ROB-001 does not pass while a reliability flag is up or could not be looked
+    at, or where an attack could not be run: the attacks may merely have failed.
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness",)
@@ -160,10 +160,13 @@ def worst_value(
     for result in results:
         robust &= result.robust
     up = tuple(flag.code for flag in flags if flag.raised and flag.code != UNDONE_BY_ROUNDING)
+    unknown = [f.code for f in flags if f.raised is None and f.code != UNDONE_BY_ROUNDING]
     barred = ""
     if up:
         are = "is" if len(up) == 1 else "are"
         barred = f"the attacks may have failed rather than the model held: {', '.join(up)} {are} up"
+    elif unknown:
+        barred = f"the attacks may have failed: {', '.join(unknown)} could not be looked at"
     elif failed:
         barred = f"the model was not tried by every attack: {', '.join(failed)} could not be run"
     worst = stats.proportion(int(robust.sum()), len(robust), "all images attacked")
