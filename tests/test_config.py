@@ -210,6 +210,41 @@ def test_text_that_is_no_yaml_is_one_line() -> None:
     assert "\n" not in str(raised.value)
 
 
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n"
+    for before, name in zip("abcde", "bcdef", strict=True)
+)
+
+
+class Measures(Config):
+    """Some numbers."""
+
+    epochs: int = 1
+    rate: float | None = None
+    budgets: tuple[Number, ...] = ()
+    nesterov: bool = False
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("epochs: " + "[" * 5000, "nested too deep"),
+        ("epochs: " + "9" * 5000, "limit"),
+        ("rate: " + "9" * 4000, "rate"),
+        ("epochs: 1\nepochs: 2", "'epochs' stands there twice"),
+        ("epochs: yes", "epochs: a number is needed, not yes or no; seen True"),
+        ("rate: no", "rate: a number is needed"),
+        ("budgets: [0.1, on]", "budgets: a number is needed"),
+        (BOMB, "more than 100,000 values"),
+    ],
+)
+def test_yaml_is_bounded_and_says_what_it_means(text: str, why: str) -> None:
+    with pytest.raises(AssayError, match=why) as caught:
+        Measures.from_yaml(text)
+    assert len(str(caught.value)) < 300
+    assert Measures.from_yaml("nesterov: yes\nbudgets: [1, 8/255]").nesterov
+
+
 def test_a_mistake_in_python_reads_like_one_in_yaml() -> None:
     with pytest.raises(AssayError, match=r"^Ball: unknown key 'esp'; did you mean 'eps'"):
         Ball(esp=1)  # type: ignore[call-arg]

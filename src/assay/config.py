@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
@@ -23,11 +24,12 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     model_validator,
 )
 
-from assay.errors import AssayError, nearest
+from assay.errors import AssayError, nearest, one_line
 
 
 def parse_number(value: Any) -> Any:
@@ -41,6 +43,10 @@ def parse_number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(parse_number)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+"""More would not be had, or would be refused by the system in words that say nothing."""
+Repeats = Annotated[int, Field(ge=1, le=100_000)]
+"""How many seeds, or restarts: of more the plan alone fills the memory."""
 
 
 class Config(BaseModel):
@@ -69,11 +75,18 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _names_are_choices(cls, data: Any) -> Any:
-        """Take `pgd` for `{name: pgd}` wherever there is a choice, or a list of choices."""
+    def _read_as_meant(cls, data: Any) -> Any:
+        """Take `pgd` for `{name: pgd}` wherever there is a choice, or a list of choices; and a
+        switch for no number: YAML reads `yes` as true, which Python would take for 1."""
         if not isinstance(data, Mapping):
             return data
         fields = cls.model_fields
+        for key, value in data.items():
+            some = value if isinstance(value, list | tuple) else [value]
+            if key in fields and any(isinstance(one, bool) for one in some):
+                kinds = set(_types_in(fields[key].annotation))
+                if kinds & {int, float} and bool not in kinds:
+                    raise ValueError(f"{key}: a number is needed, not yes or no; seen {value!r}")
         return {
             key: chosen(fields[key].annotation, value) if key in fields else value
             for key, value in data.items()
@@ -106,12 +119,51 @@ class Config(BaseModel):
         Raises:
             AssayError: for text that is not YAML, or that does not fit the config.
         """
-        try:
-            data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            line = " ".join(str(error).split())
-            raise AssayError(f"{where} is not valid YAML: {line}") from error
+        data = read_yaml(text, where=where)
         return cls.parse(data if data is not None else {}, where=where)
+
+
+MOST_VALUES = 100_000
+"""More values than any config has, each counted as often as it is referred to."""
+
+
+class _OneOfEachKey(yaml.SafeLoader):
+    """Reads YAML, and no key that stands twice: the first one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if len(set(keys)) < len(keys):
+            twice = next(key for key, count in Counter(keys).items() if count > 1)
+            raise yaml.MarkedYAMLError(problem=f"the key {twice[:40]!r} stands there twice")
+        return super().construct_mapping(node, deep=deep)
+
+
+def read_yaml(text: str, *, where: str) -> Any:
+    """Return the plain values in a YAML text.
+
+    Raises:
+        AssayError: it is not YAML, a key stands twice, or it is nested deeper or holds more than
+            any config; names `where`.
+    """
+    try:
+        data = yaml.load(text, _OneOfEachKey)
+        left = [data]
+        for _ in range(MOST_VALUES + 1):
+            if not left:
+                return data
+            one = left.pop()
+            left += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        raise AssayError(f"{where} holds more than {MOST_VALUES:,} values")
+    except (yaml.YAMLError, ValueError) as error:
+        raise AssayError(f"{where} is not valid YAML: {one_line(str(error))}") from error
+    except RecursionError as error:
+        raise AssayError(f"{where} is nested too deep for a config") from error
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for argument in getattr(annotation, "__args__", ()):
+        yield from _types_in(argument)
 
 
 def chosen(annotation: Any, value: Any) -> Any:

@@ -13,6 +13,7 @@ import glob
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -191,6 +192,25 @@ def _sweep(folder: Path, prefix: str) -> None:
                     left.unlink()
             finally:
                 os.close(handle)
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Return what a file holds, if it is a file and not longer than `most` bytes.
+
+    Raises:
+        AssayError: it is neither (a pipe or a device would never end), or cannot be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise AssayError(f"cannot read {path}: it is no file")
+            content = file.read(most + 1)
+    except OSError as error:
+        raise AssayError(f"cannot read {path}: {error.strerror}") from error
+    if len(content) > most:
+        raise AssayError(f"cannot read {path}: it is longer than {most / 1e6:g} MB")
+    return content
 
 
 def sync(path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from assay.errors import AssayError
 from assay.runs.entry import Entry
 from assay.runs.environment import surroundings
+from assay.runs.reading import list_runs, show
 from assay.runs.store import Run, Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import work
@@ -219,3 +220,53 @@ def test_outcomes_that_cannot_be_stored_are_failures(store, toy):
     assert message.kind == "failed"
     assert "curve.loss[1]: ndarray cannot stand in JSON" in message.failure.message
     assert Outcome({"a": 1}).arrays == {}
+
+
+RUBBISH = {
+    "empty": b"",
+    "a list": b"[]",
+    "nothing": b'{"schema":1}',
+    "deep": b"[" * 100_000,
+    "other types": b'{"schema":1,"kind":"study","trials":5,"claims":[1],"files":{"a":3}}',
+    "unhashable": b'{"schema":1,"kind":["study"],"address":["a"],"files":5}',
+    "newer": b'{"schema":99}',
+    "a folder": None,
+}
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+@pytest.mark.parametrize("name", ["trial.json", "record.json", "metrics.json", "failure.json"])
+def test_one_bad_document_breaks_nothing_else_and_its_trial_is_made_again(
+    store, toy, name, rubbish
+):
+    good = toy("walk", epochs=1, seed=1)
+    finished(store, good)
+    folder = finished(store, trial := toy("walk", epochs=1))
+    path = folder / name
+    path.unlink(missing_ok=True)
+    if name == "failure.json":
+        (folder / "record.json").unlink()
+    if RUBBISH[rubbish] is None:
+        path.mkdir()
+    else:
+        path.write_bytes(RUBBISH[rubbish])
+    listed = list_runs(store).to_dict()
+    assert sum(listed["trials"].values()) + len(listed["unreadable"]) == 2
+    assert show(store, good.address).data["state"] == "finished"
+    if rubbish != "newer":
+        finished(store, trial)
+        assert store.result(trial, verify=True) is not None
+
+
+@pytest.mark.parametrize("rubbish", RUBBISH)
+def test_one_bad_run_breaks_nothing_else(store, rubbish):
+    for seed in range(2):
+        folder = store.run_folder("study", "s", f"{seed}" * 64)
+        store.save_run("study", folder.name, {"name": "s", "trials": []})
+    path = folder / "run.json"
+    path.unlink()
+    path.mkdir() if RUBBISH[rubbish] is None else path.write_bytes(RUBBISH[rubbish])
+    listed = list_runs(store).to_dict()
+    assert [run["id"] for run in listed["runs"]] == ["s-00000000"]
+    assert listed["unreadable"] == [str(folder)]
+    assert show(store, "s-0000").data["name"] == "s"

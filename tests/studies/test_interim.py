@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from assay import stats
 from assay.commands.run import study_app
 from assay.errors import AssayError
 from assay.report.result import Claim, StudyResult
+from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Trial
@@ -382,6 +384,23 @@ class TestAnalyses:
         result = run(study, tmp_path)
         assert looks(tmp_path) == [3]
         assert result.claims[0].estimate.level == level_at(1, 1)
+
+
+def test_a_store_that_is_deleted_during_a_study_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted(*given: Any, **more: Any) -> Results:
+        done = execute(*given, **more)
+        shutil.rmtree(tmp_path / "trials")
+        return done
+
+    study = Toy(effects={"clear": 9.0}, seeds=2)
+    assert running.run(study, tmp_path, workers=1, progress=False) == 0
+    monkeypatch.setattr(running, "execute", deleted)
+    assert running.run(study, tmp_path, workers=1, progress=False) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("assay: 2 trials are gone from ")
+    assert said.count("\n") == 1
 
 
 class TestLostRuns:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.commands.flags import HELP_ALL, apart, flag_app, flags_of, merge, read_yaml, run
+from assay.commands.flags import HELP_ALL, apart, flag_app, flags_of, merge, read_settings, run
 from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def named(tokens: Sequence[str]) -> str | None:
     name = _value(tokens, "--attack")
     file = _value(tokens, "--config")
     if name is None and file is not None:
-        found = read_yaml(Path(file)).get("name")
+        found = read_settings(Path(file)).get("name")
         if not isinstance(found, str):
             raise AssayError(f"{file} names no attack (name: pgd), and neither does --attack")
         return found
@@ -246,7 +246,7 @@ def settled(
     """
     below: dict[str, Any] = {}
     if file is not None:
-        below = {"name": kind.model_fields["name"].default, **read_yaml(file)}
+        below = {"name": kind.model_fields["name"].default, **read_settings(file)}
         if name in (None, below["name"]):
             kind.parse(below, where=str(file))
     given = {**settings, **({} if name is None else {"name": name})}

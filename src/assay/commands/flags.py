@@ -10,13 +10,13 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from cyclopts import App, Parameter
 from pydantic import BaseModel
 
 from assay.cli import FLAGS
-from assay.config import Config, models_in, tags_in, takes_many
-from assay.errors import AssayError, unknown
+from assay.config import Config, models_in, read_yaml, tags_in, takes_many
+from assay.disk import read_small
+from assay.errors import AssayError, expanded, unknown
 
 if TYPE_CHECKING:
     from assay.inputs import Inputs
@@ -414,18 +414,20 @@ def resolve(
     """
     merged: dict[str, Any] = model.parse(dict(preset), where="preset").model_dump(mode="json")
     if file is not None:
-        merged = merge(merged, read_yaml(file))
+        merged = merge(merged, read_settings(file))
         model.parse(merged, where=str(file))
     return model.parse(merge(merged, settings), where="command line")
 
 
-def read_yaml(file: Path) -> dict[str, Any]:
+LONGEST = 250_000
+"""Bytes of a YAML file of settings, at most."""
+
+
+def read_settings(file: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file."""
     try:
-        data = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise AssayError(f"cannot read {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        data = read_yaml(read_small(expanded(file), LONGEST).decode(), where=str(file))
+    except UnicodeDecodeError as error:
         raise AssayError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
     if data is None:
         return {}

@@ -89,6 +89,8 @@ def study_app(study: Any, everything: bool = True) -> App:
         if until_decided != (max_seeds is not None):
             given, absent = ("--until-decided", "--max-seeds N")[:: 1 if until_decided else -1]
             raise AssayError(f"{given} was given without {absent}; give both")
+        if max_seeds is not None:
+            study.parse({"seeds": max_seeds}, where="--max-seeds")
         made = resolve(study, study.preset_values(preset), config, settings)
         if made.preset not in study.PRESETS:  # from the YAML
             raise unknown("preset", made.preset, study.PRESETS)

@@ -120,27 +120,34 @@ class Entry:
         record = read_document(self.folder / RECORD)
         if record is None or record.get("address") != self.trial.address:
             return None
-        for name, (size, digest) in record["files"].items():
-            path = self.folder / name
-            if not path.is_file() or path.stat().st_size != size:
-                return None
-            if (verify or name == METRICS) and file_digest(path) != digest:
-                return None
-        metrics = read_document(self.folder / METRICS)
-        if metrics is None:
+        try:
+            for name, (size, digest) in record["files"].items():
+                path = self.folder / name
+                if not path.is_file() or path.stat().st_size != size:
+                    return None
+                if (verify or name == METRICS) and file_digest(path) != digest:
+                    return None
+        except (KeyError, TypeError, ValueError, AttributeError):  # no record of ours
             return None
-        return Result(self.trial, self.folder, metrics["metrics"], record)
+        metrics = (read_document(self.folder / METRICS) or {}).get("metrics")
+        return (
+            Result(self.trial, self.folder, metrics, record) if isinstance(metrics, dict) else None
+        )
 
     def failure(self) -> Failure | None:
         """Return why the trial failed when it was last run, or None."""
         document = read_document(self.folder / FAILURE)
-        if document is None:
+        if document is None or not all(
+            isinstance(document.get(key), str) for key in Failure.__dataclass_fields__
+        ):
             return None
         return Failure(**{key: document[key] for key in Failure.__dataclass_fields__})
 
     def progress(self) -> dict[str, Any]:
         """Return {"resumed", "seconds", "fraction", "note"} of an unfinished trial, or {}."""
-        return read_document(self.folder / PROGRESS) or {}
+        document = read_document(self.folder / PROGRESS) or {}
+        numbers = (document.get(key) for key in ("resumed", "seconds", "fraction"))
+        return document if all(isinstance(one, int | float) for one in numbers) else {}
 
     def has_checkpoint(self) -> bool:
         """Return whether there is something to go on from."""
@@ -203,10 +210,11 @@ class Entry:
     def begin(self) -> None:
         """Make the folder ready for a run: only a checkpoint of this very trial is kept."""
         known = read_document(self.folder / TRIAL)
-        (self.folder / RECORD).unlink(missing_ok=True)
+        _remove(self.folder / RECORD)
         same = known is not None and known.get("address") == self.trial.address
         self.clear(keep_checkpoint=same)
         if not same:
+            _remove(self.folder / TRIAL)
             document = {
                 "schema": SCHEMA,
                 "address": self.trial.address,
@@ -220,12 +228,8 @@ class Entry:
         if keep_checkpoint:
             kept |= {CHECKPOINT, PROGRESS}
         for path in self.folder.iterdir():
-            if path.name in kept:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            if path.name not in kept:
+                _remove(path)
 
     def finish(self, outcome: Outcome, record: Mapping[str, Any]) -> None:
         """Keep what the task returned and wrote. The record is written last, and ends the trial.
@@ -267,6 +271,13 @@ class Entry:
         )
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def read_entry(folder: Path) -> Entry | None:
     """Return the entry of a trial's folder, or None where no trial can be read from it."""
     document = read_document(folder / TRIAL)
@@ -285,8 +296,10 @@ def read_document(path: Path) -> dict[str, Any] | None:
         AssayError: a newer assay wrote it, or it may not be read.
     """
     try:
+        if not path.is_file():  # a pipe would never end
+            return None
         document = from_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
     except OSError as error:
         raise AssayError(f"cannot read {path}: {error.strerror}") from error

@@ -28,21 +28,31 @@ PAGES = ("report.html", "index.html")
 def list_runs(store: Store) -> View:
     """Return the studies and audits of a store, the newest last, and how many trials it holds."""
     runs = store.runs()
-    states = Counter(entry.state() for entry in store.trials())
+    states = Counter(map(_state, store.trials()))
+    unreadable = store.unreadable()
     keys = ("id", "kind", "created", "headline")
     data = {
         "store": str(store.root),
         "runs": [{key: run.document.get(key) for key in keys} for run in runs],
         "trials": dict(states),
+        "unreadable": [str(path) for path in unreadable],
     }
     rows = tuple((run.id, run.kind, _when(run.document), run.headline) for run in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     lines = [f"{sum(states.values())} trials: {counts}"] if states else []
+    lines += [f"cannot be read: {path}" for path in unreadable]
     if not runs:
         lines.append("no study and no audit has been finished here yet")
     return View(
         str(store.root), data, (Grid("", ("id", "kind", "made", "found"), rows),), (*lines,)
     )
+
+
+def _state(entry: Entry) -> str:
+    try:
+        return entry.state()
+    except AssayError:
+        return "unreadable"
 
 
 def show(store: Store, text: str) -> View:

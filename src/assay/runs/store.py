@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, Literal, cast
 
 from assay.disk import refusal, write_atomic
 from assay.errors import AssayError, expanded, nearest
-from assay.runs.entry import SCHEMA, Entry, Failure, Result, read_document, read_entry
+from assay.runs.entry import SCHEMA, TRIAL, Entry, Failure, Result, read_document, read_entry
 from assay.runs.files import to_json
 from assay.runs.trial import Trial
 
@@ -126,12 +127,24 @@ class Store:
         return self.entry(trial).failure()
 
     def trials(self) -> Iterator[Entry]:
-        """Yield every trial there is, in the order of the addresses, finished or not."""
-        folder = self.root / "trials"
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            entry = read_entry(path)
-            if entry is not None:
-                yield entry
+        """Yield every trial that can be read, in the order of the addresses, finished or not."""
+        for path in self._folders("trials"):
+            with suppress(AssayError):  # see `unreadable`
+                entry = read_entry(path)
+                if entry is not None:
+                    yield entry
+
+    def unreadable(self) -> list[Path]:
+        """Return the trials, studies and audits of which no sense can be made: their document is
+        damaged, may not be read, or was written by a newer assay."""
+        trials = [path for path in self._folders("trials") if (path / TRIAL).exists()]
+        runs = [path for name in FOLDERS.values() for path in self._folders(name)]
+        read = {entry.folder for entry in self.trials()} | {run.folder for run in self.runs()}
+        return [p for p in (*trials, *(p for p in runs if (p / RUN).exists())) if p not in read]
+
+    def _folders(self, name: str) -> list[Path]:
+        folder = self.root / name
+        return sorted(folder.iterdir()) if folder.is_dir() else []
 
     # -- studies and audits ----------------------------------------------------------------------
 
@@ -168,11 +181,10 @@ class Store:
         return Run(kind, id, folder, complete)
 
     def runs(self) -> list[Run]:
-        """Return the finished studies and audits, the newest last."""
+        """Return the finished studies and audits that can be read, the newest last."""
         found = []
-        for name in FOLDERS.values():
-            folder = self.root / name
-            for path in folder.iterdir() if folder.is_dir() else []:
+        for path in (path for name in FOLDERS.values() for path in self._folders(name)):
+            with suppress(AssayError):  # see `unreadable`
                 run = read_run(path)
                 if run is not None:
                     found.append(run)
@@ -233,7 +245,14 @@ class Store:
 def read_run(folder: Path) -> Run | None:
     """Return the finished run in a folder, or None."""
     document = read_document(folder / RUN)
-    if document is None or document.get("kind") not in FOLDERS:
+    if document is None or document.get("kind") not in tuple(FOLDERS):
+        return None
+    lists = [document.get(key, []) for key in ("trials", "claims", "checks")]
+    if not all(isinstance(one, list) for one in lists):
+        return None
+    trials, claims, checks = lists
+    said = all(isinstance(one, dict) for one in (*claims, *checks, document.get("config", {})))
+    if not said or not all(isinstance(address, str) for address in trials):
         return None
     return Run(cast(Kind, document["kind"]), folder.name, folder, document)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from assay.config import Config
+from assay.config import Config, Repeats, Threads
 from assay.report.result import Drawing, Table
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
@@ -50,14 +50,14 @@ class Study(Config):
     """The preset these settings started from."""
     data: str = "cifar10"
     """Data set: a bundled name, a hub id or a folder."""
-    seeds: int = Field(default=3, ge=1)
+    seeds: Repeats = 3
     """How many seeds every cell is run with."""
     judged_before: int = Field(default=0, ge=0)
     """How often claims on some of these seeds were judged elsewhere, by another study or in another
     store; those analyses are paid for as well."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where trials compute; auto takes CUDA or MPS where there is one."""
-    threads: int = Field(default=1, ge=1)
+    threads: Threads = 1
     """Threads that each trial computes with."""
 
     @classmethod

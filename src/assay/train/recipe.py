@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config import Config, Number
+from assay.config import Config, Number, Threads
 
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -156,7 +156,7 @@ class Recipe(Config):
     On CUDA the convolutions of float32 are in TF32, as PyTorch's switches have it by default."""
     memory_format: Literal["channels_last", "contiguous", "auto"] = "channels_last"
     """How images lie in memory; the results agree to rounding. auto: measured."""
-    threads: int = Field(default=1, ge=1)
+    threads: Threads = 1
     """Threads computed with; sums depend on it."""
 
 

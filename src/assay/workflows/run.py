@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.terminal import study_summary
 from assay.runs.engine import execute
+from assay.runs.entry import RECORD
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
@@ -39,12 +41,14 @@ class Judgement:
         page: where it can be read.
         claims: what was judged.
         failed: whether a trial failed.
+        gone: how many results that it rests on are no longer in the store.
     """
 
     result: StudyResult
     page: Path
     claims: tuple[stats.Claim, ...]
     failed: bool
+    gone: int = 0
 
 
 def run(
@@ -69,7 +73,7 @@ def run(
             judge once. Each judgement is written, and called again it goes on from the last.
         out: a folder that gets the page as well, to be published: without links into the store.
 
-    Returns 0 whatever the verdicts are; 1 if a trial failed.
+    Returns 0 whatever the verdicts are; 1 if a trial failed, or its result is no longer there.
 
     Raises:
         AssayError: for settings that cannot be run, and for fewer `max_seeds` than seeds.
@@ -107,7 +111,13 @@ def run(
     if out is not None:
         publish(study, written[-1].result, out)
     tell(written[-1])
-    return 1 if written[-1].failed else 0
+    if written[-1].gone:
+        print(
+            f"assay: {written[-1].gone} trials are gone from {home.root}, which was deleted or "
+            "moved while the study ran: the same command runs them again",
+            file=sys.stderr,
+        )
+    return 1 if written[-1].failed or written[-1].gone else 0
 
 
 def write(
@@ -146,7 +156,8 @@ def write(
         ),
     )
     page = save(study, result, store, claims, analyses)
-    return Judgement(result, page, claims, bool(done.failures))
+    gone = sum(not (one.folder / RECORD).is_file() for one in done.values())
+    return Judgement(result, page, claims, bool(done.failures), gone)
 
 
 def _about_analyses(

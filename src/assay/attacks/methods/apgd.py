@@ -19,7 +19,7 @@ from torch import Tensor
 from assay.attacks.base import Iterate, Search, only, wins
 from assay.attacks.losses import dlr_targeted
 from assay.attacks.methods.gradient import GradientAttack, uphill
-from assay.config import Number
+from assay.config import Number, Repeats
 from assay.core.oracle import Loss
 from assay.core.random import Rows
 from assay.core.threats import NormBall, per_row
@@ -38,7 +38,7 @@ class _AutoPGD(GradientAttack):
 
     steps: PositiveInt = 100
     """How many steps in a run. The first starting point costs a gradient more."""
-    restarts: PositiveInt = 1
+    restarts: Repeats = 1
     """How many restarts, each from random starting points of its own."""
     rho: Number = Field(default=0.75, gt=0, lt=1)
     """The step is halved where the loss rose in at most this share of the steps since it was last

@@ -13,6 +13,7 @@ from torch import Tensor
 from assay.attacks.base import Search, only
 from assay.attacks.methods.hyperplanes import nearest_hyperplane, to_hyperplane
 from assay.attacks.methods.minimum_norm import MinimumNorm, Nearest, offer, surplus
+from assay.config import Repeats
 from assay.core.oracle import Loss
 from assay.core.random import Rows
 from assay.core.threats import NormBall, per_row
@@ -45,7 +46,7 @@ class FAB(MinimumNorm):
     """The method's name in configs."""
     steps: PositiveInt = 100
     """Steps per start and class, each one linearisation and one query."""
-    restarts: PositiveInt = 1
+    restarts: Repeats = 1
     """How many starts: the first at the image, others at random around it, at half the distance
     found so far (at most eps)."""
     n_target_classes: PositiveInt | None = None

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
 
 from assay.attacks.methods.gradient import Iterative, ascent
-from assay.config import Number
+from assay.config import Number, Repeats
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row
 
@@ -57,7 +57,7 @@ class PGD(Iterative):
     """Length of a step, in pixel units; null takes 2.5 · eps / steps, as Madry et al. 2018 do."""
     random_start: bool = True
     """Start at a random point of the ball, instead of at the image."""
-    restarts: PositiveInt = 1
+    restarts: Repeats = 1
     """How many random starts; needs random_start, since otherwise all of them are the same."""
 
     @field_validator("step_size")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import cross_entropy, margin, towards
-from assay.config import Number
+from assay.config import Number, Repeats
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import NormBall
@@ -50,7 +50,7 @@ class Square(Attack):
     """Queries per image and restart: one for the first guess, one for each square."""
     p_init: Number = Field(default=0.8, gt=0, le=1)
     """Share of the pixels that the first squares cover."""
-    restarts: PositiveInt = 1
+    restarts: Repeats = 1
     """How many searches to try, each from a first guess of its own."""
 
     @property

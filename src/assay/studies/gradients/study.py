@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator, model_validator
 
 from assay import stats
-from assay.config import Number
+from assay.config import Number, Repeats
 from assay.models.mlp import Activation
 from assay.runs.results import Results
 from assay.studies.base import Findings
@@ -70,7 +70,7 @@ class Gradients(CellStudy):
 
     data: str = "mnist"
     """Data set: a bundled name, a hub id or a folder."""
-    seeds: int = Field(default=10, ge=1)
+    seeds: Repeats = 10
     """How many seeds every cell is run with."""
     shapes: tuple[str, ...] = ("2x64", "5x64", "10x64", "20x64", "course")
     """Hidden layers: depth x width, or one of the course's: shallow, medium, course (its deep one,

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from assay import stats
-from assay.config import Number
+from assay.config import Number, Repeats
 from assay.data import Heavy, Simple
 from assay.models import MLP
 from assay.runs.results import Results
@@ -77,7 +77,7 @@ class Regularization(CellStudy):
 
     data: str = "mnist"
     """Data set: a bundled name, a hub id or a folder."""
-    seeds: int = Field(default=10, ge=1)
+    seeds: Repeats = 10
     """How many seeds every cell is run with."""
     network: MLP = MLP(widths=(512, 512, 512))
     """The network that every variant changes; itself without dropout and norm."""
