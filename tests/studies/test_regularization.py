@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from assay.report.result import StudyResult
 from assay.runs.entry import Failure
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.runs.trial import Trial
 from assay.studies.interim import analyses_now
 from assay.studies.regularization import Regularization, page
 from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
@@ -125,6 +127,25 @@ def test_the_best_two_are_planned_once_every_single_change_has_ended(done: Resul
     (mixup,) = TINY.trials()["mixup"]
     failed.failures[mixup.address] = Failure("error", "diverged: training loss is nan")
     assert len(TINY.plan(failed)) == 15, "one that failed holds nothing up"
+
+
+def test_the_best_two_have_the_learning_rate_that_was_chosen_for_the_best() -> None:
+    """Otherwise they would be compared with it at another rate, which nobody chose."""
+    study = Regularization.parse({**TINY.model_dump(), "rates": {"rates": (0.003, 0.03)}})
+    done = Results()
+
+    def keep(trial: Trial, accuracy: float) -> None:
+        metrics = {"history": {"val_accuracy": [accuracy], "restored": False}, "collapsed": False}
+        done._results[trial.address] = SimpleNamespace(metrics=metrics, arrays={})  # type: ignore[assignment]
+
+    for searched in study.searches().values():
+        for trial, accuracy in zip(searched, (0.5, 0.6), strict=True):
+            keep(trial, accuracy)
+    for cell, (trial,) in study.trials(done).items():
+        keep(trial, {"mixup": 0.9, "batch norm": 0.8}.get(cell, 0.5))
+    rates = {trial.label: trial.config["recipe"]["optimizer"]["lr"] for trial in study.judged(done)}
+    assert "mixup + batch norm" in rates
+    assert set(rates.values()) == {0.03}
 
 
 # -- on results made by hand ---------------------------------------------------------------------

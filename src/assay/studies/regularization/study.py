@@ -23,6 +23,7 @@ from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
+from assay.studies.rates import at_rate
 from assay.studies.regularization import page
 from assay.studies.regularization.measures import validation_accuracy
 from assay.studies.regularization.variants import (
@@ -172,12 +173,16 @@ class Regularization(CellStudy):
         return [trial for seed in rows for trial in seed]
 
     def cells(self, done: Results) -> Cells:
-        """Return the results so far; once every single change has ended, also the best two."""
+        """Return the results so far; once every single change has ended, also the best two, at the
+        learning rate that was chosen for the best one."""
         singles = super().cells(done)
         pair = self.best_two(singles)
         if pair is None:
             return singles
         both = self.drawn(pair[1].of(pair[0].of(self.plain())))
+        searched = self.searches().get(pair[0].name, ())
+        chosen = self.chosen_rate(searched, done)
+        both = both if chosen is None else at_rate(both, chosen)
         trials = both.trials(range(self.seeds), self.device, together(pair))
         return singles.with_cell(together(pair), trials)
 
