@@ -14,7 +14,9 @@ from assay import stats
 from assay.commands.run import study_app
 from assay.errors import AssayError
 from assay.report.result import Claim, StudyResult
+from assay.runs import engine
 from assay.runs.engine import execute
+from assay.runs.local import Local
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Trial
@@ -415,6 +417,11 @@ class TestLostRuns:
         spread=0.1,
         seeds=4,
     )
+
+    @pytest.fixture(autouse=True)
+    def _in_processes_of_their_own(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some of these runs are killed."""
+        monkeypatch.setattr(engine, "Local", Local)
 
     def test_they_stop_no_other_and_the_claims_that_need_them_say_so(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
