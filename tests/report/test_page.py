@@ -250,10 +250,33 @@ def test_a_study_says_its_claims(study_page):
     assert "−2.4 points −3.6 to −1.2, n = 5 seeds does not hold" in text
     assert "undecided About 9 more seeds would decide it" in text
     assert "matters from +1.0 points" in text
-    assert "9 trials , 8 min 8 s of work · the last call took 1 min 23 s" in text
-    assert "the last call took 1 min 23 s; all trials together 8 min 8 s" in text
+    assert "9 trials , 8 min 8 s of work · " in text
+    assert ", all trials together 8 min 8 s" in text
+    assert "the last call" not in text
+    assert "smoke test" not in text
     assert "How this was made" in text
     assert study_page.count("<svg") == 2
+
+
+def test_the_answer_leads_and_its_bold_words_are_bold(study):
+    given = "**It wins: <b>+16.5</b> points.** The rest & more."
+    page = render_study(study.model_copy(update={"answer": given}))
+    assert (
+        '<p class="summary"><strong>It wins: &lt;b&gt;+16.5&lt;/b&gt; points.</strong> '
+        "The rest &amp; more.</p>"
+    ) in page
+    assert study.summary not in read(page)
+    assert study.summary in read(render_study(study))
+
+
+def test_counts_are_in_words_that_fit_and_a_smoke_test_says_so(study):
+    holds = next(claim for claim in study.claims if claim.verdict == "holds")
+    many = study.model_copy(update={"claims": (holds, holds), "preset": "smoke"})
+    assert many.tally == {"holds": "2 hold"}
+    text = read(render_study(many))
+    assert "2 hold " in text
+    assert "smoke test: not evidence" in text
+    assert study.tally["does not hold"] == "1 does not hold"
 
 
 def test_marks_are_shown_and_explained_and_what_is_common_is_said_once(study_page):

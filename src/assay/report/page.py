@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from assay.report import numerals
+from assay.report.answer import pieces
 from assay.report.comparison import Comparison
 from assay.report.leaves import text_of
 from assay.report.numerals import Doubtful
@@ -95,6 +96,7 @@ def _environment() -> Environment:
         worst=_WORST,
     )
     environment.filters.update(
+        answer=_answer,
         bare=numerals.bare,
         duration=numerals.duration,
         figure=_figure,
@@ -233,6 +235,14 @@ def common(table: Table) -> tuple[int, str, float] | None:
 def _figure(svg: str) -> Markup:
     """Put an SVG into the page. Inside HTML it needs no namespace, so the page has no address."""
     return Markup(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
+
+
+def _answer(text: str) -> Markup:
+    """Return the answer of a study with its bold words in bold, everything else escaped."""
+    return Markup("").join(
+        Markup("<strong>{}</strong>").format(piece) if bold else piece
+        for piece, bold in pieces(text)
+    )
 
 
 def _yaml(data: Any) -> str:

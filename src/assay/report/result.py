@@ -13,6 +13,16 @@ from assay.report.record import EstimateModel, Maybe, Provenance, Record, Svg, U
 ClaimVerdict = Literal["holds", "equivalent", "does not hold", "undecided", "not run"]
 
 
+VERDICTS: dict[ClaimVerdict, tuple[str, str]] = {
+    "holds": ("holds", "hold"),
+    "equivalent": ("is equivalent", "are equivalent"),
+    "does not hold": ("does not hold", "do not hold"),
+    "undecided": ("undecided", "undecided"),
+    "not run": ("not run", "not run"),
+}
+"""What one claim of a verdict is said to do, and what several are, in the order of tallies."""
+
+
 class Claim(Record):
     """A sentence that a study judges."""
 
@@ -169,6 +179,8 @@ class StudyResult(Record):
     """smoke, quick or paper."""
     created: str = ""
     """When the result was written: ISO 8601."""
+    answer: str = ""
+    """What its verdicts answer, in words that need no page; `**` marks what is set in bold."""
     summary: str = ""
     """One paragraph for somebody who reads nothing else."""
     claims: tuple[Claim, ...] = ()
@@ -183,6 +195,16 @@ class StudyResult(Record):
     """What all trials took, one after another, whenever they were run."""
     made: Provenance
     """How this was made; its seconds are those of the last call, which finds old trials done."""
+
+    @property
+    def tally(self) -> dict[str, str]:
+        """How many claims have each verdict, in words: "6 hold", "1 does not hold"."""
+        counts = Counter(claim.verdict for claim in self.claims)
+        return {
+            verdict: f"{counts[verdict]} {words[counts[verdict] > 1]}"
+            for verdict, words in VERDICTS.items()
+            if counts[verdict]
+        }
 
     @property
     def groups(self) -> tuple[TrialGroup, ...]:

@@ -13,7 +13,8 @@ from assay.config import Config, Repeats, Threads
 from assay.report.result import Drawing, Table
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
-from assay.stats import Effect
+from assay.stats import Claim, Effect
+from assay.studies import answers
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Findings:
     tables: Sequence[Table] = field(default_factory=tuple)
     figures: Sequence[Drawing] = field(default_factory=tuple)
     summary: str = ""
-    """One sentence with the main figures; `assay list` shows it."""
+    """One sentence with the main figures; shown where the study has no answer."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What a reader must know to read the page rightly, a sentence each."""
 
@@ -82,6 +83,14 @@ class Study(Config):
     @abstractmethod
     def findings(self, done: Results) -> Findings:
         """Judge the claims and draw the figures; never part of a trial's address."""
+
+    def answer(self, claims: Sequence[Claim]) -> str:
+        """Return what the study answers, in words that need no page; empty: it judges nothing.
+
+        Written from the judged claims alone, so that it cannot contradict them; `**` marks what is
+        set in bold. Studies that say it better use `answers.compose`.
+        """
+        return answers.from_texts(claims)
 
     def cost(self, trial: Trial) -> Cost | None:
         """Return what an unrun trial is expected to take, or None where nothing is known."""

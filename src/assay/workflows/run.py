@@ -19,6 +19,7 @@ from assay.config import digest
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.provenance import provenance
+from assay.report.answer import first_sentence
 from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.terminal import study_summary
@@ -137,6 +138,7 @@ def write(
         question=study.QUESTION,
         preset=study.preset,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
+        answer=study.answer(claims),
         summary=found.summary,
         claims=tuple(_claim(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
@@ -197,6 +199,12 @@ def command(study: Study) -> str:
         values = value if isinstance(value, list) else [value]
         words += [f"--{path}", *("none" if one is None else str(one) for one in values)]
     return shlex.join(words)
+
+
+def without_folders(command: str) -> str:
+    """Return a command without the folders of this machine: of a path from the root its name."""
+    words = shlex.split(command)
+    return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words)
 
 
 def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[tuple[str, object]]:
@@ -276,7 +284,7 @@ def save(
             "config": study.model_dump(mode="json"),
             "trials": [trial.address for trial in result.trials],
             "claims": [claim.model_dump(mode="json") for claim in result.claims],
-            "headline": result.summary,
+            "headline": first_sentence(result.answer) or result.summary,
         },
     )
     return folder / "index.html"
@@ -284,7 +292,8 @@ def save(
 
 def publish(study: Study, result: StudyResult, out: Path) -> None:
     """Write index.html, result.json and config.yaml to a folder outside of the store."""
-    alone = result.model_copy(update={"trials_at": ""})
+    made = result.made.model_copy(update={"command": without_folders(result.made.command)})
+    alone = result.model_copy(update={"trials_at": "", "made": made})
     settings = study.model_copy(update={"seeds": len(result.made.seeds)})
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.yaml", settings.to_yaml())

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay import stats
 from assay.report import figures as draw
 from assay.report.numerals import budget, norm_name
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results
+from assay.studies.answers import SHARE, Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
@@ -116,6 +118,38 @@ def figures(study: Attacks, cells: Cells, done: Results) -> tuple[Drawing, ...]:
         *_pictures(study, pictured),
         *_places(pictured),
         *_confusions(study, cells),
+    )
+
+
+def answer(study: Attacks, claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer."""
+    few = study.named(f"one-pixel {norm_name('l0')}")
+    pixels = budget(few.eps, "l0") if few else "a pixel"
+    at, most = budget(study.at, "linf"), budget(study.budgets[-1], "linf")
+    share = f"{100 * study.delta:g} % of the images"
+    left = f"{100 * (1 - study.delta):g} % of the images as they were classified"
+    return compose(
+        claims,
+        {
+            "attacks.pixels": Wording(
+                f"Changing {pixels}, without gradients, fools more than {share}",
+                f"Changing {pixels}, without gradients, fools less than {share}",
+                f"changing {pixels}, without gradients, fools more than {share}",
+                SHARE,
+            ),
+            "attacks.iterate": Wording(
+                f"At {at} many small steps (PGD) fool more images than one large step (FGSM)",
+                f"At {at} many small steps (PGD) fool no more images than one large step (FGSM)",
+                f"many small steps (PGD) fool more images than one large step (FGSM) at {at}",
+                points("success"),
+            ),
+            "attacks.noise": Wording(
+                f"Noise of {most} leaves more than {left}",
+                f"Noise of {most} leaves less than {left}",
+                f"noise of {most} leaves more than {left}",
+                SHARE,
+            ),
+        },
     )
 
 

@@ -219,6 +219,9 @@ class Attacks(SubjectStudy):
         found = [run for run in self.runs() if run.method == method]
         return next((run for run in found if run.eps == self.at), next(iter(found), None))
 
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(self, claims)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         found = []
         fgsm, pgd, noise = self.named("fgsm"), self.named("pgd"), self.named("noise")

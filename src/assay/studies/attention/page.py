@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from assay.report.record import Unit
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.stats.matching import STRATA
+from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
@@ -154,6 +155,34 @@ def figures(study: Attention, cells: Cells) -> tuple[Drawing, ...]:
         *_margins(study, cells),
         *_galleries(study, cells),
         *_hardly(study, cells),
+    )
+
+
+def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer."""
+    under, lost = study.strongest() or "attack", points("overlap", falls=True)
+    return compose(
+        claims,
+        {
+            "attention.moves": Wording(
+                "Attacks move the saliency map further than noise of the same size",
+                "Attacks move the saliency map no further than noise of the same size",
+                "attacks move the saliency map further than noise of the same size",
+                lost,
+            ),
+            "attention.steadier": Wording(
+                f"Adversarial training keeps the saliency map steadier under {under}",
+                f"Adversarial training does not keep the saliency map steadier under {under}",
+                f"adversarial training keeps the saliency map steadier under {under}",
+                points("overlap"),
+            ),
+            "attention.success": Wording(
+                "Attacks that succeed move the saliency map further than attacks that fail",
+                "Attacks that succeed move the saliency map no further than attacks that fail",
+                "attacks that succeed move the saliency map further than attacks that fail",
+                lost,
+            ),
+        },
     )
 
 

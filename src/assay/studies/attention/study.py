@@ -126,6 +126,9 @@ class Attention(SubjectStudy):
             notes=page.notes(self),
         )
 
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(self, claims)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         names = [named(attack) for attack in self.attacks]
         strongest = self.strongest()

@@ -13,8 +13,10 @@ import numpy as np
 from assay import stats
 from assay.models.mlp import Activation
 from assay.report import figures
+from assay.report.numerals import bare
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
+from assay.studies.answers import Scale, Wording, compose, points
 from assay.studies.cells import Cells
 from assay.studies.gradients.networks import (
     PROPER,
@@ -341,6 +343,69 @@ class Page:
                 ),
             )
         ]
+
+
+KEPT = Scale(
+    "a layer passes on {value} % of the gradient ({low} to {high})",
+    lambda gain: bare(math.exp(-gain), "fraction"),
+    "{delta} % would matter",
+    falls=True,
+)
+"""The scale of a gain per layer, in nats."""
+
+SLOWER = Scale(
+    "{value} times as much per layer ({low} to {high})",
+    lambda nats: f"{math.exp(-nats):.2f}",
+    "{delta} would matter",
+    falls=True,
+)
+"""The scale of a difference of gains: what one network keeps of its gradient over the other."""
+
+KEEPS = replace(SLOWER, write=lambda nats: f"{math.exp(nats):.2f}", falls=False)
+"""The same, of the network that keeps more over the one that keeps less."""
+
+
+def answer(study: Gradients, claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer; that sigmoid is steeper than ReLU, and that its first layers
+    do not learn, is left to the page."""
+    layers = len(widths_of(deepest(study.shapes)))
+    net = f"the {layers}-layer sigmoid net"
+
+    def cure(what: str, makes: str, does_not: str) -> Wording:
+        clause = f"{what} {makes} {net} learn"
+        return Wording(
+            clause[0].upper() + clause[1:],
+            f"{what[0].upper()}{what[1:]} {does_not} make {net} learn",
+            clause,
+            points("test accuracy"),
+        )
+
+    return compose(
+        claims,
+        {
+            "gradients.sigmoid_vanishes": Wording(
+                f"Yes, with sigmoid, over {layers} layers",
+                f"Not with sigmoid, over {layers} layers",
+                f"the gradient vanishes with sigmoid over {layers} layers",
+                KEPT,
+            ),
+            "gradients.tanh_steeper": Wording(
+                "With tanh the gradient falls faster than with ReLU",
+                "With tanh the gradient falls no faster than with ReLU",
+                "the gradient falls faster with tanh than with ReLU",
+                SLOWER,
+            ),
+            "gradients.he_keeps": Wording(
+                "With ReLU He initialisation keeps more of the gradient than PyTorch's default",
+                "With ReLU He initialisation keeps no more of the gradient than PyTorch's default",
+                "He initialisation keeps more of ReLU's gradient than PyTorch's default",
+                KEEPS,
+            ),
+            "gradients.batch_norm": cure("batch norm", "makes", "does not"),
+            "gradients.residual": cure("residual connections", "make", "do not"),
+            "gradients.proper": cure("Xavier initialisation", "makes", "does not"),
+        },
+    )
 
 
 def summary(study: Gradients, cells: Cells) -> str:

@@ -9,7 +9,7 @@ gradient with depth. No initialisation of either paper undoes sigmoid's 1/4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -162,6 +162,9 @@ class Gradients(CellStudy):
             summary=page.summary(self, cells),
             notes=page.notes(self),
         )
+
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(self, claims)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on; runs that collapsed count, since they are the point."""

@@ -14,6 +14,7 @@ from assay.models.autoencoder import load_autoencoder
 from assay.report import figures as draw
 from assay.report.record import Unit
 from assay.report.result import Drawing, Table
+from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
 from assay.studies.regularization.variants import NONE
@@ -58,7 +59,7 @@ def _variants(cells: Cells) -> Table:
             Column("validation accuracy", validation_accuracy),
         ),
         heading="variant",
-        caption="The gap is training less test accuracy, both of the final network in eval "
+        caption="The gap is training minus test accuracy, both of the final network in eval "
         "mode, on images as they are. The calibration error is the ECE of 15 bins on the test "
         "images (Guo et al. 2017). The best two were chosen by validation accuracy.",
     )
@@ -77,7 +78,7 @@ def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
         ),
         Drawing(
             title="What each variant gains",
-            caption="Test accuracy less that without regularization, paired by seed, with its "
+            caption="Test accuracy minus that without regularization, paired by seed, with its "
             "95 % interval. Blue: changes to the architecture; green: to the weights, the "
             "labels or both; orange: images in input space; violet: in feature space; yellow: "
             "the best two.",
@@ -92,7 +93,7 @@ def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
                 _forest(
                     study,
                     {name: cells.mean(name, gap) for name in kept},
-                    "training less test accuracy",
+                    "training minus test accuracy",
                     "points",
                 )
             ),
@@ -175,6 +176,47 @@ def examples(study: Regularization, cells: Cells) -> list[Drawing]:
             svg=draw.inline_svg(draw.rows({name: row.numpy() for name, row in rows.items()})),
         )
     ]
+
+
+def answer(claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer."""
+    test = points("test accuracy")
+    return compose(
+        claims,
+        {
+            "regularization.augments": Wording(
+                "Augmented images regularize better than a changed architecture",
+                "Augmented images do not regularize better than a changed architecture",
+                "augmented images regularize better than a changed architecture",
+                test,
+            ),
+            "regularization.features": Wording(
+                "Augmentation in feature space regularizes better than a changed architecture",
+                "Augmentation in feature space does not regularize better than a changed "
+                "architecture",
+                "augmentation in feature space regularizes better than a changed architecture",
+                test,
+            ),
+            "regularization.adds": Wording(
+                "The best two methods together beat the best one",
+                "The best two methods together do not beat the best one",
+                "the best two methods together beat the best one",
+                test,
+            ),
+            "regularization.overdoes": Wording(
+                "Aggressive dropout generalises worse than low dropout",
+                "Aggressive dropout does not generalise worse than low dropout",
+                "aggressive dropout generalises worse than low dropout",
+                points("test accuracy", falls=True),
+            ),
+            "regularization.underfits": Wording(
+                "Aggressive dropout underfits",
+                "Aggressive dropout does not underfit",
+                "aggressive dropout underfits",
+                points("training accuracy", falls=True),
+            ),
+        },
+    )
 
 
 def summary(cells: Cells) -> str:

@@ -212,6 +212,9 @@ class Regularization(CellStudy):
             notes=page.notes(self),
         )
 
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(claims)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on."""
         low, aggressive = dropout_name(self.dropout[0]), dropout_name(self.dropout[-1])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from assay import stats
 from assay.report import figures as draw
 from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results
+from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.rates import rates_table
 from assay.studies.skip.networks import BARE, HE_ONLY, NORM_ONLY, at, name
@@ -96,6 +99,48 @@ def figures(study: Skip, cells: Cells, done: Results) -> tuple[Drawing, ...]:
             ),
         ),
         *_surfaces(study, cells, done),
+    )
+
+
+def answer(study: Skip, claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer."""
+    low, high = at(min(study.depths)), at(max(study.depths))
+    middle = at(sorted(study.depths)[-2])
+    test = points("test accuracy")
+    return compose(
+        claims,
+        {
+            "skip.wins": Wording(
+                f"Skip connections win at {high}",
+                f"Skip connections do not win at {high}",
+                f"skip connections win at {high}",
+                test,
+            ),
+            "skip.undoes": Wording(
+                f"From {low} to {high} depth does better with skip connections than without",
+                f"From {low} to {high} depth does no better with skip connections than without",
+                f"depth does better with skip connections than without from {low} to {high}",
+                test,
+            ),
+            "skip.degrades": Wording(
+                f"Plain networks degrade from {middle} to {high}",
+                f"Plain networks do not degrade from {middle} to {high}",
+                f"plain networks degrade from {middle} to {high}",
+                points("training accuracy", falls=True),
+            ),
+            "skip.gains": Wording(
+                f"Networks with skip connections gain from {low} to {high}",
+                f"Networks with skip connections do not gain from {low} to {high}",
+                f"networks with skip connections gain from {low} to {high}",
+                test,
+            ),
+            "skip.shallow": Wording(
+                f"At {low} skip connections change nothing that matters",
+                f"At {low} skip connections do make a difference",
+                f"skip connections make no difference at {low}",
+                replace(test, matters=""),
+            ),
+        },
     )
 
 

@@ -217,6 +217,9 @@ class Skip(CellStudy):
             notes=page.notes(self),
         )
 
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(self, claims)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on."""
         low, high = min(self.depths), max(self.depths)
