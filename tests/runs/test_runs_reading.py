@@ -88,16 +88,31 @@ def studies(store):
     return ids
 
 
-def test_list_shows_runs_the_newest_last_and_counts_trials(store, studies, toy):
+def test_list_shows_runs_the_newest_first_and_counts_trials(store, studies, toy):
     entry = store.entry(toy("walk"))
     with entry.lock():
         entry.begin()
     view = list_runs(store)
-    assert [run["id"] for run in view.data["runs"]] == studies
+    assert [run["id"] for run in view.data["runs"]] == studies[::-1]
+    assert [run["verdicts"] for run in view.data["runs"]] == [{"undecided": 1}, {"holds": 1}]
     assert view.data["trials"] == {"finished": 3, "not begun": 1}
     shown = text(view)
     assert "4 trials: 3 finished, 1 not begun" in shown or "1 not begun, 3 finished" in shown
-    assert f"{studies[1]} study 2025-01-07 10:00 depth 7 was tried" in shown
+    assert f"{studies[1]} 2025-01-07 0/1 hold depth 7 was tried" in shown
+
+
+def test_list_has_one_line_for_each_run_on_a_narrow_terminal(store, studies):
+    console = Console(file=io.StringIO(), width=52)
+    console.print(list_runs(store))
+    lines = console.file.getvalue().splitlines()
+    shown = [line for line in lines if line.startswith("skip-")]
+    assert [line.split()[0] for line in shown] == studies[::-1]
+    assert [" ".join(line.split()[1:4]) for line in shown] == [
+        "2025-01-07 0/1 hold",
+        "2025-01-05 1/1 hold",
+    ]
+    assert max(map(len, lines)) <= 52
+    assert shown[0].rstrip().endswith("…")
 
 
 def test_list_of_an_empty_store_says_so(store):
@@ -108,7 +123,8 @@ def test_show_a_study(store, studies):
     folder = store.root / "studies" / studies[0]
     (folder / "index.html").write_text("")
     shown = text(show(store, "skip-5"))
-    assert "SKIP-1 skip connections help holds 0.034 [0.01, 0.08] n=3" in shown
+    assert "holds SKIP-1 +3.4 points (+1.0 to +8.0, n = 3)" in shown
+    assert "skip connections help" in shown
     assert f"page: {folder / 'index.html'}" in shown
     assert f"{network(2).address[:12]} plain 2 (seed 0) finished 1.0 s" in shown
     assert "model.width 16" in shown
@@ -130,8 +146,8 @@ def test_show_an_audit_with_checks_that_did_not_run(store):
     document = {"name": "resnet", "address": "12" * 32, "config": {}, "checks": checks}
     store.save_run("audit", folder.name, document)
     shown = text(show(store, "resnet"))
-    assert "ROB-001 accuracy under PGD fail 0.1 [0.05, 0.15] n=100" in shown
-    assert "OOD-001 AUROC not run –" in shown
+    assert "fail ROB-001 10.0 % (5.0 to 15.0, n = 100)\naccuracy under PGD" in shown
+    assert "not run OOD-001 –\nAUROC" in shown
 
 
 def test_show_a_trial_finished_and_failed(store, toy):
@@ -157,8 +173,8 @@ def test_compare_studies_puts_claims_side_by_side(store, studies):
     assert view.data["shared_trials"] == [network(2).address]
     shown = text(view)
     assert (
-        "SKIP-1 skip connections help holds: 0.034 [0.01, 0.08] n=3 "
-        "undecided: 0.034 [-0.02, 0.08] n=3"
+        "SKIP-1 skip connections help holds: +3.4 points (+1.0 to +8.0, n = 3) "
+        "undecided: +3.4 points (−2.0 to +8.0, n = 3)"
     ) in shown
     assert f"{studies[1]}: depth 7 was tried" in shown
 
@@ -171,6 +187,8 @@ def test_compare_trials_puts_metrics_side_by_side(store):
     assert "only_a 1 –" in shown
     assert "only_b – 2" in shown
     assert shown.splitlines()[-1].startswith("only_b") or "same" in shown
+    assert "no difference in any shared number" not in shown
+    assert "no difference in any shared number" in text(compare(store, a[:8], a[:8]))
 
 
 def result(study: str, accuracy: float, seeds: int) -> StudyResult:
@@ -224,6 +242,45 @@ def test_compare_reads_results_in_the_store_and_outside(store, studies, tmp_path
     kept.write_text("{}")
     with pytest.raises(AssayError, match=r"result.json"):
         compare(store, "skip-5", str(kept.parent))
+
+
+def test_show_and_why_take_folders_as_compare_does(store, studies, tmp_path):
+    for name, accuracy, seeds in (("a", 0.5, 3), ("b", 0.6, 5)):
+        (tmp_path / name).mkdir()
+        found = result("s", accuracy, seeds).model_copy(update={"answer": "**It helps.** A bit."})
+        (tmp_path / name / "result.json").write_text(found.to_json())
+    a, b = (str(tmp_path / name) for name in "ab")
+    for path in (a, f"{a}/", f"{a}/result.json"):
+        view = show(store, path)
+        shown = text(view)
+        assert "It helps. A bit." in shown
+        assert "holds help +50.0 points (+47.0 to +53.0, n = 5)" in shown
+        assert "aaaaaaaaaaaa plain done" in shown
+        assert view.data["study"] == "s"
+    view = why(store, a, b)
+    assert view.data == {
+        "same": False,
+        "differences": [{"path": "config.seeds", "a": 3, "b": 5}],
+        "trials": {"shared": 1, "a": 0, "b": 0},
+    }
+    assert "1 trials are the same, 0 are only in A, 0 only in B" in text(view)
+    assert why(store, a, a).data["same"]
+    write_atomic(store.root / "studies" / studies[0] / "result.json", result("s", 0.5, 3).to_json())
+    assert why(store, "skip-5", b).data["differences"] == view.data["differences"]
+    with pytest.raises(AssayError, match=r"is the result of a study and .* is not"):
+        why(store, a, network(2).address)
+
+
+def test_compare_says_where_no_number_differs(store, tmp_path):
+    for name, accuracy in (("a", 0.5), ("b", 0.5), ("c", 0.6)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(result("s", accuracy, 3).to_json())
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert "no difference in any shared number" in text(compare(store, a, b))
+    assert "no difference" not in text(compare(store, a, c))
+    bare = result("s", 0.5, 3).model_copy(update={"claims": ()})
+    (tmp_path / "b" / "result.json").write_text(bare.to_json())
+    assert "no difference" not in text(compare(store, a, b)), "nothing is shared"
 
 
 def test_compare_writes_a_page_of_two_studies_and_of_nothing_else(store, studies, tmp_path, capsys):

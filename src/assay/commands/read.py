@@ -19,7 +19,7 @@ Where = Path("runs")
 
 
 def list_(*, store: Path = Where, as_json: Json = False) -> int:
-    """List the studies and audits of a store, the newest last.
+    """List the studies and audits of a store, the newest first.
 
     Args:
         store: the folder that keeps trials, studies and audits.
@@ -32,7 +32,8 @@ def show(run: str, /, *, store: Path = Where, as_json: Json = False) -> int:
     """Show a study, an audit or a trial.
 
     Args:
-        run: its id or address, the beginning of either, or its folder.
+        run: its id or address, the beginning of either, or its folder; of a study also the path of
+            its result.json, or of a folder with one.
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
     """
@@ -73,7 +74,7 @@ def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) 
     """Say which parts of two addresses differ: config, seed, data, versions.
 
     Args:
-        run: id, address or folder of the first.
+        run: id, address or folder of the first; of a study also the path of its result.json.
         other: of the second.
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.

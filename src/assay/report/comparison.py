@@ -104,6 +104,16 @@ class Comparison:
         """Whether they are results of one study."""
         return self.a.study == self.b.study
 
+    @property
+    def same_numbers(self) -> bool:
+        """Whether there are numbers in both, and no two of them differ."""
+        changes = [pair.change for pair in self.claims]
+        changes += [
+            cell.change for table in self.tables for row in table.rows for cell in row.cells
+        ]
+        there = [change.value for change in changes if change is not None]
+        return bool(there) and not any(there)
+
     def to_dict(self) -> dict[str, Any]:
         """Return what was found as JSON-like values; the results themselves are in their files."""
         return {

@@ -10,42 +10,49 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.errors import AssayError, expanded
+from assay.report.answer import plain
 from assay.report.comparison import Change, Comparison, compare_results
 from assay.report.leaves import flatten, text_of
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
+from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
+from assay.report.terminal import Judged, judged_claim
 from assay.runs.entry import Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
-from assay.runs.why import why
+from assay.runs.why import why as _why
+from assay.runs.why import why_results
 
 __all__ = ["compare", "compare_studies", "list_runs", "result_of", "show", "why"]
 
 RESULT = "result.json"
+KINDS = ("claims", "checks")
 PAGES = ("report.html", "index.html")
 
 
 def list_runs(store: Store) -> View:
-    """Return the studies and audits of a store, the newest last, and how many trials it holds."""
-    runs = store.runs()
+    """Return the studies and audits of a store, the newest first, and how many trials it holds."""
+    runs = store.runs()[::-1]
     states = Counter(map(_state, store.trials()))
     unreadable = store.unreadable()
     keys = ("id", "kind", "created", "headline")
     data = {
         "store": str(store.root),
-        "runs": [{key: run.document.get(key) for key in keys} for run in runs],
+        "runs": [
+            {**{key: run.document.get(key) for key in keys}, "verdicts": dict(_verdicts(run))}
+            for run in runs
+        ],
         "trials": dict(states),
         "unreadable": [str(path) for path in unreadable],
     }
-    rows = tuple((run.id, run.kind, _when(run.document), run.headline) for run in runs)
+    rows = tuple((run.id, _when(run.document)[:10], _counted(run), run.headline) for run in runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
     lines = [f"{sum(states.values())} trials: {counts}"] if states else []
     lines += [f"cannot be read: {path}" for path in unreadable]
     if not runs:
         lines.append("no study and no audit has been finished here yet")
-    return View(
-        str(store.root), data, (Grid("", ("id", "kind", "made", "found"), rows),), (*lines,)
-    )
+    grid = Grid("", ("id", "made", "verdicts", "answer"), rows, one_line=True)
+    return View(str(store.root), data, (grid,), (*lines,))
 
 
 def _state(entry: Entry) -> str:
@@ -58,9 +65,17 @@ def _state(entry: Entry) -> str:
 def show(store: Store, text: str) -> View:
     """Return all there is about one run or one trial.
 
+    Args:
+        store: where it is looked for.
+        text: what it is called there; a study may also be the path of its result.json, or of a
+            folder that holds one.
+
     Raises:
         AssayError: nothing, or more than one thing, answers to `text`.
     """
+    outside = result_outside(text)
+    if outside is not None:
+        return _show_result(*outside)
     found = store.find(text)
     return _show_run(found) if isinstance(found, Run) else _show_trial(found)
 
@@ -104,30 +119,64 @@ def result_of(store: Store, text: str) -> tuple[str, StudyResult] | None:
     Raises:
         AssayError: nothing answers to `text`, or its result.json cannot be read.
     """
-    path = expanded(text)
-    file = path / RESULT if path.is_dir() else path
-    if file.is_file() and (path.is_dir() or path.suffix == ".json") and file.name != RUN:
-        return text.rstrip("/"), StudyResult.read(file)
+    outside = result_outside(text)
+    if outside is not None:
+        return outside
     found = store.find(text)
     if not isinstance(found, Run) or not (found.folder / RESULT).is_file():
         return None
     return found.id, StudyResult.read(found.folder / RESULT)
 
 
+def result_outside(text: str) -> tuple[str, StudyResult] | None:
+    """Return the result of a study that is no run of a store: that of a path of a result.json, or
+    of a folder with one and no run.json; None where `text` is no such path.
+
+    Raises:
+        AssayError: the file cannot be read.
+    """
+    path = expanded(text)
+    file = path / RESULT if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".json" or file.name == RUN:
+        return None
+    if path.is_dir() and (path / RUN).is_file():
+        return None
+    return text.rstrip("/"), StudyResult.read(file)
+
+
+def why(store: Store, a: str, b: str) -> View:
+    """Return what makes two trials, or two runs, differ: settings, seed, data, versions, needs.
+
+    Args:
+        store: where they are looked for.
+        a, b: as in `compare`.
+
+    Raises:
+        AssayError: one of them is not there, or one is a run and the other a trial.
+    """
+    if result_outside(a) is None and result_outside(b) is None:
+        return _why(store, a, b)
+    results = compare_studies(store, a, b)
+    assert results is not None
+    return why_results(results)
+
+
 def view_of(both: Comparison) -> View:
     """Return what the terminal shows of two results side by side."""
     lines = [
-        f"{side}: {name}: {result.summary or result.question}"
+        f"{side}: {name}: {plain(result.answer) or result.summary or result.question}"
         for side, name, result in zip("AB", both.names, (both.a, both.b), strict=True)
     ]
     lines += [f"! {sentence}" for sentence in both.cautions]
     if both.comparable:
         lines.append(f"trials in both: {len(both.shared)}")
+    if both.same_numbers:
+        lines.append("no difference in any shared number")
     claims = tuple(
         (pair.code, _said(pair.a), _said(pair.b), _moved(pair.change)) for pair in both.claims
     )
     grids = [Grid("claims", ("claim", "A", "B", "B − A"), claims)]
-    for table in both.tables:
+    for table in () if both.same_numbers else both.tables:
         rows = tuple(
             (row.name, cell.column, _in_words(cell.a), _in_words(cell.b), _moved(cell.change))
             for row in table.rows
@@ -190,8 +239,11 @@ def _compare_others(store: Store, a: str, b: str) -> View:
         one, other = first.get(path), second.get(path)
         rows.append((path, text_of(one), text_of(other), _change(one, other)))
     data = {"a": _metrics(left), "b": _metrics(right)}
+    both = [path for path in first if path in second]
+    same = bool(both) and all(first[path] == second[path] for path in both)
+    lines = ("no difference in any shared number",) if same else ()
     grid = Grid("", ("metric", *names, "difference"), tuple(rows))
-    return View(" and ".join(names), data, (grid,))
+    return View(" and ".join(names), data, (grid,), lines)
 
 
 def _show_run(run: Run) -> View:
@@ -202,11 +254,8 @@ def _show_run(run: Run) -> View:
     page = next((run.folder / name for name in PAGES if (run.folder / name).is_file()), None)
     if page is not None:
         lines.append(f"page: {page}")
-    grids = [
-        Grid("claims", ("code", "claim", "verdict", "estimate"), _judgements(run, "claims")),
-        Grid("checks", ("code", "check", "verdict", "value"), _judgements(run, "checks")),
-    ]
-    rows = []
+    judged = tuple(_judgement(item) for kind in KINDS for item in _by_code(run, kind).values())
+    grids, rows = [], []
     for address in run.trials:
         result = run.store.result(address)
         if result is None:
@@ -216,7 +265,24 @@ def _show_run(run: Run) -> View:
             rows.append((address[:12], result.trial.title, "finished", time))
     grids.append(Grid("trials", ("address", "trial", "state", "time"), tuple(rows)))
     grids.append(Grid("settings", ("setting", "value"), _table(run.config)))
-    return View(run.id, document, tuple(grids), tuple(lines))
+    return View(run.id, document, tuple(grids), tuple(lines), judged)
+
+
+def _show_result(name: str, result: StudyResult) -> View:
+    lines = [
+        f"study {result.study}, preset {result.preset}, made {_when(result.model_dump())}",
+        plain(result.answer) or result.summary or result.question,
+    ]
+    trials = tuple(
+        (trial.address[:12], trial.label, trial.status, duration(trial.seconds))
+        for trial in result.trials
+    )
+    grids = (
+        Grid("trials", ("address", "trial", "state", "time"), trials),
+        Grid("settings", ("setting", "value"), _table(result.made.config)),
+    )
+    judged = tuple(map(judged_claim, result.claims))
+    return View(name, result.model_dump(mode="json"), grids, tuple(lines), judged)
 
 
 def _show_trial(entry: Entry) -> View:
@@ -270,15 +336,26 @@ def _by_code(run: Run, kind: str) -> dict[str, Mapping[str, Any]]:
     return {str(item.get("code")): item for item in run.document.get(kind, [])}
 
 
-def _judgements(run: Run, kind: str) -> tuple[tuple[str, ...], ...]:
-    return tuple(
-        (
-            code,
-            str(item.get("text") or item.get("title") or ""),
-            str(item.get("verdict", MISSING)),
-            _value(item),
-        )
-        for code, item in _by_code(run, kind).items()
+def _verdicts(run: Run) -> Counter[str]:
+    items = [item for kind in KINDS for item in _by_code(run, kind).values()]
+    return Counter(str(item.get("verdict", MISSING)) for item in items)
+
+
+def _counted(run: Run) -> str:
+    """Return how many claims hold, or how many checks passed, of how many: "5/8 hold"."""
+    verdicts = _verdicts(run)
+    good = sum(verdicts[verdict] for verdict in ("holds", "equivalent", "pass"))
+    said = "hold" if run.kind == "study" else "pass"
+    return f"{good}/{verdicts.total()} {said}" if verdicts else ""
+
+
+def _judgement(item: Mapping[str, Any]) -> Judged:
+    """Return a claim or a check as run.json has it, of whichever version."""
+    return Judged(
+        str(item.get("verdict", MISSING)),
+        str(item.get("code")),
+        _value(item),
+        str(item.get("text") or item.get("title") or ""),
     )
 
 
@@ -287,7 +364,12 @@ def _judged(item: Mapping[str, Any] | None) -> str:
 
 
 def _value(item: Mapping[str, Any]) -> str:
-    return text_of(item.get("estimate", item.get("value")))
+    claimed = "estimate" in item
+    found = item["estimate"] if claimed else item.get("value")
+    if found is None:
+        return MISSING
+    estimate = EstimateModel.model_validate({"of": "", **found})
+    return full(estimate, item.get("unit", "points" if claimed else "fraction"))
 
 
 def _table(values: Any) -> tuple[tuple[str, str], ...]:

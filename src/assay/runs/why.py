@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from assay.report.comparison import Comparison
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.numerals import MISSING
 from assay.runs.entry import Entry
@@ -28,6 +29,27 @@ def why(store: Store, a: str, b: str) -> View:
     assert isinstance(left, Entry)
     assert isinstance(right, Entry)
     return _why_trials(left.trial, right.trial)
+
+
+def why_results(both: Comparison) -> View:
+    """Return what makes two results of studies differ, where a store does not hold both: settings,
+    versions, data, and how many trials they share."""
+    parts = {
+        part: differing(*(flatten(getattr(side.made, part)) for side in (both.a, both.b)))
+        for part in ("config", "data", "versions")
+    }
+    found: list[Difference] = [
+        (f"{part}.{path}", one, two) for part, differ in parts.items() for path, one, two in differ
+    ]
+    alone = [len(side.trials) - len(both.shared) for side in (both.a, both.b)]
+    data = {
+        "same": not found and not any(alone),
+        "differences": [_as_dict(item) for item in found],
+        "trials": {"shared": len(both.shared), "a": alone[0], "b": alone[1]},
+    }
+    line = f"{len(both.shared)} trials are the same, {alone[0]} are only in A, {alone[1]} only in B"
+    grid = Grid("", ("part", "A", "B"), tuple(_row(item) for item in found))
+    return View(" and ".join(both.names), data, (grid,), (line,))
 
 
 def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
