@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from assay import disk
 from assay.disk import (
     DiskFull,
     disk_is_full,
@@ -227,3 +229,34 @@ def test_what_is_tried_out_leaves_the_folder_as_it_was(tmp_path: Path, monkeypat
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
     with pytest.raises(AssayError, match="File name too long"):
         writable(tmp_path / "new", "x" * 250)
+
+
+def test_a_folder_that_is_taken_for_a_leftover_before_it_is_locked_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build, taken = os.open, []
+
+    def swept(path: Path, *flags: int, **more: Any) -> int:
+        if not taken and ".together." in str(path):
+            taken.append(path)
+            Path(path).rmdir()
+        return build(path, *flags, **more)
+
+    monkeypatch.setattr(os, "open", swept)
+    with writing_together(tmp_path) as part:
+        (part / "a").write_text("1")
+    assert [len(taken), *(file.name for file in tmp_path.iterdir())] == [1, "a"]
+
+
+def test_what_is_tried_out_may_be_swept_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = disk._begun
+
+    def swept(path: Path) -> Any:
+        file, temporary = build(path)
+        temporary.unlink()
+        return file, temporary
+
+    monkeypatch.setattr(disk, "_begun", swept)
+    assert writable(tmp_path) == tmp_path

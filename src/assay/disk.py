@@ -141,7 +141,7 @@ def writable(folder: Path, name: str = "report.html") -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         file, temporary = _begun(folder / name)
         file.close()
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)  # no longer locked: another may have swept it
     except OSError as error:
         raise refusal(error, Path(one_line(str(folder / name), 80))) from error
     finally:
@@ -166,7 +166,10 @@ def _begun_folder(folder: Path) -> tuple[int, Path]:
     while True:
         temporary = folder / f".together.{secrets.token_hex(6)}{TEMPORARY}"
         temporary.mkdir()
-        handle = os.open(temporary, os.O_RDONLY)
+        try:
+            handle = os.open(temporary, os.O_RDONLY)
+        except FileNotFoundError:  # taken for a leftover already
+            continue
         if _held(handle, temporary):
             return handle, temporary
         os.close(handle)

@@ -35,7 +35,7 @@ from assay.core.batches import (
 )
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies, FastCopy, FastReport, Precision
-from assay.core.oracle import Access, Oracle, labels
+from assay.core.oracle import Oracle, granted, labels
 from assay.core.random import Rows, Stream
 from assay.core.threats import T
 from assay.errors import AssayError
@@ -287,8 +287,7 @@ def check_limits(
 
 
 def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
-    granted = get_args(Access)
-    if granted.index(oracle.access) < granted.index(attack.needs):
+    if not granted(oracle, attack.needs):
         raise AssayError(
             f"{attack.name} needs access to the {attack.needs} of the model, but this one answers "
             f"with {oracle.access} only: use an attack that needs no more than that"
