@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from assay.auditing import plausible
 from assay.auditing.checks import Value, judged
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
@@ -168,10 +169,13 @@ def audit(
         checks=checks,
         **chapters,
         more=more,
-        flags=tuple(flag for _, measured in found for flag in measured.flags),
+        flags=(
+            *plausible.flags_of(evidence),
+            *(flag for _, measured in found for flag in measured.flags),
+        ),
         made=provenance(
             command=command or "assay.audit(clf, x, y, ...), called from Python",
-            config=config.model_dump(mode="json"),
+            config=config.model_dump(mode="json") | {"inputs": _preprocessing(model, x)},
             seeds=(config.seed,),
             started=started,
             seconds=time.perf_counter() - clock,
@@ -268,6 +272,19 @@ def _evidence(
             raise AssayError(f"the model returns NaN or infinity for {silent} of {len(x)} images")
         check_gradient(model, x)
     return evidence
+
+
+def _preprocessing(model: Oracle[Tensor], x: Tensor) -> dict[str, Any]:
+    """Return what the model is given, and what is done to it before the first layer."""
+    about: dict[str, Any] = {"images": list(x.shape[1:]), "access": model.access}
+    if isinstance(model, Classifier):
+        for name in ("mean", "std"):
+            values = getattr(model, name)
+            about[name] = None if values is None else values.flatten().tolist()
+        about["outputs"] = model.outputs
+        before = model.preprocess
+        about["preprocess"] = None if before is None else getattr(before, "__name__", f"{before}")
+    return about
 
 
 def _silent(_: str) -> None:

@@ -155,7 +155,7 @@ def load_model(
         raise AssayError(f"{spec} is a service, which can only be queried; this needs a network")
     if ".py:" in spec:
         module = _from_factory(spec)
-        notes: tuple[str, ...] = ()
+        notes: tuple[str, ...] = (f"no --weights: those of {spec} are what the factory made",)
         if weights is not None:
             path = _existing(Path(weights))
             notes = load_weights(module, read_weights(path), path)

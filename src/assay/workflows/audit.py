@@ -82,6 +82,9 @@ def run(
             progress=tick,
         )
     page = keep(found, inputs, model, config, title or Path(name).stem, home, out)
+    for flag in found.report.flags if not quiet else ():
+        if flag.raised and flag.code.startswith("PRE-"):
+            say(f"{flag.code}: {flag.title}. {flag.detail}")
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)

@@ -1,0 +1,214 @@
+"""What looks right and is not: each reason is seen in both directions, on made-up values and on
+networks that are given what they were not trained on; right ones raise no alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from networks import trained as networks
+from torch import Tensor, nn
+
+import assay
+from assay.auditing import AuditConfig
+from assay.auditing.evidence import Evidence
+from assay.auditing.plausible import (
+    class_order,
+    flags_of,
+    mean_without_std,
+    near_chance,
+    other_preprocessing,
+    units,
+)
+from assay.auditing.registry import Accuracy
+from assay.core.classifier import Classifier
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "classes", "raised"),
+    [
+        (0, 100, 10, True),
+        (10, 100, 10, True),
+        (14, 100, 10, True),  # 14 % [8.5, 22]
+        (27, 100, 10, False),
+        (1, 1000, 1000, True),
+        (30, 1000, 1000, False),
+        (13, 20, 2, True),  # 65 % [43, 82]: nobody can tell
+        (65, 100, 2, False),
+    ],
+)
+def test_near_chance(right: int, n: int, classes: int, raised: bool) -> None:
+    flag = near_chance(right, n, classes)
+    assert flag.raised is raised
+    assert ("--weights" in flag.detail) is raised
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "without", "large"),
+    [
+        (None, None, False, False),
+        ([0.5], [0.5], False, False),
+        ([0.5], None, True, False),
+        ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0], False, False),
+        ([123.7, 116.3, 103.5], [58.4, 57.1, 57.4], False, True),
+        ([123.7, 116.3, 103.5], None, True, True),
+        (None, [0.2], False, False),
+    ],
+)
+def test_mean_and_std(mean: Any, std: Any, without: bool, large: bool) -> None:
+    assert mean_without_std(mean, std).raised is without
+    assert units(mean, std).raised is large
+
+
+def test_units_are_mended_by_the_flags_that_are_named() -> None:
+    detail = units([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]).detail
+    assert "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225" in detail
+    assert "--mean 0.5 --std 0.003922" in units([127.5], None).detail
+
+
+def right(k: int, n: int = 64) -> Any:
+    return np.arange(n) < k
+
+
+@pytest.mark.parametrize(
+    ("now", "others", "named"),
+    [
+        (16, {"a": 40, "b": 60}, "b"),
+        (16, {"a": 20}, ""),  # 6 points
+        (40, {"a": 20, "b": 0}, ""),
+        (60, {"a": 64}, ""),
+        (0, {"a": 8}, ""),  # p = 0.008: one of many audits
+        (0, {}, ""),
+    ],
+)
+def test_other_preprocessing(now: int, others: dict[str, int], named: str) -> None:
+    flag = other_preprocessing(right(now), {name: right(k) for name, k in others.items()})
+    assert flag.raised is bool(named)
+    assert not named or f"with {named}." in flag.detail
+
+
+CLASSES = ("cat", "dog", "owl", "elk")
+
+
+@pytest.mark.parametrize(
+    ("order", "share", "mended"),
+    [
+        ([1, 0, 2, 3], 1.0, "--classes dog cat owl elk"),
+        ([1, 2, 3, 0], 0.8, "--classes dog owl elk cat"),
+        ([0, 1, 2, 3], 0.8, ""),
+        ([0, 1, 2, 3], 0.3, ""),
+        ([1, 0, 2, 3], 0.25, ""),  # guessing: no order fits
+    ],
+)
+def test_class_order(order: list[int], share: float, mended: str) -> None:
+    """Output k means class order[k]; `share` of the answers are right then, the rest at random."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 4, 400)
+    says = np.argsort(order)[y]
+    random = draw.random(400) >= share
+    says[random] = draw.integers(0, 4, random.sum())
+    flag = class_order(says, y, CLASSES)
+    assert flag.raised is bool(mended)
+    assert flag.detail.endswith(mended)
+
+
+def test_many_classes_with_an_image_each_say_nothing_of_their_order() -> None:
+    draw = np.random.default_rng(1)
+    names = [str(k) for k in range(1000)]
+    assert not class_order(draw.integers(0, 1000, 500), draw.integers(0, 1000, 500), names).raised
+    silent = np.full(20, -1)
+    assert not class_order(silent, np.zeros(20, dtype=np.int64), ("a", "b")).raised
+
+
+# -- on networks -----------------------------------------------------------------------------------
+
+
+def up(clf: Classifier, x: Tensor, y: Tensor) -> dict[str, str]:
+    """Return the flags that are up, and what they say."""
+    flags = flags_of(Evidence(clf, x, y, AuditConfig()))
+    assert [flag.code for flag in flags] == [f"PRE-00{k}" for k in range(1, 6)]
+    assert all(flag.raised is not None for flag in flags)
+    return {flag.code: flag.detail for flag in flags if flag.raised}
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    return assay.load_data("digits").take(200)
+
+
+def finder() -> tuple[Tensor, Tensor]:
+    return networks.coloured(200, torch.Generator().manual_seed(5), colours=4)[:2]
+
+
+KNOWN: dict[str, tuple[Callable[[], Classifier], Callable[[], tuple[Tensor, Tensor]]]] = {
+    "natural": (lambda: networks.digit_net("natural"), digits),
+    "robust": (lambda: networks.digit_net("robust"), digits),
+    "pooled": (lambda: Classifier(networks.trained("pooled", networks.Pooled())), digits),
+    "mlp-32": (lambda: Classifier(networks.trained("mlp-32", networks.mlp(32))), digits),
+    "mlp-128": (lambda: Classifier(networks.trained("mlp-128", networks.mlp(128))), digits),
+    "finder": (lambda: Classifier(networks.trained("finder", networks.finder())), finder),
+}
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_right_networks_raise_no_alarm(name: str) -> None:
+    make, data = KNOWN[name]
+    assert up(make(), *data()) == {}
+
+
+class Normalised(nn.Module):
+    """A network that is right about what has been normalised, and nothing else."""
+
+    def __init__(self, inner: nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.inner, self.mean, self.std = inner, mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.std * x + self.mean)
+
+
+class Flipped(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.flip(1))
+
+
+def test_the_flag_that_mends_it_is_named() -> None:
+    x, y = digits()
+    pooled = networks.trained("pooled", networks.Pooled())
+    halves = Normalised(pooled, 0.5, 0.5)
+    assert "--mean 0.5 --std 0.5" in up(Classifier(halves), x, y)["PRE-004"]
+    assert "PRE-004" not in up(Classifier(halves, mean=[0.5], std=[0.5]), x, y)
+    assert "no mean and std" in up(Classifier(pooled, mean=[0.5], std=[0.1]), x, y)["PRE-004"]
+    bytes_ = Normalised(pooled, 0.0, 1 / 255)
+    assert "values of 0 to 255" in up(Classifier(bytes_), x, y)["PRE-004"]
+    coloured, truth = finder()
+    net = networks.trained("finder", networks.finder())
+    assert "blue, green, red" in up(Classifier(Flipped(net)), coloured, truth)["PRE-004"]
+    assert "--classes" in up(Classifier(net, classes="abcd"), coloured, (truth + 1) % 4)["PRE-005"]
+
+
+def test_random_weights_are_no_better_than_guessing() -> None:
+    torch.manual_seed(0)
+    assert "PRE-001" in up(Classifier(networks.Pooled()), *digits())
+
+
+def test_the_report_has_the_flags_and_the_preprocessing() -> None:
+    x, y = digits()
+    clf = Classifier(networks.trained("pooled", networks.Pooled()), mean=[127.0])
+    found = assay.audit(clf, x[:40], y[:40], config=AuditConfig(sections=(Accuracy(),)))
+    raised = {flag.code for flag in found.report.flags if flag.raised}
+    assert {"PRE-002", "PRE-003"} <= raised
+    assert found.report.made.config["inputs"] == {
+        "images": [1, 28, 28],
+        "access": "gradient",
+        "mean": [127.0],
+        "std": None,
+        "outputs": "logits",
+        "preprocess": None,
+    }
