@@ -123,7 +123,12 @@ def test_many_classes_with_an_image_each_say_nothing_of_their_order() -> None:
     assert not class_order(silent, np.zeros(20, dtype=np.int64), ("a", "b")).raised
 
 
-# -- on networks -----------------------------------------------------------------------------------
+def test_classes_of_which_nothing_is_seen_keep_their_place() -> None:
+    y = np.arange(200) // 2 % 2
+    assert class_order(1 - y, y, CLASSES).detail.endswith("--classes dog cat owl elk")
+
+
+# -- on networks ---------------------------------------------------------------------------------
 
 
 def up(clf: Classifier, x: Tensor, y: Tensor) -> dict[str, str]:
