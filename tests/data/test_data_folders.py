@@ -12,6 +12,7 @@ import pytest
 
 from assay.data import Dataset, load_data, outliers
 from assay.data import walk as walk_module
+from assay.data.walk import walk
 from assay.errors import AssayError
 
 Image = pytest.importorskip("PIL.Image")
@@ -525,3 +526,17 @@ def test_the_cache_notices_what_a_link_leads_to() -> None:
     assert levels(load_data("imgs", split="train"))["dog"] == [5]
     draw("elsewhere/dogs/1.png", 6)
     assert levels(load_data("imgs", split="train"))["dog"] == [6]
+
+
+def test_folders_that_all_link_to_one_another_are_refused_before_a_million_paths(
+    tmp_path: Path,
+) -> None:
+    names = [f"class{i}" for i in range(8)]  # 109,600 paths
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+        for other in names:
+            if other != name:
+                (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
+    with pytest.raises(AssayError, match=r"links lead to one folder by more than 1,000 paths, "):
+        walk(tmp_path, frozenset({".png"}))

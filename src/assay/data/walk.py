@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -22,6 +23,9 @@ GLANCE = 50_000
 """the number of entries after which at least"""
 USEFUL = 0.1
 """this share of them must be files that are wanted; otherwise the folder is no image set."""
+WAYS = 1000
+"""The number of paths to one folder at which every walk ends: nine folders that link to one another
+are a million paths."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,14 @@ def walk(root: Path, wanted: Set[str]) -> Listing:
     A link to a folder is followed, unless it leads back to a folder that it lies in.
 
     Raises:
-        AssayError: for a folder that cannot be read, or that is no image set: too many entries, or
-            too few of them wanted.
+        AssayError: for a folder that cannot be read, or that is no image set: too many entries,
+            too few of them wanted, or links in a tangle.
     """
     files: list[File] = []
     folders: set[tuple[str, ...]] = set()
     back: list[str] = []
     other: list[str] = []
+    ways: Counter[tuple[int, int]] = Counter()
     seen, useful, start = 0, 0, time.monotonic()
     here = root.resolve()
     top = frozenset(_node(path) for path in (here, *here.parents))
@@ -98,6 +103,9 @@ def walk(root: Path, wanted: Set[str]) -> Listing:
                     back.append("/".join(path))
                 else:
                     folders.add(path)
+                    ways[node] += 1
+                    if ways[node] > WAYS:
+                        raise AssayError(_entangled(root, path))
                     waiting.append((path, above | {node}))
             elif stat.S_ISREG(found.st_mode):
                 stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
@@ -136,6 +144,13 @@ def _bounded(root: Path, seen: int, useful: int, seconds: float) -> None:
     raise AssayError(
         f"{printable(str(root))} is no image set: of the first {seen:,} entries below it "
         f"{useful:,} are images; give the folder that holds train/ and test/, or the classes"
+    )
+
+
+def _entangled(root: Path, path: tuple[str, ...]) -> str:
+    return (
+        f"{printable(str(root))} is no image set: links lead to one folder by more than {WAYS:,} "
+        f"paths, {one_line(printable('/'.join(path)), 80)} for one; remove some of them"
     )
 
 
