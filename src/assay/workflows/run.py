@@ -291,10 +291,17 @@ def save(
 
 
 def publish(study: Study, result: StudyResult, out: Path) -> None:
-    """Write index.html, result.json and config.yaml to a folder outside of the store."""
-    made = result.made.model_copy(update={"command": without_folders(result.made.command)})
+    """Write index.html, result.json and config.yaml to a folder outside of the store: what others
+    read, so data of this machine is called as its folder is, without where that lies."""
+    data = Path(study.data).name if Path(study.data).is_absolute() else study.data
+    made = result.made.model_copy(
+        update={
+            "command": without_folders(result.made.command),
+            "config": {**result.made.config, "data": data},
+        }
+    )
     alone = result.model_copy(update={"trials_at": "", "made": made})
-    settings = study.model_copy(update={"seeds": len(result.made.seeds)})
+    settings = study.model_copy(update={"seeds": len(result.made.seeds), "data": data})
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.yaml", settings.to_yaml())
     write_atomic(out / "result.json", alone.to_json())
