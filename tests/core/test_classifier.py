@@ -177,7 +177,8 @@ def test_nan_pixels_are_refused(x: Tensor) -> None:
     [
         (torch.zeros(3, 8, 8), r"shape \(N, C, H, W\), got \(3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "divide by 255"),
-        (np.zeros((1, 3, 8, 8), np.float32), "torch.Tensor"),
+        (np.zeros((1, 3, 8, 8), np.uint8), "divide by 255"),
+        ([[[[0.5]]]], "a tensor or an array"),
     ],
 )
 def test_what_is_no_batch_of_images_is_refused(images: Any, message: str) -> None:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, closing
 from typing import Any, Generic, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.attacks.base import Attack, Stop
 from assay.attacks.deadline import Hurried, TimeUp
@@ -35,7 +35,7 @@ from assay.core.batches import (
 )
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies, FastCopy, FastReport, Precision
-from assay.core.oracle import Oracle, granted, labels
+from assay.core.oracle import Oracle, granted, labels, unwrapped
 from assay.core.random import Rows, Stream
 from assay.core.threats import T
 from assay.errors import AssayError
@@ -287,6 +287,8 @@ def check_limits(
 
 
 def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
+    if isinstance(oracle, nn.Module):
+        raise unwrapped(oracle)
     if not granted(oracle, attack.needs):
         raise AssayError(
             f"{attack.name} needs access to the {attack.needs} of the model, but this one answers "

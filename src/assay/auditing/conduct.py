@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay.auditing import plausible
 from assay.auditing.checks import Value, judged
@@ -19,8 +19,9 @@ from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
 from assay.auditing.section import Measured, Section
 from assay.core.classifier import Classifier, check_gradient, check_images
-from assay.core.oracle import Oracle, granted
+from assay.core.oracle import Oracle, granted, unwrapped
 from assay.core.source import TensorSource
+from assay.data.dataset import Dataset, to_float
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError, told
 from assay.provenance import provenance
@@ -33,7 +34,7 @@ from assay.runs.files import write_arrays
 MIN_IMAGES = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What an audit found, and the arrays it rests on.
 
@@ -56,13 +57,17 @@ class Audit:
         """Write the page to `path`, and report.json and arrays.npz beside it: all or none.
 
         Args:
-            path: a file ending in .html, or a folder (then report.html in it).
+            path: a file ending in .html, or a folder (then report.html in it); of one ending in
+                .json the JSON alone is written.
 
         Raises:
             AssayError: the files cannot be written; or the page cannot be drawn, and then the JSON
                 and the arrays are there all the same, and no older page beside them.
         """
         page = Path(path)
+        if page.suffix.lower() == ".json":
+            write_atomic(page, self.report.to_json())
+            return page
         if page.suffix.lower() not in (".html", ".htm"):
             page = page / "report.html"
         undrawn: Exception | None = None
@@ -97,6 +102,11 @@ class Audit:
             raise AssayError(f"there is no robustness chapter to plot: {found.not_run}")
         return accuracy_against_eps(found.curves, found.clean)
 
+    def __repr__(self) -> str:
+        count = {verdict: n for verdict, n in self.report.tally.items() if n}
+        verdicts = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
+        return f"Audit({self.report.title!r}, {len(self.checks)} checks: {verdicts or 'none'})"
+
     def _repr_html_(self) -> str:
         html: str = self.report._repr_html_()
         return html
@@ -104,8 +114,8 @@ class Audit:
 
 def audit(
     model: Oracle[Tensor],
-    x: Tensor,
-    y: Tensor,
+    x: Tensor | NDArray[Any] | Dataset,
+    y: Tensor | NDArray[Any] | None = None,
     *,
     reference: tuple[Tensor, Tensor] | None = None,
     calibration: tuple[Tensor, Tensor] | None = None,
@@ -125,7 +135,8 @@ def audit(
         model: a `Classifier`, which comes back untouched; or anything that can be queried, such as
             a `BlackBox`: then accuracy, calibration (from scores or logits) and attacks without
             gradients are in the report, and the other sections are not run.
-        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on.
+        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on; or
+            a `Dataset`, which brings its labels, masks and fingerprint.
         y: their labels int64 (N,).
         reference: images and labels that detectors are fitted on, as a rule training data. None:
             a third of `x` fits, a third calibrates, and only the rest is scored.
@@ -146,6 +157,15 @@ def audit(
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()
+    if isinstance(x, Dataset):
+        if y is not None:
+            raise AssayError("a Dataset brings its own labels: audit(clf, dataset)")
+        data = data or {f"{x.name}/{x.split}": x.fingerprint}
+        masks = x.masks if masks is None else masks
+        y, x = x.labels, to_float(x.images)
+    if y is None:
+        raise AssayError("audit needs labels: audit(clf, x, y), or audit(clf, dataset)")
+    x, y = check_images(x), torch.as_tensor(y)
     tick = progress if progress is not None else _silent
     evidence = _evidence(model, x, y, reference, calibration, masks, config, tick)
     found = [(section, outcome(section, evidence)) for section in config.sections]
@@ -236,6 +256,8 @@ def _evidence(
     tick: Tick,
 ) -> Evidence:
     """Return what is audited, checked, with the one clean pass over it."""
+    if isinstance(model, nn.Module):
+        raise unwrapped(model)
     if not (hasattr(model, "query") and hasattr(model, "access")):
         raise AssayError(
             f"audit takes an assay.Classifier(model, ...), not {type(model).__name__}; or what can "

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attribution:
     """Saliency maps: what in each image speaks for a class. It behaves as an array of `values`.
 
@@ -45,6 +45,13 @@ class Attribution:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def __repr__(self) -> str:
+        size = " × ".join(str(n) for n in self.values.shape[1:])
+        return (
+            f"Attribution({len(self)} maps of {size}, layer {self.layer!r}, "
+            f"{int(self.empty.sum())} empty)"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a record keeps of it: everything but the arrays."""

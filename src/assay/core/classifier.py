@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -153,7 +155,11 @@ class Classifier:
 
     # -- querying ----------------------------------------------------------------------------
 
-    def query(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor | NDArray[Any]) -> Tensor:
+        """Return logits float32 (N, K), as `query` does."""
+        return self.query(x)
+
+    def query(self, x: Tensor | NDArray[Any]) -> Tensor:
         """Return logits float32 (N, K) on the CPU or wherever `x` is, without gradients."""
         x = check_images(x)
         if not len(x) and self._classes:  # a model may not take a batch of none
@@ -163,7 +169,7 @@ class Classifier:
             answer = in_parts(lambda part: self.logits(Encoded(part)), rows, x, tally=self.tally)
         return answer.to(x.device)
 
-    def predict(self, x: Tensor) -> Tensor:
+    def predict(self, x: Tensor | NDArray[Any]) -> Tensor:
         """Return the predicted class of every row, int64 (N,); -1 where it has no answer."""
         return labels(self.query(x))
 
@@ -318,8 +324,8 @@ class Classifier:
 
     def embed(
         self,
-        data: Tensor | Source,
-        y: Tensor | None = None,
+        data: Tensor | NDArray[Any] | Source,
+        y: Tensor | NDArray[Any] | None = None,
         *,
         layers: Sequence[str] = (),
         readers: Iterable[Reader] = (),
@@ -336,7 +342,9 @@ class Classifier:
         """
         from assay.core.embedding import embed
 
-        source = TensorSource(data, y) if isinstance(data, Tensor) else data
+        if isinstance(data, Tensor | np.ndarray):
+            data = TensorSource(check_images(data), None if y is None else torch.as_tensor(y))
+        source = data
         return embed(self, source, layers=layers, readers=readers)
 
     @contextmanager
@@ -461,14 +469,19 @@ def check_gradient(clf: Classifier, x: Tensor) -> None:
         in_parts(ask, 2, x[:2].detach(), tally=clf.tally, kind="gradient")
 
 
-def check_images(x: Tensor) -> Tensor:
-    """Return `x` clamped to [0, 1], if it is float images (N, C, H, W) within 1e-6 of that range.
+def check_images(x: Tensor | NDArray[Any]) -> Tensor:
+    """Return `x` clamped to [0, 1], if it is float images (N, C, H, W) within 1e-6 of that range:
+    a tensor, or a numpy array, which becomes one.
 
     Raises:
         AssayError: names the shape, the dtype, or the least and greatest value seen.
     """
+    if isinstance(x, np.ndarray):
+        x = torch.from_numpy(x.copy())  # it may be read-only, or have negative strides
     if not isinstance(x, Tensor):
-        raise AssayError(f"images must be a torch.Tensor (N, C, H, W), not {type(x).__name__}")
+        raise AssayError(
+            f"images must be a tensor or an array (N, C, H, W), not {type(x).__name__}"
+        )
     if x.ndim != 4:
         raise AssayError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}")
     if not x.is_floating_point():

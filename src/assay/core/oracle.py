@@ -142,3 +142,12 @@ def quantized(model: nn.Module) -> list[str]:
     kinds = {type(module) for module in model.modules()}
     integers = (k.__name__ for k in kinds if re.match(r"torch\..*\.quantized", k.__module__))
     return sorted(name for name in integers if not name.endswith("PackedParams"))
+
+
+def unwrapped(model: nn.Module) -> AssayError:
+    """Return the error for a module that is given where a `Classifier` is needed."""
+    name = type(model).__name__
+    return AssayError(
+        f"{name} is a bare torch.nn.Module: wrap it in assay.Classifier({name.lower()}, mean=..., "
+        "std=...), which knows how its inputs are normalised"
+    )

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.config import Config
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier, check_images
+from assay.core.oracle import unwrapped
 from assay.errors import AssayError
 from assay.explain.passes import eagerly
 
@@ -62,6 +63,8 @@ class Explainer(Config):
             AssayError: for images or targets that do not fit the classifier, none at all, or maps
                 none of which is finite.
         """
+        if isinstance(clf, nn.Module):
+            raise unwrapped(clf)
         x, wanted = checked(x, targets)
         with held(clf):
             raw, explained, layer = self.maps(clf, x, wanted)
