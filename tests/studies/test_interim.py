@@ -444,7 +444,9 @@ class TestLostRuns:
         assert [line.status for line in result.trials].count("failed") == 3
         told = capsys.readouterr().out
         assert "failed: raising: ValueError: loss is not finite" in told
-        assert "toy.collapsing  4 were asked. Runs that collapsed" in told
+        row = " ".join(told.split("not run")[-1].split())
+        assert row.startswith("toy.collapsing – (n = 0)")
+        assert "4 were asked. Runs that collapsed, counted but not averaged in: 4 of" in row
         page = (newest(tmp_path).folder / "index.html").read_text()
         assert "probably by the kernel because memory ran out" in page
 
