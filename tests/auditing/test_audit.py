@@ -303,8 +303,10 @@ def test_two_forms_of_one_attack_keep_their_own_curves_and_arrays(
 
 def test_a_model_that_is_not_wrapped(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     model, x, y = trained
-    with pytest.raises(AssayError, match=r"assay.Classifier\(model, ...\), not Pooled"):
+    with pytest.raises(AssayError, match=r"Pooled is a bare torch.nn.Module: wrap it in assay"):
         assay.audit(model, x, y)  # type: ignore[arg-type]
+    with pytest.raises(AssayError, match=r"assay.Classifier\(model, ...\), not int"):
+        assay.audit(3, x, y)  # type: ignore[arg-type]
 
 
 def test_a_report_is_written_whole_or_not_at_all(
