@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from assay.auditing import AuditConfig
+from assay.auditing.checks import Value, judged
 from assay.auditing.registry import Accuracy, Calibration, Outliers
+from assay.errors import AssayError
 from assay.inputs import Inputs, load_part
 from assay.report.schema import Check
+from assay.stats import Estimate
 from assay.workflows import audit as workflow
 
 VERDICTS = ("pass", "fail", "undecided", "not run")
@@ -36,7 +39,7 @@ class Found:
 
 @pytest.mark.parametrize(
     ("fail_on", "refused"),
-    [("never", set()), ("fail", {"fail"}), ("undecided", {"fail", "undecided", "not run"})],
+    [("never", set()), ("fail", {"fail", "not run"}), ("undecided", set(VERDICTS) - {"pass"})],
 )
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_one_refused_verdict_among_others_fails_the_policy(
@@ -45,6 +48,31 @@ def test_one_refused_verdict_among_others_fails_the_policy(
     for verdicts in (("pass", verdict), (verdict, "pass"), ("pass", verdict, "pass")):
         assert workflow.policy(Found(*verdicts), fail_on) == (verdict in refused)
     assert workflow.policy(Found(), fail_on) == 0
+
+
+def test_the_checks_that_count_are_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    found = Found("pass", "fail", "not run")
+    assert workflow.policy(found, "fail", ["C-0"]) == 0
+    assert capsys.readouterr().err == ""
+    assert workflow.policy(found, "fail", ["C-0", "C-2"]) == 1
+    assert capsys.readouterr().err.startswith("C-2 not run: ")
+    found.checks = [check.model_copy(update={"code": "OOD-001"}) for check in found.checks]
+    assert workflow.policy(found, "fail") == 0, "outliers count where they are named"
+    assert workflow.policy(found, "fail", ["OOD-001"]) == 1
+    with pytest.raises(AssayError, match="unknown check 'ROB-01'"):
+        workflow.refuse_unknown_checks(["ROB-01"], AuditConfig())
+
+
+def test_a_check_that_failed_says_what_to_do() -> None:
+    config = AuditConfig()
+    asked = [one for section in config.sections for one in section.criteria(config)]
+    assert {one.code for one in asked} >= {"ACC-001", "CAL-001", "ROB-001", "EXP-001", "OOD-001"}
+    for one in asked:
+        bad = 0.0 if one.direction == "at least" else 1.0
+        found = judged(one, Value(Estimate(bad, bad, bad, 100, "images")))
+        assert found.verdict == "fail"
+        assert found.reason.endswith(one.advice)
+        assert "What to do: " in found.reason
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ class Criterion:
         threshold: what the value is compared with.
         direction: the side of the threshold that passes.
         unit: how value and threshold are shown.
+        advice: what to do where it fails.
     """
 
     code: str
@@ -31,6 +32,7 @@ class Criterion:
     threshold: float
     direction: Direction
     unit: Unit = "fraction"
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,19 @@ REASONS: dict[CheckVerdict, str] = {
 def judged(criterion: Criterion, found: Value | NotRun) -> Check:
     """Return the check: pass, fail, undecided (the interval spans the threshold, or something bars
     a pass), or not run, which never counts as a pass."""
+    asked = {key: value for key, value in vars(criterion).items() if key != "advice"}
     if isinstance(found, NotRun):
-        return Check(**vars(criterion), verdict="not run", reason=found.not_run)
+        return Check(**asked, verdict="not run", reason=found.not_run)
     verdict = stats.judge_check(found.estimate, criterion.threshold, criterion.direction)
     reason = REASONS[verdict].format(criterion.direction)
     if verdict == "pass" and found.barred:
         verdict, reason = "undecided", found.barred
+    if verdict == "fail" and criterion.advice:
+        reason = f"{reason}. What to do: {criterion.advice}"
     title = f"{criterion.title} ({found.detail})" if found.detail else criterion.title
     return Check.model_validate(
         {
-            **vars(criterion),
+            **asked,
             "title": title,
             "value": found.estimate if found.estimate.n else None,
             "verdict": verdict,

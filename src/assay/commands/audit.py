@@ -50,6 +50,7 @@ def audit_app(everything: bool) -> App:
         out: Annotated[Path | None, Running] = None,
         store: Annotated[Path, Running] = Path("runs"),
         fail_on: Annotated[Literal["never", "fail", "undecided"], Running] = "never",
+        checks: Annotated[list[str] | None, Running] = None,
         print_config: Annotated[bool, Running] = False,
         quiet: Annotated[bool, Running] = False,
     ) -> int:
@@ -62,7 +63,10 @@ def audit_app(everything: bool) -> App:
             title: what the report is called; default: the names of model and data.
             out: the folder for report.html, report.json and arrays.npz; default: in the store.
             store: the folder that keeps trials, studies and audits.
-            fail_on: exit with code 1 if a check has this verdict, or a worse one.
+            fail_on: exit with code 1 if a check that counts has this verdict, or a worse one; the
+                order is pass, undecided, fail, not run.
+            checks: the codes of the checks that count for --fail-on, such as ACC-001 ROB-001;
+                default: all but those of outliers (OOD-...), which plain networks fail as a rule.
             print_config: only print the settings as YAML.
             quiet: print nothing but the path of the report.
         """
@@ -85,6 +89,7 @@ def audit_app(everything: bool) -> App:
             store=store,
             out=out,
             fail_on=fail_on,
+            checks=checks or (),
             quiet=quiet,
             command=work.command(sys.argv[1:]),
         )

@@ -46,7 +46,8 @@ def compare(
     """Put two studies, two audits or two trials side by side.
 
     Args:
-        run: id, address or folder of the first; of a study also the path of its result.json.
+        run: id, address or folder of the first; of a study also the path of its result.json, of
+            an audit that of its report.json, or of the folder that --out named.
         other: of the second.
         store: the folder that keeps trials, studies and audits.
         out: an HTML file to write instead, with the figures of two studies next to each other.

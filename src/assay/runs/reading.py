@@ -17,6 +17,7 @@ from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
 from assay.report.terminal import Judged, judged_claim
+from assay.runs.audits import audit_of, compare_audits
 from assay.runs.entry import Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
@@ -85,12 +86,15 @@ def compare(store: Store, a: str, b: str) -> View:
 
     Args:
         store: where runs and trials are looked for.
-        a, b: what each is called there; a study may also be the path of its result.json, or of a
-            folder that holds one.
+        a, b: what each is called there; a study may also be the path of its result.json, an audit
+            that of its report.json, either that of a folder that holds one.
 
     Raises:
         AssayError: one of them is not there, or they are not of a kind.
     """
+    audits = [kept for kept in (audit_of(store, a), audit_of(store, b)) if kept is not None]
+    if len(audits) == 2:
+        return compare_audits(*audits)
     results = compare_studies(store, a, b)
     return view_of(results) if results is not None else _compare_others(store, a, b)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,7 +18,7 @@ from assay.config import digest
 from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.disk import writable
-from assay.errors import AssayError
+from assay.errors import AssayError, unknown
 from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
 from assay.models.http import HttpModel
 from assay.report.terminal import summary
@@ -25,6 +26,9 @@ from assay.runs.display import say
 from assay.runs.store import Store
 
 FailOn = Literal["never", "fail", "undecided"]
+
+NOT_GATED = "OOD-"
+"""What the codes of checks begin with that no policy asks for unless it names them."""
 
 REFERENCE_IMAGES = 2000
 """How many images detectors are fitted on, and how many calibrated on, at most."""
@@ -39,6 +43,7 @@ def run(
     store: Path,
     out: Path | None,
     fail_on: FailOn,
+    checks: Sequence[str] = (),
     quiet: bool,
     command: str,
 ) -> int:
@@ -51,10 +56,12 @@ def run(
         title: what the report is called; "" names model and data.
         store: the folder that keeps audits.
         out: a folder for the report; None: in the store.
-        fail_on: the verdict of a check that makes the exit code 1.
+        fail_on: the verdict of a check that makes the exit code 1, or a worse one.
+        checks: codes of the checks that this is asked of; none: all but those of outliers.
         quiet: print nothing but the path of the report.
         command: what made it, for the report.
     """
+    refuse_unknown_checks(checks, config)
     home = Store(store)
     if out is not None:
         out = writable(out)
@@ -88,7 +95,7 @@ def run(
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)
-    return policy(found, fail_on)
+    return policy(found, fail_on, checks)
 
 
 def examine(
@@ -175,14 +182,44 @@ def keep(
     return page
 
 
-def policy(found: Audit, fail_on: FailOn) -> int:
-    """Return 1 if a check's verdict is one that the user does not accept."""
+def policy(found: Audit, fail_on: FailOn, counted: Sequence[str] = ()) -> int:
+    """Return 1 if a check that counts has a verdict that the user does not accept, and say which.
+
+    The order of verdicts is pass, undecided, fail, not run: of a check that was not run nothing is
+    known, so every policy but "never" refuses it.
+
+    Args:
+        found: the audit.
+        fail_on: the least bad verdict that is refused.
+        counted: codes of the checks that count; none: all but those of outliers (`OOD-…`), which
+            plain networks fail as a rule.
+    """
     refused = {
         "never": set[str](),
-        "fail": {"fail"},
-        "undecided": {"fail", "undecided", "not run"},
+        "fail": {"fail", "not run"},
+        "undecided": {"undecided", "fail", "not run"},
     }[fail_on]
-    return int(any(check.verdict in refused for check in found.checks))
+    bad = [
+        check
+        for check in found.checks
+        if check.verdict in refused
+        and (check.code in counted if counted else not check.code.startswith(NOT_GATED))
+    ]
+    for check in bad:
+        print(f"{check.code} {check.verdict}: {check.reason}", file=sys.stderr)
+    return int(bool(bad))
+
+
+def refuse_unknown_checks(counted: Sequence[str], config: AuditConfig) -> None:
+    """Refuse codes that no section of an audit has a check for.
+
+    Raises:
+        AssayError: names the nearest one.
+    """
+    known = [one.code for section in config.sections for one in section.criteria(config)]
+    for code in counted:
+        if code not in known:
+            raise unknown("check", code, known)
 
 
 def command(tokens: Sequence[str]) -> str:

@@ -27,7 +27,13 @@ class Accuracy(Section):
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
         question = "Does it classify at least the asked share of the images right?"
         threshold = config.thresholds.accuracy
-        return (Criterion("ACC-001", "clean accuracy", question, threshold, "at least"),)
+        advice = (
+            "see that images are prepared as in training (--mean, --std, --size), and that classes "
+            "are in the order of the labels (--classes); if so, train on, or ask for "
+            "what your use needs"
+        )
+        code, title = "ACC-001", "clean accuracy"
+        return (Criterion(code, title, question, threshold, "at least", advice=advice),)
 
     def measure(self, evidence: Evidence) -> Measured:
         k = len(evidence.classes)

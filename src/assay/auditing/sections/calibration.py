@@ -28,7 +28,12 @@ class Calibration(Section):
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
         question = "Is its confidence close to its accuracy (expected calibration error)?"
         threshold = config.thresholds.calibration
-        return (Criterion("CAL-001", "calibration", question, threshold, "at most"),)
+        advice = (
+            "divide the logits by a temperature that is fitted on held-out images (Guo et al. "
+            "2017), or do not show confidences as probabilities"
+        )
+        code, title = "CAL-001", "calibration"
+        return (Criterion(code, title, question, threshold, "at most", advice=advice),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("calibration")

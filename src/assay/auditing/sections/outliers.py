@@ -45,6 +45,8 @@ class Outliers(Section):
                 config.thresholds.detection,
                 "at least",
                 "number",
+                "most plain networks fail this: do not turn inputs away by this score alone, or "
+                "choose detectors that look at features (--detectors)",
             )
             for detector in config.detectors
         )

@@ -58,6 +58,8 @@ class Robustness(Section):
                 "Does it stay right under every attack together, image by image?",
                 config.thresholds.robustness,
                 "at least",
+                advice="train it on attacked images (assay train --adversary pgd), or audit at the "
+                "eps, and ask for the accuracy, that your use has to reckon with",
             ),
         )
 

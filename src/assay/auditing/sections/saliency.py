@@ -78,6 +78,8 @@ class Saliency(Section):
                 "Are its saliency maps for the true class seldom empty?",
                 config.thresholds.explanation,
                 "at most",
+                advice="do not rest on these maps: choose another explainer, or another layer of "
+                "it (--explainer.name, --explainer.layer)",
             ),
         )
 

@@ -1,0 +1,108 @@
+"""`assay compare` of two audits that were kept with --out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from assay.cli import app, call
+from assay.report.record import Provenance
+from assay.report.schema import AuditReport, Check
+from assay.runs.files import write_arrays
+from assay.runs.reading import compare
+from assay.runs.store import Store
+from assay.stats import proportion
+
+LABELS = np.arange(40) % 4
+
+
+def kept(
+    folder: Path, wrong: range, fooled: range, *, threshold: float = 0.5, data: str = "d" * 64
+) -> Path:
+    """Keep an audit of 40 images, of which these are predicted wrongly, and these fooled."""
+    right = 40 - len(wrong)
+    accuracy = {"code": "ACC-001", "title": "clean accuracy", "question": "?"}
+    errors = {"code": "ERR-001", "title": "errors", "question": "?"}
+    checks = (
+        Check(**accuracy, threshold=threshold, direction="at least", verdict="pass",
+              value=proportion(right, 40, "images")),
+        Check(**errors, threshold=0.5, direction="at most", verdict="pass",
+              value=proportion(len(wrong), 40, "images")),
+    )  # fmt: skip
+    made = Provenance(
+        command="",
+        config={"eps": 0.1 * len(fooled), "thresholds": {"accuracy": threshold}},
+        seeds=(0,),
+        versions={},
+        hardware={},
+        started="",
+        seconds=1.0,
+        data={"digits/test": data},
+    )
+    folder.mkdir()
+    report = AuditReport(title=folder.name, created="", summary="", checks=checks, made=made)
+    (folder / "report.json").write_text(report.to_json())
+    logits = np.eye(4)[(LABELS + np.isin(np.arange(40), wrong)) % 4]
+    success = np.isin(np.arange(20), fooled)
+    write_arrays(
+        folder / "arrays.npz", {"labels": LABELS, "logits": logits, "pgd/success": success}
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["", "report.json"])
+def test_two_kept_audits_are_compared_image_by_image(tmp_path: Path, name: str) -> None:
+    a = kept(tmp_path / "a", range(30, 40), range(8))
+    b = kept(tmp_path / "b", range(38, 40), range(6, 8), threshold=0.7)
+    view = compare(Store(tmp_path / "runs"), str(a / name), str(b / name))
+    accuracy, errors = view.data["checks"]
+    assert accuracy["change"]["value"] == pytest.approx(0.2)
+    assert errors["change"]["value"] == pytest.approx(-0.2)
+    assert accuracy["better"] == errors["better"] == "B", "by the direction of each check"
+    clean, attacked = view.data["paired"]["clean"], view.data["paired"]["under attack"]
+    assert (clean["a_alone"], clean["b_alone"]) == (0, 8)
+    assert clean["p"] == pytest.approx(2 * 0.5**8)
+    assert clean["difference"]["value"] == pytest.approx(0.2)
+    assert (attacked["a_alone"], attacked["b_alone"], attacked["difference"]["n"]) == (0, 6, 20)
+    assert view.data["thresholds"] == [
+        {"code": "ACC-001", "a": "at least 50.0 %", "b": "at least 70.0 %"}
+    ]
+    assert [one["setting"] for one in view.data["settings"]] == ["eps"]
+
+
+@pytest.mark.parametrize("fault", ["data", "labels", "gone", "garbled", "no answer"])
+def test_audits_that_are_not_of_the_same_images_are_not_paired(tmp_path: Path, fault: str) -> None:
+    a = kept(tmp_path / "a", range(4), range(8))
+    b = kept(tmp_path / "b", range(2), range(8), data=("e" if fault == "data" else "d") * 64)
+    arrays: dict[str, Any] = {"labels": LABELS}
+    if fault == "labels":
+        write_arrays(b / "arrays.npz", {"labels": LABELS[::-1], "logits": np.eye(4)[LABELS]})
+    elif fault == "gone":
+        (b / "arrays.npz").unlink()
+    elif fault == "garbled":
+        (b / "arrays.npz").write_bytes(b"PK")
+    elif fault == "no answer":
+        write_arrays(b / "arrays.npz", arrays)
+    view = compare(Store(tmp_path / "runs"), str(a), str(b))
+    assert view.data["paired"] == {}
+    assert view.data["not_paired"]
+    assert view.lines[-1].startswith("! not paired: ")
+    assert len(view.data["checks"]) == 2
+
+
+def test_the_command_shows_two_kept_audits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folders = [
+        str(kept(tmp_path / "a", range(10), range(8))),
+        str(kept(tmp_path / "b", range(2), range(8))),
+    ]
+    assert call(app, ["compare", *folders, "--store", str(tmp_path / "runs")]) == 0
+    shown = capsys.readouterr().out
+    assert "McNemar" in shown
+    assert "ACC-001" in shown
+    assert not (tmp_path / "runs").exists()
