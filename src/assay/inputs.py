@@ -19,7 +19,7 @@ from assay.core.classifier import Classifier
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
 from assay.errors import AssayError, one_line
-from assay.models.http import HttpModel
+from assay.models.http import HttpModel, Wire
 from assay.models.loading import fingerprint, load_model, load_oracle, saved
 
 Loaded = Classifier | BlackBox | HttpModel
@@ -60,6 +60,11 @@ class Inputs(Config):
     """Seconds that a service may take for an answer; none: 30."""
     header: tuple[str, ...] = Field(default=(), repr=False)
     """Sent with every request to a service, as "Name: value"; never written down."""
+    wire: Wire = "npy"
+    """How images travel to a service, which is posted JSON: npy, {"images": a float32 .npy in
+    base64, (n, C, H, W) in [0, 1]}, answered by {"labels" or "scores" or "logits": [one per
+    image]}; or instances, {"instances": [lists of numbers]}, answered by {"predictions": [one per
+    image]}."""
     device: Device = "auto"
     """Where the model computes; auto takes CUDA or MPS where there is one."""
     threads: int | None = None
@@ -96,6 +101,7 @@ class Inputs(Config):
     def only_queried(self) -> bool:
         """Whether the model is a function or a service: no weights, no gradients."""
         service = "://" in self.model or self.timeout is not None or bool(self.header)
+        service = service or self.wire != "npy"
         return self.access is not None or service
 
 
@@ -167,6 +173,7 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             batch_size=inputs.batch_size,
             timeout=inputs.timeout,
             headers=inputs.headers or None,
+            wire=inputs.wire,
             weights=inputs.weights,
             mean=inputs.mean,
             std=inputs.std,

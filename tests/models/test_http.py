@@ -196,6 +196,12 @@ def test_a_service_of_another_form_is_met_by_two_functions(service: Service, x: 
         decode=lambda body: json.loads(body)["predictions"],
     )
     torch.testing.assert_close(model.query(x), NETWORK(x).softmax(1))
+    model = HttpModel(service.url, classes=NAMES, access="scores", wire="instances")
+    torch.testing.assert_close(model.query(x), NETWORK(x).softmax(1))
+    service.replies = [say('{"scores": [[0.1, 0.2, 0.7]]}')]
+    line = refused(service, x, "scores", wire="instances")
+    assert "no JSON object with 'predictions'" in line
+    assert "is it wire='instances'" in line
 
 
 def test_null_is_no_answer(service: Service, x: Tensor) -> None:

@@ -196,7 +196,17 @@ def as_written(value: float) -> str:
 
 INPUT_GROUPS = {
     "Data": ("data", "split", "images", "size"),
-    "Model": ("weights", "mean", "std", "outputs", "classes", "access", "timeout", "header"),
+    "Model": (
+        "weights",
+        "mean",
+        "std",
+        "outputs",
+        "classes",
+        "access",
+        "timeout",
+        "header",
+        "wire",
+    ),
     "Running": ("device", "threads", "batch_size"),
 }
 """The headings that help shows the settings of `Inputs` under, in the order they are shown."""

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,6 +23,9 @@ from torch import Tensor
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.oracle import Access
 from assay.errors import AssayError, one_line
+
+Wire = Literal["npy", "instances"]
+"""How images travel: a numpy file in base64, or lists of numbers as TensorFlow Serving has them."""
 
 TIMEOUT = 30.0
 """Seconds that one request may take, if nothing else is said."""
@@ -47,11 +50,13 @@ class HttpModel:
         ← {"labels": [3, 5, …]}, or {"scores": [[0.1, 0.9, …], …]}, or {"logits": [[…], …]}
 
     The service reads its images by `np.load(io.BytesIO(base64.b64decode(body["images"])))`. null
-    for an image, or in its row, says that there is no answer. One that speaks otherwise is met by
-    `encode` and `decode`, say for lists of numbers:
+    for an image, or in its row, says that there is no answer. With wire="instances" both are lists
+    of numbers:
 
-        HttpModel(url, ..., encode=lambda x: json.dumps({"instances": x.tolist()}).encode(),
-                  decode=lambda body: json.loads(body)["predictions"])
+        → {"instances": [[[[0.0, 0.5, …], …], …], …]}
+        ← {"predictions": [[0.1, 0.9, …], …]}
+
+    One that speaks otherwise still is met by `encode` and `decode`.
 
     Args:
         url: http://… or https://…; it is requested as it is, and redirects are not followed.
@@ -62,6 +67,7 @@ class HttpModel:
         retries: how often a request is sent again that timed out, lost its connection, or met a
             status that may pass (408, 425, 429, 500, 502, 503, 504), after 0.25 s, 0.5 s, 1 s, …
         headers: sent with every request (a token, say), and never shown.
+        wire: the form of requests and answers, as above.
         encode: makes the body of a request from float32 (n, C, H, W) in [0, 1].
         decode: makes labels (n,), or scores or logits (n, K), from the body of an answer.
 
@@ -80,6 +86,7 @@ class HttpModel:
         batch_size: int = ROWS,
         retries: int = 3,
         headers: Mapping[str, str] | None = None,
+        wire: Wire = "npy",
         encode: Callable[[NDArray[np.float32]], bytes] | None = None,
         decode: Callable[[bytes], Any] | None = None,
     ) -> None:
@@ -96,7 +103,8 @@ class HttpModel:
         self.timeout = timeout
         self.retries = retries
         self.headers = {"Content-Type": "application/json", **(headers or {})}
-        self.encode = encode or as_json
+        self.encode = encode or {"npy": as_json, "instances": as_instances}[wire]
+        self._key = "predictions" if wire == "instances" else access
         self.decode = decode or self._answers
         self.repeated = 0
         """Requests that were sent again."""
@@ -213,13 +221,14 @@ class HttpModel:
         return content
 
     def _answers(self, body: bytes) -> Any:
-        """Return what is under the name of the access in a JSON answer."""
+        """Return what is under the name of the access, or "predictions", in a JSON answer."""
         said = json.loads(body)
-        if isinstance(said, dict) and self.access in said:
-            return said[self.access]
+        if isinstance(said, dict) and self._key in said:
+            return said[self._key]
+        asked = "wire='instances'" if self._key != self.access else f"access={self.access!r}"
         raise AssayError(
-            f"the answer of {self.address} is no JSON object with {self.access!r}, but "
-            f"{_shown(body)}: is it access={self.access!r} that the service gives?"
+            f"the answer of {self.address} is no JSON object with {self._key!r}, but "
+            f"{_shown(body)}: is it {asked} that the service gives?"
         )
 
 
@@ -300,6 +309,11 @@ def as_json(images: NDArray[np.float32]) -> bytes:
     file = io.BytesIO()
     np.save(file, images, allow_pickle=False)
     return json.dumps({"images": base64.b64encode(file.getvalue()).decode()}).encode()
+
+
+def as_instances(images: NDArray[np.float32]) -> bytes:
+    """Return the body of a request: JSON that holds lists of numbers, exact."""
+    return json.dumps({"instances": images.tolist()}).encode()
 
 
 def _address(url: str) -> str:

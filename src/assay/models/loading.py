@@ -33,7 +33,7 @@ from assay.core.random import Stream
 from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError, nearest, told, unknown
 from assay.models.formats import not_yet
-from assay.models.http import ROWS, TIMEOUT, HttpModel
+from assay.models.http import ROWS, TIMEOUT, HttpModel, Wire
 from assay.models.weights import load_weights, read_weights
 
 KEY = "assay"
@@ -201,6 +201,7 @@ def load_oracle(
     batch_size: int | None = None,
     timeout: float | None = None,
     headers: Mapping[str, str] | None = None,
+    wire: Wire = "npy",
     weights: Path | str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -218,6 +219,7 @@ def load_oracle(
         batch_size: rows evaluated at a time; None chooses.
         timeout: seconds that a service may take for one request; None leaves it at 30.
         headers: sent with every request to a service.
+        wire: how images travel to it: a numpy file in JSON, or lists of numbers.
         weights, mean, std, outputs: of a network, as in `load_model`.
 
     Raises:
@@ -225,8 +227,8 @@ def load_oracle(
     """
     spec = str(spec)
     served = _is_url(spec)
-    if not served and (timeout is not None or headers):
-        raise AssayError(f"{spec} is no URL: a time-out and headers go with http://…")
+    if not served and (timeout is not None or headers or wire != "npy"):
+        raise AssayError(f"{spec} is no URL: time-out, headers and wire go with http://…")
     if not served and access is None:
         return load_model(
             spec,
@@ -257,6 +259,7 @@ def load_oracle(
             timeout=TIMEOUT if timeout is None else timeout,
             batch_size=ROWS if batch_size is None else batch_size,
             headers=headers,
+            wire=wire,
         )
     function = _function(spec)
     return BlackBox(function, classes=classes, access=access, batch_size=batch_size, name=spec)
