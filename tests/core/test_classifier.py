@@ -482,7 +482,8 @@ def test_fingerprints_of_models_without_weights_or_with_odd_ones() -> None:
 
 def test_batches_get_smaller_as_images_get_larger() -> None:
     assert rows_that_fit(torch.zeros(1, 3, 32, 32)) == 256
-    assert rows_that_fit(torch.zeros(1, 3, 224, 224)) == 8
+    assert rows_that_fit(torch.zeros(1, 3, 224, 224)) == 5
+    assert rows_that_fit(torch.zeros(1, 3, 1024, 1024)) == 1
     assert rows_that_fit(torch.zeros(1, 1, 4, 4)) == 512
     assert rows_that_fit(torch.zeros(0, 3, 32, 32)) >= 1
 

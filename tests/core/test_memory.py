@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from assay import BlackBox, NormBall, attacks
+from assay import BlackBox, NormBall, attacks, explain
 from assay.attacks.losses import cross_entropy
 from assay.attacks.methods.gradient import uphill
+from assay.core import memory
 from assay.core.classifier import Classifier
 from assay.core.fast import fast_copy
 from assay.core.memory import Tally, in_parts, is_out_of_memory
@@ -192,3 +195,97 @@ def test_parts_are_joined_in_order_and_limits_are_kept_by_kind() -> None:
 def test_a_batch_size_is_at_least_one() -> None:
     with pytest.raises(AssayError, match="batch_size is at least 1, or None, not -3"):
         Classifier(Small(fits=1), batch_size=-3)
+
+
+# -- before the system kills -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("side", "takes", "free", "sizes"),
+    [
+        (256, 100, 400, [1, 2, 2, 1]),  # half of what is free holds two rows; one is tried first
+        (256, 100, 10, [1, 1, 1, 1, 1, 1]),
+        (256, 100, 10_000, [1, 5]),
+        (256, None, 400, [1, 5]),  # nothing is known
+        (256, 100, None, [1, 5]),
+        (255, 100, 10, [5]),  # small rows are not measured
+    ],
+)
+def test_large_rows_are_measured_and_no_more_are_evaluated_than_fit(
+    side: int,
+    takes: int | None,
+    free: int | None,
+    sizes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measured(call: Callable[[], object]) -> int | None:
+        call()
+        return takes
+
+    monkeypatch.setattr(memory, "peak_of", measured)
+    monkeypatch.setattr(memory, "available", lambda: free)
+    seen, tally, x = [], Tally(), torch.rand(5, 1, 256, side)
+
+    def double(part: Tensor) -> Tensor:
+        seen.append(len(part))
+        tally.queries += len(part)
+        return 2 * part
+
+    assert torch.equal(in_parts(double, 8, x, tally=tally), 2 * x)
+    assert seen == sizes
+    assert tally.queries == 5
+    seen.clear()
+    in_parts(double, 8, x, tally=tally)  # measured once
+    assert seen == (sizes[1:] if side == 256 else sizes)
+
+
+def test_a_large_row_that_does_not_fit_when_tried_is_one_clear_line() -> None:
+    def fails(part: Tensor) -> Tensor:
+        raise MemoryError(f"{len(part)} at a time")
+
+    with pytest.raises(AssayError, match="a single image of shape"):
+        in_parts(fails, 8, torch.rand(3, 1, 256, 256))
+
+
+@pytest.mark.skipif(memory.available() is None, reason="the system does not say")
+def test_the_peak_is_that_of_the_call_alone() -> None:
+    held = torch.ones(40_000_000, dtype=torch.uint8)
+    for _ in range(2):  # an earlier peak, as high, counts for nothing
+        found = memory.peak_of(lambda: torch.ones(60_000_000, dtype=torch.uint8))
+        assert found is None or 50e6 < found < 90e6
+    assert len(held) == 40_000_000
+    assert memory.available() > 0
+
+
+def test_the_fast_copy_is_checked_on_large_images_one_at_a_time() -> None:
+    seen = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            if type(x) is Tensor:
+                seen.append(len(x))
+            return self.conv(x).mean((2, 3))
+
+    classifier = Classifier(Watched())
+    fast_copy(classifier, torch.rand(3, 1, 700, 700))
+    assert set(seen) == {1}
+
+
+def test_what_keeps_or_counts_its_calls_is_not_called_in_vain() -> None:
+    calls, x = [], torch.rand(3, 1, 256, 256)
+    box = BlackBox(
+        lambda part: calls.append(len(part)) or part.mean((2, 3)) * [1, 2],
+        classes=2,
+        access="logits",
+    )
+    assert box.query(x).shape == (3, 2)
+    assert calls == [3]
+    classifier = Classifier(nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4, 3)))
+    assert classifier.embed(x).logits.shape == (3, 3)
+    assert torch.equal(classifier.embed(x).logits, classifier.query(x))
+    seen = Classifier(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()))
+    assert len(explain.GradCAM(layer="0")(seen, x).raw) == 3

@@ -100,7 +100,7 @@ class BlackBox:
             return empty[:, 0].long() if self.access == "labels" else empty
         with torch.no_grad():
             rows = self.batch_size or rows_that_fit(x)
-            answer = in_parts(self._ask, rows, x.detach(), tally=self.tally)
+            answer = in_parts(self._ask, rows, x.detach(), tally=self.tally, in_vain=False)
         self.unanswered += int((labels(answer) == -1).sum())
         return answer.to(x.device)
 

@@ -198,7 +198,7 @@ def embed(
             return answer
 
         for x, y in _parts(classifier, source):
-            in_parts(evaluate, max(1, len(x)), x, tally=classifier.tally)
+            in_parts(evaluate, max(1, len(x)), x, tally=classifier.tally, in_vain=False)
             ys.append(y.cpu())
     if not logits:
         raise AssayError("there is nothing to embed: the source is empty")

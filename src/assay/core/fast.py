@@ -13,6 +13,7 @@ import io
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -341,8 +342,11 @@ def _fold(traced: GraphModule) -> Folds:
 def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[float, str]:
     """Return the relative difference of the logits, and what is wrong ("" when nothing is)."""
     loose = candidate.precision == "bfloat16"
-    expected, slope = gradient(classifier, x, x, lambda logits, _: _lead(logits, logits.argmax(1)))
-    seen, fast_slope = gradient(candidate, x, expected.argmax(1), _lead)
+    rows = min(len(x), classifier.rows_per_batch(x))
+    own = partial(gradient, classifier, loss=lambda logits, _: _lead(logits, logits.argmax(1)))
+    expected, slope = in_parts(own, rows, x, x, tally=classifier.tally, kind="gradient")
+    said, copied = expected.argmax(1), partial(gradient, candidate, loss=_lead)
+    seen, fast_slope = in_parts(copied, rows, x, said, tally=candidate.tally, kind="gradient")
     finite = expected[expected != -torch.inf]  # -inf is what a class is given that is masked
     spread = float(finite.std().clamp_min(1e-6))
     difference = _furthest(expected, seen) / spread

@@ -107,7 +107,9 @@ class ActivationMap(Explainer):
         ):
             size = rows_at_once(clf, x)
             kind = f"explain {', '.join(layers)}"
-            explained = in_parts(explain, size, x.detach(), rows, tally=clf.tally, kind=kind)
+            explained = in_parts(
+                explain, size, x.detach(), rows, tally=clf.tally, kind=kind, in_vain=False
+            )
         return {layer: torch.cat(parts) for layer, parts in raw.items()}, explained
 
 

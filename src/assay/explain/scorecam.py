@@ -75,7 +75,13 @@ class ScoreCAM(Explainer):
 
         with fast(Copies(clf, x), self.precision) as model:
             raw, explained = in_parts(
-                explain, rows_at_once(clf, x), x.detach(), rows, tally=clf.tally, kind="score-cam"
+                explain,
+                rows_at_once(clf, x),
+                x.detach(),
+                rows,
+                tally=clf.tally,
+                kind="score-cam",
+                in_vain=False,
             )
         return raw, explained, layer
 
