@@ -266,8 +266,12 @@ def test_a_folder_that_cannot_be_written(assay: Command, monkeypatch: pytest.Mon
     Path("file").touch()
     command = ("@m.safetensors", *BARE, "--attack", "fgsm")
     refused(assay(*command, "--out", "file/out"), "file/out", "below a file")
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
-    refused(assay(*command, "--out", "out"), "no permission")
+
+    def forbidden(*_: object, **__: object) -> None:  # root may write everywhere
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    refused(assay(*command, "--out", "out"), "cannot write out", "Permission denied")
     monkeypatch.undo()
 
 

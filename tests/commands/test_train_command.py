@@ -134,7 +134,7 @@ def test_flags_go_over_yaml_and_yaml_over_the_recipe(assay: Command) -> None:
         (["--adversary.steps", "7"], ["adversary needs a name", "pgd"]),
         (["--adversary.name", "pgd", "--adversary.restarts", "2"], ["adversary", "one start"]),
         (["--recipe.epohcs", "3"], ["--recipe.epohcs", "--recipe.epochs"]),
-        (["--data", "digits", "--out", "file/mine"], ["--out", "file"]),
+        (["--data", "digits", "--out", "file/mine"], ["file/mine", "below a file"]),
         (["--data", "digits", "--recipe", "fast", "--network.widths", *"12345678"], ["too small"]),
     ],
 )

@@ -363,7 +363,11 @@ def test_a_url_is_a_service() -> None:
             {"access": "labels", "classes": NAMES, "std": (1,), "outputs": "probabilities"},
             "std, outputs cannot be set from outside for http://h/",
         ),
-        ("nets.py:make_net", {"timeout": 3}, "is no URL: time-out, headers and wire go with http://"),
+        (
+            "nets.py:make_net",
+            {"timeout": 3},
+            "is no URL: time-out, headers and wire go with http://",
+        ),
         (
             "nets.py:make_net",
             {"access": "labels", "classes": NAMES},
