@@ -353,9 +353,8 @@ def _summary(name: str, checks: tuple[Check, ...], config: AuditConfig) -> str:
     count = {
         v: sum(c.verdict == v for c in checks) for v in ("pass", "fail", "undecided", "not run")
     }
-    failed = ", ".join(c.code for c in checks if c.verdict == "fail") or "none"
-    rest = f", {count['not run']} were not run" if count["not run"] else ""
-    return (
-        f"{opening}Of {len(checks)} checks, {count['pass']} passed, {count['fail']} failed "
-        f"({failed}){rest} and {count['undecided']} are undecided."
-    )
+    failed = ", ".join(c.code for c in checks if c.verdict == "fail")
+    found = [f"{count['pass']} passed", f"{count['fail']} failed" + f" ({failed})" * bool(failed)]
+    found += [f"{count[v]} {v}" for v in ("undecided", "not run") if count[v]]
+    plural = "s" * (len(checks) != 1)
+    return f"{opening}Of {len(checks)} check{plural}, {', '.join(found)}."

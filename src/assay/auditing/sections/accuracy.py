@@ -25,7 +25,7 @@ class Accuracy(Section):
     """The section's name in configs."""
 
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
-        question = "Does it classify at least the asked share of the images right?"
+        question = "Does it classify at least the required share of the images right?"
         threshold = config.thresholds.accuracy
         advice = (
             "see that images are prepared as in training (--mean, --std, --size), and that classes "
