@@ -24,6 +24,7 @@ class Criterion:
         direction: the side of the threshold that passes.
         unit: how value and threshold are shown.
         advice: what to do where it fails.
+        gated: whether `--fail-on` asks it of a model without its code being named.
     """
 
     code: str
@@ -33,6 +34,7 @@ class Criterion:
     direction: Direction
     unit: Unit = "fraction"
     advice: str = ""
+    gated: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ REASONS: dict[CheckVerdict, str] = {
 def judged(criterion: Criterion, found: Value | NotRun) -> Check:
     """Return the check: pass, fail, undecided (the interval spans the threshold, or something bars
     a pass), or not run, which never counts as a pass."""
-    asked = {key: value for key, value in vars(criterion).items() if key != "advice"}
+    asked = {k: v for k, v in vars(criterion).items() if k not in ("advice", "gated")}
     if isinstance(found, NotRun):
         return Check(**asked, verdict="not run", reason=found.not_run)
     verdict = stats.judge_check(found.estimate, criterion.threshold, criterion.direction)

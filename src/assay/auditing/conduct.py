@@ -215,9 +215,9 @@ def outcome(section: Section, evidence: Evidence) -> Measured:
     criteria = section.criteria(evidence.config)
     try:
         if not granted(evidence.model, section.needs):
+            what = "a network" if section.needs == "gradient" else f"the model's {section.needs}"
             raise AssayError(
-                f"it needs access to the {section.needs} of the model, but this one answers with "
-                f"{evidence.model.access} only"
+                f"it needs {what}; this model answers with {evidence.model.access} only"
             )
         return _fitting(section, section.measure(evidence), {c.code for c in criteria})
     except Exception as error:  # whatever a user's model, or another package's section, may raise

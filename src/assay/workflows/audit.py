@@ -27,9 +27,6 @@ from assay.runs.store import Store
 
 FailOn = Literal["never", "fail", "undecided"]
 
-NOT_GATED = "OOD-"
-"""What the codes of checks begin with that no policy asks for unless it names them."""
-
 REFERENCE_IMAGES = 2000
 """How many images detectors are fitted on, and how many calibrated on, at most."""
 
@@ -95,7 +92,7 @@ def run(
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)
-    return policy(found, fail_on, checks)
+    return policy(found, fail_on, checks or gated(config))
 
 
 def examine(
@@ -182,7 +179,13 @@ def keep(
     return page
 
 
-def policy(found: Audit, fail_on: FailOn, counted: Sequence[str] = ()) -> int:
+def gated(config: AuditConfig) -> list[str]:
+    """Return the codes of the checks that count where none is named."""
+    asked = [one for section in config.sections for one in section.criteria(config)]
+    return [one.code for one in asked if one.gated]
+
+
+def policy(found: Audit, fail_on: FailOn, counted: Sequence[str]) -> int:
     """Return 1 if a check that counts has a verdict that the user does not accept, and say which.
 
     The order of verdicts is pass, undecided, fail, not run: of a check that was not run nothing is
@@ -191,20 +194,14 @@ def policy(found: Audit, fail_on: FailOn, counted: Sequence[str] = ()) -> int:
     Args:
         found: the audit.
         fail_on: the least bad verdict that is refused.
-        counted: codes of the checks that count; none: all but those of outliers (`OOD-…`), which
-            plain networks fail as a rule.
+        counted: codes of the checks that count.
     """
     refused = {
         "never": set[str](),
         "fail": {"fail", "not run"},
         "undecided": {"undecided", "fail", "not run"},
     }[fail_on]
-    bad = [
-        check
-        for check in found.checks
-        if check.verdict in refused
-        and (check.code in counted if counted else not check.code.startswith(NOT_GATED))
-    ]
+    bad = [one for one in found.checks if one.verdict in refused and one.code in counted]
     for check in bad:
         print(f"{check.code} {check.verdict}: {check.reason}", file=sys.stderr)
     return int(bool(bad))

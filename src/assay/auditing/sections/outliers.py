@@ -47,6 +47,7 @@ class Outliers(Section):
                 "number",
                 "most plain networks fail this: do not turn inputs away by this score alone, or "
                 "choose detectors that look at features (--detectors)",
+                gated=False,
             )
             for detector in config.detectors
         )
