@@ -139,6 +139,26 @@ def test_contents_lead_somewhere_and_tags_are_closed(page, request):
 
 
 @pytest.mark.parametrize("page", ["audit_page", "study_page"])
+def test_pages_are_for_those_who_do_not_see_them_too(page, request):
+    html = request.getfixturevalue(page)
+    assert re.search(r"<body>\s*<a class=\"skip\" href=\"#body\">", html)
+    for tag, attributes in parse(html).tags:
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row", "rowgroup")
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+    assert "<th></th>" not in html
+
+
+def test_a_figure_is_named_by_its_finding(study, study_page):
+    for figure in study.figures:
+        assert study_page.count(f' aria-label="{figure.title}">') == 1
+    assert ' aria-label="gradient norms"' not in study_page
+    assert "<title>Do skip connections undo the degradation of deep plain CNNs? ·" in study_page
+
+
+@pytest.mark.parametrize("page", ["audit_page", "study_page"])
 def test_a_page_may_fetch_send_and_be_moved_nowhere(page, request):
     (policy,) = re.findall(r'Security-Policy" content="([^"]+)"', request.getfixturevalue(page))
     said = dict(one.split(maxsplit=1) for one in policy.split("; "))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from assay.report import numerals
 from assay.report.answer import pieces
@@ -39,12 +40,21 @@ function unfold() {
 }
 addEventListener("hashchange", unfold);
 unfold();
+const seen = new ResizeObserver((boxes) => {
+  for (const { target } of boxes)
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+});
+for (const box of document.querySelectorAll(".wide, pre")) seen.observe(box);
 """
-"""The only script of a page: it copies a command, and opens the fold that a link leads into."""
+"""The only script of a page: it copies a command, opens the fold that a link leads into, and lets
+the keyboard reach what scrolls."""
 
 _WORST = 15
 """With more classes than this, those above it fold away."""
 
+
+_NAMED = re.compile(r' aria-label="[^"]*"')
 
 _ENDS = (0.1, 0.25, 0.5, 1.0)
 """Where the line of a check on a fraction may end, so that small ones can be seen."""
@@ -232,9 +242,15 @@ def common(table: Table) -> tuple[int, str, float] | None:
     return found.pop() if len(found) == 1 else None
 
 
-def _figure(svg: str) -> Markup:
-    """Put an SVG into the page. Inside HTML it needs no namespace, so the page has no address."""
-    return Markup(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
+def _figure(svg: str, finding: str = "") -> Markup:
+    """Put an SVG into the page, named by what is found in it. Inside HTML it needs no namespace,
+    so the page has no address."""
+    svg = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+    if finding:
+        head, mark, rest = svg.partition(">")
+        head = _NAMED.sub("", head) + f' aria-label="{escape(finding)}"'
+        svg = head + mark + rest
+    return Markup(svg)
 
 
 def _answer(text: str) -> Markup:
