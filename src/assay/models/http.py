@@ -5,15 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import json
-import socket
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from http.client import HTTPException, HTTPResponse, IncompleteRead
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,6 +18,9 @@ from torch import Tensor
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.oracle import Access
 from assay.errors import AssayError, one_line
+
+if TYPE_CHECKING:
+    import ssl
 
 Wire = Literal["npy", "instances"]
 """How images travel: a numpy file in base64, or lists of numbers as TensorFlow Serving has them."""
@@ -36,7 +34,9 @@ FIRST_WAIT = 0.25
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 """Status codes that another attempt may not meet."""
 MOST_BYTES = 64 * 2**20
-"""Longest answer that is read."""
+"""Longest answer that is read, and"""
+GLIMPSE = 1000
+"""of an answer that is an error."""
 
 
 class HttpModel:
@@ -102,7 +102,8 @@ class HttpModel:
         self.url = url
         self.timeout = timeout
         self.retries = retries
-        self.headers = {"Content-Type": "application/json", **(headers or {})}
+        plain = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self.headers = {**plain, **(headers or {})}
         self.encode = encode or {"npy": as_json, "instances": as_instances}[wire]
         self._key = "predictions" if wire == "instances" else access
         self.decode = decode or self._answers
@@ -111,7 +112,7 @@ class HttpModel:
         self._box = BlackBox(
             self._post, classes=classes, access=access, batch_size=batch_size, name=self.address
         )
-        self._open = urllib.request.build_opener(_Http, _Https, _NoRedirect).open
+        self._tls = _tls()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -179,46 +180,62 @@ class HttpModel:
 
     def _send(self, body: bytes) -> bytes:
         """Return the body of the answer to one request, or raise `_Failed`."""
-        request = _Timed(self.url, body, self.headers, method="POST")
+        import httpx2
+        from anyio.from_thread import start_blocking_portal
+
         try:
-            with request.limited(self.timeout):
-                return self._content(request)
-        except (OSError, HTTPException) as error:
-            reason = getattr(error, "reason", error)  # of a URLError
-            if request.late or isinstance(reason, TimeoutError):
-                raise _Failed(
-                    f"has not answered within {self.timeout:g} s: allow it a longer timeout, or "
-                    "fewer images in a request (batch_size)",
-                    passing=True,
-                ) from error
-            lost = isinstance(reason, ConnectionError) and not isinstance(
-                reason, ConnectionRefusedError
-            )
+            # a thread of its own: there may be an event loop in this one, as in a notebook
+            with start_blocking_portal() as portal:
+                status, content = portal.call(self._exchange, body)
+        except TimeoutError as error:
+            raise _Failed(
+                f"has not answered within {self.timeout:g} s: allow it a longer timeout, or "
+                "fewer images in a request (batch_size)",
+                passing=True,
+            ) from error
+        except (httpx2.TransportError, httpx2.InvalidURL, OSError) as error:
+            reason = _cause(error)
+            lost = isinstance(error, httpx2.NetworkError | httpx2.RemoteProtocolError)
             raise _Failed(
                 f"cannot be queried: {type(reason).__name__}: {one_line(str(reason))}",
-                passing=lost or isinstance(reason, IncompleteRead),
+                passing=lost and not isinstance(error, httpx2.ConnectError),
             ) from error
+        if status == 200:
+            return content
+        known = status in set(HTTPStatus)
+        named = f"{status} {HTTPStatus(status).phrase}" if known and status >= 300 else f"{status}"
+        named += ", not 200" if status < 300 else ""
+        raise _Failed(f"answered {named}: {_shown(content)}", passing=status in PASSING)
 
-    def _content(self, request: _Timed) -> bytes:
-        """Return the body of the answer to a request, or raise what went wrong with it."""
+    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
+        """Return the status and the body of the answer to one request; of one that is an error, as
+        much as comes in time. Redirects are not followed, which would turn a POST into a GET and
+        take the headers to another host.
+
+        Raises:
+            TimeoutError: the whole took too long, whatever still trickles in.
+        """
+        import anyio
+        import httpx2
+
+        status, content = 200, bytearray()
         try:
-            with self._open(request, timeout=self.timeout) as response:
-                content = _read(response)
-        except urllib.error.HTTPError as error:
-            with error:
-                try:
-                    said = _shown(error.read(1000))
-                except (OSError, HTTPException):
-                    said = "and no more"
-            raise _Failed(
-                f"answered {error.code} {one_line(str(error.reason))}: {said}",
-                passing=error.code in PASSING,
-            ) from error
-        if request.late:  # what was cut off may look whole
-            raise TimeoutError
-        if response.status != 200:
-            raise _Failed(f"answered {response.status}, not 200: {_shown(content)}")
-        return content
+            with anyio.fail_after(self.timeout):
+                async with (
+                    httpx2.AsyncClient(verify=self._tls, timeout=None) as client,
+                    client.stream("POST", self.url, content=body, headers=self.headers) as answer,
+                ):
+                    status = answer.status_code
+                    async for part in answer.aiter_raw():
+                        content += part
+                        if len(content) > (MOST_BYTES if status == 200 else GLIMPSE):
+                            break
+        except (TimeoutError, httpx2.TransportError):
+            if status == 200:
+                raise
+        if status == 200 and len(content) > MOST_BYTES:
+            raise _Failed(f"answers with more than {MOST_BYTES >> 20} MiB: {_shown(content)}")
+        return status, bytes(content)
 
     def _answers(self, body: bytes) -> Any:
         """Return what is under the name of the access, or "predictions", in a JSON answer."""
@@ -240,68 +257,28 @@ class _Failed(Exception):
         self.passing = passing
 
 
-class _Timed(urllib.request.Request):
-    """A request whose connection is shut when its time is over, whatever still trickles in: the
-    timeout of a socket is that of one read, of which a slow service may make any number."""
+def _tls() -> ssl.SSLContext:
+    """Return what certificates are checked with: made once, since it takes longer than a request.
 
-    late = False
-    _socket: socket.socket | None = None
-
-    @contextmanager
-    def limited(self, seconds: float) -> Iterator[None]:
-        """Shut the connection, and be `late`, once the body has taken so long."""
-        timer = threading.Timer(seconds, self._shut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    def connected(self, by: socket.socket) -> None:
-        self._socket = by
-        if self.late:
-            self._shut()
-
-    def _shut(self) -> None:
-        self.late = True
-        if self._socket is not None:
-            with suppress(OSError):  # it may be closed by now
-                # not a TLS socket's own shutdown, which takes its state from under the reader
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+    Raises:
+        AssayError: the package that makes requests is not here.
+    """
+    try:
+        import httpx2
+    except ImportError as error:
+        raise AssayError(
+            "querying a service needs the package httpx2: pip install 'assay[data]'"
+        ) from error
+    return httpx2.create_ssl_context()
 
 
-class _Connecting(urllib.request.AbstractHTTPHandler):
-    """Tells a `_Timed` request which socket it has."""
-
-    def do_open(self, http_class: Any, req: Any, **settings: Any) -> Any:
-        def made(host: str, **more: Any) -> Any:
-            connection = http_class(host, **more)
-            connect = connection.connect
-
-            def connecting() -> None:
-                connect()
-                req.connected(connection.sock)
-
-            connection.connect = connecting
-            return connection
-
-        return super().do_open(made, req, **settings)
-
-
-class _Http(_Connecting, urllib.request.HTTPHandler):
-    """http://"""
-
-
-class _Https(_Connecting, urllib.request.HTTPSHandler):
-    """https://"""
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would turn a POST into a GET, and take the headers to another host."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
+def _cause(error: BaseException) -> BaseException:
+    """Return what the system said, of an error that the client gives a name of its own."""
+    while (before := error.__cause__ or error.__context__) is not None:
+        error = before
+    if isinstance(error, BaseExceptionGroup):
+        return _cause(error.exceptions[0])
+    return error
 
 
 def as_json(images: NDArray[np.float32]) -> bytes:
@@ -331,19 +308,6 @@ def _address(url: str) -> str:
     if not url.isascii() or not url.isprintable() or " " in url:
         raise AssayError(f"{seen} has characters that a URL must write as %XX")
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
-
-
-def _read(response: HTTPResponse) -> bytes:
-    """Return the body of an answer that comes whole, and is not endless."""
-    content = bytearray()
-    announced = response.length  # None where the answer ends with the connection, or in chunks
-    while len(content) != announced and (part := response.read1(65536)):
-        content += part
-        if len(content) > MOST_BYTES:
-            raise _Failed(f"answers with more than {MOST_BYTES >> 20} MiB: {_shown(content)}")
-    if announced is not None and len(content) < announced:
-        raise IncompleteRead(bytes(content), announced - len(content))
-    return bytes(content)
 
 
 def _shown(body: bytes | bytearray) -> str:
