@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from assay.data import load_data
 from assay.data.dataset import to_float
 from assay.errors import AssayError
-from assay.models.autoencoder import MLPAutoencoder, load_autoencoder
+from assay.models.autoencoder import MLPAutoencoder, VariationalAutoencoder, load_autoencoder
 from assay.runs.worker import Workspace
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder, autoencode
 from assay.tasks.train import TrainNetwork, split
@@ -59,3 +60,29 @@ class TestAutoencoder:
         other = trial.model_copy(update={"data": {**trial.data, "digits/train": "0" * 64}})
         with pytest.raises(AssayError, match="has changed since"):
             autoencode(other, Workspace(tmp_path))
+
+    def test_a_variational_one_learns_too(self, tmp_path: Path) -> None:
+        network = VariationalAutoencoder(widths=(8,), code=8)
+        learning = Autoencoding(network=network, epochs=8, lr=5e-3)
+        config = self.CONFIG.model_copy(update={"learning": learning})
+        outcome = autoencode(config.trial(0, "cpu", 1), Workspace(tmp_path))
+        assert outcome.metrics["validation_error"] < outcome.metrics["mean_image_error"]
+        assert outcome.arrays["train_error"][-1] < outcome.arrays["train_error"][0] - 0.3
+
+
+def test_left_out_classes_are_never_met() -> None:
+    config = TrainAutoencoder(data="digits", without=(2, 7))
+    assert "without" not in TrainAutoencoder(data="digits").trial(0, "cpu", 1).config
+    assert config.part("train").classes == ("0", "1", "3", "4", "5", "6", "8", "9")
+    network = TrainNetwork(data="digits", without=(2, 7), test_images=50, images_by_seed=True)
+    for name in ("train", "validation", "test"):
+        data = split(network, name, seed=1)
+        assert data.classes == config.part("train").classes
+        assert set(data.labels.tolist()) == set(range(8))
+    whole = load_data("digits", split="train")
+    left = split(network, "train")
+    named = [left.classes[label] for label in left.labels[:50].tolist()]
+    assert named == [whole.classes[whole.labels[row]] for row in left.ids[:50].tolist()]
+    assert network.trial(0, "cpu", "").data["digits/train"] == config.part("train").fingerprint
+    with pytest.raises(AssayError, match=r"classes \[10\] to be left out of digits, which has 10"):
+        whole.without([10])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -122,6 +122,37 @@ class Dataset:
             ids=self.ids[index],
             masks=None if self.masks is None else self.masks[index],
             notes=self.notes,
+        )
+
+    def without(self, classes: Sequence[int]) -> Dataset:
+        """Return the examples of all other classes, whose labels are numbered anew, in their order.
+
+        Raises:
+            AssayError: for a class that there is not, or when none would be left.
+
+        >>> digits = assay.load_data("digits").without([0, 9])
+        >>> digits.classes
+        ('1', '2', '3', '4', '5', '6', '7', '8')
+        >>> sorted(set(digits.labels.tolist()))
+        [0, 1, 2, 3, 4, 5, 6, 7]
+        """
+        out = sorted(set(classes))
+        if out and not 0 <= out[0] <= out[-1] < len(self.classes):
+            raise AssayError(
+                f"classes {out} to be left out of {self.name}, which has {len(self.classes)}, "
+                f"0 to {len(self.classes) - 1}"
+            )
+        left = [label for label in range(len(self.classes)) if label not in out]
+        if not left:
+            raise AssayError(f"no class of {self.name} would be left without {out}")
+        anew = torch.full((len(self.classes),), -1)
+        anew[left] = torch.arange(len(left))
+        rest = self.subset((anew[self.labels] >= 0) & (self.labels >= 0))
+        return replace(
+            rest,
+            classes=tuple(self.classes[label] for label in left),
+            labels=anew[rest.labels],
+            fingerprint=hashlib.sha256(f"{rest.fingerprint} without {out}".encode()).hexdigest(),
         )
 
     def __repr__(self) -> str:

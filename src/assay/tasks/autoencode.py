@@ -7,13 +7,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import Field
-from torch.nn import functional as F
 
 from assay.config import Config, Number
 from assay.core.random import Stream
 from assay.data.dataset import Dataset, to_float
 from assay.errors import AssayError
-from assay.models.autoencoder import Autoencoder, MLPAutoencoder, save_autoencoder
+from assay.models.autoencoder import (
+    AnyAutoencoder,
+    Autoencoder,
+    MLPAutoencoder,
+    save_autoencoder,
+)
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.images import addressed, part
@@ -26,11 +30,11 @@ TASK = "autoencode"
 
 
 class Autoencoding(Config):
-    """An autoencoder and how it is trained: Adam along half a cosine, on squared error."""
+    """An autoencoder and how it is trained: Adam along half a cosine, on its own loss."""
 
     VERSION = 1
 
-    network: MLPAutoencoder = MLPAutoencoder()
+    network: AnyAutoencoder = MLPAutoencoder()
     """The architecture."""
     epochs: int = Field(default=50, ge=1)
     """Passes over the training images."""
@@ -53,6 +57,8 @@ class TrainAutoencoder(Config):
     """How many training images are used, the same subset that a `TrainNetwork` gets; none: all."""
     images_by_seed: bool | None = None
     """Each seed draws that subset anew, as a `TrainNetwork` does; none: the same for every seed."""
+    without: tuple[int, ...] | None = None
+    """Leave out every image of these classes, as a `TrainNetwork` does; none: all are there."""
 
     def trial(self, seed: int, device: str, threads: int) -> Trial:
         """Return the trial of this autoencoder with this seed.
@@ -79,7 +85,8 @@ class TrainAutoencoder(Config):
     def part(self, name: str, seed: int = 0) -> Dataset:
         """Return the images that this seed uses as `train` or `validation`."""
         wanted = self.train_images if name == "train" else None
-        return part(self.data, name, wanted, seed if self.images_by_seed else 0)
+        drawn = seed if self.images_by_seed else 0
+        return part(self.data, name, wanted, drawn, without=self.without or ())
 
 
 PARTS = ("train", "validation")
@@ -90,7 +97,8 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: the mean squared error per pixel, in [0, 1], on the training images, on the validation
     images, and there of the mean training image, which knows nothing of what it is to reproduce.
-    Arrays: the training error of every epoch.
+    Arrays: the training loss of every epoch, which is that error where the autoencoder is not
+    variational.
     """
     config = TrainAutoencoder.parse(trial.config, where="trial")
     config = config.model_copy(update={"data": trial.places.get(config.data, config.data)})
@@ -119,7 +127,7 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
 def learn(
     model: Autoencoder, data: Dataset, learning: Autoencoding, stream: Stream, work: Workspace
 ) -> list[float]:
-    """Train `model` in place to reproduce the images; return the mean squared error per epoch."""
+    """Train `model` in place to reproduce the images; return the mean loss per epoch."""
     model.train()
     device = next(model.parameters()).device
     adam = optimizer(Recipe(optimizer=Adam(lr=learning.lr)), list(model.parameters()))
@@ -127,19 +135,20 @@ def learn(
     steps = -(-len(data) // learning.batch_size)
     for epoch in range(learning.epochs):
         total = torch.zeros((), device=device)
-        for step, (_, images, _) in enumerate(
+        drawn = stream.child("code", epoch + 1)
+        for step, (ids, images, _) in enumerate(
             batches(data, learning.batch_size, stream.child("order", epoch + 1))
         ):
             factor = schedule.factor(epoch * steps + step, learning.epochs * steps)
             adam.param_groups[0]["lr"] = learning.lr * factor
             x = to_float(images.to(device))
-            loss = F.mse_loss(model(x), x)
+            loss = model.loss(x, drawn.rows(ids).to(device))
             adam.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             adam.step()
             total += loss.detach() * len(x)
         errors.append(float(total) / len(data))
-        work.progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, error {errors[-1]:.4f}")
+        work.progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, loss {errors[-1]:.4f}")
     model.eval()
     return errors
 

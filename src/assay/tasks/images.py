@@ -16,11 +16,18 @@ BY_SEED = "images_by_seed"
 """The setting of a task by which each seed draws its own images."""
 
 _samples: dict[tuple[str, int, int], Dataset] = {}
+_without: dict[tuple[str, tuple[int, ...]], Dataset] = {}
 _fingerprints: dict[tuple[str, int, int], str] = {}
 
 
 def part(
-    data: str, split: str, wanted: int | None, seed: int = 0, *, size: int | None = None
+    data: str,
+    split: str,
+    wanted: int | None,
+    seed: int = 0,
+    *,
+    size: int | None = None,
+    without: tuple[int, ...] = (),
 ) -> Dataset:
     """Return a stable random subset of `wanted` images of a split; None: all of them.
 
@@ -28,8 +35,9 @@ def part(
 
     Args:
         size: as in `load_data`.
+        without: classes whose images are left out first.
     """
-    whole = load_data(data, split=split, size=size)
+    whole = _whole(data, split, size, without)
     if wanted is None:
         return whole
     key = (whole.fingerprint, wanted, seed)
@@ -40,16 +48,35 @@ def part(
     return _samples[key]
 
 
+def _whole(data: str, split: str, size: int | None, without: tuple[int, ...]) -> Dataset:
+    """Return a split, but for some classes; what is left of the last six is kept."""
+    whole = load_data(data, split=split, size=size)
+    if not without:
+        return whole
+    key = (whole.fingerprint, without)
+    if key not in _without:
+        if len(_without) >= 6:
+            _without.clear()
+        _without[key] = whole.without(without)
+    return _without[key]
+
+
 def fingerprint(
-    data: str, split: str, wanted: int | None, seed: int = 0, *, size: int | None = None
+    data: str,
+    split: str,
+    wanted: int | None,
+    seed: int = 0,
+    *,
+    size: int | None = None,
+    without: tuple[int, ...] = (),
 ) -> str:
     """Return the fingerprint of `part`: many seeds are planned at once, more than are held."""
-    whole = load_data(data, split=split, size=size).fingerprint
+    whole = _whole(data, split, size, without).fingerprint
     if wanted is None:
         return whole
     key = (whole, wanted, seed)
     if key not in _fingerprints:
-        _fingerprints[key] = part(data, split, wanted, seed, size=size).fingerprint
+        _fingerprints[key] = part(data, split, wanted, seed, size=size, without=without).fingerprint
     return _fingerprints[key]
 
 
@@ -72,9 +99,11 @@ def apart(
 def addressed(config: Config, **options: Any) -> dict[str, Any]:
     """Return the settings of a task as an address has them, as JSON.
 
-    Results are older than `images_by_seed`: where it is none, addresses leave it out.
+    Results are older than `images_by_seed` and `without`: where one is none, addresses leave it
+    out.
     """
     settings = config.model_dump(mode="json", **options)
-    if settings.get(BY_SEED) is None:
-        settings.pop(BY_SEED, None)
+    for newer in (BY_SEED, "without"):
+        if settings.get(newer) is None:
+            settings.pop(newer, None)
     return settings

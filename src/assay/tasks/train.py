@@ -35,6 +35,7 @@ from assay.tasks.images import BY_SEED, fingerprint, part
 from assay.train import Recipe, Watch
 from assay.train.fit import Adversary, Augment, fit
 from assay.train.precision import computing
+from assay.train.recipe import PLAIN
 from assay.train.resolve import resolve
 
 TASK = "train"
@@ -78,6 +79,9 @@ class TrainNetwork(Config):
     size: int | None = Field(default=None, ge=1)
     """Scale the shorter side of every image to so many pixels and crop the middle square; none:
     images stay as they are, and must be of one size."""
+    without: tuple[int, ...] | None = None
+    """Leave out every image of these classes, by their numbers in the whole set, of training,
+    validation and test: the network never hears of them; none: all classes are there."""
     watch: Watch | None = None
     """Measure losses, gradients, weights and activations while it trains; none: do not."""
     train_tested: bool | None = None
@@ -132,6 +136,8 @@ class TrainNetwork(Config):
         copied = versions(self.recipe) if self.adversary is not None else {}
         if self.features is not None:
             used.append(FeatureSpace)
+        if self.recipe.loss != PLAIN:
+            used.append(type(self.recipe.loss))
         marks = marks or self.fingerprints(seeds)
         one = Trial(
             task=TASK,
@@ -164,6 +170,7 @@ class TrainNetwork(Config):
             learning=self.features.learning,
             train_images=self.train_images,
             images_by_seed=self.images_by_seed if self.train_images is not None else None,
+            without=self.without,
         )
         return (learnt.trial(seed, device, self.recipe.threads),)
 
@@ -176,7 +183,12 @@ class TrainNetwork(Config):
             if drawn not in found:
                 found[drawn] = {
                     f"{short}/{part}": fingerprint(
-                        self.data, part, self.wanted(part), drawn, size=self.size
+                        self.data,
+                        part,
+                        self.wanted(part),
+                        drawn,
+                        size=self.size,
+                        without=self.without or (),
                     )
                     for part in SPLITS
                 }
@@ -218,7 +230,14 @@ def split(config: TrainNetwork, name: str, seed: int = 0) -> Dataset:
     """Return the part of the data that a trial of this seed uses as `train`, `validation` or
     `test`."""
     drawn = seed if config.draws else 0
-    return part(config.data, name, config.wanted(name), drawn, size=config.size)
+    return part(
+        config.data,
+        name,
+        config.wanted(name),
+        drawn,
+        size=config.size,
+        without=config.without or (),
+    )
 
 
 def train(trial: Trial, work: Workspace) -> Outcome:

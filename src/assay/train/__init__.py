@@ -3,6 +3,28 @@
 This module holds the configs alone and never imports torch.
 """
 
-from assay.train.recipe import SGD, Adam, AdamW, Constant, Cosine, OneCycle, Recipe, Watch
+from assay.train.recipe import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    CrossEntropy,
+    LogitNorm,
+    OneCycle,
+    Recipe,
+    Watch,
+)
 
-__all__ = ["SGD", "Adam", "AdamW", "Constant", "Cosine", "OneCycle", "Recipe", "Watch"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "LogitNorm",
+    "OneCycle",
+    "Recipe",
+    "Watch",
+]

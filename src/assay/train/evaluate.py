@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
 from assay.core.source import Source
 from assay.errors import AssayError
 from assay.train.batches import in_memory
+from assay.train.losses import summed
+from assay.train.recipe import PLAIN, Loss
 
 
-def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
-    """Return mean cross-entropy and share correct over a labelled source, in one pass, float32."""
+def evaluate(classifier: Classifier, source: Source, by: Loss = PLAIN) -> tuple[float, float]:
+    """Return the mean loss and share correct over a labelled source, in one pass, float32."""
     loss, correct, rows = 0.0, 0, 0
     with classifier.borrowed(), torch.no_grad():
         for _, x, y in source.batches(classifier.batch_size or 256):
@@ -21,7 +22,7 @@ def evaluate(classifier: Classifier, source: Source) -> tuple[float, float]:
             logits = classifier.as_logits(getattr(output, "logits", output))
             check_range(y, logits.shape[1], "validation")
             y = y.to(logits.device)
-            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            loss += float(summed(by, logits, y))
             correct += int((logits.argmax(1) == y).sum())
             rows += len(y)
     if not rows:

@@ -26,6 +26,7 @@ from assay.train.batches import Batch, batches, grouped, steps_per_epoch
 from assay.train.checkpoint import read_checkpoint, write_checkpoint
 from assay.train.evaluate import check_labels, check_range, evaluate
 from assay.train.history import History
+from assay.train.losses import summed
 from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import SGD, Adam, Recipe, Watch
 from assay.train.watch import Watcher
@@ -237,7 +238,9 @@ class _Run:
             "lr": lr,
         }
         if validation is not None:
-            curves["val_loss"], curves["val_accuracy"] = evaluate(self.classifier, validation)
+            curves["val_loss"], curves["val_accuracy"] = evaluate(
+                self.classifier, validation, recipe.loss
+            )
             if not math.isfinite(curves["val_loss"]):
                 return self.diverged(f"validation loss is {curves['val_loss']}", epoch, step)
         for name, value in curves.items():
@@ -277,8 +280,7 @@ class _Run:
         with precise(self.recipe.precision, self.device):
             output = self.model(self.classifier.normalise(x))
             logits = self.classifier.as_logits(getattr(output, "logits", output))
-        smoothing = self.recipe.label_smoothing
-        loss = F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+        loss = summed(self.recipe.loss, logits, target, self.recipe.label_smoothing)
         # not accelerate's, which divides by what an environment variable says
         torch.autograd.backward(loss / of)
         return loss.detach(), logits.detach()

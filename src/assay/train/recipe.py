@@ -128,6 +128,33 @@ def _cosine(start: float, end: float, done: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
+class CrossEntropy(Config):
+    """-log p_y, p = softmax(z) of the logits z."""
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    """The loss."""
+
+
+class LogitNorm(Config):
+    """Cross-entropy of z / (τ ‖z‖₂), the logits z brought to one length (Wei et al. 2022,
+    "Mitigating neural network overconfidence with logit normalization").
+
+    Cross-entropy can always be lowered by longer logits, of training images and of all others; here
+    only their direction counts, and low confidence keeps its meaning for detecting outliers. The
+    network's own logits are as they come: scores and probabilities are taken of z, as in the paper.
+    """
+
+    name: Literal["logit-norm"] = "logit-norm"
+    """The loss."""
+    temperature: Positive = 0.04
+    """τ, the paper's for CIFAR-10; smaller lets the network become more certain."""
+
+
+Loss = Annotated[CrossEntropy | LogitNorm, Field(discriminator="name")]
+PLAIN = CrossEntropy()
+"""What every training had before there was a choice: its address names no loss."""
+
+
 class Recipe(Config):
     """How a network is trained. `auto` is resolved by `assay.train.resolve` beforehand."""
 
@@ -141,6 +168,8 @@ class Recipe(Config):
     """How a gradient becomes a step."""
     schedule: Schedule = Cosine()
     """How the learning rate changes from step to step."""
+    loss: Loss = Field(default=PLAIN, exclude_if=lambda loss: bool(loss == PLAIN))
+    """What is made small."""
     label_smoothing: Fraction = 0.0
     """Share of each label that is spread over all classes (Szegedy et al. 2016)."""
     mixup: NotNegative = 0.0
