@@ -13,13 +13,16 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from assay.config import Config, digest
+from assay.config import Config, digest, read_yaml
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
+from assay.data.load import BUNDLED
 from assay.errors import AssayError, one_line
 from assay.models.http import HttpModel, Wire
+from assay.models.loaders.base import About, Channels
+from assay.models.loaders.registry import loader_of
 from assay.models.loading import fingerprint, load_model, load_oracle, saved
 
 Loaded = Classifier | BlackBox | HttpModel
@@ -33,7 +36,8 @@ class Inputs(Config):
 
     model: str
     """path.safetensors made by assay; file.py:factory, a function of yours that returns a
-    torch.nn.Module; or, with --access, file.py:function or a URL, which can only be queried."""
+    torch.nn.Module; package.module:function of an installed package; a Hugging Face folder or hub
+    id; an .onnx file; or, with --access, file.py:function or a URL, which can only be queried."""
     data: str
     """A bundled name (digits, shapes), a hub id or a folder."""
     split: str = "test"
@@ -42,15 +46,21 @@ class Inputs(Config):
     """How many of its images are used, a stable random subset."""
     size: int | None = None
     """Scale the shorter side of every image to so many pixels and crop the middle square; none:
-    images stay as they are, and must be of one size."""
+    images are brought to the size that the model names, or stay as they are."""
     weights: Path | None = None
     """Weights for file.py:factory: .safetensors, or a state dict (.pt)."""
+    model_args: tuple[str, ...] = ()
+    """What the function that makes the network is called with: name=value, as in YAML."""
     mean: tuple[float, ...] | None = None
     """Mean of each channel that the model's inputs are normalised with, in [0, 1]."""
     std: tuple[float, ...] | None = None
     """Standard deviation of each channel, likewise."""
+    channels: Channels = "rgb"
+    """The order of colours that the model takes; mean and std are in this order."""
     outputs: Literal["logits", "probabilities"] = "logits"
     """What the model returns."""
+    trust_program: bool = False
+    """Run a model file that is a program: of torch.export, or TorchScript."""
     classes: tuple[str, ...] | None = None
     """Names of the model's outputs, in their order; labels are matched to them by name. None: a
     file of assay says them itself, and of another model they are the classes of the data."""
@@ -91,6 +101,22 @@ class Inputs(Config):
                 raise AssayError(f'--header is "Name: value", not {text!r}')
         return header
 
+    @field_validator("model_args")
+    @classmethod
+    def _named_values(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            if not text.partition("=")[0].isidentifier() or "=" not in text:
+                raise AssayError(
+                    f"--model-args takes name=value, such as num_classes=10, not {text!r}"
+                )
+        return given
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """What the function that makes the network is called with, by name."""
+        pairs = (text.partition("=") for text in self.model_args)
+        return {name: read_yaml(value, where=f"--model-args {name}") for name, _, value in pairs}
+
     @property
     def headers(self) -> dict[str, str]:
         """What is sent with every request, by name."""
@@ -102,7 +128,26 @@ class Inputs(Config):
         """Whether the model is a function or a service: no weights, no gradients."""
         service = "://" in self.model or self.timeout is not None or bool(self.header)
         service = service or self.wire != "npy"
-        return self.access is not None or service
+        if self.access is not None or service:
+            return True
+        loader = loader_of(self.model)
+        return loader is not None and loader.queried
+
+    @property
+    def about(self) -> About:
+        """What the model says of itself before it is loaded."""
+        if self.access is not None or "://" in self.model:
+            return About()
+        loader = loader_of(self.model)
+        return About() if loader is None else loader.about(self.model)
+
+    @property
+    def scaling(self) -> tuple[int | None, float | None]:
+        """The side that images are brought to (None: none), and the crop before: as the user says,
+        else as the model does."""
+        if self.size is not None or self.data in BUNDLED:
+            return self.size, 1.0
+        return self.about.side, self.about.crop
 
 
 def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
@@ -115,8 +160,10 @@ def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
     Raises:
         AssayError: for data that cannot be read, or cannot be scaled.
     """
-    data = load_data(inputs.data, split=split or inputs.split, size=inputs.size)
-    return data if inputs.classes is None else in_order(data, inputs.classes)
+    size, crop = inputs.scaling
+    data = load_data(inputs.data, split=split or inputs.split, size=size, crop=crop)
+    classes = inputs.classes or inputs.about.classes
+    return data if classes is None else in_order(data, classes)
 
 
 def in_order(data: Dataset, classes: Sequence[str]) -> Dataset:
@@ -140,8 +187,13 @@ def described(inputs: Inputs, data: Dataset) -> str:
 
 def scaled(inputs: Inputs) -> str:
     """Return what was done to the images, after a comma; "" where they are as they were."""
-    size = inputs.size
-    return "" if size is None else f", middle squares scaled to {size} × {size}"
+    size, crop = inputs.scaling
+    if size is None:
+        return ""
+    if crop is None:
+        return f", squashed to {size} × {size}"
+    share = "" if crop == 1 else f" ({100 * crop:.1f} % of the shorter side)"
+    return f", middle squares{share} scaled to {size} × {size}"
 
 
 def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
@@ -178,20 +230,27 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             mean=inputs.mean,
             std=inputs.std,
             outputs=inputs.outputs,
+            args=inputs.args,
+            channels=inputs.channels,
+            trust_program=inputs.trust_program,
         )
     ours = inputs.model.endswith(".safetensors")
+    named = ours or inputs.about.classes is not None
     clf = load_model(
         inputs.model,
         weights=inputs.weights,
-        classes=inputs.classes or (None if ours else data.classes),
+        classes=inputs.classes or (None if named else data.classes),
         mean=inputs.mean,
         std=inputs.std,
         outputs=inputs.outputs,
         batch_size=inputs.batch_size,
+        args=inputs.args,
+        channels=inputs.channels,
+        trust_program=inputs.trust_program,
     )
     if ours:
         _takes(inputs.model, data)
-    if labelled and (ours or inputs.classes):
+    if labelled and (named or inputs.classes):
         _labels_fit(inputs.model, clf.classes, data)
     clf.model.to(device_here(inputs.device))
     return clf
@@ -205,7 +264,7 @@ def load_network(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Cla
     """
     if inputs.only_queried:
         raise AssayError(
-            f"{inputs.model} can only be queried (--access): it has no layers and no gradients, "
+            f"{inputs.model} can only be queried: it has no layers and no gradients, "
             "which this needs; give a network, path.safetensors or file.py:factory"
         )
     clf = load(inputs, data, labelled=labelled)

@@ -444,7 +444,7 @@ def test_sizes_are_scaled_and_said() -> None:
     draw("imgs/test/cat/1.png", 9, size=(8, 4))
     data = load_data("imgs", size=3)
     assert data.images.shape == (2, 1, 3, 3)
-    said = "1 images are scaled to 3 pixels along their shorter side, and cropped to the middle 3×3"
+    said = "1 images are brought to 3×3 pixels: the middle square is scaled"
     assert data.notes == (said,)
     assert load_data("imgs", split="train", size=3).notes == (said,)  # a split decoded later
 

@@ -198,10 +198,13 @@ INPUT_GROUPS = {
     "Data": ("data", "split", "images", "size"),
     "Model": (
         "weights",
+        "model_args",
         "mean",
         "std",
+        "channels",
         "outputs",
         "classes",
+        "trust_program",
         "access",
         "timeout",
         "header",

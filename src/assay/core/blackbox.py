@@ -36,6 +36,7 @@ class BlackBox:
             probabilities, at least 0, that sum to 1 (tolerance 1e-2). "logits": any finite numbers.
         batch_size: rows given to the function at a time; None chooses by the size of one input.
         name: what errors call the function; None takes its own name.
+        notes: what was understood when it was loaded, a line each.
 
     A row may have no answer: None for all of it, NaN or None in it, or the label -1. It is counted
     as `unanswered`, its label is -1, and no attack is successful by it.
@@ -53,6 +54,7 @@ class BlackBox:
         access: Answers,
         batch_size: int | None = None,
         name: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         if not callable(function):
             raise AssayError(
@@ -69,6 +71,7 @@ class BlackBox:
         self.function = function
         self.batch_size = batch_size
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
+        self.notes = tuple(notes)
         self.tally = Tally()
         self.unanswered = 0
         """Rows that came back without an answer."""

@@ -60,16 +60,22 @@ def keys(images: Sequence[Encoded]) -> list[int]:
 
 
 def decode(
-    images: Sequence[Encoded], channels: int, height: int, width: int, scaled: bool
+    images: Sequence[Encoded],
+    channels: int,
+    height: int,
+    width: int,
+    scaled: bool,
+    crop: float | None = 1.0,
 ) -> np.ndarray[Any, Any]:
     """Return the pixels: uint8 (n, C, H, W), C = `channels` (1 or 3).
 
-    If `scaled`, the middle of each image, scaled to height × width (which are then the same);
-    otherwise all images must have that size. Transparency is dropped.
+    If `scaled`, the middle square of each image, `crop` times its shorter side, scaled to height ×
+    width (which are then the same), or all of it squashed (crop None); otherwise all images must
+    have that size. Transparency is dropped.
     """
     pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
     for index, image in enumerate(images):
-        pixels[index] = _each(index, image, _decode, channels, height, width, scaled)
+        pixels[index] = _each(index, image, _decode, channels, height, width, scaled, crop)
     return pixels
 
 
@@ -123,7 +129,7 @@ def _key(data: Encoded) -> int:
 
 
 def _decode(
-    data: Encoded, channels: int, height: int, width: int, scaled: bool
+    data: Encoded, channels: int, height: int, width: int, scaled: bool, crop: float | None
 ) -> np.ndarray[Any, Any]:
     from PIL import Image, ImageOps
 
@@ -136,9 +142,10 @@ def _decode(
         if image.mode != mode:
             image = image.convert(mode)
         if scaled and image.size != (width, height):
-            side = min(image.size)
-            left, top = (image.width - side) // 2, (image.height - side) // 2
-            image = image.crop((left, top, left + side, top + side))
+            if crop is not None:
+                side = max(1, round(min(image.size) * crop))
+                left, top = (image.width - side) // 2, (image.height - side) // 2
+                image = image.crop((left, top, left + side, top + side))
             image = image.resize((width, height), Image.Resampling.BICUBIC)
         if image.size != (width, height):
             raise ValueError(f"it is {image.height}×{image.width}, not {height}×{width}")

@@ -120,7 +120,7 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
         raise AssayError(f"{seen} holds no images: it has no rows")
     if asked.labelled:
         _labelled(part, labels, source)
-    shape = _agreed(source, asked.size, entry)
+    shape = _agreed(source, asked, entry)
     out = np.zeros(len(labels), dtype=bool)
     if carve:
         keys = [key for chunk in _decoded("keys", part) for key in chunk]
@@ -146,7 +146,7 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
             file = start_array(making / name / "images.npy", (int(mask.sum()), *size))
             files[name] = stack.enter_context(file)
         start = 0
-        for pixels in _decoded("decode", part, *size, asked.size is not None):
+        for pixels in _decoded("decode", part, *size, asked.size is not None, asked.crop):
             for name, mask in parts.items():
                 files[name].write(pixels[mask[start : start + len(pixels)]].tobytes())
             start += len(pixels)
@@ -174,7 +174,7 @@ def _labelled(part: Part, labels: NDArray[np.int64], source: Opened) -> None:
         )
 
 
-def _agreed(source: Opened, size: int | None, entry: Path) -> Shape:
+def _agreed(source: Opened, asked: Asked, entry: Path) -> Shape:
     """Return the shape that all images of all splits are brought to.
 
     Grey images among coloured ones are made coloured. So that train, validation and test fit one
@@ -207,6 +207,7 @@ def _agreed(source: Opened, size: int | None, entry: Path) -> Shape:
     if not seen:
         raise AssayError(f"{source.where} holds no images: it has no rows")
     notes = []
+    size = asked.size
     if size is None and len(seen) > 1:
         shown = ", ".join(f"{n:,} of {h}×{w}" for (h, w), n in seen.most_common(3))
         raise AssayError(
@@ -217,14 +218,19 @@ def _agreed(source: Opened, size: int | None, entry: Path) -> Shape:
     height, width = (size, size) if size is not None else next(iter(seen))
     scaled = sum(n for found, n in seen.items() if found != (height, width))
     if scaled:
-        notes.append(
-            f"{scaled:,} images are scaled to {size} pixels along their shorter side, and cropped "
-            f"to the middle {size}×{size}"
-        )
+        notes.append(f"{scaled:,} images are brought to {size}×{size} pixels: {_how(asked.crop)}")
     if grey and coloured:
         shown = ", ".join(f"{n:,} of {split}" for split, n in grey.items())
         notes.append(f"grey images among coloured ones are made coloured: {shown}")
     return Shape(3 if coloured else 1, height, width, tuple(notes))
+
+
+def _how(crop: float | None) -> str:
+    """Return in words how an image is brought to a square of another size."""
+    if crop is None:
+        return "squashed"
+    share = "" if crop == 1 else f", {100 * crop:.1f} % of the shorter side,"
+    return f"the middle square{share} is scaled"
 
 
 def _decoded(function: str, part: Part, *more: Any) -> Iterator[Any]:

@@ -31,6 +31,7 @@ def load_data(
     image_column: str | None = None,
     label_column: str | None = None,
     size: int | None = None,
+    crop: float | None = 1.0,
     cache: str | Path | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -43,8 +44,10 @@ def load_data(
             `./data`.
         split: train, validation or test.
         image_column, label_column: which columns to read; None finds them.
-        size: scale every image to `size` pixels along its shorter side, and crop it to the middle
-            square; None keeps them as they are.
+        size: scale the middle square of every image to `size` × `size` pixels; None keeps them as
+            they are.
+        crop: how large that square is, as a share of the shorter side; None: none is cut out, the
+            whole image is squashed.
         cache: the folder of decoded images; None: `$ASSAY_CACHE`, otherwise the user's cache.
         seed: what synthetic sets are made from.
 
@@ -64,7 +67,7 @@ def load_data(
                 f"the images of {name} stay as they are, {bundled.shape[1]} × {bundled.shape[2]}"
             )
         return bundled
-    return image_set(name, split, Asked(image_column, label_column, size), cache)
+    return image_set(name, split, Asked(image_column, label_column, size, crop), cache)
 
 
 def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | None) -> Dataset:

@@ -40,6 +40,9 @@ class Asked:
     image_column: str | None = None
     label_column: str | None = None
     size: int | None = None
+    crop: float | None = 1.0
+    """The middle square that is scaled to `size`, as a share of the shorter side; None: the whole
+    image is squashed to it."""
     labelled: bool = True
     """Whether labels are needed; otherwise they are not read, and are -1."""
 

@@ -1,19 +1,15 @@
-"""Models in formats that are not loaded yet: what a file or folder is, and what to do with it."""
+"""Models in formats that are not loaded: what a file is, and what to do with it."""
 
 from __future__ import annotations
 
-import json
 import pickletools
 import sys
 import zipfile
 from pathlib import Path
 
-from assay.errors import one_line
-
 STD = sys.stdlib_module_names - {"__main__"}
 
 OTHERS = {
-    ".onnx": ("an ONNX model", "onnxruntime"),
     ".h5": ("a Keras model", "Keras"),
     ".keras": ("a Keras model", "Keras"),
     ".tflite": ("a TensorFlow Lite model", "TensorFlow Lite"),
@@ -24,14 +20,12 @@ OTHERS = {
 
 
 def not_yet(path: Path) -> str:
-    """Return what a file or folder is that holds a model, and what to do instead of loading it; ""
-    for anything else. Nothing in it is run."""
-    if path.is_dir():
-        return _folder(path)
+    """Return what a file is that holds a model, and what to do instead of loading it; "" for
+    anything else. Nothing in it is run."""
     if path.suffix.lower() in OTHERS:
         kind, runs = OTHERS[path.suffix.lower()]
         return (
-            f"{path} is {kind}, which is not loaded yet: query it through a function of images, "
+            f"{path} is {kind}, which is not loaded: query it through a function of images, "
             f"file.py:function --access logits, that runs it with {runs}; or give the PyTorch "
             "network that it was exported from"
         )
@@ -42,41 +36,24 @@ def not_yet(path: Path) -> str:
         inside = next((name for name in names if name.endswith("data.pkl")), None)
         pickled = b"" if inside is None else archive.read(inside)
     if any(name.endswith("constants.pkl") for name in names):
-        return _factory(path, "a TorchScript module", f"torch.jit.load({str(path)!r})")
+        return _program(path, "a TorchScript module")
     if any("models/" in name or "serialized_exported_program" in name for name in names):
-        load = f"torch.export.load({str(path)!r}).module()"
-        return _factory(path, "an exported program (torch.export)", load)
+        return _program(path, "an exported program (torch.export)")
     module = _pickled_module(pickled)
     if module:
         load = f"torch.load({str(path)!r}, weights_only=False)"
-        return _factory(path, f"a whole pickled model ({module}), which runs code", load)
+        return (
+            f"{path} is a whole pickled model ({module}), which runs code, and is not loaded. If "
+            f"you trust it, write into net.py: `import torch`, `def net(): return {load}`, and "
+            "name net.py:net"
+        )
     return ""
 
 
-def _factory(path: Path, kind: str, load: str) -> str:
+def _program(path: Path, kind: str) -> str:
     return (
-        f"{path} is {kind}; such files are not loaded by themselves yet. If you trust it, write "
-        f"into net.py: `import torch`, `def net(): return {load}`, and name net.py:net"
-    )
-
-
-def _folder(path: Path) -> str:
-    config = path / "config.json"
-    if not config.is_file() or config.stat().st_size > 2**20:
-        return ""
-    try:
-        about = json.loads(config.read_bytes())
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(about, dict) or not ({"architectures", "model_type"} & about.keys()):
-        return ""
-    kinds = about.get("architectures")
-    kind = str(kinds[0]) if isinstance(kinds, list) and kinds else str(about.get("model_type"))
-    return (
-        f"{path} is a Hugging Face model ({one_line(kind, 60)}), which is not loaded yet: write "
-        "into net.py: `from transformers import AutoModelForImageClassification as A`, "
-        f"`def net(): return A.from_pretrained({str(path)!r})`, and name net.py:net, with the "
-        "--mean and --std of its preprocessor_config.json"
+        f"{path} is {kind}, a program that needs no other code: name it as the model, with "
+        "--trust-program if you trust whoever made it"
     )
 
 

@@ -1,10 +1,10 @@
 """Saved models, and models that somebody brings.
 
-A model is named by `path.safetensors`, which `save_model` wrote, or by `file.py:factory`, a
-function or class of the user's that makes the network, usually with `weights`. One that can only be
-queried is named by `file.py:function`, a function of images, or by the URL of a service (see
-`load_oracle`). A user's Python file runs when it is named like this, and at no other time; a
-weights file never runs.
+A model is named by `path.safetensors`, which `save_model` wrote, by `file.py:factory`, a function
+or class of the user's that makes the network, usually with `weights`, or in a way that one of
+`assay.models.loaders` recognises. One that can only be queried is named by `file.py:function`, a
+function of images, or by the URL of a service (see `load_oracle`). A user's Python file runs when
+it is named like this, and at no other time; a weights file never runs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError, nearest, told, unknown
 from assay.models.formats import not_yet
 from assay.models.http import ROWS, TIMEOUT, HttpModel, Wire
+from assay.models.loaders.base import Channels, Given, Loader, refuse_what_is_not_taken
+from assay.models.loaders.preprocessing import Preprocess
+from assay.models.loaders.registry import loader_of
 from assay.models.weights import load_weights, read_weights
 
 KEY = "assay"
@@ -136,14 +139,21 @@ def load_model(
     std: Sequence[float] | None = None,
     outputs: Literal["logits", "probabilities"] = "logits",
     batch_size: int | None = None,
+    args: Mapping[str, Any] | None = None,
+    channels: Channels = "rgb",
+    trust_program: bool = False,
 ) -> Classifier:
     """Return the model that `spec` names, as a classifier on the CPU, in eval mode.
 
     Args:
-        spec: "path.safetensors" made by `save_model`, or "file.py:factory", which is run: a
-            function or class without required arguments that gives a `torch.nn.Module`.
-        weights: a state dict for the factory's network: .safetensors, or .pt / .pth, read without
-            running anything in it.
+        spec: "path.safetensors" made by `save_model`; "file.py:factory", which is run: a function
+            or class that gives a `torch.nn.Module`; "package.module:function" of an installed
+            package; a Hugging Face folder or hub id; or a file of `torch.export` or TorchScript.
+        weights: a state dict for the network that code makes: .safetensors, or .pt / .pth, read
+            without running anything in it.
+        args: what the factory or function is called with, by name.
+        channels: the order of colours that the network takes.
+        trust_program: run a file that is a program.
         classes, mean, std, outputs, batch_size: as for `Classifier`; what a file of ours says
             itself is used where these are not given.
 
@@ -153,8 +163,27 @@ def load_model(
     spec = str(spec)
     if _is_url(spec):
         raise AssayError(f"{spec} is a service, which can only be queried; this needs a network")
+    given = Given(
+        weights=None if weights is None else Path(weights),
+        args=args or {},
+        classes=classes,
+        mean=mean,
+        std=std,
+        channels=channels,
+        outputs=outputs,
+        batch_size=batch_size,
+        trust_program=trust_program,
+    )
+    loader = loader_of(spec)
+    if loader is not None:
+        made = _made(loader, spec, given)
+        if not isinstance(made, Classifier):
+            raise AssayError(
+                f"{spec} is {loader.what}: it can only be queried; this needs a network"
+            )
+        return made
     if ".py:" in spec:
-        module = _from_factory(spec)
+        module = _from_factory(spec, given.args)
         notes: tuple[str, ...] = (f"no --weights: those of {spec} are what the factory made",)
         if weights is not None:
             path = _existing(Path(weights))
@@ -165,8 +194,14 @@ def load_model(
             std=std,
             classes=classes,
             outputs=outputs,
+            preprocess=Preprocess(blue_first=True) if channels == "bgr" else None,
             batch_size=batch_size,
             notes=notes,
+        )
+    if args or channels != "rgb" or trust_program:
+        raise AssayError(
+            "--model-args, --channels and --trust-program go with models of other makers, not with "
+            f"{spec}"
         )
     if Path(spec).exists() and (said := not_yet(Path(spec))):
         raise AssayError(said)
@@ -206,6 +241,9 @@ def load_oracle(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     outputs: Literal["logits", "probabilities"] = "logits",
+    args: Mapping[str, Any] | None = None,
+    channels: Channels = "rgb",
+    trust_program: bool = False,
 ) -> Classifier | BlackBox | HttpModel:
     """Return the model that `spec` names, as far as it can be queried.
 
@@ -220,7 +258,7 @@ def load_oracle(
         timeout: seconds that a service may take for one request; None leaves it at 30.
         headers: sent with every request to a service.
         wire: how images travel to it: a numpy file in JSON, or lists of numbers.
-        weights, mean, std, outputs: of a network, as in `load_model`.
+        weights, mean, std, outputs, args, channels, trust_program: as in `load_model`.
 
     Raises:
         AssayError: one line that says what is wrong, or missing, or does not go together.
@@ -229,6 +267,26 @@ def load_oracle(
     served = _is_url(spec)
     if not served and (timeout is not None or headers or wire != "npy"):
         raise AssayError(f"{spec} is no URL: time-out, headers and wire go with http://…")
+    loader = None if served else loader_of(spec)
+    if loader is not None and loader.queried:
+        if access is not None:
+            raise AssayError(f"{spec} is {loader.what}, which says itself what it answers: drop "
+                             "--access")  # fmt: skip
+        return _made(
+            loader,
+            spec,
+            Given(
+                None if weights is None else Path(weights),
+                args or {},
+                classes,
+                mean,
+                std,
+                channels,
+                outputs,
+                batch_size,
+                trust_program,
+            ),
+        )
     if not served and access is None:
         return load_model(
             spec,
@@ -238,10 +296,16 @@ def load_oracle(
             classes=classes,
             outputs=outputs,
             batch_size=batch_size,
+            args=args,
+            channels=channels,
+            trust_program=trust_program,
         )
     given = {"weights": weights, "mean": mean, "std": std}
     wrong = [name for name, value in given.items() if value is not None]
     wrong += ["outputs"] if outputs != "logits" else []
+    wrong += ["model-args"] if args else []
+    wrong += ["channels"] if channels != "rgb" else []
+    wrong += ["trust-program"] if trust_program else []
     if wrong:
         raise AssayError(
             f"{', '.join(wrong)} cannot be set from outside for {spec}, which takes images in "
@@ -263,6 +327,11 @@ def load_oracle(
         )
     function = _function(spec)
     return BlackBox(function, classes=classes, access=access, batch_size=batch_size, name=spec)
+
+
+def _made(loader: Loader, spec: str, given: Given) -> Classifier | BlackBox:
+    refuse_what_is_not_taken(loader, spec, given)
+    return loader.load(spec, given)
 
 
 def _is_url(spec: str) -> bool:
@@ -292,11 +361,11 @@ def _function(spec: str) -> Callable[..., Any]:
     return function
 
 
-def _misfit(function: Callable[..., Any], *arguments: Any) -> str:
+def _misfit(function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
     """Return why a function cannot be called with these arguments; empty where it can, or where it
     does not say what it takes, as builtins do."""
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(*arguments, **named)
     except TypeError as error:
         return str(error)
     except ValueError:
@@ -315,6 +384,9 @@ def fingerprint(spec: str, *, weights: Path | str | None = None) -> str:
     """
     if _is_url(spec):
         return hashlib.sha256(canonical_json(["url", spec]).encode()).hexdigest()
+    loader = loader_of(spec)
+    if loader is not None:
+        return loader.fingerprint(spec)
     path, _, factory = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     files = [path] if weights is None else [path, weights]
     parts = [hashlib.sha256(_existing(Path(file)).read_bytes()).hexdigest() for file in files]
@@ -381,20 +453,22 @@ def _numbers(settings: Any) -> Iterator[int]:
         yield settings
 
 
-def _from_factory(spec: str) -> nn.Module:
+def _from_factory(spec: str, args: Mapping[str, Any]) -> nn.Module:
     """Run a user's file, call the factory in it, and return the network that it gives."""
     file, _, name = spec.rpartition(":")
     path = _existing(Path(file)).resolve()
     with _beside(path):
         factory = _run(path, file, name)
-        misfit = "" if isinstance(factory, nn.Module) else _misfit(factory)
+        misfit = "" if isinstance(factory, nn.Module) else _misfit(factory, **args)
         if misfit:
+            called = f"with {', '.join(args)}" if args else "without arguments"
             raise AssayError(
-                f"{spec} is called without arguments to make a network, but {misfit}: if it is a "
-                "function of images, say what it answers, --access labels, scores or logits"
+                f"{spec} is called {called} to make a network, but {misfit}: set what it needs by "
+                "--model-args; or, if it is a function of images, say what it answers, --access "
+                "labels, scores or logits"
             )
         try:
-            made = factory if isinstance(factory, nn.Module) else factory()
+            made = factory if isinstance(factory, nn.Module) else factory(**args)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # whatever a user's code may raise
@@ -423,7 +497,7 @@ def _beside(path: Path) -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
+def _run(path: Path, file: str, name: str) -> Callable[..., Any]:
     """Run a Python file as a module of its own and return what is called `name` in it."""
     inside = f"assay_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     loader = importlib.util.spec_from_file_location(inside, path)
@@ -443,5 +517,5 @@ def _run(path: Path, file: str, name: str) -> Callable[[], Any]:
         raise unknown(f"function in {file}", name, own)
     if not callable(known[name]):
         raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")
-    factory: Callable[[], Any] = known[name]
+    factory: Callable[..., Any] = known[name]
     return factory

@@ -1,0 +1,1 @@
+"""What people bring: one loader per kind of model, in `registry`."""

@@ -1,0 +1,184 @@
+"""ONNX models, which onnxruntime evaluates: they can be queried, and have no gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from assay.core.blackbox import ALIKE_TOLERANCE, Answers, BlackBox
+from assay.errors import AssayError, told
+from assay.models.loaders.base import About, Given, Loader
+from assay.models.loaders.preprocessing import Preprocess
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+PROBES = 4
+"""Random images by which it is seen whether a model answers with probabilities."""
+
+
+class Onnx(Loader):
+    """An `.onnx` file."""
+
+    name = "onnx"
+    what = "an ONNX model"
+    takes = frozenset({"mean", "std", "channels", "outputs"})
+    queried = True
+
+    def recognises(self, spec: str) -> bool:
+        return spec.lower().endswith(".onnx")
+
+    def load(self, spec: str, given: Given) -> BlackBox:
+        """Return the model as it can be queried.
+
+        Rows that are positive and sum to 1 on a few random images are taken for probabilities.
+
+        Raises:
+            AssayError: for a file that is not there or no ONNX model, one that does not take images
+                alone, or has no output of one row of numbers per image.
+        """
+        session = _session(_existing(spec))
+        images = _Images(session, spec, given)
+        batch = images.batch or given.batch_size
+        if images.batch and given.batch_size not in (None, images.batch):
+            raise AssayError(
+                f"{spec} takes batches of {images.batch} images and no others; drop --batch-size"
+            )
+        answered = images.run(_random(images))
+        access: Answers = "logits"
+        if given.outputs == "probabilities" or _probabilities(answered):
+            access = "scores"
+        classes = answered.shape[1] if given.classes is None else given.classes
+        notes = [f"{spec} is evaluated by onnxruntime: it can be queried, and has no gradients"]
+        notes += images.notes
+        notes += [f"{spec} answers with probabilities"] if access == "scores" else []
+        return BlackBox(
+            images.run, classes=classes, access=access, batch_size=batch, name=spec, notes=notes
+        )
+
+    def about(self, spec: str) -> About:
+        _, height, width, _, _ = _laid_out(_session(_existing(spec)), spec)
+        return About(side=height if height == width else None)
+
+
+class _Images:
+    """A session as a function of float32 (n, C, H, W) in [0, 1]."""
+
+    def __init__(self, session: InferenceSession, spec: str, given: Given) -> None:
+        self.session = session
+        self.spec = spec
+        self.channels, self.height, self.width, self.last, self.batch = _laid_out(session, spec)
+        self.entry = session.get_inputs()[0]
+        self.output, self.notes = _answer(session, spec)
+        square = self.height if self.height == self.width else None
+        self.prepared = Preprocess(
+            side=square, colour=self.channels == 3, blue_first=given.channels == "bgr"
+        )
+        self.shift = _per_channel(given.mean, 0.0)
+        self.scale = _per_channel(given.std, 1.0)
+        self.bytes = self.entry.type == "tensor(uint8)"
+        if self.bytes and (given.mean is not None or given.std is not None):
+            raise AssayError(f"{spec} takes whole numbers of 0 to 255: drop --mean and --std")
+
+    def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the answers (n, K)."""
+        x = self.prepared(torch.from_numpy(images)).numpy()
+        x = np.rint(x * 255) if self.bytes else (x - self.shift) / self.scale
+        x = x.transpose(0, 2, 3, 1) if self.last else x
+        x = np.ascontiguousarray(x, dtype=TYPES[self.entry.type])
+        if not self.batch:
+            return self._asked(x)
+        parts = [x[start : start + self.batch] for start in range(0, len(x), self.batch)]
+        return np.concatenate(
+            [self._asked(_padded(part, self.batch))[: len(part)] for part in parts]
+        )
+
+    def _asked(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        (answer,) = self.session.run([self.output], {self.entry.name: x})
+        return np.asarray(answer, dtype=np.float32).reshape(len(x), -1)
+
+
+TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+}
+"""What onnxruntime calls the types of images."""
+
+
+def _existing(spec: str) -> Path:
+    path = Path(spec)
+    if not path.is_file():
+        raise AssayError(f"there is no file {path}")
+    return path
+
+
+def _session(path: Path) -> InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise AssayError(
+            f"{path} is an ONNX model, and onnxruntime is not installed: pip install 'assay[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # errors are raised, and need no print besides
+    offered = onnxruntime.get_available_providers()
+    wanted = [name for name in ("CUDAExecutionProvider", "CPUExecutionProvider") if name in offered]
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=wanted)
+    except Exception as error:  # onnxruntime raises its own kinds for what is wrong with a file
+        raise AssayError(f"{path} cannot be loaded as an ONNX model: {told(error)}") from error
+
+
+def _laid_out(session: InferenceSession, spec: str) -> tuple[int, int, int, bool, int]:
+    """Return channels, height and width (0: any), whether channels come last, and the batch that it
+    takes (0: any)."""
+    inputs = session.get_inputs()
+    shapes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in TYPES:
+        raise AssayError(
+            f"{spec} does not take a batch of images alone, (n, C, H, W) or (n, H, W, C), but "
+            f"{shapes}: query it through a function, file.py:function --access logits"
+        )
+    batch, one, two, three = (size if isinstance(size, int) else 0 for size in inputs[0].shape)
+    if one in (1, 3) or three not in (1, 3):
+        return one, two, three, False, batch
+    return three, one, two, True, batch
+
+
+def _answer(session: InferenceSession, spec: str) -> tuple[str, tuple[str, ...]]:
+    """Return the output that holds a row of numbers per image, and what is to be said of it."""
+    outputs = session.get_outputs()
+    rows = [one for one in outputs if one.type in TYPES and len(one.shape) == 2]
+    rows = rows or [one for one in outputs if one.type in TYPES and len(one.shape) == 4]
+    if not rows:
+        shapes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in outputs)
+        raise AssayError(f"{spec} has no output of numbers (n, K) per image, but {shapes}")
+    others = [one.name for one in outputs if one is not rows[0]]
+    said = f"of its outputs {rows[0].name} is used, not {', '.join(others)}"
+    return rows[0].name, ((said,) if others else ())
+
+
+def _per_channel(values: Any, usual: float) -> NDArray[np.float32]:
+    given = np.asarray([usual] if values is None else list(values), dtype=np.float32)
+    return given.reshape(1, -1, 1, 1)
+
+
+def _padded(part: NDArray[Any], rows: int) -> NDArray[Any]:
+    return np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
+
+
+def _random(images: _Images) -> NDArray[np.float32]:
+    """Return a few images of the size and the channels that are taken; 224 pixels where any are."""
+    shape = (PROBES, images.channels or 3, images.height or 224, images.width or 224)
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _probabilities(rows: NDArray[np.float32]) -> bool:
+    return bool(rows.min() >= 0 and np.abs(rows.sum(1) - 1).max() < ALIKE_TOLERANCE)
