@@ -68,12 +68,12 @@ check = found.checks[1]
 print(json.dumps([
     [check.code for check in found.checks], check.verdict, check.threshold,
     found.report.more["doubt"].title, found.arrays["doubts"].tolist(),
-    [text in page for text in ("What it doubts", "Doubt is a virtue", "DBT-001", "doubted")],
+    [text in page for text in ("It doubts", "Doubt is a virtue", "DBT-001", "doubted")],
 ]))
 """
     codes, verdict, threshold, title, doubts, shown = json.loads(python("-c", code, cwd=tmp_path))
     assert codes == ["ACC-001", "DBT-001"]
-    assert (verdict, threshold, title) == ("fail", 0.2, "What it doubts")
+    assert (verdict, threshold, title) == ("fail", 0.2, "It doubts 30 of 30 images")
     assert doubts == [True] * 30
     assert all(shown)
     report = json.loads((tmp_path / "out" / "report.json").read_text())

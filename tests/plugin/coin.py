@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from assay.attacks import Attack, Iterate
-from assay.auditing import Criterion, Measured, Section, Value
+from assay.auditing import Criterion, Measured, Section, Value, Words
 from assay.config import Number
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access, Loss
@@ -77,14 +77,17 @@ class Doubt(Section):
 
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
         del config
-        return (Criterion("DBT-001", "doubt", "Is it sure as a rule?", self.most, "at most"),)
+        words = Words("sure as a rule", "often in doubt", "it is sure as a rule", "doubt")
+        asked = ("DBT-001", "doubt", "Is it sure as a rule?", self.most, "at most")
+        return (Criterion(*asked, advice="train it for longer", words=words),)
 
     def measure(self, evidence: Evidence) -> Measured:
         doubts = evidence.probabilities.amax(1) < self.sure
         share = proportion(int(doubts.sum()), len(doubts), "images")
         row = (Cell(text="doubted"), Cell.model_validate(share))
         table = Table(title="Doubt", columns=("images", "share"), rows=(row,))
-        chapter = Chapter(title="What it doubts", lead="Doubt is a virtue.", tables=(table,))
+        found = f"It doubts {len(doubts[doubts])} of {len(doubts)} images"
+        chapter = Chapter(title=found, lead="Doubt is a virtue.", tables=(table,), name="Doubt")
         return Measured({self.name: chapter}, {"DBT-001": Value(share)}, {"doubts": doubts.numpy()})
 
 

@@ -13,6 +13,7 @@ from assay.lazy import lazily
 if TYPE_CHECKING:
     from assay.auditing.checks import Criterion as Criterion
     from assay.auditing.checks import Value as Value
+    from assay.auditing.checks import Words as Words
     from assay.auditing.conduct import Audit as Audit
     from assay.auditing.conduct import audit as audit
     from assay.auditing.config import AuditConfig as AuditConfig
@@ -24,7 +25,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "checks": ["Criterion", "Value"],
+            "checks": ["Criterion", "Value", "Words"],
             "conduct": ["Audit", "audit"],
             "config": ["AuditConfig", "Thresholds"],
             "evidence": ["Evidence"],

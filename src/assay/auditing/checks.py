@@ -1,7 +1,8 @@
-"""The checks of an audit: a code that stays, a threshold, an interval, a verdict."""
+"""The checks of an audit: a code that stays, a threshold, an interval, a verdict, what to do."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,34 @@ from assay.report.record import NotRun, Unit
 from assay.report.schema import Check, CheckVerdict
 
 Direction = Literal["at least", "at most"]
+
+
+@dataclass(frozen=True)
+class Words:
+    """How the first sentence of a report speaks of a check: what the model is.
+
+    The verdict alone chooses among them. Checks with the same `about` (one for each detector, say)
+    are mentioned once where they agree, and otherwise each by what it is `by`.
+
+    Attributes:
+        passes: completes "it is …", as "accurate" does; "" where a pass is not worth a word.
+        fails: the same where it fails: "not accurate enough".
+        whether: completes "it is undecided whether …": "it is accurate enough".
+        about: what was not measured where it was not run: "accuracy".
+        by: what sets it apart from the others about the same: "max-softmax".
+    """
+
+    passes: str
+    fails: str
+    whether: str
+    about: str
+    by: str = ""
+
+    @classmethod
+    def of(cls, title: str) -> Words:
+        """Return words that suit any check; they are no more than right."""
+        name = f"“{title}”"
+        return cls(f"passing {name}", f"failing {name}", f"it passes {name}", name)
 
 
 @dataclass(frozen=True)
@@ -25,6 +54,9 @@ class Criterion:
         unit: how value and threshold are shown.
         advice: what to do where it fails.
         gated: whether `--fail-on` asks it of a model without its code being named.
+        words: how the report's first sentence speaks of it; None: by its title.
+        more: the flags that give more of what the value rests on, where it is undecided; "": more
+            cannot be had.
     """
 
     code: str
@@ -35,6 +67,8 @@ class Criterion:
     unit: Unit = "fraction"
     advice: str = ""
     gated: bool = True
+    words: Words | None = None
+    more: str = "--images"
 
 
 @dataclass(frozen=True)
@@ -46,12 +80,16 @@ class Value:
         detail: what the title says more, such as the kind of outlier that was the hardest.
         flags: codes of the reliability flags that are up and touch it.
         barred: why it does not pass even where the whole interval does; "": nothing bars it.
+        remedy: what to do about what bars it.
+        words: in place of the criterion's, where what was measured can be said more closely.
     """
 
     estimate: stats.Estimate
     detail: str = ""
     flags: tuple[str, ...] = ()
     barred: str = ""
+    remedy: str = ""
+    words: Words | None = None
 
 
 REASONS: dict[CheckVerdict, str] = {
@@ -65,15 +103,17 @@ REASONS: dict[CheckVerdict, str] = {
 def judged(criterion: Criterion, found: Value | NotRun) -> Check:
     """Return the check: pass, fail, undecided (the interval spans the threshold, or something bars
     a pass), or not run, which never counts as a pass."""
-    asked = {k: v for k, v in vars(criterion).items() if k not in ("advice", "gated")}
+    asked = {k: v for k, v in vars(criterion).items() if k in Check.model_fields and k != "advice"}
     if isinstance(found, NotRun):
         return Check(**asked, verdict="not run", reason=found.not_run)
     verdict = stats.judge_check(found.estimate, criterion.threshold, criterion.direction)
-    reason = REASONS[verdict].format(criterion.direction)
+    reason, advice = REASONS[verdict].format(criterion.direction), ""
     if verdict == "pass" and found.barred:
-        verdict, reason = "undecided", found.barred
-    if verdict == "fail" and criterion.advice:
-        reason = f"{reason}. What to do: {criterion.advice}"
+        verdict, reason, advice = "undecided", found.barred, found.remedy
+    elif verdict == "fail":
+        advice = criterion.advice
+    elif verdict == "undecided" and criterion.more:
+        advice = _more(found.estimate, criterion)
     title = f"{criterion.title} ({found.detail})" if found.detail else criterion.title
     return Check.model_validate(
         {
@@ -82,6 +122,24 @@ def judged(criterion: Criterion, found: Value | NotRun) -> Check:
             "value": found.estimate if found.estimate.n else None,
             "verdict": verdict,
             "reason": reason,
+            "advice": advice,
             "flags": found.flags,
         }
     )
+
+
+MOST = 50
+"""Times as many images as there were: more are not worth naming."""
+
+
+def _more(value: stats.Estimate, criterion: Criterion) -> str:
+    """Return how many more observations would decide: an interval shrinks with their root."""
+    gap = abs(value.value - criterion.threshold)
+    reach = (
+        value.value - value.low if value.value > criterion.threshold else value.high - value.value
+    )
+    times = (reach / gap) ** 2 if gap else math.inf
+    if times > MOST:
+        return "the value lies so near the threshold that no number of images in reach decides it"
+    needed = math.ceil(value.n * (times - 1))
+    return f"about {needed:,} more {value.of} would decide it at this value ({criterion.more})"

@@ -18,6 +18,7 @@ from assay.auditing.checks import Value, judged
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
 from assay.auditing.section import Measured, Section
+from assay.auditing.verdict import sentence, spoken
 from assay.core.classifier import Classifier, check_gradient, check_images
 from assay.core.oracle import Oracle, granted, unwrapped
 from assay.core.source import TensorSource
@@ -25,7 +26,7 @@ from assay.data.dataset import Dataset, to_float
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError, told
 from assay.provenance import provenance
-from assay.report.numerals import budget, norm_name
+from assay.report.numerals import budget, interval, norm_name, with_unit
 from assay.report.page import render_audit
 from assay.report.record import NotRun
 from assay.report.schema import AuditReport, Chapter, Check, Flag
@@ -169,11 +170,12 @@ def audit(
     tick = progress if progress is not None else _silent
     evidence = _evidence(model, x, y, reference, calibration, masks, config, tick)
     found = [(section, outcome(section, evidence)) for section in config.sections]
-    checks = tuple(
-        judged(criterion, measured.values.get(criterion.code, NOT_MEASURED))
+    values = [
+        (criterion, measured.values.get(criterion.code, NOT_MEASURED))
         for section, measured in found
         for criterion in section.criteria(config)
-    )
+    ]
+    checks = tuple(judged(criterion, value) for criterion, value in values)
     chapters: dict[str, Any] = {}
     more: dict[str, Any] = {}
     arrays = {"labels": evidence.y.numpy(), _kind(evidence): evidence.answer.cpu().numpy()}
@@ -185,7 +187,8 @@ def audit(
     report = AuditReport(
         title=name,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
-        summary=_summary(name, checks, config),
+        answer=sentence([spoken(*one, check) for one, check in zip(values, checks, strict=True)]),
+        summary=_summary(checks, config),
         checks=checks,
         **chapters,
         more=more,
@@ -337,24 +340,18 @@ def _images(given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None
     return check_images(given[0]).detach().float().cpu(), torch.as_tensor(given[1]).cpu().long()
 
 
-def _summary(name: str, checks: tuple[Check, ...], config: AuditConfig) -> str:
-    """Return the paragraph for somebody who reads nothing else."""
-    shown = {c.code: c.value.value for c in checks if c.value is not None}
+def _summary(checks: tuple[Check, ...], config: AuditConfig) -> str:
+    """Return the main numbers: how often it is right, as the images are and under attack."""
+    shown = {c.code: c.value for c in checks if c.value is not None}
     right, robust = shown.get("ACC-001"), shown.get("ROB-001")
     said = []
     if right is not None:
-        said.append(f"right on {100 * right:.1f} % of the images as they are")
+        value = f"{with_unit(right.value, 'fraction')} ({interval(right)})"
+        said.append(f"right on {value} of the images as they are")
     if robust is not None:
+        value = f"{with_unit(robust.value, 'fraction')} ({interval(robust)})"
         said.append(
-            f"on {100 * robust:.1f} % when each may be changed by at most "
+            f"{'' if said else 'right '}on {value} when each may be changed by at most "
             f"{budget(config.eps, config.norm)} ({norm_name(config.norm)})"
         )
-    opening = f"{name} is {', and '.join(said)}. " if right is not None else ""
-    count = {
-        v: sum(c.verdict == v for c in checks) for v in ("pass", "fail", "undecided", "not run")
-    }
-    failed = ", ".join(c.code for c in checks if c.verdict == "fail")
-    found = [f"{count['pass']} passed", f"{count['fail']} failed" + f" ({failed})" * bool(failed)]
-    found += [f"{count[v]} {v}" for v in ("undecided", "not run") if count[v]]
-    plural = "s" * (len(checks) != 1)
-    return f"{opening}Of {len(checks)} check{plural}, {', '.join(found)}."
+    return f"It is {', and '.join(said)}." if said else ""

@@ -23,7 +23,14 @@ from assay.report.leaves import text_of
 from assay.report.numerals import Doubtful
 from assay.report.record import NotRun, Unit
 from assay.report.result import StudyResult, Table
-from assay.report.schema import AuditReport, Calibration, Confusion, Ood, Robustness
+from assay.report.schema import (
+    AuditReport,
+    Calibration,
+    Confusion,
+    Ood,
+    Robustness,
+    worst_first,
+)
 
 _SCRIPT = """
 for (const button of document.querySelectorAll("button.copy")) {
@@ -118,6 +125,7 @@ def _environment() -> Environment:
         slug=lambda text: text.replace(" ", "-"),
         spaced=lambda text: text.replace("_", " "),
         with_unit=numerals.with_unit,
+        worst_first=worst_first,
         yaml=_yaml,
     )
     environment.tests["not_run"] = lambda chapter: isinstance(chapter, NotRun)

@@ -8,6 +8,7 @@ Every other format (HTML, terminal, notebook) is a projection of it. The schema 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -39,8 +40,19 @@ class Check(Record):
     """pass, fail, undecided (the interval spans the threshold) or not run (never a pass)."""
     reason: str = ""
     """Why the verdict is what it is."""
+    advice: str = ""
+    """What to do about it, where it does not pass."""
     flags: tuple[str, ...] = ()
     """Codes of the reliability flags that are up and touch this check."""
+
+
+WORST_FIRST: tuple[CheckVerdict, ...] = ("fail", "undecided", "not run", "pass")
+"""The verdicts, in the order in which one wants to know."""
+
+
+def worst_first(checks: Iterable[Check]) -> list[Check]:
+    """Return the checks with failures first; those of one verdict stay in their order."""
+    return sorted(checks, key=lambda check: WORST_FIRST.index(check.verdict))
 
 
 class ClassAccuracy(Record):
@@ -330,15 +342,25 @@ class Flag(Record):
     """What was seen."""
 
 
+Part = Literal["accuracy", "robustness", "saliency", "outliers"]
+"""The parts of a report; the chapters of one stand together, and its contents name parts."""
+
+
 class Chapter(Record):
-    """The chapter of a section that another package brings."""
+    """What a section shows: a finding, what it rests on, figures, and tables folded below them."""
 
     title: str
-    """Its heading."""
+    """Its heading: what was found, as a sentence ("Blur costs 23.1 points of accuracy")."""
     lead: str = ""
-    """What it is about, in a sentence or two."""
-    tables: tuple[Table, ...] = ()
+    """What that means and rests on, in a sentence or two."""
     figures: tuple[Drawing, ...] = ()
+    """Shown below it; the title of each is what is seen in it."""
+    tables: tuple[Table, ...] = ()
+    """The same as numbers; they fold away."""
+    part: Part | None = None
+    """Where in the report it stands, after what is there already; null: a part of its own."""
+    name: str = ""
+    """What the contents call a part of its own, in a word or two; empty: its title."""
 
 
 ReportChapter = (
@@ -356,8 +378,10 @@ class AuditReport(Record):
     """What was audited."""
     created: str
     """When the report was written: ISO 8601."""
+    answer: str = ""
+    """What the verdicts say together, in one sentence; `**` marks what is set in bold."""
     summary: str
-    """One paragraph for somebody who reads nothing else."""
+    """The main numbers, for somebody who reads nothing else."""
     checks: tuple[Check, ...]
     """The checks, with their verdicts."""
     accuracy: Accuracy | NotRun = NotRun()
@@ -371,7 +395,7 @@ class AuditReport(Record):
     faithful: Faithful | NotRun = NotRun()
     ood: Ood | NotRun = NotRun()
     more: dict[str, Chapter | NotRun] = Field(default_factory=dict)
-    """Chapters of sections that other packages bring, by the name of the section."""
+    """Chapters without a place of their own above, by the name of the section that brings them."""
     flags: tuple[Flag, ...] = ()
     """Reasons not to trust some of it."""
     made: Provenance
@@ -380,8 +404,7 @@ class AuditReport(Record):
     @property
     def tally(self) -> dict[str, int]:
         """How many checks have each verdict, in the order in which one wants to know."""
-        verdicts: tuple[CheckVerdict, ...] = ("fail", "undecided", "not run", "pass")
-        return {v: sum(check.verdict == v for check in self.checks) for v in verdicts}
+        return {v: sum(check.verdict == v for check in self.checks) for v in WORST_FIRST}
 
     def _repr_html_(self) -> str:
         from assay.report.page import notebook

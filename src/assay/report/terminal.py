@@ -14,7 +14,7 @@ from rich.text import Text
 from assay.report.answer import pieces
 from assay.report.numerals import MISSING, full, with_unit
 from assay.report.result import Claim, StudyResult
-from assay.report.schema import AuditReport, Check
+from assay.report.schema import AuditReport, Check, worst_first
 
 _STYLES = {
     "pass": "bold green",
@@ -47,12 +47,11 @@ class Judged:
 
 
 def summary(report: AuditReport) -> RenderableType:
-    """Return what the terminal shows of an audit: summary, checks, raised flags."""
-    parts: list[RenderableType] = [
-        Text(report.title, style="bold"),
-        Text(report.summary),
-        block(map(judged_check, report.checks)),
-    ]
+    """Return what the terminal shows of an audit: verdict, numbers, checks, raised flags."""
+    parts: list[RenderableType] = [Text(report.title, style="bold")]
+    parts += [answer(report.answer)] if report.answer else []
+    parts += [Text(report.summary)] if report.summary else []
+    parts += [block(map(judged_check, worst_first(report.checks)))]
     parts += [
         Text(f"! {flag.code}: {flag.title}. {flag.detail}", style="yellow")
         for flag in report.flags
@@ -107,8 +106,9 @@ def judged_check(check: Check) -> Judged:
     """Return a check as the terminal shows it."""
     value = MISSING if check.value is None else full(check.value, check.unit)
     threshold = f"{check.title}: {check.direction} {with_unit(check.threshold, check.unit)}"
-    more = check.reason if check.verdict in ("undecided", "not run") else ""
-    return Judged(check.verdict, check.code, value, threshold, more)
+    more = [check.reason] if check.verdict in ("undecided", "not run") else []
+    more += [f"What to do: {check.advice}"] if check.advice else []
+    return Judged(check.verdict, check.code, value, threshold, ". ".join(filter(None, more)))
 
 
 def _more(claim: Claim) -> str:

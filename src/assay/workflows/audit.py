@@ -21,6 +21,7 @@ from assay.disk import writable
 from assay.errors import AssayError, unknown
 from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
 from assay.models.http import HttpModel
+from assay.report.answer import plain
 from assay.report.terminal import summary
 from assay.runs.display import say
 from assay.runs.store import Store
@@ -172,7 +173,7 @@ def keep(
             "config": identity,
             "trials": [],
             "checks": [check.model_dump(mode="json") for check in found.checks],
-            "headline": found.report.summary,
+            "headline": plain(found.report.answer),
             "report": str(page.absolute()),
         },
     )
@@ -203,7 +204,8 @@ def policy(found: Audit, fail_on: FailOn, counted: Sequence[str]) -> int:
     }[fail_on]
     bad = [one for one in found.checks if one.verdict in refused and one.code in counted]
     for check in bad:
-        print(f"{check.code} {check.verdict}: {check.reason}", file=sys.stderr)
+        todo = f". What to do: {check.advice}" if check.advice else ""
+        print(f"{check.code} {check.verdict}: {check.reason}{todo}", file=sys.stderr)
     return int(bool(bad))
 
 

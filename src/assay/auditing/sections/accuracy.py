@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from assay import stats
-from assay.auditing.checks import Criterion, Value
+from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.section import Measured, Section
 from assay.report import schema
 
@@ -33,7 +33,10 @@ class Accuracy(Section):
             "what your use needs"
         )
         code, title = "ACC-001", "clean accuracy"
-        return (Criterion(code, title, question, threshold, "at least", advice=advice),)
+        words = Words("accurate", "not accurate enough", "it is accurate enough", "accuracy")
+        return (
+            Criterion(code, title, question, threshold, "at least", advice=advice, words=words),
+        )
 
     def measure(self, evidence: Evidence) -> Measured:
         k = len(evidence.classes)

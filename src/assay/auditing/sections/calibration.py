@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from assay import stats
-from assay.auditing.checks import Criterion, Value
+from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.section import Measured, Section
 from assay.core.oracle import Access
 from assay.core.random import Stream
@@ -33,7 +33,8 @@ class Calibration(Section):
             "2017), or do not show confidences as probabilities"
         )
         code, title = "CAL-001", "calibration"
-        return (Criterion(code, title, question, threshold, "at most", advice=advice),)
+        words = Words("calibrated", "miscalibrated", "it is calibrated", "calibration")
+        return (Criterion(code, title, question, threshold, "at most", advice=advice, words=words),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("calibration")
@@ -57,7 +58,15 @@ class Calibration(Section):
                 zip(found.count.tolist(), found.correct.tolist(), strict=True)
             )
         )
-        chapter = schema.Calibration.model_validate(
-            {"ece": found.ece, "bins": bins, "mean_confidence": float(p.amax(1).mean())}
+        sure = float(p.amax(1).mean())
+        right = float((evidence.predictions == evidence.y)[there].double().mean())
+        words = Words(
+            "calibrated",
+            "overconfident" if sure > right else "underconfident",
+            "it is calibrated",
+            "calibration",
         )
-        return Measured({"calibration": chapter}, {"CAL-001": Value(found.ece)})
+        chapter = schema.Calibration.model_validate(
+            {"ece": found.ece, "bins": bins, "mean_confidence": sure}
+        )
+        return Measured({"calibration": chapter}, {"CAL-001": Value(found.ece, words=words)})

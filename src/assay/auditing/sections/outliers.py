@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor
 
-from assay.auditing.checks import Criterion, Value
+from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.section import Measured, Section
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access
@@ -48,6 +48,7 @@ class Outliers(Section):
                 "most plain networks fail this: do not turn inputs away by this score alone, or "
                 "choose detectors that look at features (--detectors)",
                 gated=False,
+                words=words("outliers", detector.name),
             )
             for detector in config.detectors
         )
@@ -88,7 +89,26 @@ def code(detector: Detector) -> str:
 def hardest(found: Mapping[str, DetectionResult]) -> Value:
     """Return the AUROC on the kind of outlier that is told apart least."""
     kind = min(found, key=lambda kind: found[kind].auroc.value)
-    return Value(found[kind].auroc, detail=kind)
+    auroc = found[kind].auroc
+    what = "noise" if kind.endswith(" noise") else kind
+    return Value(
+        auroc,
+        detail=kind,
+        words=words(what, found[kind].detector, reversed=auroc.high < 0.5),
+    )
+
+
+def words(what: str, detector: str, *, reversed: bool = False) -> Words:
+    """Return how the first sentence speaks of outliers; `reversed`: they score below the images."""
+    apart = f"{what} from its own images"
+    worse = f"surer on {what} than on its own images"
+    return Words(
+        f"able to tell {apart}",
+        worse if reversed else f"unable to tell {apart}",
+        f"it can tell {apart}",
+        "outliers",
+        by=detector,
+    )
 
 
 @dataclass(frozen=True)

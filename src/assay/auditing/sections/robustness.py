@@ -14,7 +14,7 @@ from assay.attacks.methods.noise import Noise
 from assay.attacks.methods.pixels import OnePixel
 from assay.attacks.methods.square import Square
 from assay.attacks.result import AttackResult
-from assay.auditing.checks import Criterion, Value
+from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.reliability import flags_of
 from assay.auditing.section import Measured, Section
 from assay.core.oracle import Access
@@ -60,6 +60,13 @@ class Robustness(Section):
                 "at least",
                 advice="train it on attacked images (assay train --adversary pgd), or audit at the "
                 "eps, and ask for the accuracy, that your use has to reckon with",
+                words=Words(
+                    f"robust to the attacks tried at {at}",
+                    "not robust",
+                    "it is robust",
+                    "robustness",
+                ),
+                more="--attacked",
             ),
         )
 
@@ -163,16 +170,19 @@ def worst_value(
         robust &= result.robust
     up = tuple(flag.code for flag in flags if flag.raised and flag.code != UNDONE_BY_ROUNDING)
     unknown = [f.code for f in flags if f.raised is None and f.code != UNDONE_BY_ROUNDING]
-    barred = ""
+    barred = remedy = ""
     if up:
         are = "is" if len(up) == 1 else "are"
         barred = f"the attacks may have failed rather than the model held: {', '.join(up)} {are} up"
+        remedy = "attack it in other ways too, by queries alone and by more steps (--attacks auto)"
     elif unknown:
         barred = f"the attacks may have failed: {', '.join(unknown)} could not be looked at"
+        remedy = "see under the flags why not"
     elif failed:
         barred = f"the model was not tried by every attack: {', '.join(failed)} could not be run"
+        remedy = "choose attacks that work on it (--attacks)"
     worst = stats.proportion(int(robust.sum()), len(robust), "all images attacked")
-    return Value(worst, flags=up, barred=barred)
+    return Value(worst, flags=up, barred=barred, remedy=remedy)
 
 
 def _point(eps: float, found: AttackResult) -> dict[str, Any]:

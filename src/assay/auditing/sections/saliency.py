@@ -13,7 +13,7 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.methods.noise import noisy
 from assay.attacks.result import AttackResult
-from assay.auditing.checks import Criterion, Value
+from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.robustness import at_budget, label
 from assay.core.attribution import Attribution
@@ -80,6 +80,13 @@ class Saliency(Section):
                 "at most",
                 advice="do not rest on these maps: choose another explainer, or another layer of "
                 "it (--explainer.name, --explainer.layer)",
+                words=Words(
+                    "",
+                    "with saliency maps that are often empty",
+                    "its saliency maps are seldom empty",
+                    "saliency",
+                ),
+                more="",
             ),
         )
 
