@@ -1,7 +1,8 @@
 """The examples in docstrings run, and every public class and function of these rooms has one.
 
 Examples find `assay`, `np`, `torch`, `nn`, a small trained classifier `clf`, and images `x` of
-shape (12, 1, 8, 8) with their labels `y` (stripes, columns and checks) there already.
+shape (12, 1, 8, 8) with their labels `y` (stripes, columns and checks) there already; and
+`text_clf`, a tiny transformer of texts, negative and positive.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from contract.tiny import text_classifier
 from torch import Tensor, nn
 
 import assay
@@ -57,7 +59,8 @@ def names() -> dict[str, Any]:
     clf = assay.Classifier(model, classes=("stripes", "columns", "checks"))
     x, y = stripes(12, seed=2)
     assert clf.predict(x).tolist() == y.tolist()
-    return {"assay": assay, "np": np, "torch": torch, "nn": nn, "clf": clf, "x": x, "y": y}
+    found = {"assay": assay, "np": np, "torch": torch, "nn": nn, "clf": clf, "x": x, "y": y}
+    return {**found, "text_clf": text_classifier()}
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)

@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from assay.core.blackbox import BlackBox as BlackBox
     from assay.core.classifier import Classifier as Classifier
     from assay.core.random import Stream as Stream
+    from assay.core.texts import TextClassifier as TextClassifier
     from assay.core.threats import NormBall as NormBall
     from assay.data import load_data as load_data
     from assay.errors import AssayError as AssayError
     from assay.models.loading import load_model as load_model
+    from assay.models.text import load_text as load_text
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -39,10 +41,12 @@ else:
             "core.blackbox": ["BlackBox"],
             "core.classifier": ["Classifier"],
             "core.random": ["Stream"],
+            "core.texts": ["TextClassifier"],
             "core.threats": ["NormBall"],
             "data": ["load_data"],
             "errors": ["AssayError"],
             "models.loading": ["load_model"],
+            "models.text": ["load_text"],
         },
         packages=[
             "attacks",

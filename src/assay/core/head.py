@@ -146,6 +146,16 @@ def find_head(
     return None
 
 
+def plain_head(reads: Mapping[nn.Linear, Read], logits: Tensor) -> tuple[nn.Linear, Head] | None:
+    """Return the last linear layer whose output is the logits (N, K) as it is, if there is one."""
+    for module, read in reversed(list(reads.items())):
+        if module.out_features == logits.shape[1] and len(read.values) == len(logits):
+            plain = _affine(module, torch.ones(()), torch.zeros(()))
+            if plain.reproduces(read.values, logits, read.eps):
+                return module, plain
+    return None
+
+
 def _affine(module: nn.Linear, scale: Tensor, shift: Tensor) -> Head:
     """Return the layer with its outputs scaled and shifted, class by class."""
     weight = module.weight.detach().double()

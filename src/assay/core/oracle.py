@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import torch
@@ -100,11 +100,18 @@ def gradient(
     Raises:
         AssayError: the logits have none, or the model fails on the way back.
     """
+    return gradient_by(model, Encoded(x), y, loss)
+
+
+def gradient_by(
+    model: Differentiable[Any], e: Encoded, y: Tensor, loss: Loss
+) -> tuple[Tensor, Tensor]:
+    """Return (logits (N, K), d loss / d e.values), of images or of texts; see `gradient`."""
     with torch.enable_grad():
-        values = x.detach().requires_grad_(True)
-        logits = differentiable(model.logits(Encoded(values)), model)
+        values = e.values.detach().requires_grad_(True)
+        logits = differentiable(model.logits(replace(e, values=values)), model)
         rising = loss(logits, y).sum()
-        with user_code(x):
+        with user_code(e.values):
             (slope,) = torch.autograd.grad(rising, values, allow_unused=True)
     if slope is None:
         raise no_gradient(model)

@@ -18,15 +18,16 @@ LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 
 
 @contextmanager
-def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
+def user_code(x: Tensor, name: str = "the model", kind: str = "images") -> Iterator[None]:
     """Say in one line, and with the line of code, what a user's code raises about images.
 
     Only a call of the user's code belongs inside, so that mistakes of ours remain tracebacks. What
     says that memory ran out goes on as it is: the images are then evaluated in smaller parts.
 
     Args:
-        x: the images (N, C, H, W) that it is given.
+        x: the images (N, C, H, W) that it is given, or the tokens (N, T) of texts.
         name: what the error calls it.
+        kind: what the error calls them.
 
     Raises:
         AssayError: it raised, or wanted to end the program; the cause is what it raised.
@@ -39,7 +40,7 @@ def user_code(x: Tensor, name: str = "the model") -> Iterator[None]:
         if is_out_of_memory(error):
             raise
         raise AssayError(
-            f"{name} fails on these images, {tuple(x.shape[1:])} each, {len(x)} at a time"
+            f"{name} fails on these {kind}, {tuple(x.shape[1:])} each, {len(x)} at a time"
             f"{_place(error)}: {told(error)}"
         ) from error
 
