@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from assay.lazy import lazily
 
 if TYPE_CHECKING:
+    from assay.attacks import text as text
     from assay.attacks.base import Attack as Attack
     from assay.attacks.base import Iterate as Iterate
     from assay.attacks.methods.gradient import Iterative as Iterative
@@ -37,5 +38,6 @@ else:
             "runner": ["run"],
             "transfer": ["Transfer", "transfer_matrix"],
         },
+        packages=["text"],
         registry="attacks",
     )

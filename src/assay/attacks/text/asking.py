@@ -1,0 +1,174 @@
+"""Queries of a search over texts: no sentence is asked twice, and all rows ask together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.attacks.base import wins
+from assay.attacks.text.threat import Words
+from assay.core.edits import replaced, words
+from assay.core.oracle import Loss
+
+
+@dataclass
+class Row:
+    """A text in play.
+
+    Attributes:
+        text: the original.
+        y: its true class, or its target.
+        count: how many words it has.
+        changed: by the number of a word, what has taken its place.
+        order: the words to go through, the next one last.
+        known: what the model has said of each sentence that was asked.
+        done: whether the search is over for it.
+    """
+
+    text: str
+    y: int
+    count: int
+    changed: dict[int, str] = field(default_factory=dict)
+    order: list[int] = field(default_factory=list)
+    known: dict[str, Tensor] = field(default_factory=dict)
+    done: bool = False
+
+    @property
+    def current(self) -> str:
+        """The text as it is now."""
+        return self.with_words({})
+
+    def with_words(self, new: dict[int, str]) -> str:
+        """Return the text as it is now, with further words replaced."""
+        return replaced(self.text, {**self.changed, **new})
+
+    def word(self, place: int) -> str:
+        """Return a word of the original."""
+        piece = words(self.text)[place]
+        return self.text[piece.start : piece.end]
+
+
+def rows_of(x: list[str], y: Tensor) -> list[Row]:
+    """Return the texts as rows in play, nothing of them changed."""
+    goals = y.tolist()
+    return [Row(text, goal, len(words(text))) for text, goal in zip(x, goals, strict=True)]
+
+
+def ask(model: Any, rows: list[Row], texts: list[list[str]]) -> Tensor:
+    """Ask the model about the sentences (of each row, some) that the row has not asked yet, all of
+    them together, and keep the answers in `Row.known`. Return how many each row asked, int64 (n,).
+
+    A row's cache is its own: what another row asked would make its queries depend on the batch.
+    """
+    new = [
+        list(dict.fromkeys(text for text in some if text not in row.known))
+        for row, some in zip(rows, texts, strict=True)
+    ]
+    spent = torch.tensor([len(some) for some in new], dtype=torch.int64)
+    every = [text for some in new for text in some]
+    if every:
+        answers = iter(model.query(every).cpu())
+        for row, some in zip(rows, new, strict=True):
+            row.known.update((text, next(answers)) for text in some)
+    return spent
+
+
+def told(rows: list[Row], texts: list[str]) -> Tensor:
+    """Return what the model has said of one sentence of each row: logits (n, K)."""
+    return torch.stack([row.known[text] for row, text in zip(rows, texts, strict=True)])
+
+
+def judged(
+    row: Row, texts: list[str], loss: Loss, targeted: bool
+) -> tuple[list[float], list[bool]]:
+    """Return the loss of some sentences of a row, and which of them fool the model."""
+    answers = torch.stack([row.known[text] for text in texts])
+    y = torch.full((len(texts),), row.y)
+    high = loss(answers.float(), y).nan_to_num(nan=-torch.inf)
+    return high.tolist(), wins(answers, y, targeted).tolist()
+
+
+def preferred(
+    rows: list[Row],
+    tried: list[dict[str, tuple[int, str]]],
+    threat: Words,
+    loss: Loss,
+    targeted: bool,
+    together: int = 8,
+) -> list[tuple[int, str] | None]:
+    """Return of each row the change to take, or None where none helps.
+
+    As TextFooler does: of those that fool the model the one whose sentence is most like the
+    original, or else the one with the highest loss, if that is above the present one. Sentences are
+    encoded in that order until one is similar enough, `together` at a time: most never are.
+
+    Args:
+        rows: those in play, whose sentences have been asked.
+        tried: of each row, by sentence, the place and the word that make it.
+        threat: what holds them.
+        loss: what is to rise.
+        targeted: whether `Row.y` is a target.
+    """
+    queues: list[list[str]] = []
+    winners: list[int] = []
+    for row, some in zip(rows, tried, strict=True):
+        texts = list(some)
+        if not texts:
+            queues.append([])
+            winners.append(0)
+            continue
+        high, won = judged(row, texts, loss, targeted)
+        (now,), _ = judged(row, [row.current], loss, targeted)
+        best = [t for _, t in sorted(zip(high, texts, strict=True), key=lambda pair: -pair[0])]
+        value = dict(zip(texts, high, strict=True))
+        fooling = {text for text, win in zip(texts, won, strict=True) if win}
+        first = [text for text in best if text in fooling]
+        queues.append(first + [t for t in best if t not in fooling and value[t] > now])
+        winners.append(len(first))
+    chosen: list[tuple[int, str] | None] = [None] * len(rows)
+    open_rows = [k for k, queue in enumerate(queues) if queue]
+    while open_rows:
+        # all that fool the model are compared; of the rest the first that is allowed is taken
+        heads = {k: queues[k][: max(winners[k], together)] for k in open_rows}
+        pairs = [(k, text) for k, some in heads.items() for text in some]
+        alike = threat.likeness([rows[k].text for k, _ in pairs], [text for _, text in pairs])
+        least = threat.similarity or 0.0
+        near: dict[int, list[tuple[float, str]]] = {k: [] for k in open_rows}
+        for (k, text), value_of in zip(pairs, alike.tolist(), strict=True):
+            if value_of >= least:
+                near[k].append((value_of, text))
+        still = []
+        for k in open_rows:
+            fooling = set(heads[k][: winners[k]])
+            of_those = [pair for pair in near[k] if pair[1] in fooling]
+            if of_those:
+                chosen[k] = tried[k][max(of_those, key=lambda pair: pair[0])[1]]
+            elif near[k]:
+                chosen[k] = tried[k][near[k][0][1]]
+            else:
+                queues[k], winners[k] = queues[k][len(heads[k]) :], 0
+                if queues[k]:
+                    still.append(k)
+        open_rows = still
+    return chosen
+
+
+def first_alike(queues: list[list[tuple[str, str]]], threat: Words) -> list[int | None]:
+    """Return of each queue of (original, sentence) the first that is similar enough, or None; those
+    of all queues are encoded together, one of each at a time."""
+    found: list[int | None] = [None] * len(queues)
+    at = dict.fromkeys((k for k, queue in enumerate(queues) if queue), 0)
+    while at:
+        pairs = [queues[k][place] for k, place in at.items()]
+        alike = threat.alike([x for x, _ in pairs], [adv for _, adv in pairs]).tolist()
+        for k, fits in zip(list(at), alike, strict=True):
+            if fits:
+                found[k] = at.pop(k)
+            elif at[k] + 1 == len(queues[k]):
+                del at[k]
+            else:
+                at[k] += 1
+    return found

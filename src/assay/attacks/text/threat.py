@@ -1,0 +1,175 @@
+"""What an attacker may do to a text, so that a reader would still say the same of it.
+
+Two settings are everywhere. *Permissive* has the constraints of the papers that proposed the
+attacks. *Strict* has those under which people agreed that meaning and grammar were kept, found by
+Morris et al. 2020, "Reevaluating adversarial examples in natural language": under them most of the
+published success is gone. A success rate without the setting's name says nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from assay.attacks.text.offers import offered
+from assay.attacks.text.stopwords import STOP_WORDS
+from assay.attacks.text.wordnet import wordnet
+from assay.config import Number
+from assay.core.edits import Edit, edits, levenshtein, words
+from assay.core.threats import Threat
+
+Setting = Literal["permissive", "strict"]
+TOLERANCE = 1e-6
+
+WORDS: dict[Setting, dict[str, Any]] = {
+    "permissive": {"word_similarity": 0.5, "similarity": 0.84},
+    "strict": {"word_similarity": 0.9, "similarity": 0.98},
+}
+"""Least similarities when words are substituted. Permissive: those that TextAttack gives TextFooler
+(Jin et al. 2020), whose authors' code has 0.7 and 0.7 of other measures; strict: Morris et al.
+2020. Both were set for counter-fitted word vectors and the Universal Sentence Encoder: with other
+ones the numbers are the same, and what they let through is not."""
+CHARACTERS: dict[Setting, dict[str, Any]] = {
+    "permissive": {"in_all": 30},
+    "strict": {"per_word": 1, "shortest": 4, "ends_kept": True},
+}
+"""Permissive: DeepWordBug (Gao et al. 2018), an edit distance of 30 in all; strict: Pruthi et al.
+2019, "Combating adversarial misspellings": one edit in words of four letters or more, of which the
+first and the last stay, which people read without noticing."""
+
+
+class Words(Threat[list[str]]):
+    """A share of a text's words may change, as far as constraints let each of them, and the whole.
+
+    The distance is the share of words changed: replaced, left out or put in, of the words that the
+    original has. However short a text is, one word may change.
+
+    >>> from assay.attacks.text.threat import Words
+    >>> threat = Words(share=0.5, per_word=2)
+    >>> round(float(threat.distance(["a good film"], ["a gold film"])), 2)
+    0.33
+    >>> threat.contains(["a good film"] * 2, ["a gold film", "a bad film"]).tolist()
+    [True, False]
+    """
+
+    share: Number = Field(default=0.2, gt=0, le=1)
+    """The greatest share of a text's words that may change; of a short text one word may."""
+    stop_words_kept: bool = True
+    """Whether articles, pronouns, negations and the like stay as they are."""
+    part_of_speech: str | None = None
+    """What tells parts of speech, which must then stay: "wordnet", whose words share one wherever
+    it knows both, or a tagger's name; none: they may change."""
+    antonyms_refused: bool = False
+    """Whether no word may be replaced by its opposite, by WordNet."""
+    word_similarity: Number | None = Field(default=None, ge=-1, le=1)
+    """Least cosine of a word's vector and its substitute's; a word without a vector stays."""
+    vectors: str = "default"
+    """Which word vectors measure it."""
+    similarity: Number | None = Field(default=None, ge=0, le=1)
+    """Least similarity of the sentences, 1 - angle / π between their encodings; none: any."""
+    encoder: str = "default"
+    """Which sentence encoder measures it: another model than the one attacked."""
+    per_word: PositiveInt | None = None
+    """Most edits of a word's characters."""
+    in_all: PositiveInt | None = None
+    """Most edits of characters in all of a text."""
+    shortest: PositiveInt = 1
+    """Characters of the shortest word that may change."""
+    ends_kept: bool = False
+    """Whether the first and the last character of a word stay."""
+
+    def distance(self, x: list[str], adv: list[str]) -> Tensor:
+        return torch.tensor(
+            [
+                len(edits(one, other)) / max(1, len(words(one)))
+                for one, other in zip(x, adv, strict=True)
+            ]
+        )
+
+    def most(self, text: str) -> int:
+        """Return how many words of a text may change."""
+        return max(1, int(self.share * len(words(text)) + TOLERANCE))
+
+    def contains(self, x: list[str], adv: list[str]) -> Tensor:
+        pairs = list(zip(x, adv, strict=True))
+        inside = torch.tensor([self._by_words(*pair) for pair in pairs], dtype=torch.bool)
+        rows = [k for k, pair in enumerate(pairs) if inside[k] and pair[0] != pair[1]]
+        inside[rows] = self.alike([x[k] for k in rows], [adv[k] for k in rows])
+        return inside
+
+    def _by_words(self, x: str, adv: str) -> bool:
+        changed = edits(x, adv)
+        if len(changed) > self.most(x):
+            return False
+        if self.in_all is not None and levenshtein(x, adv) > self.in_all:
+            return False
+        tagged = None
+        if changed and self.part_of_speech not in (None, "wordnet"):
+            tag = offered("tagger", str(self.part_of_speech))
+            tagged = tag(x) == tag(adv)
+        return tagged is not False and all(self.allows(edit) for edit in changed)
+
+    def allows(self, edit: Edit) -> bool:
+        """Return whether one word may become another, wherever it stands."""
+        old, new = edit
+        if not old or not new:
+            return not self.restrained and bool(old) and not self.stops(old or "")
+        if self.stops(old) or len(old) < self.shortest:
+            return False
+        if self.ends_kept and (old[0] != new[0] or old[-1] != new[-1]):
+            return False
+        if self.per_word is not None and levenshtein(old, new) > self.per_word:
+            return False
+        if self.antonyms_refused and wordnet().opposed(old, new):
+            return False
+        if self.part_of_speech == "wordnet" and not _shared(old, new):
+            return False
+        if self.word_similarity is None:
+            return True
+        near = offered("vectors", self.vectors).cosine(old, new)
+        return near is not None and near >= self.word_similarity
+
+    @property
+    def restrained(self) -> bool:
+        """Whether a word must be like what it was, so that none may be left out or put in."""
+        by_meaning = self.word_similarity is not None or self.part_of_speech is not None
+        return by_meaning or self.per_word is not None or self.ends_kept
+
+    def stops(self, word: str) -> bool:
+        """Return whether a word may not change since it is a stop word."""
+        return self.stop_words_kept and word.lower() in STOP_WORDS
+
+    def alike(self, x: list[str], adv: list[str]) -> Tensor:
+        """Return which sentences are similar enough: bool (N,); encodes what it has not yet."""
+        return self.likeness(x, adv) >= (self.similarity or 0.0) - TOLERANCE
+
+    def likeness(self, x: list[str], adv: list[str]) -> Tensor:
+        """Return how similar sentences are, float32 (N,); 1 where that is not asked."""
+        if self.similarity is None:
+            return torch.ones(len(x))
+        return offered("encoder", self.encoder).similarity(x, adv)
+
+    def describe(self) -> str:
+        """Return the limits in a few words."""
+        said = [f"{self.share:.0%} of the words"]
+        if self.stop_words_kept:
+            said.append("stop words kept")
+        if self.part_of_speech is not None:
+            said.append(f"parts of speech kept ({self.part_of_speech})")
+        if self.word_similarity is not None:
+            said.append(f"words at least {self.word_similarity:g} alike")
+        if self.similarity is not None:
+            said.append(f"sentences at least {self.similarity:g} alike ({self.encoder})")
+        if self.per_word is not None:
+            said.append(f"{self.per_word} edits in a word")
+        if self.in_all is not None:
+            said.append(f"{self.in_all} edits in all")
+        return ", ".join(said)
+
+
+def _shared(old: str, new: str) -> bool:
+    """Return whether two words can be the same part of speech; what WordNet lacks never is."""
+    return bool(wordnet().pos(old) & wordnet().pos(new))

@@ -1,0 +1,167 @@
+"""How two texts differ, word by word and character by character, in any script."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+WITHIN = frozenset("'’-_")
+"""Characters that part no word where letters are on both sides: don't, well-made."""
+JOINER = "\u200d"
+"""The zero-width joiner, which makes one emoji of several."""
+
+Edit = tuple[str | None, str | None]
+"""A piece that was replaced (old, new), left out (old, None) or put in (None, new)."""
+
+
+class Piece(NamedTuple):
+    """A word, or a single sign, of a text: its characters from `start` up to `end`."""
+
+    start: int
+    end: int
+    word: bool
+    """Whether it is a word: it has a letter or a digit."""
+
+
+@lru_cache(maxsize=2**15)
+def pieces(text: str) -> tuple[Piece, ...]:
+    """Return the words and the other signs of a text, in order; white space is between them.
+
+    A word is a run of letters, digits and marks, with apostrophes and hyphens
+    inside. Characters that show
+    nothing themselves (marks, zero-width and bidirectional controls) belong to what they follow, so
+    that a word remains one when they are put into it, and an emoji of several characters is one
+    sign. What is written without spaces, such as Chinese, is one word up to the next sign.
+
+    >>> [text[p.start : p.end] for text in ["it's a re\u200bmake!"] for p in pieces(text)]
+    ["it's", 'a', 're\\u200bmake', '!']
+    """
+    found: list[Piece] = []
+    start, word, joined = -1, False, False  # of the piece that is open; -1: none is
+
+    def close(end: int) -> None:
+        if start >= 0:
+            found.append(Piece(start, end, word))
+
+    for at, character in enumerate(text):
+        kind = unicodedata.category(character)
+        if kind[0] in "LN":
+            if start >= 0 and not word and not (joined or _unseen(text[start:at])):
+                close(at)
+                start = -1
+            start, word = (at if start < 0 else start), True
+        elif character.isspace() or kind == "Cc":
+            close(at)
+            start, word = -1, False
+        elif kind[0] == "M" or kind == "Cf":
+            start = at if start < 0 else start
+        elif character in WITHIN and word and text[at + 1 : at + 2].isalnum():
+            pass
+        else:
+            if not (joined or (start >= 0 and not word and _unseen(text[start:at]))):
+                close(at)
+                start = at
+            word = False
+        joined = character == JOINER and not word
+    close(len(text))
+    return tuple(found)
+
+
+def _unseen(text: str) -> bool:
+    """Return whether there is nothing in it but marks and controls, which begin no sign."""
+    return all(unicodedata.category(c)[0] == "M" or unicodedata.category(c) == "Cf" for c in text)
+
+
+def words(text: str) -> list[Piece]:
+    """Return the words of a text, without its other signs."""
+    return [piece for piece in pieces(text) if piece.word]
+
+
+def replaced(text: str, new: Mapping[int, str | None]) -> str:
+    """Return the text with some of its words replaced; None leaves a word out.
+
+    Args:
+        text: the text.
+        new: by the number of a word (as `words` counts them), what stands in its place.
+
+    >>> replaced("a good film", {1: "fine", 2: None})
+    'a fine'
+    """
+    made, at = [], 0
+    for number, piece in enumerate(words(text)):
+        if number not in new:
+            continue
+        word = new[number]
+        made.append(text[at : piece.start])
+        if word is None:
+            made[-1] = made[-1].rstrip()
+        made.append(word or "")
+        at = piece.end
+    return "".join([*made, text[at:]]).lstrip() if 0 in new else "".join([*made, text[at:]])
+
+
+def edits(x: str, adv: str) -> list[Edit]:
+    """Return the fewest replacements, deletions and insertions of pieces that make `adv` of `x`.
+
+    Where the pieces are the same and only white space is not, that is one replacement of nothing.
+
+    >>> edits("a good film", "a fine film !")
+    [('good', 'fine'), (None, '!')]
+    """
+    one, two = ([text[p.start : p.end] for p in pieces(text)] for text in (x, adv))
+    if one == two:
+        return [] if x == adv else [("", "")]
+    while one and two and one[0] == two[0]:
+        one, two = one[1:], two[1:]
+    while one and two and one[-1] == two[-1]:
+        one, two = one[:-1], two[:-1]
+    table = _table(one, two)
+    found: list[Edit] = []
+    i, j = len(one), len(two)
+    while i or j:
+        here = table[i][j]
+        if i and j and here == table[i - 1][j - 1] + (one[i - 1] != two[j - 1]):
+            i, j = i - 1, j - 1
+            if one[i] != two[j]:
+                found.append((one[i], two[j]))
+        elif i and here == table[i - 1][j] + 1:
+            i -= 1
+            found.append((one[i], None))
+        else:
+            j -= 1
+            found.append((None, two[j]))
+    return found[::-1]
+
+
+def levenshtein(a: str, b: str) -> int:
+    """Return the fewest characters replaced, left out or put in that make `b` of `a`; two
+    neighbours exchanged are two.
+
+    >>> levenshtein("film", "flim"), levenshtein("plot", "plott")
+    (2, 1)
+    """
+    return _table(a, b)[len(a)][len(b)]
+
+
+def _table(a: str | list[str], b: str | list[str]) -> list[list[int]]:
+    """Return the edit distances of all beginnings: [i][j] of the first i of `a`, j of `b`."""
+    table = [list(range(len(b) + 1))]
+    for i, one in enumerate(a, 1):
+        above, row = table[-1], [i]
+        for j, two in enumerate(b, 1):
+            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (one != two)))
+        table.append(row)
+    return table
+
+
+def cased(word: str, like: str) -> str:
+    """Return a word in the case of another one: Title, CAPITALS, or as it is.
+
+    >>> cased("fine", "Good"), cased("fine", "GOOD")
+    ('Fine', 'FINE')
+    """
+    if len(like) > 1 and like.isupper():
+        return word.upper()
+    return word[:1].upper() + word[1:] if like[:1].isupper() else word

@@ -1,0 +1,200 @@
+"""What every attack on texts must do, by the runner that attacks images; and each by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from assay.attacks.runner import run
+from assay.attacks.text import (
+    HotFlip,
+    Misspell,
+    Names,
+    Substitute,
+    TextAttack,
+    WordGenetic,
+    after_normalising,
+    text_attacks,
+)
+from assay.attacks.text.characters import CHANGES, FORMS, normalised
+from assay.errors import AssayError
+from words.toys import LABELS, SENTENCES, Lexicon
+
+NAMES = list(text_attacks())
+ODD = ["", " ", "日本語の映画", "👩‍🚀 🎬", "cafe\u0301 !", "\u200b", "the of a", "xyzzy plugh"]
+
+
+def make(name: str, **settings: Any) -> TextAttack:
+    kind = text_attacks()[name]
+    given = {"share": 0.5, "similarity": 0.6, **settings}
+    return kind.parse({key: v for key, v in given.items() if key in kind.model_fields})
+
+
+@pytest.mark.parametrize("setting", ["permissive", "strict"])
+@pytest.mark.parametrize("name", NAMES)
+def test_all_stay_within_the_threat_and_count_their_queries(name: str, setting: Any) -> None:
+    oracle = Lexicon()
+    result = run(make(name, setting=setting), oracle, SENTENCES, LABELS, stop="fooled")
+    assert result.refused == 0
+    assert bool(result.threat.contains(SENTENCES, result.adversarial).all())
+    assert int(result.queries.sum()) == oracle.queries == sum(result.evaluations.values())
+    said = Lexicon().predict(result.adversarial)
+    assert torch.equal(said != LABELS, result.success)
+    assert result.describe().startswith(name.upper())
+    assert int(result.success.sum()) > 0 or name == "names"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stop", ["fooled", "never"])
+@pytest.mark.parametrize("budget", [1, 9])
+def test_query_budgets_are_kept(name: str, stop: Any, budget: int) -> None:
+    result = run(make(name), Lexicon(), SENTENCES, LABELS, stop=stop, query_budget=budget)
+    assert int(result.queries.max()) <= budget
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_text_is_attacked_as_it_would_be_alone(name: str) -> None:
+    whole = run(make(name), Lexicon(), SENTENCES, LABELS, stop="fooled", seed=3)
+    for k in (1, 3):
+        ids, y = torch.tensor([k]), LABELS[k : k + 1]
+        alone = run(make(name), Lexicon(), [SENTENCES[k]], y, stop="fooled", seed=3, ids=ids)
+        assert alone.adversarial == [whole.adversarial[k]]
+        assert alone.queries.tolist() == [int(whole.queries[k])]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_texts_are_attacked_too(name: str) -> None:
+    result = run(make(name, share=1.0), Lexicon(), ODD, attack_wrong=True)
+    assert bool(result.threat.contains(ODD, result.adversarial).all())
+    assert result.adversarial[0] == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_read_back(name: str) -> None:
+    attack = make(name, setting="strict")
+    assert type(attack).from_yaml(attack.to_yaml()) == attack
+
+
+def test_substitution_by_hand() -> None:
+    """ "good" matters most; of fine, decent and great the loss falls most with decent, which fools
+    the model in a text that says nothing else."""
+    x, y = ["good", "a good and moving film"], torch.tensor([1, 1])
+    oracle = Lexicon()
+    result = run(Substitute(share=0.5, similarity=0.4), oracle, x, y, stop="fooled")
+    assert result.adversarial == ["decent", "a decent and touching film"]
+    # clean by the runner; clean and without it; decent, fine and great; the confirmation
+    assert result.queries.tolist()[0] == 1 + 2 + 3 + 1
+    # clean; clean and three words without; 3 at good, 1 at moving, which fools; confirmation
+    assert result.queries.tolist()[1] == 1 + 4 + 3 + 1 + 1
+    assert result.distance.tolist() == pytest.approx([1.0, 0.4])
+    held = run(Substitute(share=0.2, similarity=0.4), Lexicon(), x, y, stop="fooled")
+    assert held.success.tolist() == [True, False]
+
+
+def test_all_candidates_of_a_step_are_asked_together() -> None:
+    oracle = Lexicon()
+    run(Substitute(share=0.5, similarity=0.4), oracle, SENTENCES[:4], LABELS[:4], stop="never")
+    assert oracle.calls[0] == 4  # clean
+    assert oracle.calls[1] > 4 * 2  # all importances at once
+    assert len(oracle.calls) < 10
+
+
+def test_wordnet_serves_without_vectors() -> None:
+    attack = Substitute.parse(
+        {"share": 0.5, "similarity": 0.4, "word_similarity": -1, "substitutes": "wordnet"}
+    )
+    result = run(attack, Lexicon(), ["a great picture"], torch.tensor([1]), stop="fooled")
+    assert result.adversarial == ["a decent picture"]
+
+
+def test_opposites_are_no_substitutes() -> None:
+    """ "bad" is among the nearest of "good" in the toy vectors, as in plain ones."""
+    result = run(Substitute(share=1.0, similarity=0.0), Lexicon(), ["good"], torch.tensor([1]))
+    assert result.adversarial == ["decent"]
+
+
+def test_a_masked_model_that_was_offered() -> None:
+    from assay.attacks.text import offer
+
+    offer("filler", "toy", lambda *_: ["decent", "bad", "##x"])
+    attack = Substitute.parse(
+        {"share": 1.0, "similarity": 0.0, "substitutes": {"name": "masked", "filler": "toy"}}
+    )
+    result = run(attack, Lexicon(), ["good"], torch.tensor([1]), stop="fooled")
+    assert result.adversarial == ["decent"]
+
+
+def test_hotflip_follows_the_gradient() -> None:
+    oracle = Lexicon()
+    attack = HotFlip(share=0.5, similarity=0.4, tries=1)
+    result = run(attack, oracle, SENTENCES[:1], LABELS[:1], stop="fooled")
+    # by the gradient good → decent (−2.4) comes first, then moving → touching (−0.8): one try each
+    assert result.adversarial == ["a decent and touching film"]
+    # clean; clean; (gradient, one try) twice; confirmation
+    assert result.queries.tolist() == [1 + 1 + 2 + 2 + 1]
+
+
+def test_hotflip_needs_gradients() -> None:
+    class Box(Lexicon):
+        access: Any = "scores"
+
+    with pytest.raises(AssayError, match="hotflip needs access to the gradient"):
+        run(HotFlip(), Box(), SENTENCES)
+
+
+def test_a_larger_population_fools_no_fewer() -> None:
+    small = WordGenetic(share=0.5, similarity=0.4, population=2, steps=1, neighbours=1)
+    large = WordGenetic(share=0.5, similarity=0.4, population=12, steps=6)
+    found = [int(run(a, Lexicon(), SENTENCES, LABELS).success.sum()) for a in (small, large)]
+    assert found[0] < found[1]
+
+
+def test_names_are_swapped_for_names_of_their_kind() -> None:
+    class Fond(Lexicon):
+        """Likes whatever Anna is in."""
+
+        def query(self, x: list[str]) -> torch.Tensor:
+            liked = torch.tensor([[0.0, 5.0 * ("anna" in text.lower())] for text in x])
+            return super().query(x) + liked.reshape(-1, 2)
+
+    x = ["Anna is in this bad film", "a bad film of james"]
+    result = run(Names(), Fond(), x, stop="fooled")
+    assert result.success.tolist() == [True, False]
+    new = result.adversarial[0].split()[0]
+    assert new != "Anna"
+    assert new.istitle()
+
+
+@pytest.mark.parametrize(
+    ("kind", "undone"),
+    [
+        ("wide", ["nfkc", "seen", "latin"]),
+        ("zero-width", ["seen", "latin"]),
+        ("homoglyph", ["latin"]),
+    ],
+)
+def test_what_normal_forms_undo(kind: Any, undone: list[str]) -> None:
+    result = run(Misspell(edits=(kind,), share=1.0), Lexicon(), ["a good film"], stop="fooled")
+    assert bool(result.success.all())
+    assert result.adversarial[0] != "a good film"
+    left = {form: after_normalising(result, form).value for form in FORMS}
+    assert left == {form: 0.0 if form in undone else 1.0 for form in FORMS}
+
+
+def test_each_change_of_characters() -> None:
+    one = {kind: list(change("cat")) for kind, change in CHANGES.items()}
+    assert one["swap"] == ["act", "cta"]
+    assert one["delete"] == ["at", "ct", "ca"]
+    assert len(one["insert"]) == 3 * 26
+    assert len(one["replace"]) == 3 * 25
+    assert one["keyboard"][:3] == ["xat", "vat", "dat"]
+    assert one["homoglyph"] == ["\u0441at", "c\u0430t"]
+    assert [normalised(word, "nfkc") for word in one["wide"]] == ["cat"] * 3
+    assert {normalised(word, "seen") for word in one["zero-width"]} == {"cat"}
+    assert all(not list(change("")) for change in CHANGES.values())
+
+
+def test_russian_stays_russian() -> None:
+    assert normalised("фильм про осень", "latin") == "фильм про осень"

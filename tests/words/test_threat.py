@@ -1,0 +1,126 @@
+"""What counts as the same text, in both settings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from assay.attacks.text.base import CharacterAttack, WordAttack
+from assay.attacks.text.offers import Remembered, Vectors, offered
+from assay.attacks.text.threat import Words
+from assay.errors import AssayError
+from words.toys import bag
+
+X = "a good film with a weak plot"  # seven words: a fifth of them is one
+
+
+def inside(threat: Words, adv: str, x: str = X) -> bool:
+    return bool(threat.contains([x], [adv])[0])
+
+
+def test_a_share_of_the_words() -> None:
+    threat = Words(share=0.2)
+    assert threat.most(X) == 1
+    assert threat.most("good") == threat.most("") == 1
+    assert inside(threat, X)
+    assert inside(threat, X.replace("good", "fine"))
+    assert not inside(threat, X.replace("good", "fine").replace("weak", "poor"))
+    assert threat.distance([X], [X.replace("good", "fine")]).tolist() == pytest.approx([1 / 7])
+    assert inside(Words(share=0.3), X.replace("good", "fine").replace("weak", "poor"))
+    assert not inside(threat, X.replace(" ", "  "))  # white space is no free move
+
+
+def test_stop_words_stay() -> None:
+    assert not inside(Words(), X.replace("with", "without"))
+    assert inside(Words(stop_words_kept=False), X.replace("with", "without"))
+    assert not inside(Words(), X.replace("with ", ""))
+    assert inside(Words(), X.replace("good ", ""))
+
+
+def test_parts_of_speech_and_antonyms_by_wordnet() -> None:
+    threat = Words(part_of_speech="wordnet", antonyms_refused=True)
+    assert inside(threat, X.replace("good", "fine"))
+    assert not inside(threat, X.replace("good", "movie"))
+    assert not inside(threat, X.replace("good", "bad"))
+    assert not inside(threat, X.replace("good", "xyzzy"))
+    assert not inside(threat, X.replace("good ", ""))
+
+
+def test_a_tagger_that_was_offered() -> None:
+    from assay.attacks.text import offer
+
+    offer("tagger", "by length", lambda text: [str(len(word)) for word in text.split()])
+    assert inside(Words(part_of_speech="by length"), X.replace("good", "fine"))
+    assert not inside(Words(part_of_speech="by length"), X.replace("good", "great"))
+    with pytest.raises(AssayError, match=r"no tagger 'mine'.*by length"):
+        inside(Words(part_of_speech="mine"), X.replace("good", "great"))
+
+
+def test_edits_of_characters() -> None:
+    assert inside(Words(per_word=1), X.replace("good", "gold"))
+    assert not inside(Words(per_word=1), X.replace("good", "glad"))
+    assert not inside(Words(in_all=1), X.replace("good", "glad"))
+    strict = Words(per_word=1, shortest=4, ends_kept=True)
+    assert inside(strict, X.replace("good", "gold"))
+    assert not inside(strict, X.replace("good", "wood"))
+    assert inside(strict, "the plit", "the plot")
+    assert not inside(strict, "a pen", "a pan")
+
+
+def test_similar_sentences_by_the_angle() -> None:
+    encode = Remembered(bag)
+    (found,) = encode.similarity(["x y"], ["x z"]).tolist()
+    assert found == pytest.approx(1 - math.acos(2 / 3) / math.pi)  # (1, x, y) and (1, x, z)
+    assert encode.similarity(["x"], ["x"]).tolist() == pytest.approx([1.0], abs=1e-3)
+    assert encode.encoded == 3
+    encode(["x y", "x y", "x z"])
+    assert encode.encoded == 3
+    near = 1 - math.acos(7 / 8) / math.pi
+    x, adv = "p q r s t u v", "p q r s t u w"
+    assert inside(Words(similarity=near - 0.02), adv, x)
+    assert not inside(Words(similarity=near + 0.02), adv, x)
+
+
+def test_word_vectors() -> None:
+    vectors = Vectors(("a", "b", "c"), torch_of([[1.0, 0.0], [3.0, 4.0], [-1.0, 0.0]]))
+    assert vectors.cosine("a", "B") == pytest.approx(0.6)
+    assert vectors.cosine("a", "d") is None
+    assert vectors.nearest("a", 2) == ["b", "c"]
+    assert vectors.nearest("a", 2, least=0.5) == ["b"]
+    assert vectors.nearest("d", 2) == []
+    assert not inside(Words(word_similarity=0.5), X.replace("good", "xyzzy"))
+    assert inside(Words(word_similarity=0.5), X.replace("good", "fine"))
+    with pytest.raises(AssayError, match="as many vectors"):
+        Vectors(("a",), torch_of([[1.0], [2.0]]))
+
+
+def torch_of(values: list[list[float]]) -> torch.Tensor:
+    return torch.tensor(values)
+
+
+def test_the_settings_are_those_of_the_papers() -> None:
+    class Some(WordAttack):
+        name: str = "some"
+
+    class Typos(CharacterAttack):
+        name: str = "typos"
+
+    loose, strict = Some().threat, Some(setting="strict").threat
+    assert (loose.word_similarity, loose.similarity) == (0.5, 0.84)
+    assert (strict.word_similarity, strict.similarity) == (0.9, 0.98)
+    assert loose.antonyms_refused
+    assert strict.part_of_speech == "wordnet"
+    assert Some(setting="strict", similarity=0.9).threat.similarity == 0.9
+    assert (Typos().threat.in_all, Typos().threat.per_word) == (30, None)
+    assert (Typos(setting="strict").threat.per_word, Typos(setting="strict").threat.shortest) == (
+        1,
+        4,
+    )
+    assert "0.98 alike" in strict.describe()
+
+
+def test_what_was_not_offered() -> None:
+    with pytest.raises(AssayError, match=r"no encoder 'none'.*offer it first"):
+        offered("encoder", "none")
