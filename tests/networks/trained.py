@@ -30,7 +30,10 @@ from assay.tasks.train import TrainNetwork, train
 from assay.train import AdamW, OneCycle, Recipe
 
 FOLDER = Path(__file__).resolve().parent
-DIGITS: dict[str, Attack | None] = {"natural": None, "robust": PGD(eps=0.1, steps=3)}
+DIGITS: dict[str, Attack | None] = {
+    "natural": None,
+    "robust": PGD(eps=0.1, steps=3, step_size=0.25 / 3),
+}
 """What the two CNNs on digits were trained against."""
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.core.classifier import Classifier
+from assay.core.oracle import Oracle
 from assay.errors import AssayError, one_line, told
 from assay.report.schema import Flag
 
@@ -60,19 +61,39 @@ BLUE_FIRST = "colours in the order blue, green, red (flip them in the factory: x
 def flags_of(evidence: Evidence) -> tuple[Flag, ...]:
     """Return the reasons to think that the model is not given what it was trained on: those that
     are up, and the others."""
-    predictions, y = evidence.predictions.numpy(), evidence.y.numpy()
-    classes = evidence.classes
+    return looked_at(evidence.model, evidence.x, evidence.y, evidence.predictions, evidence.classes)
+
+
+def looked_at(
+    model: Oracle[Tensor], x: Tensor, y: Tensor, predictions: Tensor, classes: Sequence[str]
+) -> tuple[Flag, ...]:
+    """Return the same of a model that is not audited; it is queried for a few images, and only if
+    it is a network.
+
+    Args:
+        x: float32 (N, C, H, W) in [0, 1].
+        y, predictions: int64 (N,), the labels and what the model says; -1 where it has no answer.
+    """
+    said, meant = predictions.cpu().numpy(), y.cpu().numpy()
     looks: dict[str, Callable[[], Flag]] = {
-        "PRE-001": lambda: near_chance(int((predictions == y).sum()), len(y), len(classes)),
-        "PRE-005": lambda: class_order(predictions, y, classes),
+        "PRE-001": lambda: near_chance(int((said == meant).sum()), len(meant), len(classes)),
+        "PRE-005": lambda: class_order(said, meant, classes),
     }
-    model = evidence.model
     if isinstance(model, Classifier):
         mean, std = _values(model.mean), _values(model.std)
         looks["PRE-002"] = lambda: mean_without_std(mean, std)
         looks["PRE-003"] = lambda: units(mean, std)
-        looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, evidence.x, evidence.y))
+        looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, x, y))
     return tuple(_looked(code, looks[code]) for code in sorted(looks))
+
+
+def warnings(flags: Sequence[Flag]) -> list[str]:
+    """Return what is said of those that are up, a line each."""
+    return [
+        f"{flag.code}: {flag.title}. {flag.detail}"
+        for flag in flags
+        if flag.raised and flag.code.startswith("PRE-")
+    ]
 
 
 def _looked(code: str, look: Callable[[], Flag]) -> Flag:

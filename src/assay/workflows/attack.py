@@ -12,13 +12,16 @@ from typing import Any, Literal
 from rich.console import Console
 
 from assay.attacks.base import Attack, Stop
+from assay.auditing import plausible
 from assay.core.classifier import Classifier, check_gradient
 from assay.core.fast import Precision
 from assay.data import Dataset
+from assay.data.dataset import to_float
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError, unknown
 from assay.inputs import Inputs, called, described, load, load_part, mark
 from assay.models.http import ROWS
+from assay.report.schema import Flag
 from assay.runs.display import LINE_EVERY, say, until
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
@@ -27,6 +30,7 @@ from assay.workflows.over import STATE_FILE, Progress, Targets, run_over
 
 ATTACK, RECORD = "attack.json", "record.json"
 SCHEMA = 1
+LOOKED_AT = 256
 LEAST_LIKELY: Literal["least-likely"] = "least-likely"
 
 
@@ -72,6 +76,9 @@ def run(
         part = part or ROWS
     for note in () if quiet else (*data.notes, *getattr(oracle, "notes", ())):
         say(note)
+    if not quiet and isinstance(oracle, Classifier):
+        for line in plausible.warnings(looks(oracle, chosen)):
+            say(line)
     known = {"name": called(inputs, oracle), "mark": mark(inputs, oracle)}
     settings: dict[str, Any] = {
         "targets": goal,
@@ -95,6 +102,13 @@ def run(
             **settings,
         )
     raised = report.doubts(result)
+    if not quiet and not isinstance(oracle, Classifier):  # a query may cost: of what it was asked
+        for line in plausible.warnings(
+            plausible.looked_at(
+                oracle, result.inputs, result.labels, result.clean_prediction, oracle.classes
+            )
+        ):
+            say(line)
     about = {
         "schema": SCHEMA,
         **result.to_dict(),
@@ -144,6 +158,14 @@ def try_out(clf: Classifier, data: Dataset, attack: Attack) -> None:
         if attack.needs == "gradient":
             check_gradient(clf, x)
         return
+
+
+def looks(clf: Classifier, data: Dataset) -> tuple[Flag, ...]:
+    """Return the reasons to think that the network is not given what it was trained on, by at most
+    `LOOKED_AT` of the images: an attack may take hours."""
+    some = data.sample(min(LOOKED_AT, len(data)))
+    x, y = to_float(some.images), some.labels
+    return plausible.looked_at(clf, x, y, clf.predict(x), clf.classes)
 
 
 def target_class(named: str | None, classes: tuple[str, ...]) -> Targets | None:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from rich.console import Console
 
+from assay.auditing import plausible
 from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
@@ -87,9 +88,8 @@ def run(
             progress=tick,
         )
     page = keep(found, inputs, model, config, title or Path(name).stem, home, out)
-    for flag in found.report.flags if not quiet else ():
-        if flag.raised and flag.code.startswith("PRE-"):
-            say(f"{flag.code}: {flag.title}. {flag.detail}")
+    for line in plausible.warnings(found.report.flags) if not quiet else ():
+        say(line)
     if not quiet:
         Console(highlight=False).print(summary(found.report))
     print(page)

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from assay import stats
+from assay.auditing import plausible
 from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
@@ -58,6 +59,10 @@ def run(
         say(note)
     x = to_float(data.images)
     probability = probabilities(clf, x)
+    if not quiet and data.classes == clf.classes and bool((data.labels >= 0).all()):
+        found = plausible.looked_at(clf, x, data.labels, probability.argmax(1), clf.classes)
+        for line in plausible.warnings(found):
+            say(line)
     console = Console(stderr=True, quiet=quiet, highlight=False)
     started = time.monotonic()
     with console.status("explaining") as status:
