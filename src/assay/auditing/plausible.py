@@ -55,7 +55,7 @@ GREY: dict[str, Normalisation] = {
 }
 """The same of grey images."""
 
-BLUE_FIRST = "colours in the order blue, green, red (flip them in the factory: x[:, [2, 1, 0]])"
+BLUE_FIRST = "colours in the order blue, green, red (--channels bgr)"
 
 
 def flags_of(evidence: Evidence) -> tuple[Flag, ...]:
