@@ -8,12 +8,11 @@ import re
 
 import pytest
 from pages import parse, read
-from pydantic import ValidationError
 
-from assay.report.page import notebook, render_audit, render_study, strips, track
+from assay.report.page import notebook, render_audit, track
 from assay.report.record import EstimateModel, NotRun
-from assay.report.result import StudyResult
 from assay.report.schema import AuditReport, Check, Confusion
+from assay.report.study_page import render_study
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +103,8 @@ def test_pages_suit_dark_light_phone_and_paper(page, request):
         "--serif",
         "--sans",
         "--mono",
+        "--hue",
+        "--natural",
     }
     assert needed <= light
     assert needed <= set(re.findall(r"(--[\w-]+):", dark))
@@ -261,163 +262,6 @@ def test_many_classes_fold_away_and_worst_come_first(report):
     assert text.index("class 39 –") > text.index("class 0 100.0 %"), (
         "no image: neither bad nor good"
     )
-
-
-def test_a_study_says_its_claims(study_page):
-    text = read(study_page)
-    assert "Do skip connections undo the degradation" in text
-    assert "+22.1 points +19.0 to +25.2, n = 5 seeds holds" in text
-    assert "−2.4 points −3.6 to −1.2, n = 5 seeds does not hold" in text
-    assert "undecided About 9 more seeds would decide it" in text
-    assert "matters from +1.0 points" in text
-    assert "9 trials , 8 min 8 s of work · " in text
-    assert ", all trials together 8 min 8 s" in text
-    assert "the last call" not in text
-    assert "smoke test" not in text
-    assert "How this was made" in text
-    assert study_page.count("<svg") == 2
-
-
-def test_the_answer_leads_and_its_bold_words_are_bold(study):
-    given = "**It wins: <b>+16.5</b> points.** The rest & more."
-    page = render_study(study.model_copy(update={"answer": given}))
-    assert (
-        '<p class="summary"><strong>It wins: &lt;b&gt;+16.5&lt;/b&gt; points.</strong> '
-        "The rest &amp; more.</p>"
-    ) in page
-    assert study.summary not in read(page)
-    assert study.summary in read(render_study(study))
-
-
-def test_counts_are_in_words_that_fit_and_a_smoke_test_says_so(study):
-    holds = next(claim for claim in study.claims if claim.verdict == "holds")
-    many = study.model_copy(update={"claims": (holds, holds), "preset": "smoke"})
-    assert many.tally == {"holds": "2 hold"}
-    text = read(render_study(many))
-    assert "2 hold " in text
-    assert "smoke test: not evidence" in text
-    assert study.tally["does not hold"] == "1 does not hold"
-
-
-def test_marks_are_shown_and_explained_and_what_is_common_is_said_once(study_page):
-    text = read(study_page)
-    table = study_page[study_page.index('<table class="cells">') :]
-    table = table[: table.index("</section>")]
-    assert [len(re.findall(rf'<td class="{mark}">', table)) for mark in MARKS] == [3, 1]
-    best = re.search(r'<td class="best">(.*?)</td>', table, re.DOTALL).group(1)
-    assert 'title="the best">●</span>' in best
-    assert "68.5" in best
-    assert "○ 67.2 % 65.9 to 68.5 60.1 % 58.8 to 61.4" in text, "n is said below"
-    assert "● the best ○ cannot be told from the best" in text
-    assert text.count("Each value: n = 5 seeds, 95 % interval.") == 1
-
-
-MARKS = ("best", "within-noise")
-
-
-def test_a_table_of_different_n_says_each(study):
-    (table,) = study.tables
-    first, *others = table.rows[0]
-    other = others[0].model_copy(
-        update={"estimate": others[0].estimate.model_copy(update={"n": 3}), "mark": None}
-    )
-    plain = table.model_copy(update={"rows": ((first, other, *others[1:]),)})
-    text = read(render_study(study.model_copy(update={"tables": (plain,)})))
-    assert "67.2 % 65.9 to 68.5, n = 3 60.1 % 58.8 to 61.4, n = 5" in text
-    assert "Each value" not in text
-    assert "● the best" not in text
-
-
-def test_every_trial_is_there_behind_its_cell(study, study_page):
-    tags = parse(study_page).tags
-    ids = {a["id"] for _, a in tags if "id" in a}
-    assert {f"t-{trial.address[:12]}" for trial in study.trials} <= ids
-    assert [group.name for group in study.groups] == ["plain [7,7]", "with skips [7,7]"]
-    assert [len(group.trials) for group in study.groups] == [5, 4]
-    assert {group.id for group in study.groups} <= ids
-    rows = [a["href"] for tag, a in tags if tag == "a" and a["href"].startswith("#trials-")]
-    assert rows == ["#trials-1", "#trials-2"], "by name, and by its text"
-    text = read(study_page)
-    assert "▸" not in text
-    assert "plain [7,7] 4 done 1 failed 4 min 4 s" in text
-    assert "seed status test accuracy train loss time address" in text
-    assert "4 failed loss is not finite at epoch 2 – – – ffffffffffff" in text
-    assert "3 done 56.0 % 1.25 1 min 1 s 3aaaaaaaaaaa" in text
-    assert "Each dot is a trial: its test accuracy, from 50.0 % to 64.0 %" in text
-    assert "assay show ADDRESS" in text
-
-
-def test_dots_lie_where_their_metric_lies(study):
-    found = strips(study)
-    assert (found.name, found.low, found.high) == ("test_accuracy", 0.5, 0.64)
-    assert found.places == {
-        "trials-1": [0.0, 14.3, 28.6, 42.9],
-        "trials-2": [57.1, 71.4, 85.7, 100.0],
-    }
-    bare = [trial.model_copy(update={"metrics": {}}) for trial in study.trials]
-    assert strips(study.model_copy(update={"trials": tuple(bare)})).name == ""
-
-
-def test_trials_are_linked_only_where_their_store_is(study, study_page):
-    assert 'href="../' not in study_page
-    inside = render_study(study.model_copy(update={"trials_at": "../../trials"}))
-    for trial in study.trials:
-        assert f'href="../../trials/{trial.address[:12]}/"' in inside
-    for elsewhere in ("//host", "javascript:alert(1)", "https://host", "/trials", "../a/b"):
-        with pytest.raises(ValidationError, match="trials_at"):
-            StudyResult.model_validate({**study.model_dump(), "trials_at": elsewhere})
-
-
-def test_a_study_of_a_thousand_trials_stays_small(study):
-    first = study.trials[0]
-    metrics = dict.fromkeys(("test_accuracy", "train_accuracy", "test_loss", "x"), 0.912345)
-    lines = tuple(
-        first.model_copy(
-            update={
-                "address": hashlib.sha256(bytes([cell, seed])).hexdigest(),
-                "label": f"leaky ReLU, {cell} layers, batch norm",
-                "seed": seed,
-                "metrics": metrics,
-            }
-        )
-        for cell in range(100)
-        for seed in range(10)
-    )
-    many = study.model_copy(update={"trials": lines, "trials_at": "../../trials"})
-    html = render_study(many)
-    assert all(f'id="t-{trial.address[:12]}"' in html for trial in lines)
-    assert len(html.encode()) - len(render_study(study).encode()) < 400_000
-    assert len(many.to_json()) - len(study.to_json()) < 300_000
-
-
-def test_a_result_is_read_as_it_was_written(study, tmp_path):
-    path = tmp_path / "result.json"
-    odd = study.model_copy(update={"summary": 'so\n "trials": [] and ,\n', "trials_at": "../../t"})
-    for result in (odd, odd.model_copy(update={"trials": ()})):
-        path.write_text(result.to_json())
-        assert StudyResult.read(path) == result
-    assert len(odd.to_json().splitlines()) < 265, "a trial is a line"
-
-
-def test_text_of_a_study_is_escaped(study):
-    bad = '"><script>alert("x")</script>{{ 7 * 7 }}'
-    data = study.model_dump()
-    data["question"] = data["summary"] = data["study"] = bad
-    data["notes"] = [bad]
-    data["claims"][0]["text"] = data["claims"][0]["note"] = data["claims"][0]["code"] = bad
-    data["tables"][0]["title"] = bad
-    data["tables"][0]["columns"] = [bad] * 4
-    data["tables"][0]["rows"][0][0]["text"] = data["tables"][0]["rows"][0][0]["trials"] = bad
-    data["figures"][0]["title"] = data["figures"][0]["caption"] = bad
-    for key in ("label", "cell", "reason", "address"):
-        data["trials"][8][key] = bad
-    data["trials"][8]["metrics"] = {bad: 1.0}
-    html = render_study(StudyResult.model_validate(data))
-    tags = parse(html).tags
-    assert sum(tag == "script" for tag, _ in tags) == 1, "only the page's own"
-    assert not any(key.startswith("on") for _, attributes in tags for key in attributes)
-    assert "{{ 7 * 7 }}" in read(html)
-    assert html.count("&lt;script&gt;alert(") >= 14
 
 
 def estimate(value: float, low: float, high: float) -> EstimateModel:

@@ -28,16 +28,25 @@ def list_(*, store: Path = Where, as_json: Json = False) -> int:
     return say(reading.list_runs(Store(store)), as_json)
 
 
-def show(run: str, /, *, store: Path = Where, as_json: Json = False) -> int:
-    """Show a study, an audit or a trial.
+def show(
+    run: str, /, *, store: Path = Where, out: Path | None = None, as_json: Json = False
+) -> int:
+    """Show a study, an audit or a trial; with --out draw the page of a study anew.
 
     Args:
         run: its id or address, the beginning of either, or its folder; of a study also the path of
             its result.json, or of a folder with one.
         store: the folder that keeps trials, studies and audits.
+        out: a folder that gets the page of a study, as `run --out` would write it today; its
+            numbers and verdicts are those that were stored.
         as_json: print JSON instead of a table.
     """
-    return say(reading.show(Store(store), run), as_json)
+    if out is None:
+        return say(reading.show(Store(store), run), as_json)
+    from assay.workflows.redraw import redraw
+
+    print(redraw(Store(store), run, out))
+    return 0
 
 
 def compare(

@@ -226,10 +226,10 @@ def _lines(axes: Axes, series: Sequence[Series], side: Literal["left", "right"] 
             ends.append(End(float(x[k]), float(y[k]), line.label, *style_of(line, i)))
     axes.margins(x=0.01)
     grid(axes)
-    _name_ends(axes, ends, side)
+    name_ends(axes, ends, side)
 
 
-def _name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] = "right") -> None:
+def name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] = "right") -> None:
     """Write labels beside the axes at the heights of the ends, none over another.
 
     A label that is not where its line ends is joined to it by a thin line. Where lines are dashed,
@@ -294,7 +294,7 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 1.02), xlabel=f"budget eps ({norm_name(norm)})")
     grid(axes)
-    _name_ends(axes, ends)
+    name_ends(axes, ends)
 
 
 def _far_apart(ticks: Sequence[float]) -> list[float]:

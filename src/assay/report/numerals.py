@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from assay.report.record import Unit
@@ -22,17 +23,23 @@ class Doubtful(Protocol):
     def n(self) -> int: ...
 
 
-def bare(value: float | None, unit: Unit) -> str:
+def bare(value: float | None, unit: Unit, digits: int = 1) -> str:
     """Return the number without its unit: 91.2 for a fraction of 0.912; `–` where there is none.
 
-    Differences ("points") always carry their sign. A true minus replaces the hyphen.
+    Differences ("points") always carry their sign. A true minus replaces the hyphen. What shrinks
+    ("factor", "decades") is written as the factor that it shrinks by, with three digits.
+
+    Args:
+        digits: after the point, of percent and points.
     """
     if value is None or value != value:
         return MISSING
+    if unit in ("factor", "decades"):
+        return _three_digits(as_factor(value, unit))
     if unit == "fraction":
-        text = f"{100 * value:.1f}"
+        text = f"{100 * value:.{digits}f}"
     elif unit == "points":
-        text = f"{100 * value:+.1f}"
+        text = f"{100 * value:+.{digits}f}"
     else:
         text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
     if float(text.replace(",", "")) == 0:
@@ -40,17 +47,43 @@ def bare(value: float | None, unit: Unit) -> str:
     return text.replace("-", "−")
 
 
-def with_unit(value: float | None, unit: Unit) -> str:
-    """Return the number with its unit: 91.2 %, +3.4 points, 0.812."""
-    text = bare(value, unit)
+def as_factor(value: float, unit: Unit) -> float:
+    """Return the factor whose logarithm is minus `value`: to base 10 for decades, or e."""
+    exponent = -value * (math.log(10) if unit == "decades" else 1)
+    return math.exp(exponent) if exponent < 700 else math.inf
+
+
+def scientific(value: float, digits: int = 2) -> str:
+    """Return a positive number by its power of ten: 9.0 × 10⁻¹²."""
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _three_digits(value: float) -> str:
+    if not math.isfinite(value):
+        return "∞"
+    if value == 0 or 0.001 <= value < 1000:
+        return f"{value:#.3g}".rstrip(".")
+    return scientific(value)
+
+
+def with_unit(value: float | None, unit: Unit, digits: int = 1) -> str:
+    """Return the number with its unit: 91.2 %, +3.4 points, ×0.141, 0.812."""
+    text = bare(value, unit, digits)
     if text == MISSING or unit == "number":
         return text
+    if unit in ("factor", "decades"):
+        return f"×{text}" if "×" not in text else text
     return f"{text} {'%' if unit == 'fraction' else 'points'}"
 
 
-def interval(estimate: Doubtful, unit: Unit = "fraction") -> str:
-    """Return the ends of the interval: 89.3 to 92.8."""
-    return f"{bare(estimate.low, unit)} to {bare(estimate.high, unit)}"
+def interval(estimate: Doubtful, unit: Unit = "fraction", digits: int = 1) -> str:
+    """Return the ends of the interval, the lesser as it is written first: 89.3 to 92.8."""
+    low, high = (bare(end, unit, digits) for end in (estimate.low, estimate.high))
+    return f"{high} to {low}" if unit in ("factor", "decades") else f"{low} to {high}"
 
 
 def full(estimate: Doubtful, unit: Unit = "fraction") -> str:
@@ -68,6 +101,8 @@ def metric(value: float | None, name: str) -> str:
         return MISSING
     if name.endswith(("accuracy", "share")):
         return with_unit(value, "fraction")
+    if value and not 1e-4 <= abs(value) < 1e5:
+        return ("−" if value < 0 else "") + scientific(abs(value), 3)
     return f"{value:.4g}".replace("-", "−")
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -22,7 +21,7 @@ from assay.report.comparison import Comparison
 from assay.report.leaves import text_of
 from assay.report.numerals import Doubtful
 from assay.report.record import NotRun, Unit
-from assay.report.result import StudyResult, Table
+from assay.report.result import Table
 from assay.report.schema import (
     AuditReport,
     Calibration,
@@ -69,26 +68,21 @@ _ENDS = (0.1, 0.25, 0.5, 1.0)
 
 def render_audit(report: AuditReport) -> str:
     """Return the report as one HTML page."""
-    return _render("audit.html.j2", report=report, figures=_audit_figures(report))
-
-
-def render_study(result: StudyResult) -> str:
-    """Return the result of a study as one HTML page; its figures were drawn when it ended."""
-    places = {group.name: group.id for group in result.groups}
-    return _render("study.html.j2", result=result, places=places, strips=strips(result))
+    return rendered("audit.html.j2", report=report, figures=_audit_figures(report))
 
 
 def render_comparison(both: Comparison) -> str:
     """Return two results side by side as one HTML page."""
-    return _render("compare.html.j2", both=both)
+    return rendered("compare.html.j2", both=both)
 
 
 def notebook(report: AuditReport) -> str:
     """Return what a notebook shows of an audit: summary, checks, raised flags."""
-    return _render("notebook.html.j2", report=report)
+    return rendered("notebook.html.j2", report=report)
 
 
-def _render(template: str, **given: Any) -> str:
+def rendered(template: str, **given: Any) -> str:
+    """Return a template of this package as a page."""
     return _environment().get_template(template).render(**given)
 
 
@@ -101,11 +95,12 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    seal = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    script = _SCRIPT + (files("assay.report") / "templates" / "study.js").read_text("utf-8")
+    seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
         budget=numerals.budget,
         common=common,
-        script=Markup(_SCRIPT),
+        script=Markup(script),
         script_seal=seal,
         confusions=_confusions,
         ood_groups=_ood_groups,
@@ -121,6 +116,7 @@ def _environment() -> Environment:
         leaf=text_of,
         metric=numerals.metric,
         moment=_moment,
+        natural=_natural_width,
         norm=numerals.norm_name,
         slug=lambda text: text.replace(" ", "-"),
         spaced=lambda text: text.replace("_", " "),
@@ -210,37 +206,6 @@ def track(
     return where
 
 
-@dataclass(frozen=True)
-class Strips:
-    """Where each trial's first metric lies between the least and the greatest of a study.
-
-    Attributes:
-        name: the metric; empty where no trial has any.
-        low, high: its least and greatest value.
-        places: percent of the way from `low` to `high`, by the anchor of a cell.
-    """
-
-    name: str
-    low: float
-    high: float
-    places: Mapping[str, Sequence[float]]
-
-
-def strips(result: StudyResult) -> Strips:
-    """Return what the folded cells show of their trials: a dot for each."""
-    named = [name for group in result.groups for name in group.metrics]
-    name = named[0] if named else ""
-    found = {
-        group.id: [v for trial in group.trials if (v := trial.metrics.get(name)) is not None]
-        for group in result.groups
-    }
-    values = [value for group in found.values() for value in group]
-    low, high = min(values, default=0.0), max(values, default=0.0)
-    span = (high - low) or 1.0
-    places = {id: [round(100 * (v - low) / span, 1) for v in own] for id, own in found.items()}
-    return Strips(name if values else "", low, high, places)
-
-
 def common(table: Table) -> tuple[int, str, float] | None:
     """Return (n, of, level) where it is the same for all numbers of a table, so that it is said
     once; None where it is not, or where there are no numbers.
@@ -259,6 +224,15 @@ def _figure(svg: str, finding: str = "") -> Markup:
         head = _NAMED.sub("", head) + f' aria-label="{escape(finding)}"'
         svg = head + mark + rest
     return Markup(svg)
+
+
+def _natural_width(svg: str) -> int:
+    """Return how wide a figure is drawn where there is room, in pixels."""
+    found = _WIDTH.search(svg)
+    return int(found.group(1)) if found else 0
+
+
+_WIDTH = re.compile(r"max-width: (\d+)px")
 
 
 def _answer(text: str) -> Markup:

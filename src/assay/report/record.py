@@ -25,8 +25,9 @@ from assay.config import explain
 from assay.errors import AssayError
 from assay.report.svg import only_drawing
 
-Unit = Literal["fraction", "points", "number"]
-"""How a number is shown: a fraction as percent, a difference of fractions as points, or as is."""
+Unit = Literal["fraction", "points", "factor", "decades", "number"]
+"""How a number is shown: a fraction as percent, a difference of fractions as points, minus the
+logarithm of a factor to base e ("factor") or 10 ("decades") as that factor, or as is."""
 
 
 def _finite(value: Any) -> Any:

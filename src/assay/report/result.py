@@ -53,6 +53,10 @@ class Claim(Record):
     """How many runs collapsed, by what they were runs of; they are not in the estimate."""
     failed: dict[str, int] = Field(default_factory=dict)
     """How many runs failed (raised, or their process died), likewise."""
+    asks: Literal["larger", "equivalent"] = "larger"
+    """Whether the claim is that the effect exceeds delta, or that it lies within ± delta."""
+    why_delta: str = ""
+    """Why an effect of delta matters, and a smaller one does not: one sentence."""
     look: int = 1
     """Which interim analysis the estimate is of: that which decided, or the newest."""
     latest: EstimateModel | None = None
@@ -93,6 +97,8 @@ class Table(Record):
     """Each as long as `columns`."""
     caption: str = ""
     """How to read it."""
+    digits: Annotated[int, Field(ge=0, le=3)] = 1
+    """Digits after the point of its percentages."""
 
     @model_validator(mode="after")
     def _rectangle(self) -> Self:
@@ -105,10 +111,25 @@ class Drawing(Record):
     """A figure of a study's page."""
 
     title: str
+    """What it is a figure of: the same for every result of the study."""
     caption: str
     """What it shows, and how to read it."""
     svg: Svg
     """What `figures.inline_svg` returns."""
+    role: Literal["hero", "why", "data"] = "data"
+    """Where it stands: below the answer (one), in the open as a reason (two, three), or folded."""
+    finding: str = ""
+    """What is seen in it, a sentence: its heading; empty: its title is. It says numbers that were
+    measured, and nothing that a verdict could contradict."""
+    beside: str = ""
+    """Title of the table that it stands under; empty: alone."""
+    narrow: Svg | Literal[""] = ""
+    """The same for a phone; empty: the figure is scrolled there."""
+
+    @property
+    def heading(self) -> str:
+        """What stands over it."""
+        return self.finding or self.title
 
 
 class TrialLine(Record):

@@ -17,7 +17,7 @@ from assay.stats.crossed import MOST_SEEDS, Crossed, Kind, crossed_mean, still_m
 from assay.stats.estimates import Estimate, Floats, half_width, mean_interval
 
 Verdict = Literal["holds", "equivalent", "does not hold", "undecided"]
-Unit = Literal["points", "number"]
+Unit = Literal["points", "fraction", "factor", "decades", "number"]
 IMAGES_TOO, THESE_IMAGES = "networks and images", "networks, on these images"
 """The populations that a claim may be about."""
 Asks = Literal["larger", "equivalent"]
@@ -55,7 +55,9 @@ class Effect:
         note: what else the reader must know.
         of: what there is one value of each.
         failed: how many runs failed (raised, or their process died), as `collapsed`.
-        unit: how the effect is shown: a difference of fractions as points, or as it is.
+        unit: how the effect is shown: a difference of fractions as points, a share as percent, what
+            something shrinks by, given as minus the logarithm of a factor to base e ("factor") or
+            10 ("decades"), as that factor; or as it is.
         rests_on: addresses of the trials that the values come from, of every seed, finished or
             not, and of those that results chose among; none given: all trials of the study.
         per_image: the same effect image by image. With it the claim is about networks and images
@@ -65,6 +67,8 @@ class Effect:
         asks: whether the effect is larger than delta, or within ± delta of nothing.
         chosen_among: how many effects this one was chosen from by the results that it is judged
             on; its interval is one that all of them would have together (Bonferroni).
+        why_delta: why an effect of delta matters, and a smaller one does not: what a reader would
+            do differently; one sentence.
     """
 
     code: str
@@ -82,6 +86,7 @@ class Effect:
     asks: Asks = field(default="larger", kw_only=True)
     images_drawn: bool = field(default=False, kw_only=True)
     chosen_among: int = field(default=1, kw_only=True)
+    why_delta: str = field(default="", kw_only=True)
 
     @property
     def about(self) -> str:
@@ -95,7 +100,7 @@ class Claim:
     """A claim with its verdict.
 
     Attributes:
-        code, text, delta, collapsed, failed, unit: as in `Effect`.
+        code, text, delta, collapsed, failed, unit, asks, why_delta: as in `Effect`.
         estimate: the effect; its level is corrected for the number of claims and of
             interim analyses.
         verdict: "holds" if the interval lies above delta, "does not hold" if below; of a claim
@@ -127,6 +132,8 @@ class Claim:
     latest_note: str = field(default="", kw_only=True)
     images_needed: int | None = field(default=None, kw_only=True)
     about: str = field(default=THESE_IMAGES, kw_only=True)
+    asks: Asks = field(default="larger", kw_only=True)
+    why_delta: str = field(default="", kw_only=True)
 
     @property
     def mostly_lost(self) -> bool:
@@ -226,6 +233,8 @@ def judge_claims(
             unit=effect.unit,
             look=at,
             about=effect.about,
+            asks=effect.asks,
+            why_delta=effect.why_delta,
         )
         earlier = before.get((effect.code, effect.text, effect.delta))
         if earlier is not None and earlier.estimate.level >= level_of(effect, earlier.look):
@@ -276,9 +285,10 @@ def _planned(
 
 def _possible(estimate: Estimate, unit: Unit) -> Estimate:
     """Return an interval without what cannot be: fractions differ by at most 1."""
-    if unit != "points" or not math.isfinite(estimate.high - estimate.low):
+    least = {"points": -1.0, "fraction": 0.0}.get(unit)
+    if least is None or not math.isfinite(estimate.high - estimate.low):
         return estimate
-    return replace(estimate, low=max(-1.0, estimate.low), high=min(1.0, estimate.high))
+    return replace(estimate, low=max(least, estimate.low), high=min(1.0, estimate.high))
 
 
 def _stays(decided: Claim, now: Claim) -> Claim:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from assay.config import Config, Repeats, Threads
-from assay.report.result import Drawing, Table
+from assay.report.result import Drawing, StudyResult, Table
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.stats import Claim, Effect
@@ -26,10 +26,13 @@ class Findings:
     own, which names how its values are computed: one that is computed otherwise gets another."""
     tables: Sequence[Table] = field(default_factory=tuple)
     figures: Sequence[Drawing] = field(default_factory=tuple)
+    """What is drawn of the trials: `role` says where each stands on the page, `finding` what is
+    seen in it, `beside` which table it belongs to."""
     summary: str = ""
     """One sentence with the main figures; shown where the study has no answer."""
     notes: Sequence[str] = field(default_factory=tuple)
-    """What a reader must know to read the page rightly, a sentence each."""
+    """What a reader must know to read the page rightly, a sentence each, the most important first:
+    four of them stand in the open."""
 
 
 class Study(Config):
@@ -91,6 +94,15 @@ class Study(Config):
         set in bold. Studies that say it better use `answers.compose`.
         """
         return answers.from_texts(claims)
+
+    def hero(self, result: StudyResult) -> Drawing | None:
+        """Return the one figure that stands below the answer; None: one of `findings` does, or
+        none.
+
+        Drawn from what was judged and tabulated, so that it can be drawn of an old result too.
+        """
+        del result
+        return None
 
     def cost(self, trial: Trial) -> Cost | None:
         """Return what an unrun trial is expected to take, or None where nothing is known."""

@@ -152,6 +152,8 @@ class Cells:
         note: str = "",
         among: Sequence[str] = (),
         images: Callable[[Sequence[Sequence[Result]]], stats.PerImage | None] | None = None,
+        unit: stats.Unit = "points",
+        why_delta: str = "",
     ) -> stats.Effect:
         """Return what a claim rests on: one value per seed, from the cells' results of that seed.
 
@@ -164,6 +166,7 @@ class Cells:
                 left out, and the claim says so, as where the effect is not finite.
             among: the cells that `of` were chosen from by their results; the claim rests on all.
             images: the effect image by image, from the same results, a row for each seed.
+            unit, why_delta: as in `Effect`.
         """
         seeds = zip(*(self.results(cell) for cell in of), strict=True)
         whole = [row for row in seeds if all(run is not None for run in row)]
@@ -191,6 +194,8 @@ class Cells:
             rests_on=self.addresses(*of, *among),
             images_drawn=self.images_drawn,
             per_image=replace(by_image, there_are=self.there_are) if by_image else None,
+            unit=unit,
+            why_delta=why_delta,
         )
 
     def addresses(self, *cells: str) -> tuple[str, ...]:
@@ -212,10 +217,18 @@ class Cells:
         delta: float,
         note: str = "",
         among: Sequence[str] = (),
+        why_delta: str = "",
     ) -> stats.Effect:
         """Return the effect "a has more of the metric than b", paired by seed and by image."""
         return self.contrast(
-            code, text, {a: 1.0, b: -1.0}, metric, delta=delta, note=note, among=among
+            code,
+            text,
+            {a: 1.0, b: -1.0},
+            metric,
+            delta=delta,
+            note=note,
+            among=among,
+            why_delta=why_delta,
         )
 
     def contrast(
@@ -229,6 +242,7 @@ class Cells:
         note: str = "",
         among: Sequence[str] = (),
         asks: stats.Asks = "larger",
+        why_delta: str = "",
     ) -> stats.Effect:
         """Return a weighted sum of the metric of some cells, paired by seed and, where runs know
         their images, by image (see `effect`).
@@ -251,6 +265,7 @@ class Cells:
             note=note,
             among=among,
             images=lambda rows: per_image(rows, factors, metric),
+            why_delta=why_delta,
         )
         return replace(effect, asks=asks)
 

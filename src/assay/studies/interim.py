@@ -12,7 +12,7 @@ stays decided. In stored JSON they are called looks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from assay import stats
@@ -23,8 +23,8 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.tasks import in_address
 from assay.runs.trial import Trial
-from assay.stats.verdicts import THESE_IMAGES
 from assay.studies.base import Study
+from assay.studies.kept import judged
 
 HOW_IT_RUNS = ("device", "threads")
 """Settings, wherever they stand, that change a trial's bytes, but not what it is a sample of."""
@@ -203,17 +203,4 @@ def _earlier(study: Study, store: Store) -> Iterator[dict[str, Any]]:
 
 def _read(kept: dict[str, Any]) -> stats.Claim:
     """Return a decided claim from what run.json keeps of it."""
-    claim = Claim.model_validate(kept["claim"])
-    assert claim.estimate is not None
-    assert claim.delta is not None
-    assert claim.verdict != "not run"
-    return stats.Claim(
-        code=claim.code,
-        text=claim.text,
-        delta=claim.delta,
-        estimate=stats.Estimate(**claim.estimate.model_dump()),
-        verdict=claim.verdict,
-        note=kept["note"],
-        look=claim.look,
-        about=claim.about or THESE_IMAGES,
-    )
+    return replace(judged(Claim.model_validate(kept["claim"])), note=kept["note"], latest=None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +21,8 @@ from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.provenance import provenance
 from assay.report.answer import first_sentence
-from assay.report.page import render_study
 from assay.report.result import Claim, StudyResult, TrialLine
+from assay.report.study_page import render_study
 from assay.report.terminal import study_summary
 from assay.runs.engine import execute
 from assay.runs.entry import RECORD
@@ -31,6 +32,7 @@ from assay.runs.store import Store
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.interim import Analyses, analyses_now, seeds_to_go_on_from, to_remember
+from assay.studies.kept import led
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def write(
             data={name: mark for trial in trials for name, mark in trial.data.items()},
         ),
     )
+    result = led(study, result)
     page = save(study, result, store, claims, analyses)
     gone = sum(not (one.folder / RECORD).is_file() for one in done.values())
     return Judgement(result, page, claims, bool(done.failures), gone)
@@ -207,6 +210,14 @@ def without_folders(command: str) -> str:
     return shlex.join(Path(word).name if Path(word).is_absolute() else word for word in words)
 
 
+def without_stamp(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return versions without a commit that had local changes: it would not make this again."""
+    return {name: _DIRTY.sub("", version) for name, version in versions.items()}
+
+
+_DIRTY = re.compile(r" \([^)]*-dirty\)")
+
+
 def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[tuple[str, object]]:
     """Return what differs, by its dotted name; of another choice (`name`) all settings."""
     if isinstance(now, dict):
@@ -242,6 +253,8 @@ def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
         failed=dict(claim.failed),
         look=claim.look,
         latest=claim.latest,
+        asks=claim.asks,
+        why_delta=claim.why_delta,
     )
 
 
@@ -291,21 +304,31 @@ def save(
 
 
 def publish(study: Study, result: StudyResult, out: Path) -> None:
-    """Write index.html, result.json and config.yaml to a folder outside of the store: what others
-    read, so data of this machine is called as its folder is, without where that lies."""
-    data = Path(study.data).name if Path(study.data).is_absolute() else study.data
-    made = result.made.model_copy(
-        update={
-            "command": without_folders(result.made.command),
-            "config": {**result.made.config, "data": data},
-        }
+    """Write index.html, result.json and config.yaml to a folder outside of the store."""
+    alone = published(result)
+    settings = study.model_copy(
+        update={"seeds": len(result.made.seeds), "data": alone.made.config["data"]}
     )
-    alone = result.model_copy(update={"trials_at": "", "made": made})
-    settings = study.model_copy(update={"seeds": len(result.made.seeds), "data": data})
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.yaml", settings.to_yaml())
     write_atomic(out / "result.json", alone.to_json())
     write_atomic(out / "index.html", render_study(alone))
+
+
+def published(result: StudyResult) -> StudyResult:
+    """Return a result as others may read it: without links into a store, folders of this machine
+    (data is called as its folder is), and commits that had local changes."""
+    made = result.made
+    data = made.config.get("data")
+    named = Path(data).name if isinstance(data, str) and Path(data).is_absolute() else data
+    made = made.model_copy(
+        update={
+            "command": without_folders(made.command),
+            "config": made.config if data is None else {**made.config, "data": named},
+            "versions": without_stamp(made.versions),
+        }
+    )
+    return result.model_copy(update={"trials_at": "", "made": made})
 
 
 def tell_analysis(last: Judgement, seeds: int) -> None:

@@ -156,7 +156,7 @@ def summary(study: Skip, cells: Cells) -> str:
     return "; ".join(said) + " test accuracy."
 
 
-def notes(study: Skip) -> tuple[str, ...]:
+def notes(study: Skip, cells: Cells) -> tuple[str, ...]:
     """Return what a reader must know."""
     fair = study.norm == "batch" and study.init == "he"
     first = (
@@ -187,7 +187,7 @@ def notes(study: Skip) -> tuple[str, ...]:
         "A validation set is held out of the training data; test images are used once. The "
         "course chose its epoch on the test set."
     )
-    return (first, second, third, fourth, *_cost_of_paper(study))
+    return (first, second, third, fourth, *_cost_of_paper(study, cells))
 
 
 def style(study: Skip, cell: str) -> tuple[int, int]:
@@ -310,8 +310,9 @@ def _of_surface(cell: str, result: Result) -> str:
     return f"around {cell} it is {loss:.2f} and rises by up to {rise:.2f} within half their norm"
 
 
-def _cost_of_paper(study: Skip) -> tuple[str, ...]:
-    if study.preset == "paper" or study.data != "cifar10":
+def _cost_of_paper(study: Skip, cells: Cells) -> tuple[str, ...]:
+    trained = any(cells.finished(cell) for cell in cells.names)
+    if study.preset == "paper" or study.data != "cifar10" or not trained:
         return ()
     paper = type(study).parse(study.preset_values("paper"))
     costs = [expected_seconds(cell, study.device, probe_steps=2) for cell in paper.grid().values()]

@@ -214,7 +214,7 @@ class Skip(CellStudy):
             tables=page.tables(self, cells, done),
             figures=page.figures(self, cells, done),
             summary=page.summary(self, cells),
-            notes=page.notes(self),
+            notes=page.notes(self, cells),
         )
 
     def answer(self, claims: Sequence[stats.Claim]) -> str:

@@ -1,0 +1,75 @@
+"""Results that are kept are told with today's words, and keep their numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assay.cli import main as command_line
+from assay.report.result import StudyResult
+from assay.studies.kept import judged, told_anew
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def kept() -> StudyResult:
+    """A published result, as if of data that is always there."""
+    result = StudyResult.read(ROOT / "docs" / "results" / "skip" / "result.json")
+    made = result.made.model_copy(update={"config": {**result.made.config, "data": "digits"}})
+    return result.model_copy(update={"made": made})
+
+
+def main(tokens: list[str]) -> int:
+    with pytest.raises(SystemExit) as ended:
+        command_line(tokens)
+    return ended.value.code
+
+
+def test_what_was_judged_is_read_back(kept):
+    for claim in kept.claims:
+        found = judged(claim)
+        assert (found.code, found.verdict, found.delta) == (claim.code, claim.verdict, claim.delta)
+        assert found.estimate.value == claim.estimate.value
+    nothing = judged(kept.claims[0].model_copy(update={"estimate": None, "verdict": "not run"}))
+    assert (nothing.verdict, nothing.estimate.n) == ("undecided", 0)
+
+
+def test_a_result_of_an_unknown_study_or_setting_comes_back_as_it_is(kept):
+    for update in (
+        {"study": "another"},
+        {"made": kept.made.model_copy(update={"config": {"no": "setting"}})},
+    ):
+        other = kept.model_copy(update=update)
+        assert told_anew(other) is other
+
+
+def test_show_draws_the_page_of_a_result_anew(kept, tmp_path, capsys):
+    there = tmp_path / "old"
+    there.mkdir()
+    stamped = kept.made.versions | {"assay": "0.1.0 (b2b16351-dirty)"}
+    made = kept.made.model_copy(
+        update={"versions": stamped, "command": "assay run skip --data /home/me/pictures"}
+    )
+    old = kept.model_copy(
+        update={"answer": "", "question": "What?", "made": made, "trials_at": "../../trials"}
+    )
+    (there / "result.json").write_text(old.to_json())
+    out = tmp_path / "new"
+    assert main(["show", str(there), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == str(out / "index.html")
+    page, new = (out / "index.html").read_text(), StudyResult.read(out / "result.json")
+    assert "**Skip connections win at [7,7]: +16.5 points" in new.answer
+    assert new.question in page
+    assert [claim.estimate for claim in new.claims] == [claim.estimate for claim in kept.claims]
+    assert [claim.verdict for claim in new.claims] == [claim.verdict for claim in kept.claims]
+    assert "-dirty" not in page
+    assert "/home/me" not in page
+    assert 'href="../../trials' not in page
+
+
+def test_show_out_is_for_studies(tmp_path, capsys):
+    store = str(tmp_path / "runs")
+    assert main(["show", "nothing", "--store", store, "--out", str(tmp_path / "new")]) == 2
+    assert not (tmp_path / "new").exists()
