@@ -69,7 +69,7 @@ def test_show_draws_the_page_of_a_result_anew(kept, tmp_path, capsys):
     assert 'href="../../trials' not in page
 
 
-def test_show_out_is_for_studies(tmp_path, capsys):
+def test_show_out_is_for_studies(tmp_path):
     store = str(tmp_path / "runs")
     assert main(["show", "nothing", "--store", store, "--out", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
