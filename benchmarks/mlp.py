@@ -44,7 +44,8 @@ from assay.core.random import Stream
 from assay.data import load_data
 from assay.data.dataset import Dataset
 from assay.models.mlp import MLP
-from assay.train.fit import fit, optimizer
+from assay.train.fit import fit
+from assay.train.optimizers import optimizer
 from assay.train.recipe import Adam, Constant, Recipe
 
 OUT = Path(__file__).parent / "out"

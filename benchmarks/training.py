@@ -34,7 +34,8 @@ import assay
 from assay.core.random import Stream
 from assay.data.dataset import in_memory
 from assay.models.cnn import CNN
-from assay.train.fit import fit, optimizer
+from assay.train.fit import fit
+from assay.train.optimizers import optimizer
 from assay.train.precision import FORMATS, precise
 from assay.train.recipe import Adam, Constant, Recipe
 from assay.train.resolve import resolve

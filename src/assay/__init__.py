@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from assay import attacks as attacks
+    from assay import certify as certify
     from assay import data as data
     from assay import explain as explain
     from assay import models as models
@@ -50,6 +51,7 @@ else:
         },
         packages=[
             "attacks",
+            "certify",
             "data",
             "explain",
             "models",

@@ -11,7 +11,8 @@ from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.source import TensorSource
 from assay.train import SGD, Constant, Cosine, OneCycle, Recipe
-from assay.train.fit import fit, norm_biases, optimizer
+from assay.train.fit import fit
+from assay.train.optimizers import norm_biases, optimizer
 from assay.train.recipe import Schedule
 
 TOTAL = 40

@@ -7,8 +7,10 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.errors import AssayError
 from assay.models.cnn import CNN
 from assay.models.mlp import MLP
+from assay.models.strided import Strided
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "sigmoid": nn.Sigmoid,
@@ -127,6 +129,27 @@ class ConvNet(nn.Module):
         x = F.relu(self.norm(self.stem(x)), inplace=True)
         x = self.stages(x)
         return self.head(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
+
+
+def strided(config: Strided, in_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """Return the layers of a `Strided` network from (N, C, H, W) to logits (N, classes)."""
+    before, *sides = in_shape
+    layers: list[nn.Module] = []
+    for width, kernel, stride in zip(config.widths, config.kernels, config.strides, strict=True):
+        if kernel > min(sides):
+            raise AssayError(
+                f"a kernel of {kernel}×{kernel} does not fit in {sides[0]}×{sides[1]} pixels: give "
+                f"fewer convolutions, smaller kernels or smaller strides than {config.strides}"
+            )
+        layers += [nn.Conv2d(before, width, kernel, stride), nn.ReLU()]
+        sides = [(side - kernel) // stride + 1 for side in sides]
+        before = width
+    layers.append(nn.Flatten())
+    units = before * sides[0] * sides[1]
+    for width in config.hidden:
+        layers += [nn.Linear(units, width), nn.ReLU()]
+        units = width
+    return nn.Sequential(*layers, nn.Linear(units, classes))
 
 
 def convolution(config: CNN, before: int, width: int, stride: int, kernel: int = 3) -> nn.Conv2d:

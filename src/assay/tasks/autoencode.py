@@ -23,7 +23,7 @@ from assay.runs.worker import Workspace
 from assay.tasks.images import addressed, part
 from assay.train import Adam, Cosine, Recipe
 from assay.train.batches import batches
-from assay.train.fit import optimizer
+from assay.train.optimizers import optimizer
 from assay.train.precision import computing
 
 TASK = "autoencode"

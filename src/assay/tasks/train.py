@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.attacks import AnyAttack, Attack, run
+from assay.certify import ibp
 from assay.config import Config
 from assay.core.classifier import Classifier
 from assay.core.fast import FastCopy, Precision, fast_copy, renewed, versions
@@ -32,8 +33,9 @@ from assay.runs.worker import Workspace
 from assay.tasks.autoencode import TrainAutoencoder
 from assay.tasks.feature_space import FeatureSpace
 from assay.tasks.images import BY_SEED, fingerprint, part
-from assay.train import Recipe, Watch
-from assay.train.fit import Adversary, Augment, fit
+from assay.train import IBP, Recipe, Watch
+from assay.train.fit import Augment, fit
+from assay.train.guard import Adversary
 from assay.train.precision import computing
 from assay.train.recipe import PLAIN
 from assay.train.resolve import resolve
@@ -245,7 +247,8 @@ def train(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: the history of the training; test accuracy, loss and n; the same of the final network
     on its training images in eval mode (degradation is about training error, He et al. 2015);
-    whether it collapsed; with an adversary, robust accuracy and n on validation images. Arrays:
+    whether it collapsed; with an adversary, robust accuracy and n on validation images; trained by
+    interval bounds, the share of test images that they certify. Arrays:
     curves, what was measured on the way, which test images are classified correctly, the
     confidence of each prediction, and their ids in the whole test set.
 
@@ -296,6 +299,10 @@ def train(trial: Trial, work: Workspace) -> Outcome:
         if config.adversary is not None:
             x, y = parts["validation"].take(ROBUST_TESTED)
             metrics |= robustness(config.adversary, classifier, x, y, trial.seed)
+        if isinstance(config.recipe.loss, IBP):
+            proved = certified(config.recipe.loss, classifier, parts["test"])
+            metrics |= {"certified_accuracy": float(proved.mean()), "n_certified": len(proved)}
+            arrays["certified"] = proved
         arrays |= {
             "test_correct": right,
             "test_confidence": confidence,
@@ -356,6 +363,12 @@ def robustness(
     """Return the metrics of how many of the images remain robust under the attack, in float32."""
     found = run(attack, classifier, x, y, stop="fooled", seed=seed).robust_accuracy
     return {"robust_accuracy": found.value, "n_robust": found.n}
+
+
+def certified(loss: IBP, classifier: Classifier, data: Dataset) -> np.ndarray[Any, Any]:
+    """Return which images interval bounds certify at the radius of the loss, bool (N,)."""
+    found = [ibp(classifier, x, y, eps=loss.eps).certified for _, x, y in data.batches(500)]
+    return torch.cat(found).numpy()
 
 
 def evaluate(

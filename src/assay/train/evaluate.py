@@ -10,7 +10,7 @@ from assay.core.source import Source
 from assay.errors import AssayError
 from assay.train.batches import in_memory
 from assay.train.losses import summed
-from assay.train.recipe import PLAIN, Loss
+from assay.train.recipe import PLAIN, Loss, Recipe
 
 
 def evaluate(classifier: Classifier, source: Source, by: Loss = PLAIN) -> tuple[float, float]:
@@ -28,6 +28,20 @@ def evaluate(classifier: Classifier, source: Source, by: Loss = PLAIN) -> tuple[
     if not rows:
         raise AssayError("there is nothing to evaluate on: the source is empty")
     return loss / rows, correct / rows
+
+
+def check_recipe(recipe: Recipe, validation: Source | None, rivals: bool) -> None:
+    """Refuse, before anything is trained, a recipe that cannot be followed."""
+    for name in ("precision", "memory_format"):
+        if getattr(recipe, name) == "auto":
+            raise AssayError(f"recipe.{name} is 'auto'; call assay.train.resolve.resolve first")
+    if recipe.patience and validation is None:
+        raise AssayError(f"recipe.patience is {recipe.patience}, but there is no validation set")
+    if recipe.guard is not None and not (rivals and validation is not None):
+        raise AssayError(
+            "recipe.guard looks at adversarial training by attacks on validation images: "
+            "train against an attack, or drop the guard"
+        )
 
 
 def check_labels(classifier: Classifier, source: Source, what: str) -> None:

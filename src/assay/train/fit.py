@@ -7,11 +7,13 @@ bytes as an undisturbed one.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,14 +23,16 @@ from torch.nn import functional as F
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.source import Source
-from assay.errors import AssayError
+from assay.train.average import Average
 from assay.train.batches import Batch, batches, grouped, steps_per_epoch
 from assay.train.checkpoint import read_checkpoint, write_checkpoint
-from assay.train.evaluate import check_labels, check_range, evaluate
-from assay.train.history import History
-from assay.train.losses import summed
+from assay.train.evaluate import check_labels, check_range, check_recipe, evaluate
+from assay.train.guard import Adversary, Rivals, Watchman
+from assay.train.history import History, describe
+from assay.train.losses import Given, objective
+from assay.train.optimizers import norm_biases, optimizer
 from assay.train.precision import FORMATS, computing, precise
-from assay.train.recipe import SGD, Adam, Recipe, Watch
+from assay.train.recipe import Recipe, Watch
 from assay.train.watch import Watcher
 
 CHECK_EVERY = 20
@@ -39,12 +43,6 @@ Progress = Callable[[float, str], None]
 
 Augment = Callable[[Tensor, Rows], Tensor]
 """(x float32 (B, C, H, W) in [0, 1], one generator per row) → x of the same kind."""
-
-
-class Adversary(Protocol):
-    """What attacks the training images: an attack's `perturb`, its threat and loss filled in."""
-
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor: ...
 
 
 def fit(
@@ -58,6 +56,7 @@ def fit(
     progress: Progress | None = None,
     augment: Augment | None = None,
     adversary: Adversary | None = None,
+    rivals: Rivals | None = None,
     watch: Watch | None = None,
     trackers: Sequence[Any] = (),
 ) -> History:
@@ -77,6 +76,7 @@ def fit(
         augment: changes the images; drawn from `stream.child("augment", epoch)` by row id.
         adversary: attacks the images with the network in eval mode, its parameters frozen; drawn
             from `stream.child("adversary", epoch)` by row id.
+        rivals: what the recipe's guard looks at the training with.
         watch: measure losses, gradients, weights and activations at chosen steps.
         trackers: names or objects of accelerate's trackers, told the curves after every epoch.
 
@@ -84,11 +84,7 @@ def fit(
         AssayError: for an empty training set, labels the network has no output for, an unresolved
             `auto`, or a checkpoint that is another training's or cannot be written.
     """
-    for name in ("precision", "memory_format"):
-        if getattr(recipe, name) == "auto":
-            raise AssayError(f"recipe.{name} is 'auto'; call assay.train.resolve.resolve first")
-    if recipe.patience and validation is None:
-        raise AssayError(f"recipe.patience is {recipe.patience}, but there is no validation set")
+    check_recipe(recipe, validation, rivals is not None)
     with computing(recipe.threads):
         check_labels(classifier, train, "training")
         if validation is not None:
@@ -96,13 +92,23 @@ def fit(
         run = _Run(classifier, recipe, stream, trackers)
         if watch is not None:
             run.watcher = Watcher(watch, classifier, validation, run.history.looks)
+        if recipe.guard is not None and rivals is not None and validation is not None:
+            looks = stream.child("guard")
+            run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
         if checkpoint is not None and checkpoint.exists():
             run.restore(read_checkpoint(checkpoint, recipe, stream))
+        run.remember()
         try:
             while run.wants_more():
                 epoch = run.history.epochs + 1
-                if not run.epoch(epoch, train, validation, augment, adversary, progress):
+                against = (
+                    run.watchman.softened(adversary, run.history) if run.watchman else adversary
+                )
+                if not run.epoch(epoch, train, validation, augment, against, progress):
+                    if run.go_back():
+                        continue
                     break
+                run.remember()
                 if checkpoint is not None:
                     write_checkpoint(checkpoint, run.state(), recipe, stream)
                 if progress is not None:
@@ -140,7 +146,12 @@ class _Run:
         self.optimizer = optimizer(recipe, self.parameters, norm_biases(self.model))
         self.history = History()
         self.best: dict[str, Tensor] | None = None
+        self.objective = objective(recipe, classifier)
+        self.average = None if recipe.ema is None else Average(self.model, recipe.ema)
         self.watcher: Watcher | None = None
+        self.watchman: Watchman | None = None
+        self.good: dict[str, Any] | None = None
+        self.collapse = ""
         self.unseen = torch.zeros((), device=self.device)  # loss since the last reading, summed
         self.unseen_rows = 0
         if trackers:
@@ -154,6 +165,8 @@ class _Run:
             "best": self.best,
             "unseen": self.unseen,
             "unseen_rows": self.unseen_rows,
+            "average": self.average and (self.average.weights, self.average.steps),
+            "guarded": self.watchman and self.watchman.best,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -165,6 +178,40 @@ class _Run:
         self.unseen_rows = state["unseen_rows"]
         if self.watcher is not None:
             self.watcher.looks = self.history.looks
+        if self.average is not None:
+            self.average.weights, self.average.steps = state["average"]
+        if self.watchman is not None:
+            self.watchman.best = tuple(state["guarded"])
+
+    def remember(self) -> None:
+        """Keep what training is to go back to where it collapses."""
+        if self.watchman is not None:
+            self.good = copy.deepcopy(self.state())
+
+    def go_back(self) -> bool:
+        """Return to the end of the last epoch after a collapse; False where there was none, or
+        where it has been returned to often enough: training then ends with the weights of there."""
+        if not self.collapse or self.watchman is None or self.good is None:
+            return False
+        said = [*self.history.collapses, self.collapse]
+        self.restore(copy.deepcopy(self.good))
+        self.history.collapses, self.collapse = said, ""
+        if len(said) <= self.watchman.config.returns:
+            return True
+        if self.history.epochs:
+            self.history.stopped_early = True
+        else:
+            self.history.diverged = said[-1]
+        return False
+
+    def collapsing(self, epoch: int) -> bool:
+        """Look at the training; return whether it is to go back."""
+        self.collapse = "" if self.watchman is None else self.watchman.look(self.history, epoch)
+        return bool(self.collapse)
+
+    def validated(self) -> AbstractContextManager[None]:
+        """Hold the weights that are validated and kept: the averaged ones, where there are any."""
+        return nullcontext() if self.average is None else self.average.used()
 
     def wants_more(self) -> bool:
         """Whether another epoch is due; notes in the history that patience ran out."""
@@ -181,6 +228,8 @@ class _Run:
         if self.best is not None:
             self.model.load_state_dict(self.best)
             self.history.restored = True
+        elif self.average is not None:
+            self.model.load_state_dict(self.average.weights)
 
     def epoch(
         self,
@@ -208,9 +257,11 @@ class _Run:
                 if looking is not None:
                     looking.before(history.steps)
                 for batch in group:
-                    x, y = self.prepare(batch, epoch, augment, adversary)
+                    x, clean, y = self.prepare(batch, epoch, augment, adversary)
                     mixed, target = self.mixed(x, y, epoch, rows)
-                    part, logits = self.backward(mixed, target, sum(len(b[0]) for b in group))
+                    done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
+                    given = Given(mixed, clean, target, done)
+                    part, logits = self.backward(given, sum(len(b[0]) for b in group))
                     loss += part
                     self.unseen += part
                     correct += (logits.argmax(1) == y).sum()
@@ -230,6 +281,8 @@ class _Run:
                     if progress is not None:
                         done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
                         progress(done, describe(history, epoch, recipe.epochs, float(loss) / rows))
+                if self.watchman and self.watchman.due(step, steps) and self.collapsing(epoch):
+                    return False
         if not math.isfinite(float(loss)):
             return self.diverged(f"training loss is {float(loss)}", epoch, step)
         curves = {
@@ -237,10 +290,15 @@ class _Run:
             "train_accuracy": int(correct) / rows,
             "lr": lr,
         }
+        if self.collapsing(epoch):
+            return False
         if validation is not None:
-            curves["val_loss"], curves["val_accuracy"] = evaluate(
-                self.classifier, validation, recipe.loss
-            )
+            with self.validated():
+                curves["val_loss"], curves["val_accuracy"] = evaluate(
+                    self.classifier, validation, recipe.loss
+                )
+                if self.watchman is not None:
+                    curves["robust_accuracy"] = self.watchman.robust()
             if not math.isfinite(curves["val_loss"]):
                 return self.diverged(f"validation loss is {curves['val_loss']}", epoch, step)
         for name, value in curves.items():
@@ -253,8 +311,9 @@ class _Run:
 
     def prepare(
         self, batch: Batch, epoch: int, augment: Augment | None, adversary: Adversary | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the images the network is trained on, float32 in [0, 1], and their labels."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images the network is trained on, float32 in [0, 1], the same before they
+        were attacked, and their labels."""
         ids, x, y = batch
         check_range(y, len(self.classifier.classes), "training")
         x, y = x.to(self.device), y.to(self.device)
@@ -263,11 +322,12 @@ class _Run:
         x = x.div_(scale) if scale != 1.0 else x
         if augment is not None:
             x = augment(x, self.stream.child("augment", epoch).rows(ids).to(self.device))
+        clean = x = x.detach().to(memory_format=self.layout)
         if adversary is not None:
             rng = self.stream.child("adversary", epoch).rows(ids).to(self.device)
             with self.classifier.borrowed():
                 x = adversary(self.classifier, x, y, rng=rng)
-        return x.detach().to(memory_format=self.layout), y
+        return x.detach().to(memory_format=self.layout), clean, y
 
     def looking(self, epoch: int, step: int, steps: int | None) -> Watcher | None:
         """Return the watcher of this step of this epoch, if it is measured."""
@@ -275,15 +335,18 @@ class _Run:
         due = watcher is not None and (watcher.due(self.history.steps) or last)
         return watcher if due else None
 
-    def backward(self, x: Tensor, target: Tensor, of: int) -> tuple[Tensor, Tensor]:
+    def backward(self, given: Given, of: int) -> tuple[Tensor, Tensor]:
         """Add a batch's share of the mean gradient over `of` rows; return summed loss, logits."""
-        with precise(self.recipe.precision, self.device):
-            output = self.model(self.classifier.normalise(x))
-            logits = self.classifier.as_logits(getattr(output, "logits", output))
-        loss = summed(self.recipe.loss, logits, target, self.recipe.label_smoothing)
+        loss, logits = self.objective(self.forward, given)
         # not accelerate's, which divides by what an environment variable says
         torch.autograd.backward(loss / of)
         return loss.detach(), logits.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the network in training, float32 (B, K), in the recipe's format."""
+        with precise(self.recipe.precision, self.device):
+            output = self.model(self.classifier.normalise(x))
+            return self.classifier.as_logits(getattr(output, "logits", output))
 
     def mixed(self, x: Tensor, y: Tensor, epoch: int, rows: int) -> tuple[Tensor, Tensor]:
         """Return x as it is trained on, and its labels or, with mixup, shares of classes (B, K).
@@ -315,68 +378,23 @@ class _Run:
         self.optimizer.step()
         for parameter in self.parameters:  # what zero_grad does, in a tenth of its time
             parameter.grad = None
+        if self.average is not None:
+            self.average.update()
 
     def note_best(self, epoch: int) -> None:
-        losses = self.history.val_loss
-        if self.history.best_epoch and losses[-1] >= losses[self.history.best_epoch - 1]:
+        """Remember the epoch with the lowest validation loss; with a guard, the one with the
+        highest robust validation accuracy."""
+        if self.watchman is not None:
+            scores = self.history.robust_accuracy
+        else:
+            scores = [-loss for loss in self.history.val_loss]
+        if self.history.best_epoch and scores[-1] <= scores[self.history.best_epoch - 1]:
             return
         self.history.best_epoch = epoch
         if self.recipe.patience:
-            state = self.model.state_dict()
+            state = self.model.state_dict() if self.average is None else self.average.weights
             self.best = {name: value.detach().clone() for name, value in state.items()}
 
     def diverged(self, why: str, epoch: int, step: int) -> bool:
         self.history.diverged = f"{why} in epoch {epoch} of {self.recipe.epochs}, by step {step}"
         return False
-
-
-def optimizer(
-    recipe: Recipe, parameters: list[nn.Parameter], biases: Sequence[nn.Parameter] = ()
-) -> torch.optim.Optimizer:
-    """Return torch's optimizer of the recipe, in its fused form: one call per step.
-
-    Args:
-        recipe: its `optimizer` is what is wanted.
-        parameters: all that is trained.
-        biases: those of them that are biases of norms, which may have a rate of their own.
-    """
-    chosen = recipe.optimizer
-    lr, decay = chosen.lr, chosen.weight_decay
-    if isinstance(chosen, SGD):
-        groups: list[dict[str, Any]] = [{"params": parameters}]
-        if chosen.norm_bias_lr is not None and biases:
-            faster, apart = chosen.norm_bias_lr, {id(bias) for bias in biases}
-            groups = [
-                {"params": [p for p in parameters if id(p) not in apart]},
-                {
-                    "params": list(biases),
-                    "faster": faster,
-                    "lr": lr * faster,
-                    "weight_decay": decay / faster,  # a step decays by their product
-                },
-            ]
-        return torch.optim.SGD(
-            groups,
-            lr=lr,
-            momentum=chosen.momentum,
-            nesterov=chosen.nesterov,
-            weight_decay=decay,
-            fused=True,
-        )
-    adam = torch.optim.Adam if isinstance(chosen, Adam) else torch.optim.AdamW
-    return adam(parameters, lr=lr, weight_decay=decay, fused=True)
-
-
-def norm_biases(model: nn.Module) -> list[nn.Parameter]:
-    """Return the trained biases of the batch and layer norms of a model."""
-    norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm)
-    biases = [module.bias for module in model.modules() if isinstance(module, norms)]
-    return [bias for bias in biases if bias is not None and bias.requires_grad]
-
-
-def describe(history: History, epoch: int, epochs: int, loss: float) -> str:
-    """Return one line on how far training is."""
-    parts = [f"epoch {epoch}/{epochs}", f"loss {loss:.3f}"]
-    if history.val_accuracy:
-        parts.append(f"validation {history.val_accuracy[-1]:.1%}")
-    return " · ".join(parts)

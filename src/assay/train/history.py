@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
+GUARDED = ("robust_accuracy", "fast_looks", "strong_looks", "collapses")
+"""What a `Guard` adds; without one nothing of it is kept."""
 
 
 @dataclass
@@ -67,6 +69,11 @@ class History:
         restored: whether the model was given back with the weights of `best_epoch`.
         diverged: why training stopped on a loss that is not finite; empty where it did not. The
             curves then end before that epoch, and the weights are not to be used unless restored.
+        robust_accuracy: accuracy on validation images under several steps, after each epoch, of the
+            weights that are validated; empty without a `Guard`, as are the next three.
+        fast_looks, strong_looks: accuracy under one step and under several at each look, of the
+            weights as they were.
+        collapses: what was said of each catastrophic overfitting.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -81,6 +88,10 @@ class History:
     stopped_early: bool = False
     restored: bool = False
     diverged: str = ""
+    robust_accuracy: list[float] = field(default_factory=list)
+    fast_looks: list[float] = field(default_factory=list)
+    strong_looks: list[float] = field(default_factory=list)
+    collapses: list[str] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
@@ -96,12 +107,16 @@ class History:
 
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """Return the curves, float64 (epochs,), and what was measured at chosen steps."""
-        curves = {name: np.asarray(getattr(self, name), dtype=np.float64) for name in CURVES}
+        looked = [name for name in GUARDED if getattr(self, name) and name != "collapses"]
+        curves = {
+            name: np.asarray(getattr(self, name), dtype=np.float64) for name in (*CURVES, *looked)
+        }
         return curves | self.looks.arrays()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field, as JSON."""
-        return asdict(self)
+        """Return every field, as JSON; of a guard only what there is."""
+        kept = asdict(self)
+        return {k: v for k, v in kept.items() if v or k not in GUARDED}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> History:
@@ -120,3 +135,11 @@ class History:
 
     def _repr_html_(self) -> str:
         return str(self.plot()._repr_html_())
+
+
+def describe(history: History, epoch: int, epochs: int, loss: float) -> str:
+    """Return one line on how far training is."""
+    parts = [f"epoch {epoch}/{epochs}", f"loss {loss:.3f}"]
+    if history.val_accuracy:
+        parts.append(f"validation {history.val_accuracy[-1]:.1%}")
+    return " · ".join(parts)

@@ -1,18 +1,71 @@
-"""What a recipe's loss is, on logits."""
+"""What falls in training. Most losses need logits alone; some need the network again."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from assay.train.recipe import LogitNorm, Loss
+from assay.certify.bounds import Bounds
+from assay.certify.intervals import box_of
+from assay.core.classifier import Classifier
+from assay.train.recipe import IBP, PLAIN, LogitNorm, Loss, Recipe, Trades
 
 TINY = 1e-7
 """Added to the norm of the logits, as in the authors' code: at zero it has no gradient."""
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a loss is given of one batch.
+
+    Attributes:
+        x: float32 (B, C, H, W) in [0, 1], as trained on: augmented, attacked, mixed.
+        clean: the same images before they were attacked; where nothing attacks them, `x`.
+        target: int64 (B,), or with mixup shares of classes (B, K).
+        done: the share of all steps that is done, in [0, 1).
+    """
+
+    x: Tensor
+    clean: Tensor
+    target: Tensor
+    done: float
+
+
+Forward = Callable[[Tensor], Tensor]
+"""Images in [0, 1] → logits float32 (B, K), of the network in training."""
+
+Objective = Callable[[Forward, Given], tuple[Tensor, Tensor]]
+"""(network, batch) → the loss summed over the batch, and the logits (B, K) that accuracy is
+counted by."""
+
+
+def objective(recipe: Recipe, classifier: Classifier) -> Objective:
+    """Return the loss of a recipe.
+
+    Raises:
+        AssayError: for IBP on a network with a layer that no bound is known for, which is named.
+    """
+    smoothing = recipe.label_smoothing
+    if isinstance(recipe.loss, Trades):
+        return _trades(recipe.loss, smoothing)
+    if isinstance(recipe.loss, IBP):
+        return _ibp(recipe.loss, smoothing, classifier)
+
+    def plain(network: Forward, given: Given) -> tuple[Tensor, Tensor]:
+        logits = network(given.x)
+        return summed(recipe.loss, logits, given.target, smoothing), logits
+
+    return plain
+
+
 def summed(loss: Loss, logits: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Return the loss, summed over rows: a scalar that can be differentiated.
+    """Return the loss of logits, summed over rows: a scalar that can be differentiated.
+
+    Of a loss that needs more than logits it is its clean part, the cross entropy.
 
     Args:
         loss: which one.
@@ -29,3 +82,36 @@ def summed(loss: Loss, logits: Tensor, target: Tensor, smoothing: float = 0.0) -
         logits = logits.float()
         logits = logits / (loss.temperature * (logits.norm(dim=1, keepdim=True) + TINY))
     return F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+
+
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """Return KL(p ‖ q) of each row, (B,), q = softmax(logits), p the probabilities `clean`
+    (B, K): what the attack of TRADES makes rise."""
+    return F.kl_div(logits.log_softmax(1), clean, reduction="none").sum(1)
+
+
+def _trades(config: Trades, smoothing: float) -> Objective:
+    def trades(network: Forward, given: Given) -> tuple[Tensor, Tensor]:
+        clean, attacked = network(given.clean), network(given.x)
+        natural = summed(PLAIN, clean, given.target, smoothing)
+        moved = divergence(attacked, clean.softmax(1)).sum()
+        return natural + config.beta * moved, attacked
+
+    return trades
+
+
+def _ibp(config: IBP, smoothing: float, classifier: Classifier) -> Objective:
+    bounds = Bounds(classifier.model)
+
+    def worst(network: Forward, given: Given) -> tuple[Tensor, Tensor]:
+        eps, kappa = config.at(given.done)
+        logits = network(given.x)
+        natural = summed(PLAIN, logits, given.target, smoothing)
+        if not eps:
+            return natural, logits
+        lower, upper = box_of(classifier, given.x, eps)
+        margins = bounds.margins(lower, upper, given.target)
+        bounded = summed(PLAIN, margins.float(), given.target, smoothing)
+        return torch.lerp(bounded, natural, kappa), logits
+
+    return worst

@@ -115,7 +115,31 @@ class OneCycle(Config):
         return _cosine(1.0, self.final, (step - max(top, 0.0)) / max(last - max(top, 0.0), 1e-9))
 
 
-Schedule = Annotated[Constant | Cosine | OneCycle, Field(discriminator="name")]
+class Piecewise(Config):
+    """Constant, and lower from certain steps on (He et al. 2016)."""
+
+    name: Literal["piecewise"] = "piecewise"
+    """The schedule."""
+    warmup: Fraction = 0.0
+    """Share of all steps in which the rate rises in a line to its highest."""
+    at: tuple[Fraction, ...] = (0.5, 0.75)
+    """Shares of all steps after which the rate is multiplied by `by`, rising."""
+    by: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """What the rate is multiplied by each time."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if list(self.at) != sorted(set(self.at)):
+            raise ValueError(f"at: the shares rise, each there once; seen {list(self.at)}")
+        return self
+
+    def factor(self, step: int, total: int) -> float:
+        """Return the learning rate of `step` (0 .. total - 1) over the highest, in (0, 1]."""
+        passed = sum(step >= share * total for share in self.at)
+        return _ramp(self.warmup, step, total)[0] * float(self.by**passed)
+
+
+Schedule = Annotated[Constant | Cosine | OneCycle | Piecewise, Field(discriminator="name")]
 
 
 def _ramp(warmup: float, step: int, total: int) -> tuple[float, int]:
@@ -150,9 +174,93 @@ class LogitNorm(Config):
     """τ, the paper's for CIFAR-10; smaller lets the network become more certain."""
 
 
-Loss = Annotated[CrossEntropy | LogitNorm, Field(discriminator="name")]
+class Trades(Config):
+    """TRADES (Zhang et al. 2019): clean accuracy, and that nothing changes within the threat.
+
+        L = CE(z(x), y) + β · KL(p(x) ‖ p(x′)),   x′ the attacked image
+
+    The attack makes the second term rise. As in the authors' code clean and attacked images pass
+    the network apart, so that each have batch statistics of their own.
+    """
+
+    VERSION = 1
+
+    name: Literal["trades"] = "trades"
+    """The loss."""
+    beta: NotNegative = 6.0
+    """Weight of robustness (1/λ in the paper); 6 is the authors' for CIFAR-10."""
+
+
+class IBP(Config):
+    """Interval bound propagation (Gowal et al. 2018): the loss of the worst logits in the box.
+
+        L = κ · CE(z(x), y) + (1 - κ) · CE(ẑ(x, ε), y)
+
+    ẑ holds the greatest value that each z_k - z_y can have within ε of x in L∞. ε rises in a line
+    from 0, and κ falls from 1: with the whole ε at once training stays at chance.
+    """
+
+    VERSION = 1
+
+    name: Literal["ibp"] = "ibp"
+    """The loss."""
+    eps: Annotated[Number, Field(gt=0)] = 0.3
+    """The L∞ radius to certify, in pixel units of [0, 1]."""
+    beyond: Annotated[Number, Field(ge=1)] = 1.1
+    """The radius trained for, over the one to certify: the authors take 0.4 for 0.3 on MNIST, and
+    1.1 times as much on CIFAR-10."""
+    start: Fraction = 0.05
+    """Share of all steps after which ε leaves 0."""
+    end: Annotated[Number, Field(gt=0, le=1)] = 0.5
+    """Share of all steps after which ε is as great as it gets, and κ is `kappa`."""
+    kappa: Annotated[Number, Field(ge=0, le=1)] = 0.5
+    """The least weight of the clean loss."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.eps > 1:
+            raise ValueError(
+                f"eps = {self.eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], so write "
+                f"{self.eps:g}/255 if you meant grey levels"
+            )
+        if self.end <= self.start:
+            raise ValueError(f"end {self.end:g} comes after start {self.start:g}")
+        return self
+
+    def at(self, done: float) -> tuple[float, float]:
+        """Return (ε, κ) once the share `done` of all steps is done."""
+        risen = min(1.0, max(0.0, (done - self.start) / (self.end - self.start)))
+        return self.eps * self.beyond * risen, 1 - (1 - self.kappa) * risen
+
+
+Loss = Annotated[CrossEntropy | LogitNorm | Trades | IBP, Field(discriminator="name")]
 PLAIN = CrossEntropy()
 """What every training had before there was a choice: its address names no loss."""
+
+
+class Guard(Config):
+    """Notices catastrophic overfitting (Wong et al. 2020), and goes back.
+
+    A network trained against one step learns to make that step useless: it stops one step, and no
+    longer several. On a few validation images the accuracy under several steps then falls, within a
+    fraction of an epoch, while that under one step rises. Training goes back to the end of the last
+    epoch, and goes on with half the attack's step.
+    """
+
+    images: int = Field(default=256, ge=16)
+    """Validation images that are attacked at each look, evenly spaced over the set."""
+    looks: int = Field(default=2, ge=1)
+    """Looks per epoch, the last one at its end."""
+    steps: int = Field(default=10, ge=2)
+    """Steps of the stronger attack."""
+    fall: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """A collapse: the accuracy under several steps is below this share of its best so far, ..."""
+    gap: Annotated[Number, Field(gt=0, lt=1)] = 0.15
+    """... and that under one step exceeds it by this much more than at the best."""
+    response: Literal["return", "note"] = "return"
+    """return: go back; note: say so in the history, and go on."""
+    returns: int = Field(default=3, ge=0)
+    """How often training goes back, at most; after that it stops."""
 
 
 class Recipe(Config):
@@ -178,8 +286,9 @@ class Recipe(Config):
     grad_clip: NotNegative = 0.0
     """Largest L2 norm of the gradient over all weights; 0: not clipped."""
     patience: int = Field(default=0, ge=0)
-    """Epochs without a lower validation loss after which training stops, and the weights of the
-    best epoch are put back; 0: all epochs, and the last weights stay."""
+    """Epochs without a lower validation loss (with a guard, a higher robust validation accuracy)
+    after which training stops, and the weights of the best epoch are put back; 0: all epochs, and
+    the last weights stay."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """What is computed in; bfloat16 is mixed precision, with float32 weights. auto: measured.
     On CUDA the convolutions of float32 are in TF32, as PyTorch's switches have it by default."""
@@ -187,6 +296,18 @@ class Recipe(Config):
     """How images lie in memory; the results agree to rounding. auto: measured."""
     threads: Threads = 1
     """Threads computed with; sums depend on it."""
+    ema: Fraction | None = Field(default=None, exclude_if=lambda ema: ema is None)
+    """Share of the averaged weights that each step keeps (exponential moving average; less in the
+    first steps, (1 + t) / (10 + t)): they are what is validated and kept; none: no average."""
+    guard: Guard | None = Field(default=None, exclude_if=lambda guard: guard is None)
+    """Of an adversarial training: notice catastrophic overfitting, and let the best epoch be the
+    one with the highest robust validation accuracy; none: do not."""
+
+    @model_validator(mode="after")
+    def _labels_stay_whole(self) -> Self:
+        if self.mixup and isinstance(self.loss, Trades | IBP):
+            raise ValueError(f"mixup mixes labels, which the loss {self.loss.name} does not take")
+        return self
 
 
 class Watch(Config):

@@ -43,7 +43,7 @@ class Watcher:
         self.watch = watch
         self.classifier = classifier
         self.looks = looks
-        self.images = None if validation is None else _rows(validation, watch.images)
+        self.images = None if validation is None else rows_of(validation, watch.images)
         self.weights = layer_weights(classifier.model)
         self.initial = [weight.detach().clone() for weight in self.weights.values()]
         looks.layers = list(self.weights)
@@ -137,7 +137,7 @@ def saturation(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             handle.remove()
 
 
-def _rows(source: Source, count: int) -> tuple[Tensor, Tensor]:
+def rows_of(source: Source, count: int) -> tuple[Tensor, Tensor]:
     """Return so many rows of a labelled source, evenly spaced: x float32 or uint8, y int64."""
     held = in_memory(source)
     if held is None:  # what comes first: to space them evenly all of it would have to be read

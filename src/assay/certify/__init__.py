@@ -1,0 +1,22 @@
+"""Certificates: what no attack within a threat can change, whoever makes it.
+
+    assay.certify.ibp(clf, x, y, eps=0.3).accuracy
+
+Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from assay.lazy import lazily
+
+if TYPE_CHECKING:
+    from assay.certify.bounds import Bounds as Bounds
+    from assay.certify.intervals import Certified as Certified
+    from assay.certify.intervals import ibp as ibp
+else:
+    __getattr__, __dir__ = lazily(
+        __name__,
+        {"bounds": ["Bounds"], "intervals": ["Certified", "ibp"]},
+    )
