@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
+from assay.core.random import Stream
 from assay.errors import AssayError
+from assay.models.autoencoder import Autoencoder, VariationalAutoencoder
 from assay.ood import AnyDetector, Detector, FittedDetector, detectors
 from contract.untouched import untouched
 
@@ -29,6 +32,11 @@ def inliers(n: int, seed: int) -> tuple[Tensor, Tensor]:
     y = torch.randint(0, 3, (n,), generator=draw)
     noise = 0.15 * torch.randn(n, 1, 8, 8, generator=draw)
     return (0.2 + 0.6 * kinds[y][:, None] + noise).clamp(0, 1), y
+
+
+def static(n: int, seed: int) -> Tensor:
+    """Noise over the whole range: more detail than anything trained on."""
+    return torch.rand(n, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def outliers(n: int, seed: int) -> Tensor:
@@ -60,12 +68,43 @@ def seen(classifier: Classifier) -> dict[str, Embedding]:
     """What the trained network makes of four sets of images."""
     train, validation, test = (inliers(n, seed) for n, seed in ((300, 1), (200, 2), (200, 3)))
     every = [kind() for kind in detectors().values()]
-    return {
+    made = {
         "train": classifier.embed(*train, readers=every),
         "validation": classifier.embed(*validation, readers=every),
         "test": classifier.embed(*test, readers=every),
         "outside": classifier.embed(outliers(200, seed=4), readers=every),
+        "static": classifier.embed(static(200, seed=4), readers=every),
+        "coarse validation": classifier.embed(coarse(validation[0])),
+        "coarse test": classifier.embed(coarse(test[0])),
     }
+    return {name: e.with_autoencoder(autoencoder(train[0])) for name, e in made.items()}
+
+
+def coarse(x: Tensor) -> Tensor:
+    """In four grey levels: what can be shortened."""
+    return (x * 3).round() / 3
+
+
+def suited(kind: type[Detector], seen: dict[str, Embedding]) -> dict[str, Embedding]:
+    """Return sets that the detector can tell apart: grey under the same noise is nothing unusual
+    to those that look at images alone, and 64 noisy values are as long as any others."""
+    name = kind().name
+    if name not in ("complexity", "reconstruction", "evidence-bound"):
+        return seen
+    few = {part: seen[f"coarse {part}"] for part in ("validation", "test")}
+    return {**seen, "outside": seen["static"], **(few if name == "complexity" else {})}
+
+
+@cache
+def autoencoder(x: Tensor) -> Autoencoder:
+    model = VariationalAutoencoder(widths=(8,), code=6).build((1, 8, 8), Stream(0))
+    steps = torch.optim.Adam(model.parameters(), 0.01)
+    for step in range(150):
+        loss = model.loss(x, Stream(1).child(step).rows(range(len(x))))
+        steps.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        steps.step()
+    return model
 
 
 def fitted(kind: type[Detector], seen: dict[str, Embedding]) -> FittedDetector:
@@ -76,20 +115,23 @@ def fitted(kind: type[Detector], seen: dict[str, Embedding]) -> FittedDetector:
 def test_outliers_score_higher_than_inliers(
     kind: type[Detector], seen: dict[str, Embedding]
 ) -> None:
+    seen = suited(kind, seen)
     detector = fitted(kind, seen)
-    inside, outside = detector.score(seen["test"]), detector.score(seen["outside"])
+    inside, strange = detector.score(seen["test"]), detector.score(seen["outside"])
     assert tuple(inside.shape) == (200,)
     truth = torch.cat([torch.zeros(200), torch.ones(200)])
-    assert roc_auc_score(truth, torch.cat([inside, outside])) > 0.9
+    assert roc_auc_score(truth, torch.cat([inside, strange])) > 0.9
 
 
 @each
 def test_the_threshold_lets_through_what_it_says(
     kind: type[Detector], seen: dict[str, Embedding]
 ) -> None:
+    seen = suited(kind, seen)
     detector = fitted(kind, seen)
     kept = (~detector.is_outlier(seen["validation"])).double().mean()
-    assert 0.95 <= float(kept) <= 0.97
+    tied = (detector.score(seen["validation"]) == detector.threshold).double().mean()
+    assert 0.95 <= float(kept) <= 0.965 + float(tied)
     # 200 fresh ones: within 4 standard deviations of two samples of that size
     assert float((~detector.is_outlier(seen["test"])).double().mean()) > 0.95 - 4 * 0.022
     assert float(detector.is_outlier(seen["outside"]).double().mean()) > 0.5

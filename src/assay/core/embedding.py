@@ -36,6 +36,13 @@ class Reader(Protocol):
         ...
 
 
+class Reconstructs(Protocol):
+    """An autoencoder: images (N, C, H, W) in [0, 1] to images of the same shape. A variational one
+    also has `evidence_bound`: images to a bound on their log-likelihood in nats, (N,)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Embedding:
     """What a model made of a source.
@@ -49,6 +56,7 @@ class Embedding:
         y: labels int64 (N,), or None where the source has none.
         source: where the rows came from, for detectors that need the inputs again.
         oracle: the model that was evaluated.
+        autoencoder: what was handed in for detectors by reconstruction; see `with_autoencoder`.
         lacks: why there is no "head", or not a layer that a reader names, by its name.
 
     >>> e = clf.embed(x, y, layers=["0:max"])  # module 0, the largest value of each channel
@@ -65,6 +73,7 @@ class Embedding:
     y: Tensor | None = None
     source: Source | None = None
     oracle: Classifier | None = None
+    autoencoder: Reconstructs | None = None
     lacks: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -82,6 +91,10 @@ class Embedding:
             if self.source is None
             else Part(self.source, tuple(torch.arange(len(self))[some].tolist())),
         )
+
+    def with_autoencoder(self, autoencoder: Reconstructs) -> Embedding:
+        """Return it with an autoencoder that learned from the training images."""
+        return replace(self, autoencoder=autoencoder)
 
     def batches(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield the images again, float32 (B, C, H, W), and which rows they are.

@@ -17,9 +17,9 @@ from assay.core.embedding import Embedding
 from assay.disk import write_atomic
 from assay.errors import AssayError, unknown
 
-Need = Literal["logits", "features", "head", "layers", "gradient", "inputs"]
+Need = Literal["logits", "features", "head", "layers", "gradient", "inputs", "autoencoder"]
 """What a detector reads: parts of an `Embedding`; `gradient` its oracle, `inputs` its source. Both
-are had again by `Embedding.batches`."""
+are had again by `Embedding.batches`. An `autoencoder` is handed in, by `with_autoencoder`."""
 
 FORMAT = 1
 
@@ -306,8 +306,14 @@ def required(detector: Detector, e: Embedding, layers: Sequence[str] | None = No
         "layers": True,
         "gradient": e.oracle is not None,
         "inputs": e.source is not None,
+        "autoencoder": e.autoencoder is not None,
     }
     missing = sorted(need for need in reads if not held[need])
+    if missing == ["autoencoder"]:
+        raise AssayError(
+            f"{detector.name} needs an autoencoder that learned from the training images: hand it "
+            "in with embedding.with_autoencoder(model)"
+        )
     if missing:
         why = f" ({e.lacks['head']})" if "head" in e.lacks and e.head is None else ""
         raise AssayError(

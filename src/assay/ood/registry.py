@@ -10,6 +10,9 @@ from assay.ood.base import Detector
 from assay.ood.confidence import MaxSoftmax as MaxSoftmax
 from assay.ood.confidence import MaxLogit as MaxLogit
 from assay.ood.confidence import Energy as Energy
+from assay.ood.inputs import Reconstruction as Reconstruction
+from assay.ood.inputs import EvidenceBound as EvidenceBound
+from assay.ood.inputs import Complexity as Complexity
 
 detectors = Registry(Detector, __name__, "assay.detectors")
 """Every detector by its name: ours, then those of the entry-point group `assay.detectors`."""
