@@ -34,7 +34,7 @@ from torch import nn
 from assay.auditing.config import AuditConfig
 
 config = AuditConfig.parse({
-    "attacks": [{"name": "hiss", "eps": "16/255"}], "detectors": [{"name": "entropy"}],
+    "attacks": [{"name": "hiss", "eps": "16/255"}], "detectors": [{"name": "surprise"}],
 })
 x = torch.rand(5, 1, 8, 8)
 torch.manual_seed(0)

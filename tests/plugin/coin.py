@@ -54,10 +54,10 @@ class Hiss(Attack):
         yield Iterate(threat.random_start(x, rng), spent=0)
 
 
-class Entropy(Detector):
+class Surprise(Detector):
     """The entropy of the softmax."""
 
-    name: Literal["entropy"] = "entropy"
+    name: Literal["surprise"] = "surprise"
 
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state

@@ -10,16 +10,23 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+from scipy.stats import beta, binom
 from torch import Tensor, nn
 
 from assay.config import Config
 from assay.core.embedding import Embedding
+from assay.core.head import Head
 from assay.disk import write_atomic
 from assay.errors import AssayError, unknown
+from assay.stats import Estimate
 
 Need = Literal["logits", "features", "head", "layers", "gradient", "inputs", "autoencoder"]
 """What a detector reads: parts of an `Embedding`; `gradient` its oracle, `inputs` its source. Both
 are had again by `Embedding.batches`. An `autoencoder` is handed in, by `with_autoencoder`."""
+
+LearnsFrom = Literal["training", "held-out", "both"]
+"""What a detector learns from: the training data; data of the same kind that the model was not
+trained on; first the one, then the other."""
 
 FORMAT = 1
 
@@ -28,8 +35,8 @@ class Detector(Config):
     """A method that gives every input an OOD score: how unlike the training data it is.
 
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, say what it `needs`,
-    and write `ood_score`; also `learn`, if something is to be learned from the training data, and
-    `layers_of`, if it reads layers besides the last one.
+    and write `ood_score`; also `learn`, if something is to be learned from the training data,
+    `caveats`, if that may turn out badly, and `layers_of`, if it reads layers besides the last one.
 
     >>> detector = assay.ood.Energy()
     >>> train, held = clf.embed(x[:2], readers=[detector]), clf.embed(x[2:], readers=[detector])
@@ -40,9 +47,10 @@ class Detector(Config):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"logits"})
     """What it reads of an embedding; checked before it is fitted and before it scores."""
-    learns_from: ClassVar[Literal["training", "held-out"]] = "training"
+    learns_from: ClassVar[LearnsFrom] = "training"
     """Whether `learn` is given the training data, or data of the same kind that the model was not
-    trained on: every other row of `calibrate`, the threshold then being set by the rest."""
+    trained on: every other row of `calibrate`, the threshold then being set by the rest. "both":
+    `learn` is given the training data, and then `learn_more` those rows."""
     code: ClassVar[str] = ""
     """The code of its check in an audit; empty: OOD- and its name. It never changes."""
 
@@ -83,6 +91,7 @@ class Detector(Config):
                 fit it, or calibration on what was fitted on.
         """
         e = required(self, e)
+        _check_numbers(self, e)
         labels = e.y if y is None else y
         if labels is not None and len(labels) != len(e):
             raise AssayError(f"there are {len(labels)} labels for {len(e)} rows to fit on")
@@ -91,18 +100,26 @@ class Detector(Config):
                 "the threshold cannot be calibrated on the data that was fitted on: a model knows "
                 "that too well; give calibrate= other data of the same kind, a validation split"
             )
-        if self.learns_from == "held-out":
+        held = e
+        if self.learns_from != "training":
             if calibrate is None:
                 raise AssayError(
                     f"{self.name} learns from data that the model was not trained on: give "
                     "calibrate=, a validation split, half of which it learns from"
                 )
-            e, calibrate = calibrate.rows(slice(0, None, 2)), calibrate.rows(slice(1, None, 2))
-            e = required(self, e)
-            labels = e.y
+            held, calibrate = calibrate.rows(slice(0, None, 2)), calibrate.rows(slice(1, None, 2))
+            held = required(self, held)
+            _check_numbers(self, held)
+        if self.learns_from == "held-out":
+            e, labels = held, held.y
         with torch.no_grad():
             state = dict(self.learn(e, labels))
-        fitted = FittedDetector(self, state, classes=e.logits.shape[1], layers=tuple(e.layers))
+            if self.learns_from == "both":
+                state = dict(self.learn_more(held, state))
+            notes = tuple(self.caveats(e, state))
+        fitted = FittedDetector(
+            self, state, classes=e.logits.shape[1], layers=tuple(e.layers), notes=notes
+        )
         return fitted if calibrate is None else fitted.calibrated(calibrate, tpr)
 
     def learn(self, e: Embedding, y: Tensor | None) -> Mapping[str, Tensor]:
@@ -112,6 +129,20 @@ class Detector(Config):
         """
         del e, y
         return {}
+
+    def learn_more(self, held: Embedding, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Return all that is to be kept, where it `learns_from` both: `state` is what `learn`
+        returned, `held` data that the model was not trained on."""
+        del held
+        return state
+
+    def caveats(self, e: Embedding, state: Mapping[str, Tensor]) -> Sequence[str]:
+        """Return what whoever reads its scores must know of what it learned, a sentence each.
+
+        `e` is what it learned from, `state` what it keeps of that.
+        """
+        del e, state
+        return ()
 
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         """Return a score per row, float64 (N,): higher is more unlike the training data.
@@ -134,6 +165,9 @@ class FittedDetector:
         tpr: the fraction of inliers that the threshold is meant to let through, or None.
         calibrated_on: number of rows the threshold was set by.
         layers: the layers it was fitted on, and reads when it scores.
+        notes: what to know of what it learned, a sentence each.
+        cut_between: the 95 % interval of the threshold: between which of the calibrating scores
+            the quantile of all inliers lies; an end is infinite where they are too few to say.
 
     >>> fitted = assay.ood.MaxLogit().fit(clf.embed(x))
     >>> fitted.save("max-logit.safetensors")
@@ -149,6 +183,8 @@ class FittedDetector:
     tpr: float | None = None
     calibrated_on: int = 0
     layers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    cut_between: tuple[float, float] | None = None
 
     def layers_of(self, model: nn.Module) -> Sequence[str]:
         """Return the layers that it reads, whatever the model: those it was fitted on."""
@@ -172,7 +208,11 @@ class FittedDetector:
             scores = self.detector.ood_score(e, self.state)
         bad = int(scores.isnan().sum())
         if bad:
-            raise AssayError(f"{self.detector.name} scores {bad} of {len(e)} rows as NaN")
+            first = int(scores.isnan().int().argmax())
+            raise AssayError(
+                f"{self.detector.name} scores {bad} of {len(e)} rows as NaN, the first is row "
+                f"{first}: look at what the model answers there"
+            )
         return scores
 
     @property
@@ -188,6 +228,24 @@ class FittedDetector:
                 "it was not fitted on"
             )
         return self.cut
+
+    @property
+    def lets_through(self) -> Estimate:
+        """The share of fresh inliers that the threshold lets through, which is not quite `tpr`: of
+        n calibrating rows it is the k-th smallest score, and the share that lies below that is
+        distributed as Beta(k, n + 1 - k), whatever the scores are (Vovk 2012, "Conditional validity
+        of inductive conformal predictors").
+
+        Raises:
+            AssayError: if it was not calibrated.
+        """
+        if self.tpr is None:
+            _ = self.threshold
+            raise AssayError(f"this {self.detector.name} has a threshold, but not what it is for")
+        n = self.calibrated_on
+        share = beta(place := _place(self.tpr, n), n + 1 - place)
+        low, high = float(share.ppf(0.025)), float(share.ppf(0.975))
+        return Estimate(place / (n + 1), low, high, n, "calibrating rows")
 
     def is_outlier(self, e: Embedding) -> Tensor:
         """Return which rows score above the threshold: bool (N,)."""
@@ -206,15 +264,26 @@ class FittedDetector:
         """
         if not 0 < tpr < 1:
             raise AssayError(f"tpr is a fraction between 0 and 1, got {tpr}")
-        place = math.ceil(round(tpr * (len(e) + 1), 9))
+        place = _place(tpr, len(e))
         if place > len(e):
             least = math.ceil(round(tpr / (1 - tpr), 9))
             raise AssayError(
                 f"a threshold that lets {tpr:g} of the inliers through takes at least {least} rows "
                 f"to calibrate on, got {len(e)}"
             )
-        cut = float(self.score(e).sort().values[place - 1])
-        return replace(self, cut=cut, tpr=tpr, calibrated_on=len(e))
+        scores = [-math.inf, *self.score(e).sort().values.tolist(), math.inf]
+        low, high = (int(binom.ppf(level, len(e), tpr)) for level in (0.025, 0.975))
+        notes = self.notes
+        if scores[1] == scores[-2]:
+            notes = (*notes, f"all {len(e):,} rows it was calibrated on have the same score")
+        return replace(
+            self,
+            cut=scores[place],
+            tpr=tpr,
+            calibrated_on=len(e),
+            cut_between=(scores[low], scores[high + 1]),
+            notes=notes,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write it as one safetensors file, its config and threshold as JSON in the header.
@@ -233,6 +302,8 @@ class FittedDetector:
             "tpr": self.tpr,
             "calibrated_on": self.calibrated_on,
             "layers": list(self.layers),
+            "notes": list(self.notes),
+            "threshold_between": None if self.cut_between is None else list(self.cut_between),
         }
         path = Path(path)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state.items()}
@@ -260,6 +331,7 @@ class FittedDetector:
                 f"{path} was fitted by version {about['version']} of {config['name']}, and this is "
                 f"version {kind.VERSION}, which scores differently: fit it again"
             )
+        between = about.get("threshold_between")
         return cls(
             kind.parse(config, where=str(path)),
             tensors,
@@ -267,7 +339,9 @@ class FittedDetector:
             about["threshold"],
             about["tpr"],
             about["calibrated_on"],
-            tuple(about.get("layers", ())),  # older files have none
+            tuple(about.get("layers", ())),  # older files have none of these
+            tuple(about.get("notes", ())),
+            None if between is None else (between[0], between[1]),
         )
 
 
@@ -333,6 +407,41 @@ def required(detector: Detector, e: Embedding, layers: Sequence[str] | None = No
     if not layers:
         raise AssayError(f"{detector.name} reads layers, but names none of this model's")
     return replace(e, layers={layer: e.layers[layer] for layer in layers})
+
+
+def features_of(e: Embedding) -> Tensor:
+    """Return the features (N, D) of an embedding that was seen to have some."""
+    assert e.features is not None
+    return e.features
+
+
+def head_of(e: Embedding) -> Head:
+    """Return the head of an embedding that was seen to have one."""
+    assert e.head is not None
+    return e.head
+
+
+def _check_numbers(detector: Detector, e: Embedding) -> None:
+    """Refuse to learn from rows that hold no numbers.
+
+    Raises:
+        AssayError: says how many, and which is the first.
+    """
+    reads, broken = detector.reads(), torch.zeros(len(e), dtype=torch.bool)
+    if "logits" in reads:
+        broken |= e.logits.isnan().any(1)
+    if "features" in reads:
+        broken |= ~features_of(e).isfinite().all(1)
+    if bool(broken.any()):
+        raise AssayError(
+            f"{detector.name} cannot learn from NaN or infinity: {int(broken.sum())} of {len(e)} "
+            f"rows have some in what it reads (the first is row {int(broken.int().argmax())})"
+        )
+
+
+def _place(tpr: float, n: int) -> int:
+    """Return which of n scores, from the smallest, lets a fraction `tpr` of fresh ones through."""
+    return math.ceil(round(tpr * (n + 1), 9))
 
 
 def _same(a: Embedding, b: Embedding) -> bool:
