@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 from typing import Annotated, Any, Literal
@@ -274,3 +275,21 @@ def test_nearest_names() -> None:
         "unknown study 'skp': did you mean 'skip'? Known: attacks, attention, ood, skip"
     )
     assert str(unknown("study", "zzz", [])) == "unknown study 'zzz'. Known: none"
+
+
+def test_signatures_are_those_one_would_write() -> None:
+    class Inner(Config):
+        steps: int = 3
+        eps: Number = 8 / 255
+
+    class Outer(Inner):
+        path: str
+        one: Inner = Inner(steps=4)
+        many: tuple[Inner, ...] = Field(default_factory=lambda: (Inner(),), min_length=1)
+        size: Annotated[int, Field(ge=1)] | None = None
+
+    assert str(inspect.signature(Outer)) == (
+        "(*, steps: int = 3, eps: Number = 8/255, path: str, one: Inner = Inner(steps=4), "
+        "many: tuple[Inner, ...] = (Inner(),), size: Annotated[int, Field(ge=1)] | None = None)"
+    )
+    assert str(inspect.signature(Inner)) == "(*, steps: int = 3, eps: Number = 8/255)"

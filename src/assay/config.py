@@ -12,6 +12,7 @@ Its name alone is a choice without settings: `model: cnn`, `attacks: [pgd, squar
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import re
 from collections import Counter
@@ -49,6 +50,66 @@ Repeats = Annotated[int, Field(ge=1, le=100_000)]
 """How many seeds, or restarts: of more the plan alone fills the memory."""
 
 
+def as_written(value: float) -> str:
+    """Return a number as papers write it.
+
+    >>> as_written(8 / 255), as_written(0.1), as_written(1e-4)
+    ('8/255', '0.1', '0.0001')
+    """
+    short, levels = f"{value:.6g}", round(255 * value)
+    return f"{levels}/255" if float(short) != value and levels / 255 == value else short
+
+
+class _Written:
+    """A type or a default as it is written in the source."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+class _Signature:
+    """A config's signature as one would write it: pydantic's shows its validators."""
+
+    def __get__(self, _: object, kind: type[BaseModel]) -> inspect.Signature:
+        written: dict[str, Any] = {}
+        for parent in reversed(kind.__mro__):
+            written |= inspect.get_annotations(parent)
+        return inspect.Signature(
+            [
+                inspect.Parameter(
+                    name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    annotation=_Written(str(written.get(name, "Any"))),
+                    default=inspect.Parameter.empty
+                    if field.is_required()
+                    else _Written(_default(field.get_default(call_default_factory=True))),
+                )
+                for name, field in kind.model_fields.items()
+            ]
+        )
+
+
+def _default(value: Any) -> str:
+    """Return a default as it is written; of a config, what of it is not its own default."""
+    if isinstance(value, float):
+        return as_written(value)
+    if isinstance(value, tuple) and value:
+        return f"({', '.join(map(_default, value))}{',' * (len(value) == 1)})"
+    if isinstance(value, BaseModel):
+        usual = type(value).model_fields
+        given = [
+            f"{name}={_default(seen)}"
+            for name, seen in value
+            if usual[name].is_required()
+            or seen != usual[name].get_default(call_default_factory=True)
+        ]
+        return f"{type(value).__name__}({', '.join(given)})"
+    return repr(value)
+
+
 class Config(BaseModel):
     """A frozen record of settings; two configs are equal if and only if their fields are."""
 
@@ -62,6 +123,11 @@ class Config(BaseModel):
 
     VERSION: ClassVar[int] = 1
     """Raised when the code behind the config computes something else; part of an address."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **settings: Any) -> None:
+        super().__pydantic_init_subclass__(**settings)
+        cls.__signature__ = _Signature()  # type: ignore[assignment]
 
     def __init__(self, **settings: Any) -> None:
         try:

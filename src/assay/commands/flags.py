@@ -14,7 +14,7 @@ from cyclopts import App, Parameter
 from pydantic import BaseModel
 
 from assay.cli import FLAGS
-from assay.config import Config, models_in, read_yaml, tags_in, takes_many
+from assay.config import Config, as_written, models_in, read_yaml, tags_in, takes_many
 from assay.disk import read_small
 from assay.errors import AssayError, expanded, unknown
 
@@ -182,16 +182,6 @@ def _short(value: Any) -> str:
     if isinstance(value, Mapping):
         return str(value["name"]) if "name" in value else json.dumps(value)
     return "none" if value is None else str(value)
-
-
-def as_written(value: float) -> str:
-    """Return a number as papers write it.
-
-    >>> as_written(8 / 255), as_written(0.1), as_written(1e-4)
-    ('8/255', '0.1', '0.0001')
-    """
-    short, levels = f"{value:.6g}", round(255 * value)
-    return f"{levels}/255" if float(short) != value and levels / 255 == value else short
 
 
 INPUT_GROUPS = {
