@@ -46,8 +46,9 @@ def one_line(text: str, most: int = 200) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """Return the name in `known` that `word` was most likely meant to be, or None."""
-    matches = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
-    return matches[0] if matches else None
+    names = {name.lower(): name for name in known}
+    matches = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.5)
+    return names[matches[0]] if matches else None
 
 
 def unknown(kind: str, seen: str, known: Iterable[str]) -> AssayError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from assay.inputs import Inputs, load_part
 from assay.report.schema import Check
 from assay.stats import Estimate
 from assay.workflows import audit as workflow
+from assay.workflows.gate import Asked, gated
 
 VERDICTS = ("pass", "fail", "undecided", "not run")
 CODES = ("C-0", "C-1", "C-2")
+TODAY = date(2026, 11, 28)
 
 
 class Found:
@@ -46,22 +49,24 @@ class Found:
 def test_one_refused_verdict_among_others_fails_the_policy(
     fail_on: Any, refused: set[str], verdict: str
 ) -> None:
+    asked = Asked(fail_on, CODES)
     for verdicts in (("pass", verdict), (verdict, "pass"), ("pass", verdict, "pass")):
-        assert workflow.policy(Found(*verdicts), fail_on, CODES) == (verdict in refused)
-    assert workflow.policy(Found(), fail_on, CODES) == 0
+        code, lines = asked.judged(Found(*verdicts).checks, AuditConfig(), TODAY)
+        assert (code, len(lines)) == (verdict in refused,) * 2
+    assert asked.judged(Found().checks, AuditConfig(), TODAY) == (0, [])
 
 
-def test_the_checks_that_count_are_a_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    found = Found("pass", "fail", "not run")
-    assert workflow.policy(found, "fail", ["C-0"]) == 0
-    assert capsys.readouterr().err == ""
-    assert workflow.policy(found, "fail", ["C-0", "C-2"]) == 1
-    assert capsys.readouterr().err.startswith("C-2 not run: ")
-    assert workflow.gated(AuditConfig()) == ["ACC-001", "CAL-001", "ROB-001", "EXP-001"], (
+def test_the_checks_that_count_are_a_choice() -> None:
+    checks = Found("pass", "fail", "not run").checks
+    assert Asked("fail", ["C-0"]).judged(checks, AuditConfig(), TODAY) == (0, [])
+    code, (line,) = Asked("fail", ["C-0", "C-2"]).judged(checks, AuditConfig(), TODAY)
+    assert code == 1
+    assert line.startswith("C-2 not run: ")
+    assert gated(AuditConfig()) == ["ACC-001", "CAL-001", "ROB-001", "EXP-001"], (
         "outliers count where they are named"
     )
     with pytest.raises(AssayError, match="unknown check 'ROB-01'"):
-        workflow.refuse_unknown_checks(["ROB-01"], AuditConfig())
+        Asked("fail", ["ROB-01"]).refuse_unknown(AuditConfig())
 
 
 def test_a_check_that_failed_says_what_to_do() -> None:
@@ -117,7 +122,13 @@ def test_a_function_is_audited_by_what_it_answers(
     inputs = Inputs(model="mine.py:ask", access="scores", data="digits", images=20)
     config = AuditConfig(sections=(Accuracy(), Calibration(), Outliers()))
     code = workflow.run(
-        inputs, config, store=Path("runs"), out=None, fail_on="undecided", quiet=True, command=""
+        inputs,
+        config,
+        store=Path("runs"),
+        out=None,
+        asked=Asked("undecided"),
+        quiet=True,
+        command="",
     )
     assert code == 1, "a check that was not run is none that passed"
     page = Path(capsys.readouterr().out.strip())

@@ -57,6 +57,8 @@ class Criterion:
         words: how the report's first sentence speaks of it; None: by its title.
         more: the flags that give more of what the value rests on, where it is undecided; "": more
             cannot be had.
+        share: whether the value is a share of the images that `more` gives: how many decide it is
+            then known beforehand.
     """
 
     code: str
@@ -69,6 +71,7 @@ class Criterion:
     gated: bool = True
     words: Words | None = None
     more: str = "--images"
+    share: bool = False
 
 
 @dataclass(frozen=True)

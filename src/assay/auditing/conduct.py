@@ -17,6 +17,7 @@ from assay.auditing import plausible
 from assay.auditing.checks import Value, judged
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.policy import Policy
 from assay.auditing.section import Measured, Section
 from assay.auditing.verdict import sentence, spoken
 from assay.core.classifier import Classifier, check_gradient, check_images
@@ -122,6 +123,7 @@ def audit(
     calibration: tuple[Tensor, Tensor] | None = None,
     masks: Tensor | None = None,
     config: AuditConfig | None = None,
+    policy: Policy | None = None,
     title: str = "",
     command: str = "",
     data: dict[str, str] | None = None,
@@ -146,6 +148,8 @@ def audit(
         masks: bool (N, H, W), where the object of each image is, if that is known: do maps point at
             it, and do they leave it?
         config: what is measured, and the thresholds.
+        policy: thresholds that go before those of `config`, and the level of the intervals that are
+            compared with them; None: 95 %.
         title: what the report is called; default: the model's class.
         command: what made it, for the report's last chapter.
         data: fingerprints of the data sets by name; default: that of `x` and `y`.
@@ -175,6 +179,9 @@ def audit(
         for section, measured in found
         for criterion in section.criteria(config)
     ]
+    if policy is not None:
+        policy.refuse_unknown(criterion for criterion, _ in values)
+        values = [(policy.asks(criterion), policy.sees(value)) for criterion, value in values]
     checks = tuple(judged(criterion, value) for criterion, value in values)
     chapters: dict[str, Any] = {}
     more: dict[str, Any] = {}
@@ -198,7 +205,9 @@ def audit(
         ),
         made=provenance(
             command=command or "assay.audit(clf, x, y, ...), called from Python",
-            config=config.model_dump(mode="json") | {"inputs": _preprocessing(model, x)},
+            config=config.model_dump(mode="json")
+            | {"inputs": _preprocessing(model, x)}
+            | ({} if policy is None else {"policy": policy.model_dump(mode="json")}),
             seeds=(config.seed,),
             started=started,
             seconds=time.perf_counter() - clock,

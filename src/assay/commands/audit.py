@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.commands.flags import flag_app, resolve, run
+from assay.commands.flags import flag_app, read_settings, resolve, run
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ app = App(
 
 
 Running = Parameter(group="Running")
+Format = Literal["markdown", "junit", "sarif", "model-card", "eval-results"]
 
 
-FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks", "fail_on", "out")
+FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks", "policy", "out")
 """What --help shows."""
 
 
@@ -51,6 +52,9 @@ def audit_app(everything: bool) -> App:
         store: Annotated[Path, Running] = Path("runs"),
         fail_on: Annotated[Literal["never", "fail", "undecided"], Running] = "never",
         checks: Annotated[list[str] | None, Running] = None,
+        policy: Annotated[Path | None, Running] = None,
+        formats: Annotated[list[Format] | None, Running] = None,
+        against: Annotated[str | None, Running] = None,
         print_config: Annotated[bool, Running] = False,
         quiet: Annotated[bool, Running] = False,
     ) -> int:
@@ -67,6 +71,12 @@ def audit_app(everything: bool) -> App:
                 order is pass, undecided, fail, not run.
             checks: the codes of the checks that count for --fail-on, such as ACC-001 ROB-001;
                 default: all but those of outliers (OOD-...), which plain networks fail as a rule.
+            policy: a YAML file of checks, thresholds, how sure, and waivers with a reason and a
+                last day; exit code 1: a check failed, 3: one is undecided or was not run.
+            formats: further files beside the report: markdown, junit, sarif, model-card,
+                eval-results.
+            against: an older audit, as a folder, a report.json or a run: what got better or worse,
+                in pairs where the images are the same.
             print_config: only print the settings as YAML.
             quiet: print nothing but the path of the report.
         """
@@ -79,8 +89,13 @@ def audit_app(everything: bool) -> App:
                 f"--reference-split {inputs.split} is the part that is audited; detectors are "
                 'never fitted on what they score: name another part, or "none"'
             )
+        from assay.auditing.policy import Policy
         from assay.workflows import audit as work
+        from assay.workflows.gate import Asked
 
+        asked = None
+        if policy is not None:
+            asked = Policy.parse(read_settings(policy), where=str(policy))
         return work.run(
             inputs,
             made,
@@ -88,8 +103,9 @@ def audit_app(everything: bool) -> App:
             title=title,
             store=store,
             out=out,
-            fail_on=fail_on,
-            checks=checks or (),
+            asked=Asked(fail_on, checks or (), asked),
+            formats=tuple(formats or ()),
+            against=against,
             quiet=quiet,
             command=work.command(sys.argv[1:]),
         )

@@ -103,7 +103,7 @@ def compare_audits(a: Kept, b: Kept) -> View:
     same, why = same_images(a, b)
     tests = paired(a, b) if same else {}
     settings = differing(flatten(a.report.made.config), flatten(b.report.made.config))
-    settings = [one for one in settings if not one[0].startswith("thresholds.")]
+    settings = [one for one in settings if not one[0].startswith(("thresholds.", "policy."))]
     lines = [
         f"{side}: {one.name}: {one.report.title}" for side, one in zip("AB", (a, b), strict=True)
     ]

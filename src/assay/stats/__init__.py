@@ -5,6 +5,7 @@ from assay.stats.crossed import Crossed, Kind, Missing, crossed_mean, still_miss
 from assay.stats.estimates import (
     Estimate,
     McNemar,
+    at_level,
     binomial_variance,
     mcnemar,
     mean_interval,
@@ -43,6 +44,7 @@ __all__ = [
     "PerImage",
     "Unit",
     "Verdict",
+    "at_level",
     "auroc",
     "binomial_variance",
     "calibration",

@@ -222,3 +222,30 @@ def half_width(deviation: float, n: int, level: float) -> float:
 
 def _z(level: float) -> float:
     return float(special.ndtri((1 + level) / 2))
+
+
+def at_level(estimate: Estimate, level: float) -> Estimate:
+    """Return an estimate with its interval at another confidence level.
+
+    Of a share of a count it is Wilson's. Of any other value each half is stretched by the ratio of
+    the normal quantiles, which is right where the value is normal about the truth.
+
+    >>> at_level(proportion(90, 100, "images"), 0.99).low < proportion(90, 100, "images").low
+    True
+    """
+    if level == estimate.level or not estimate.n:
+        return estimate
+    successes = round(estimate.value * estimate.n)
+    wilson = 0 <= successes <= estimate.n and proportion(
+        successes, estimate.n, estimate.of, estimate.level
+    )
+    if wilson and np.allclose(
+        (wilson.value, wilson.low, wilson.high),
+        (estimate.value, estimate.low, estimate.high),
+        atol=1e-9,
+    ):
+        return proportion(successes, estimate.n, estimate.of, level)
+    wider = _z(level) / _z(estimate.level)
+    low = estimate.value - wider * (estimate.value - estimate.low)
+    high = estimate.value + wider * (estimate.high - estimate.value)
+    return Estimate(estimate.value, low, high, estimate.n, estimate.of, level)

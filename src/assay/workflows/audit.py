@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
-from typing import Literal
 
 import torch
 from rich.console import Console
@@ -15,19 +15,21 @@ from assay.auditing import plausible
 from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
+from assay.auditing.policy import Policy
 from assay.config import digest
 from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.disk import writable
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError
 from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
 from assay.models.http import HttpModel
 from assay.report.answer import plain
+from assay.report.formats import write_formats
 from assay.report.terminal import summary
+from assay.runs.audits import Kept, audit_of, compare_audits
 from assay.runs.display import say
 from assay.runs.store import Store
-
-FailOn = Literal["never", "fail", "undecided"]
+from assay.workflows.gate import Asked
 
 REFERENCE_IMAGES = 2000
 """How many images detectors are fitted on, and how many calibrated on, at most."""
@@ -41,12 +43,13 @@ def run(
     title: str = "",
     store: Path,
     out: Path | None,
-    fail_on: FailOn,
-    checks: Sequence[str] = (),
+    asked: Asked,
+    formats: tuple[str, ...] = (),
+    against: str | None = None,
     quiet: bool,
     command: str,
 ) -> int:
-    """Audit, write the report, record it in the store; return the exit code of the policy.
+    """Audit, write the report, record it in the store; return the exit code of what is asked.
 
     Args:
         inputs: the model and the data.
@@ -55,19 +58,25 @@ def run(
         title: what the report is called; "" names model and data.
         store: the folder that keeps audits.
         out: a folder for the report; None: in the store.
-        fail_on: the verdict of a check that makes the exit code 1, or a worse one.
-        checks: codes of the checks that this is asked of; none: all but those of outliers.
+        asked: what makes the exit code another than 0.
+        formats: further files beside the report, by their names in `FORMATS`.
+        against: an older audit that this one is compared with: a run, a folder or a report.json.
         quiet: print nothing but the path of the report.
         command: what made it, for the report.
     """
-    refuse_unknown_checks(checks, config)
+    asked.refuse_unknown(config)
     home = Store(store)
+    old = None if against is None else audit_of(home, against)
+    if against is not None and old is None:
+        raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
     if out is not None:
         out = writable(out)
     data = load_part(inputs)
     model = load(inputs, data)
     for note in () if quiet else (*data.notes, *getattr(model, "notes", ())):
         say(note)
+    for line in () if quiet else asked.planned(config, len(data), inputs.images):
+        say(line)
     name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
     console = Console(stderr=True, quiet=quiet, highlight=False)
     with console.status("auditing") as status:
@@ -83,6 +92,7 @@ def run(
             data,
             config,
             reference=reference,
+            policy=asked.policy,
             title=title or f"{name} on {data.name}{scaled(inputs)}",
             command=command,
             progress=tick,
@@ -90,10 +100,17 @@ def run(
     page = keep(found, inputs, model, config, title or Path(name).stem, home, out)
     for line in plausible.warnings(found.report.flags) if not quiet else ():
         say(line)
+    write_formats(found.report, formats, page.parent)
     if not quiet:
         Console(highlight=False).print(summary(found.report))
+    if old is not None:
+        new = Kept(str(page.parent), found.report, page.parent)
+        Console(highlight=False, stderr=quiet).print(compare_audits(old, new))
     print(page)
-    return policy(found, fail_on, checks or gated(config))
+    code, lines = asked.judged(found.checks, config, date.today())
+    for line in lines:
+        print(line, file=sys.stderr)
+    return code
 
 
 def examine(
@@ -103,6 +120,7 @@ def examine(
     config: AuditConfig,
     *,
     reference: str | None,
+    policy: Policy | None = None,
     title: str,
     command: str,
     progress: Tick | None = None,
@@ -136,6 +154,7 @@ def examine(
         calibration=calibration,
         masks=part.masks,
         config=config,
+        policy=policy,
         title=title,
         command=command,
         data=marks,
@@ -178,47 +197,6 @@ def keep(
         },
     )
     return page
-
-
-def gated(config: AuditConfig) -> list[str]:
-    """Return the codes of the checks that count where none is named."""
-    asked = [one for section in config.sections for one in section.criteria(config)]
-    return [one.code for one in asked if one.gated]
-
-
-def policy(found: Audit, fail_on: FailOn, counted: Sequence[str]) -> int:
-    """Return 1 if a check that counts has a verdict that the user does not accept, and say which.
-
-    The order of verdicts is pass, undecided, fail, not run: of a check that was not run nothing is
-    known, so every policy but "never" refuses it.
-
-    Args:
-        found: the audit.
-        fail_on: the least bad verdict that is refused.
-        counted: codes of the checks that count.
-    """
-    refused = {
-        "never": set[str](),
-        "fail": {"fail", "not run"},
-        "undecided": {"undecided", "fail", "not run"},
-    }[fail_on]
-    bad = [one for one in found.checks if one.verdict in refused and one.code in counted]
-    for check in bad:
-        todo = f". What to do: {check.advice}" if check.advice else ""
-        print(f"{check.code} {check.verdict}: {check.reason}{todo}", file=sys.stderr)
-    return int(bool(bad))
-
-
-def refuse_unknown_checks(counted: Sequence[str], config: AuditConfig) -> None:
-    """Refuse codes that no section of an audit has a check for.
-
-    Raises:
-        AssayError: names the nearest one.
-    """
-    known = [one.code for section in config.sections for one in section.criteria(config)]
-    for code in counted:
-        if code not in known:
-            raise unknown("check", code, known)
 
 
 def command(tokens: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from assay.runs.store import Store
 from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, OneCycle, Recipe
 from assay.workflows import audit
+from assay.workflows.gate import Asked
 
 TITLE = "A small CNN on handwritten digits"
 
@@ -57,7 +58,7 @@ def run(store: Path, out: Path | None) -> int:
         title=TITLE,
         store=store,
         out=out,
-        fail_on="never",
+        asked=Asked(),
         quiet=False,
         command=shlex.join(command),
     )

@@ -35,7 +35,16 @@ class Accuracy(Section):
         code, title = "ACC-001", "clean accuracy"
         words = Words("accurate", "not accurate enough", "it is accurate enough", "accuracy")
         return (
-            Criterion(code, title, question, threshold, "at least", advice=advice, words=words),
+            Criterion(
+                code,
+                title,
+                question,
+                threshold,
+                "at least",
+                advice=advice,
+                words=words,
+                share=True,
+            ),
         )
 
     def measure(self, evidence: Evidence) -> Measured:

@@ -67,6 +67,7 @@ class Robustness(Section):
                     "robustness",
                 ),
                 more="--attacked",
+                share=True,
             ),
         )
 
