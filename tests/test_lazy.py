@@ -19,6 +19,7 @@ LAZY = [
     "assay.attacks.text",
     "assay.auditing",
     "assay.explain",
+    "assay.explain.text",
     "assay.models",
     "assay.ood",
 ]

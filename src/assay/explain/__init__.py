@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from assay.lazy import lazily
 
 if TYPE_CHECKING:
+    from assay.explain import text as text
     from assay.explain.base import Explainer as Explainer
     from assay.explain.curves import deletion as deletion
     from assay.explain.curves import insertion as insertion
@@ -38,5 +39,6 @@ else:
             "registry": ["AnyExplainer", "explainers"],
             "shift": ["SaliencyShift", "saliency_shift"],
         },
+        packages=["text"],
         registry="explainers",
     )
