@@ -258,6 +258,12 @@ class Classifier:
             )
         self._written = written
 
+    def trained(self, x: Tensor) -> Tensor:
+        """Return logits float32 (N, K), differentiable by the weights, of images in [0, 1], in the
+        model's own mode; nothing is counted or checked."""
+        output = self.model(self.normalise(x))
+        return self.as_logits(getattr(output, "logits", output))
+
     def normalise(self, x: Tensor) -> Tensor:
         """Return what the model itself takes, from images in [0, 1].
 

@@ -1,7 +1,8 @@
-"""Image sets of the Hugging Face hub: their files are fetched, and read as a folder."""
+"""Data sets of the Hugging Face hub: their files are fetched, and read as a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Set
 from pathlib import Path
 
 from assay.data.decode import suffixes
@@ -9,8 +10,12 @@ from assay.data.tables import SUFFIXES
 from assay.errors import AssayError, told
 
 
-def fetched(hub_id: str) -> tuple[Path, dict[str, str]]:
+def fetched(hub_id: str, kinds: Set[str] | None = None) -> tuple[Path, dict[str, str]]:
     """Return the folder of a repository's files in the hub's own cache, and where they are from.
+
+    Args:
+        hub_id: "owner/name".
+        kinds: suffixes of the files that are fetched; None: those of image sets.
 
     Raises:
         AssayError: for a hub that does not answer, or a repository that is not there.
@@ -34,7 +39,7 @@ def fetched(hub_id: str) -> tuple[Path, dict[str, str]]:
         except Exception as error:
             raise _unreachable(hub_id, error) from error
         origin["revision"] = str(revision)
-    wanted = [f"*{suffix}" for suffix in sorted(suffixes() | SUFFIXES)]
+    wanted = [f"*{suffix}" for suffix in sorted(kinds or suffixes() | SUFFIXES)]
     try:
         folder = hub.snapshot_download(
             hub_id,

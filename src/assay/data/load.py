@@ -81,7 +81,7 @@ def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | No
     hub_id = HUB.get(str(name), str(name))
     in_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
     if in_folder or not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        raise _no_folder(Path(name), [*BUNDLED, *HUB, *_names_in(*_places())])
+        raise _no_folder(Path(name), [*BUNDLED, *HUB, *_names_in(*places())])
     folder, origin = fetched(hub_id)
     return folder_set(folder, split, asked, kept, origin)
 
@@ -101,7 +101,7 @@ def _folder(name: str | Path) -> Path | None:
         )
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
         raise _no_folder(path, [])
-    for place in _places():
+    for place in places():
         if (place / path.name).is_dir():
             return place / path.name
     return None
@@ -117,7 +117,8 @@ def _no_folder(path: Path, known: Iterable[str]) -> AssayError:
     return AssayError(f"no such folder: {one_line(printable(str(path)), 120)!r}{hint}{known}")
 
 
-def _places() -> list[Path]:
+def places() -> list[Path]:
+    """Return the folders in which a data set is looked for by its name."""
     given = os.environ.get("ASSAY_DATA", "").split(os.pathsep)
     return [expanded(place) for place in given if place] + [Path("data")]
 

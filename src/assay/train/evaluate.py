@@ -7,19 +7,26 @@ from torch import Tensor
 
 from assay.core.classifier import Classifier
 from assay.core.source import Source
+from assay.core.texts import TextClassifier
+from assay.data.textset import TextSet
 from assay.errors import AssayError
 from assay.train.batches import in_memory
 from assay.train.losses import summed
 from assay.train.recipe import PLAIN, Loss, Recipe
 
+TEXTS = 4096
+"""Texts that are sorted by length together."""
 
-def evaluate(classifier: Classifier, source: Source, by: Loss = PLAIN) -> tuple[float, float]:
+
+def evaluate(
+    classifier: Classifier | TextClassifier, source: Source, by: Loss = PLAIN
+) -> tuple[float, float]:
     """Return the mean loss and share correct over a labelled source, in one pass, float32."""
     loss, correct, rows = 0.0, 0, 0
     with classifier.borrowed(), torch.no_grad():
-        for _, x, y in source.batches(classifier.batch_size or 256):
-            output = classifier.model(classifier.normalise(x))
-            logits = classifier.as_logits(getattr(output, "logits", output))
+        texts = isinstance(classifier, TextClassifier)
+        for _, x, y in source.batches(TEXTS if texts else classifier.batch_size or 256):
+            logits = classifier.query(x) if texts else classifier.trained(x)
             check_range(y, logits.shape[1], "validation")
             y = y.to(logits.device)
             loss += float(summed(by, logits, y))
@@ -44,14 +51,16 @@ def check_recipe(recipe: Recipe, validation: Source | None, rivals: bool) -> Non
         )
 
 
-def check_labels(classifier: Classifier, source: Source, what: str) -> None:
+def check_labels(classifier: Classifier | TextClassifier, source: Source, what: str) -> None:
     """Refuse, before anything is trained, a source that is empty or does not fit the network."""
     first = next(source.batches(2), None)
     if first is None or not len(first[0]):
-        raise AssayError(f"there are no {what} images: the source is empty")
+        kind = "texts" if isinstance(classifier, TextClassifier) else "images"
+        raise AssayError(f"there are no {what} {kind}: the source is empty")
     outputs = classifier.query(first[1]).shape[1]
     held = in_memory(source)
-    check_range(held[2] if held is not None else first[2], outputs, what)
+    labels = source.labels if isinstance(source, TextSet) else held[2] if held else first[2]
+    check_range(labels, outputs, what)
 
 
 def check_range(labels: Tensor, outputs: int, what: str) -> None:

@@ -23,8 +23,10 @@ from torch.nn import functional as F
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.source import Source
+from assay.core.texts import TextClassifier
+from assay.errors import AssayError
 from assay.train.average import Average
-from assay.train.batches import Batch, batches, grouped, steps_per_epoch
+from assay.train.batches import Batch, batches, grouped, measured, steps_per_epoch
 from assay.train.checkpoint import read_checkpoint, write_checkpoint
 from assay.train.evaluate import check_labels, check_range, check_recipe, evaluate
 from assay.train.guard import Adversary, Rivals, Watchman
@@ -41,12 +43,12 @@ CHECK_EVERY = 20
 Progress = Callable[[float, str], None]
 """(share done in [0, 1], one line for people); an exception it raises ends the training."""
 
-Augment = Callable[[Tensor, Rows], Tensor]
-"""(x float32 (B, C, H, W) in [0, 1], one generator per row) → x of the same kind."""
+Augment = Callable[[Any, Rows], Any]
+"""(x float32 (B, C, H, W) in [0, 1], or texts, one generator per row) → x of the same kind."""
 
 
 def fit(
-    classifier: Classifier,
+    classifier: Classifier | TextClassifier,
     train: Source,
     validation: Source | None,
     recipe: Recipe,
@@ -64,6 +66,8 @@ def fit(
 
     Images pass through `classifier.normalise`, so the network is trained on exactly what the
     classifier will feed it. The order of a batch is: augment, adversary, mixup, normalise, forward.
+    Texts are trained on with those that are as long, batch for batch, so that there is hardly any
+    padding; they can be augmented, but not mixed or watched.
 
     Args:
         classifier: the network and its preprocessing; left in eval mode.
@@ -85,16 +89,21 @@ def fit(
             `auto`, or a checkpoint that is another training's or cannot be written.
     """
     check_recipe(recipe, validation, rivals is not None)
+    if isinstance(classifier, TextClassifier):
+        if recipe.mixup or any(one is not None for one in (watch, adversary, rivals)):
+            raise AssayError("mixup, an adversary and watch go with images, not with texts")
+        train = measured(classifier, train)
     with computing(recipe.threads):
         check_labels(classifier, train, "training")
         if validation is not None:
             check_labels(classifier, validation, "validation")
         run = _Run(classifier, recipe, stream, trackers)
-        if watch is not None:
-            run.watcher = Watcher(watch, classifier, validation, run.history.looks)
-        if recipe.guard is not None and rivals is not None and validation is not None:
-            looks = stream.child("guard")
-            run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
+        if isinstance(classifier, Classifier):
+            if watch is not None:
+                run.watcher = Watcher(watch, classifier, validation, run.history.looks)
+            if recipe.guard is not None and rivals is not None and validation is not None:
+                looks = stream.child("guard")
+                run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
         if checkpoint is not None and checkpoint.exists():
             run.restore(read_checkpoint(checkpoint, recipe, stream))
         run.remember()
@@ -127,7 +136,7 @@ class _Run:
 
     def __init__(
         self,
-        classifier: Classifier,
+        classifier: Classifier | TextClassifier,
         recipe: Recipe,
         stream: Stream,
         trackers: Sequence[Any],
@@ -311,12 +320,17 @@ class _Run:
 
     def prepare(
         self, batch: Batch, epoch: int, augment: Augment | None, adversary: Adversary | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the images the network is trained on, float32 in [0, 1], the same before they
-        were attacked, and their labels."""
+    ) -> tuple[Any, Any, Tensor]:
+        """Return what the network is trained on, images float32 in [0, 1] or texts, the same before
+        it was attacked, and labels."""
         ids, x, y = batch
         check_range(y, len(self.classifier.classes), "training")
-        x, y = x.to(self.device), y.to(self.device)
+        y = y.to(self.device)
+        if isinstance(x, list):
+            draws = self.stream.child("augment", epoch).rows(ids)
+            texts = x if augment is None else augment(x, draws)
+            return texts, texts, y
+        x = x.to(self.device)
         scale = 255.0 if x.dtype == torch.uint8 else 1.0
         x = x.to(torch.float32, memory_format=self.layout)
         x = x.div_(scale) if scale != 1.0 else x
@@ -325,6 +339,7 @@ class _Run:
         clean = x = x.detach().to(memory_format=self.layout)
         if adversary is not None:
             rng = self.stream.child("adversary", epoch).rows(ids).to(self.device)
+            assert isinstance(self.classifier, Classifier)
             with self.classifier.borrowed():
                 x = adversary(self.classifier, x, y, rng=rng)
         return x.detach().to(memory_format=self.layout), clean, y
@@ -342,13 +357,12 @@ class _Run:
         torch.autograd.backward(loss / of)
         return loss.detach(), logits.detach()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Any) -> Tensor:
         """Return the logits of the network in training, float32 (B, K), in the recipe's format."""
         with precise(self.recipe.precision, self.device):
-            output = self.model(self.classifier.normalise(x))
-            return self.classifier.as_logits(getattr(output, "logits", output))
+            return self.classifier.trained(x)
 
-    def mixed(self, x: Tensor, y: Tensor, epoch: int, rows: int) -> tuple[Tensor, Tensor]:
+    def mixed(self, x: Any, y: Tensor, epoch: int, rows: int) -> tuple[Any, Tensor]:
         """Return x as it is trained on, and its labels or, with mixup, shares of classes (B, K).
 
         Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from torch.nn import functional as F
 from assay.certify.bounds import Bounds
 from assay.certify.intervals import box_of
 from assay.core.classifier import Classifier
+from assay.core.texts import TextClassifier
+from assay.errors import AssayError
 from assay.train.recipe import IBP, PLAIN, LogitNorm, Loss, Recipe, Trades
 
 TINY = 1e-7
@@ -23,41 +26,49 @@ class Given:
     """What a loss is given of one batch.
 
     Attributes:
-        x: float32 (B, C, H, W) in [0, 1], as trained on: augmented, attacked, mixed.
+        x: float32 (B, C, H, W) in [0, 1], as trained on: augmented, attacked, mixed; or B texts.
         clean: the same images before they were attacked; where nothing attacks them, `x`.
         target: int64 (B,), or with mixup shares of classes (B, K).
         done: the share of all steps that is done, in [0, 1).
     """
 
-    x: Tensor
-    clean: Tensor
+    x: Any
+    clean: Any
     target: Tensor
     done: float
 
 
-Forward = Callable[[Tensor], Tensor]
-"""Images in [0, 1] → logits float32 (B, K), of the network in training."""
+Forward = Callable[[Any], Tensor]
+"""Images in [0, 1], or texts → logits float32 (B, K), of the network in training."""
 
 Objective = Callable[[Forward, Given], tuple[Tensor, Tensor]]
 """(network, batch) → the loss summed over the batch, and the logits (B, K) that accuracy is
 counted by."""
 
 
-def objective(recipe: Recipe, classifier: Classifier) -> Objective:
+def objective(recipe: Recipe, classifier: Classifier | TextClassifier) -> Objective:
     """Return the loss of a recipe.
 
     Raises:
-        AssayError: for IBP on a network with a layer that no bound is known for, which is named.
+        AssayError: for IBP on a network with a layer that no bound is known for, which is named;
+            for a loss that moves pixels, of texts.
     """
     smoothing = recipe.label_smoothing
+    if isinstance(classifier, TextClassifier):
+        if isinstance(recipe.loss, Trades | IBP):
+            raise AssayError(f"the loss {recipe.loss.name} goes with images, not with texts")
+        return _plain(recipe.loss, smoothing)
     if isinstance(recipe.loss, Trades):
         return _trades(recipe.loss, smoothing)
     if isinstance(recipe.loss, IBP):
         return _ibp(recipe.loss, smoothing, classifier)
+    return _plain(recipe.loss, smoothing)
 
+
+def _plain(loss: Loss, smoothing: float) -> Objective:
     def plain(network: Forward, given: Given) -> tuple[Tensor, Tensor]:
         logits = network(given.x)
-        return summed(recipe.loss, logits, given.target, smoothing), logits
+        return summed(loss, logits, given.target, smoothing), logits
 
     return plain
 

@@ -1,0 +1,181 @@
+"""From a name to a set of labelled texts."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from assay.data.hub import fetched
+from assay.data.load import places
+from assay.data.opened import split_of
+from assay.data.splits import content_key, held_out
+from assay.data.textfiles import SUFFIXES, Rows, read_rows
+from assay.data.textset import TextSet, in_memory
+from assay.data.walk import printable, walk
+from assay.errors import AssayError, expanded, one_line, unknown
+
+HUB = {"rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
+CLASSES = {"rotten_tomatoes": ("negative", "positive")}
+"""What the classes are called where the file's own names say less."""
+SPLITS = ("train", "validation", "test", "all")
+
+
+def load_texts(
+    name: str | Path,
+    *,
+    split: str = "test",
+    text_column: str | None = None,
+    label_column: str | None = None,
+) -> TextSet:
+    """Return a set of labelled texts.
+
+    Args:
+        name: `rotten_tomatoes` (movie reviews, Pang & Lee 2005); a file .csv, .tsv, .jsonl,
+            .parquet or .arrow; a folder of such files, each of which names its split (train.csv);
+            or an id on the Hugging Face hub. A name or id is looked for as a folder first, by its
+            last part, in the folders of `$ASSAY_DATA` and in `./data`.
+        split: train, validation, test, or all. Without a validation split a tenth of train is held
+            out for it. A file that names no split is parted by content, 8:1:1.
+        text_column, label_column: which columns to read; None finds them by usual names.
+
+    Raises:
+        AssayError: says what is wrong with the name, the split, the columns or a row.
+
+    >>> from pathlib import Path
+    >>> _ = Path("mine.csv").write_text("review,label\\nfine,good\\nawful,bad\\nok,good\\n")
+    >>> load_texts("mine.csv", split="all").classes
+    ('bad', 'good')
+    """
+    if split not in SPLITS:
+        raise unknown("split", split, SPLITS)
+    if not str(name):
+        raise AssayError("the name of the data set is empty: give a file or a folder of texts")
+    short, files = _files(name)
+    found = {
+        part: [read_rows(path, text_column, label_column) for path in paths]
+        for part, paths in files.items()
+    }
+    classes, notes = _classes(short, found)
+    codes = {value: code for code, value in enumerate(_values(found))}
+    if any(rows.names for parts in found.values() for rows in parts):
+        codes = {code: code for code in range(len(classes))}
+    texts: dict[str, list[str]] = {}
+    labels: dict[str, list[int]] = {}
+    for part, parts in found.items():
+        texts[part] = [text for rows in parts for text in rows.texts]
+        values = [value for rows in parts for value in rows.labels]
+        odd = next((value for value in values if value not in codes), None)
+        if odd is not None:
+            raise AssayError(
+                f"{short} ({part}) has the label {odd!r}, but its classes are "
+                f"{one_line(', '.join(classes), 80)}"
+            )
+        labels[part] = [codes[value] for value in values]
+    chosen_texts, chosen_labels, more = _split(short, split, texts, labels)
+    empty = sum(not text.strip() for text in chosen_texts)
+    if empty:
+        notes.append(f"{empty:,} texts of {short} ({split}) are empty")
+    if not chosen_texts:
+        raise AssayError(f"{short} ({split}) has no texts")
+    return in_memory(short, split, classes, chosen_texts, chosen_labels, [*notes, *more])
+
+
+def _files(name: str | Path) -> tuple[str, dict[str, list[Path]]]:
+    """Return what a set is called, and its files by split; "" where a file names none."""
+    path = expanded(name)
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise AssayError(
+                f"{printable(str(path))} holds no texts that can be read: give "
+                f"{', '.join(sorted(SUFFIXES))}"
+            )
+        return path.stem, {_split_in(path.stem): [path]}
+    folder = path if path.is_dir() else None
+    short = path.name
+    if folder is None and not path.is_absolute() and not str(name).startswith((".", "~")):
+        folder = next((place / short for place in places() if (place / short).is_dir()), None)
+    if folder is None:
+        hub_id = HUB.get(str(name), str(name))
+        if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
+            raise AssayError(
+                f"there is no file or folder of texts {one_line(printable(str(path)), 120)!r}; "
+                f"known by name: {', '.join(HUB)}"
+            )
+        folder, _ = fetched(hub_id, SUFFIXES)
+    listing = walk(folder, SUFFIXES)
+    parts: dict[str, list[Path]] = defaultdict(list)
+    for file in listing.files:
+        if file.suffix in SUFFIXES:
+            parts[_split_in(str(file))].append(file.path(folder))
+    if not parts:
+        raise AssayError(
+            f"{printable(str(folder))} holds no texts: looked for {', '.join(sorted(SUFFIXES))}"
+        )
+    if set(parts) != {""}:
+        parts.pop("", None)  # a README's table, an index
+    return short, dict(parts)
+
+
+def _split_in(path: str) -> str:
+    """Return the split that the words of a path name; "" where they name none."""
+    splits = {split for word in re.split(r"[^A-Za-z]+", path) if (split := split_of(word))}
+    if len(splits) > 1:
+        raise AssayError(
+            f"{one_line(path, 120)} can be of the splits {' and '.join(sorted(splits))}"
+        )
+    return splits.pop() if splits else ""
+
+
+def _values(found: dict[str, list[Rows]]) -> list[object]:
+    """Return the labels that there are, in order: numbers by size, strings by the alphabet."""
+    values = {value for parts in found.values() for rows in parts for value in rows.labels}
+    return sorted(values, key=lambda value: (isinstance(value, str), value, str(value)))
+
+
+def _classes(short: str, found: dict[str, list[Rows]]) -> tuple[tuple[str, ...], list[str]]:
+    first = next(rows for parts in found.values() for rows in parts)
+    kinds = {rows.columns for parts in found.values() for rows in parts}
+    if len(kinds) > 1:
+        raise AssayError(f"the files of {short} differ in their columns: {sorted(kinds)}")
+    names = first.names or tuple(str(value) for value in _values(found))
+    given = CLASSES.get(short, names)
+    classes = given if len(given) == len(names) else names
+    if len(classes) < 2:
+        raise AssayError(f"{short} has {len(classes)} class; a classifier needs two or more")
+    if len(classes) > 1000:
+        raise AssayError(
+            f"column {first.columns[1]!r} of {short} has {len(classes):,} different values: it is "
+            "no label; name the column, --label-column"
+        )
+    return classes, []
+
+
+def _split(
+    short: str, split: str, texts: dict[str, list[str]], labels: dict[str, list[int]]
+) -> tuple[list[str], list[int], list[str]]:
+    """Return a split's texts and labels, and what was held out for it."""
+    if split == "all":
+        return [t for p in texts.values() for t in p], [y for p in labels.values() for y in p], []
+    if "" in texts:
+        whole, y = texts[""], labels[""]
+        keys = [content_key(text.encode("utf-8", "surrogatepass")) % 10 for text in whole]
+        wanted = {"test": (0,), "validation": (1,), "train": range(2, 10)}[split]
+        rows = [row for row, key in enumerate(keys) if key in wanted]
+        note = f"{short} names no splits: parted by content, 8:1:1 (--split all takes all of it)"
+        return [whole[row] for row in rows], [y[row] for row in rows], [note]
+    if split in texts and (split != "train" or "validation" in texts):
+        return texts[split], labels[split], []
+    if split == "test" or "train" not in texts:
+        raise AssayError(
+            f"{short} has no split {split!r}, but {' and '.join(sorted(texts))}; files name their "
+            "split, test.csv"
+        )
+    whole, y = texts["train"], labels["train"]
+    keys = [content_key(text.encode("utf-8", "surrogatepass")) for text in whole]
+    out = held_out(np.array(keys, dtype=np.int64), np.array(y, dtype=np.int64))
+    rows = np.flatnonzero(out if split == "validation" else ~out).tolist()
+    note = f"{short} has no validation split: {int(out.sum()):,} texts of train are held out for it"
+    return [whole[row] for row in rows], [y[row] for row in rows], [note]

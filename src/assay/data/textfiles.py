@@ -1,0 +1,174 @@
+"""Rows of texts and labels out of files: CSV, TSV, JSON lines, parquet and arrow."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.data.walk import printable
+from assay.errors import AssayError, one_line, told, unknown
+
+SUFFIXES = frozenset({".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".ndjson"})
+TEXT_COLUMNS = ("text", "sentence", "review", "content", "document", "comment", "tweet", "body")
+LABEL_COLUMNS = ("label", "labels", "sentiment", "class", "category", "target", "rating")
+LONGEST = 2**31 - 1
+"""Characters of a field of a CSV file: Python's own limit is 131,072."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts and labels of a file, as they stand there.
+
+    Attributes:
+        texts: one per row.
+        labels: one per row: numbers or strings.
+        names: the names of labels that are numbers, where the file gives them.
+        columns: the columns that were read: of the text, and of the label.
+    """
+
+    texts: list[str]
+    labels: list[Any]
+    names: tuple[str, ...]
+    columns: tuple[str, str]
+
+
+def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
+    """Return the rows of a file.
+
+    Args:
+        path: the file; its suffix says what is in it.
+        text, label: the columns to read; None finds them.
+
+    Raises:
+        AssayError: for a file that cannot be read, a column that is not there, a text that is none,
+            or a row without a label; it names the row, the first being 1.
+    """
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        columns, names = _from_table(path)
+    else:
+        columns, names = _from_lines(path), {}
+    shown = printable(str(path))
+    if not columns:
+        raise AssayError(f"{shown} is empty: it has no columns")
+    own = _chosen("text", text, TEXT_COLUMNS, columns, shown)
+    other = _chosen("label", label, LABEL_COLUMNS, [c for c in columns if c != own], shown)
+    texts, labels = columns[own], columns[other]
+    for row, value in enumerate(texts, start=1):
+        if not isinstance(value, str):
+            raise AssayError(
+                f"row {row} of {shown} has no text in column {own!r}, but "
+                f"{'nothing' if value is None else one_line(repr(value), 40)}"
+            )
+    missing = [row for row, value in enumerate(labels, start=1) if value in (None, "")]
+    if missing:
+        raise AssayError(
+            f"row {missing[0]} of {shown} has no label in column {other!r} ({len(missing):,} of "
+            f"{len(labels):,} rows): give every row one"
+        )
+    return Rows(texts, labels, names.get(other, ()), (own, other))
+
+
+def _chosen(kind: str, asked: str | None, usual: Sequence[str], columns: Any, shown: str) -> str:
+    names = list(columns)
+    if asked is not None:
+        if asked not in names:
+            raise unknown(f"{kind} column of {shown}", asked, names)
+        return asked
+    lower = {str(name).strip().lower(): name for name in reversed(names)}
+    for name in usual:
+        if name in lower:
+            return str(lower[name])
+    if kind == "label" and len(names) == 1:
+        return str(names[0])
+    raise AssayError(
+        f"{shown} has no column that is called {kind} (columns: "
+        f"{one_line(', '.join(map(str, names)), 160)}; looked for {', '.join(usual)}): name it, "
+        f"--{kind}-column"
+    )
+
+
+def _from_table(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
+    """Return the columns of a parquet or arrow file, and the names of its labels."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise AssayError(
+            f"reading {path.suffix} files needs the package pyarrow: pip install 'assay[data]'"
+        ) from error
+    try:
+        with path.open("rb") as opened:  # pyarrow takes no path that is not UTF-8
+            whole = (
+                pq.read_table(opened)
+                if path.suffix.lower() == ".parquet"
+                else pa.ipc.open_stream(opened).read_all()
+            )
+    except Exception as error:  # pyarrow raises its own, OSError, and what is below them
+        raise AssayError(f"{printable(str(path))} cannot be read: {told(error)}") from error
+    try:
+        declared = json.loads((whole.schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = {
+            column: tuple(str(name) for name in feature["names"])
+            for column, feature in declared.items()
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+        }
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        names = {}
+    columns = {}
+    for field in whole.schema:
+        plain = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        if plain or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+            columns[field.name] = whole.column(field.name).to_pylist()
+    return columns, names
+
+
+def _from_lines(path: Path) -> dict[str, list[Any]]:
+    """Return the columns of a file of lines.
+
+    Raises:
+        AssayError: it is not UTF-8, or a line is not what its suffix says; it names the line.
+    """
+    shown = printable(str(path))
+    kind = path.suffix.lower()
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as opened:
+            rows = list(_json_lines(opened, shown) if "json" in kind else _separated(opened, kind))
+    except UnicodeDecodeError as error:
+        raise AssayError(
+            f"{shown} is not UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
+        ) from error
+    except (OSError, csv.Error) as error:
+        raise AssayError(f"{shown} cannot be read: {told(error)}") from error
+    if not rows:
+        raise AssayError(f"{shown} is empty: it has no rows below its header")
+    names = dict.fromkeys(name for row in rows for name in row)
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise AssayError(
+                f"row {number} of {shown} has not as many fields as the header: quote fields that "
+                'hold the separator, "like, this"'
+            )
+    return {str(name): [row.get(name) for row in rows] for name in names}
+
+
+def _separated(lines: Any, kind: str) -> Iterator[dict[Any, Any]]:
+    csv.field_size_limit(LONGEST)
+    delimiter = "\t" if kind == ".tsv" else ","
+    yield from csv.DictReader(lines, delimiter=delimiter, strict=True)
+
+
+def _json_lines(lines: Any, shown: str) -> Iterator[dict[Any, Any]]:
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise AssayError(f"line {number} of {shown} is not JSON: {told(error)}") from error
+        if not isinstance(row, dict):
+            raise AssayError(f'line {number} of {shown} is no object {{"text": …, "label": …}}')
+        yield {name: "" if value is None else value for name, value in row.items()}
