@@ -16,6 +16,9 @@ FUNCTIONS: Mapping[str, str] = {
     "transfer": "assay.tasks.transfer:transfer",
     "saliency-shift": "assay.tasks.saliency_shift:saliency_shift",
     "loss-surface": "assay.tasks.loss_surface:surface",
+    "train-text": "assay.tasks.train_text:train",
+    "text-features": "assay.tasks.text_features:embed",
+    "read-text": "assay.tasks.read_text:read",
 }
 """The function of each task of ours, as "module:function"; a task elsewhere is named so itself."""
 
