@@ -18,7 +18,7 @@ from assay.errors import AssayError
 from assay.report.record import NotRun
 from assay.report.schema import Flag
 
-from .made_up import evidence, result
+from .made_up import black_box, evidence, result
 
 
 def flag(code: str, raised: bool | None = True) -> Flag:
@@ -144,9 +144,33 @@ def test_an_attack_that_cannot_be_run_takes_away_its_own_curve() -> None:
     assert failed == {"FGSM": "ZeroDivisionError: by zero"}
     none = config.model_copy(update={"attacks": (Fails(),)})
     alone = outcome(Robustness(), evidence([0], [0], config=none))
-    assert alone.chapters == {
-        "robustness": NotRun(not_run="no attack could be run; FGSM: ZeroDivisionError: by zero")
-    }
+    why = NotRun(not_run="no attack could be run; FGSM: ZeroDivisionError: by zero")
+    assert alone.chapters == {"robustness": why, "fooled": why}
+
+
+def test_the_images_shown_are_fooled_and_of_different_classes() -> None:
+    config = AuditConfig(attacks=(FGSM(),), eps=0.3, budgets=(0.3,))
+    labels = [0, 0, 1, 1, 2, 0]
+    e = evidence([0, 0, 1, 0, 2, 0], labels, sure=0.2, config=config)
+    chapter = Robustness().measure(e).chapters["fooled"]
+    assert [item.id for item in chapter.items] == [0, 2, 4], "3 is wrong as it is"
+    assert [item.label for item in chapter.items] == ["0", "1", "2"]
+    for item in chapter.items:
+        assert item.prediction == item.label != item.adversarial_prediction
+        assert item.confidence == pytest.approx(0.787, abs=0.001), "e² of e² + 2"
+        assert item.adversarial_confidence is not None
+    held = config.model_copy(update={"eps": 0.01, "budgets": (0.01,)})
+    none = Robustness().measure(evidence([0, 1], [0, 1], config=held)).chapters["fooled"]
+    assert none == NotRun(not_run="FGSM fools the model on no image at L∞ 0.01")
+
+
+def test_images_that_fool_what_can_only_be_queried_are_shown_without_confidence() -> None:
+    config = AuditConfig(attacks=(Square(queries=40),), eps=0.5, budgets=(0.5,))
+    e = evidence([0, 1, 2], [0, 1, 2], sure=0.1, config=config, model=black_box("scores"))
+    items = Robustness().measure(e).chapters["fooled"].items
+    assert items
+    for item in items:
+        assert item.confidence is item.adversarial_confidence is None
 
 
 def test_every_attack_is_handed_the_one_copy_and_the_clean_pass(

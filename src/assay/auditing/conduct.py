@@ -27,8 +27,8 @@ from assay.data.dataset import Dataset, to_float
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError, told
 from assay.provenance import provenance
+from assay.report.audit_page import render_audit
 from assay.report.numerals import budget, interval, norm_name, with_unit
-from assay.report.page import render_audit
 from assay.report.record import NotRun
 from assay.report.schema import AuditReport, Chapter, Check, Flag
 from assay.runs.files import write_arrays

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from assay.report.numerals import Doubtful, with_unit
@@ -32,6 +32,8 @@ def intervals(
     reference: float | None = None,
     *,
     unit: Unit = "fraction",
+    rule: int | None = None,
+    width: float = 6.6,
 ) -> Picture:
     """Return a dot and its interval for each row, its value beside it: a forest plot.
 
@@ -42,9 +44,11 @@ def intervals(
         x_label: what the estimates are.
         reference: a value to hold them against, drawn as a dashed line.
         unit: how the values are written.
+        rule: how many rows stand above a rule; None: there is none.
+        width: inches.
     """
     with styled():
-        figure = picture(6.6, 0.75 + 0.27 * len(rows))
+        figure = picture(width, 0.75 + 0.27 * len(rows))
         axes = figure.add_subplot()
         value, low, high = columns(estimate for _, estimate, _ in rows)
         shown = np.concatenate([value, low, high, [np.nan if reference is None else reference]])
@@ -63,6 +67,8 @@ def intervals(
                 axes.plot(value[row], row, "o", color=hue, markersize=6)
             _beside(axes, row, with_unit(estimate.value, unit))
         _rows(axes, [label for label, _, _ in rows])
+        if rule is not None:
+            axes.axhline(rule - 0.5, color=INK, linewidth=1.2)
         axes.set_xlabel(f"{x_label}, points" if unit == "points" else x_label)
         if unit == "fraction":
             percent_axis(axes, "x")
@@ -149,7 +155,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Picture:
         counts = np.asarray(matrix, dtype=np.int64)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         k = len(classes)
-        side = min(6.6, 1.7 + 0.42 * k)
+        side = min(6.6, 1.3 + (0.33 if counts.max(initial=0) < 1000 else 0.42) * k)
         figure = picture(side, side)
         axes = figure.add_subplot()
         # One hue for right, one for wrong, and the share as opacity: this suits light and dark.
@@ -187,10 +193,18 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Picture:
         return figure
 
 
+CROWDED = 0.5
+"""Share of a set in one bin, from which on shares are drawn on a logarithmic axis."""
+
+
 def histograms(
     histogram: Histogram, *, threshold: float | None = None, x_label: str = "score"
 ) -> Picture:
-    """Return the scores of inliers and outliers, each as a share of its own set."""
+    """Return the scores of inliers and outliers, each as a share of its own set.
+
+    Where most scores of a set crowd into one bin the shares are on a logarithmic axis: what lies
+    elsewhere would not be seen beside them.
+    """
     with styled():
         figure = picture(4.4, 2.5)
         axes = figure.add_subplot()
@@ -222,7 +236,13 @@ def histograms(
             axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)
         axes.set(xlabel=x_label, ylim=(0, None))
         axes.set_xlim(edges[0], edges[-1])
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        if max(float(share.max()) for share, _, _ in sets) > CROWDED:
+            least = min(float(share[share > 0].min(initial=1.0)) for share, _, _ in sets)
+            axes.set_yscale("log")
+            axes.set(ylim=(least / 2, 1.5), ylabel="share, log scale")
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
         percent_axis(axes, "y")
         grid(axes, "y")
         return figure

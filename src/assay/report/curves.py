@@ -118,20 +118,35 @@ def gradient_norms(
 
 
 def accuracy_against_eps(
-    curves: Sequence[RobustnessCurve], clean: Doubtful, *, chance: float | None = None
+    curves: Sequence[RobustnessCurve],
+    clean: Doubtful,
+    *,
+    chance: float | None = None,
+    eps: float | None = None,
+    threshold: float | None = None,
+    width: float | None = None,
 ) -> Picture:
     """Return robust accuracy against the budget, a line with its intervals for each attack.
 
     Every line starts at eps = 0 from `clean`. Curves of different norms get panels of their own,
-    since their budgets are not comparable. `chance` is drawn as a dotted line.
+    since their budgets are not comparable.
+
+    Args:
+        curves: a line each.
+        clean: accuracy without attack.
+        chance: drawn as a dotted line.
+        eps: the budget that is judged, drawn as an upright line.
+        threshold: what is asked there; what passes lies above it.
+        width: inches; None: what suits the number of norms.
     """
     with styled():
         norms = list(dict.fromkeys(curve.norm for curve in curves))
-        figure = picture(6.6 if len(norms) == 1 else 7.6, HEIGHT)
+        figure = picture(width or (6.6 if len(norms) == 1 else 7.6), HEIGHT)
         panels = figure.subplots(1, len(norms), sharey=True, squeeze=False)[0]
         for axes, norm in zip(panels, norms, strict=True):
             chosen = [curve for curve in curves if curve.norm == norm]
             _against_eps(axes, norm, chosen, clean)
+            _asked(axes, eps, threshold)
             if chance is not None:
                 axes.axhline(chance, color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)
                 axes.annotate(
@@ -147,6 +162,21 @@ def accuracy_against_eps(
         panels[0].set(ylim=(0, 1.02), ylabel="accuracy under attack")
         percent_axis(panels[0], "y")
         return figure
+
+
+def _asked(axes: Axes, eps: float | None, threshold: float | None) -> None:
+    """Draw what is judged: the budget, the threshold, and where the two meet."""
+    line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": DASHES[1], "alpha": 0.7}
+    if eps is not None:
+        axes.axvline(eps, **line, zorder=1)
+    if threshold is not None:
+        axes.axhline(threshold, **line, zorder=1)
+        place, said = (0.99, threshold), f"asked: at least {100 * threshold:g} %"
+        beside, above = axes.get_yaxis_transform(), (0, 3)
+        text: dict[str, Any] = {"fontsize": 8, "alpha": 0.85, "ha": "right"}
+        axes.annotate(said, place, above, beside, "offset points", **text)
+    if eps is not None and threshold is not None:
+        axes.plot(eps, threshold, "o", markersize=7, color=INK, markerfacecolor="none", alpha=0.8)
 
 
 def style_of(series: Series, place: int) -> tuple[str, Any]:
@@ -289,7 +319,7 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
         axes.vlines(eps, low, high, color=colour, linewidth=2.4, alpha=0.4)
         ticks |= set(eps)
         ends.append(End(eps[-1], float(value[-1]), curve.attack, colour))
-    shown = _far_apart(sorted(ticks))
+    shown = _far_apart(sorted(ticks), 0.6 * axes.figure.dpi / axes.figure.bbox.width)
     axes.set_xticks(shown, [budget(eps, norm) for eps in shown])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 1.02), xlabel=f"budget eps ({norm_name(norm)})")
@@ -297,11 +327,11 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
     name_ends(axes, ends)
 
 
-def _far_apart(ticks: Sequence[float]) -> list[float]:
-    """Return the ticks that leave their labels room, from the largest down."""
+def _far_apart(ticks: Sequence[float], room: float) -> list[float]:
+    """Return the ticks that leave their labels room, a share of the axis, from the largest down."""
     kept: list[float] = []
     for tick in reversed(ticks):
-        if not kept or kept[-1] - tick >= 0.09 * ticks[-1]:
+        if not kept or kept[-1] - tick >= room * ticks[-1]:
             kept.append(tick)
     return kept[::-1]
 

@@ -18,18 +18,11 @@ from markupsafe import Markup, escape
 from assay.report import numerals
 from assay.report.answer import pieces
 from assay.report.comparison import Comparison
+from assay.report.findings import allowed, at
 from assay.report.leaves import text_of
 from assay.report.numerals import Doubtful
 from assay.report.record import NotRun, Unit
 from assay.report.result import Table
-from assay.report.schema import (
-    AuditReport,
-    Calibration,
-    Confusion,
-    Ood,
-    Robustness,
-    worst_first,
-)
 
 _SCRIPT = """
 for (const button of document.querySelectorAll("button.copy")) {
@@ -56,29 +49,15 @@ for (const box of document.querySelectorAll(".wide, pre")) seen.observe(box);
 """The only script of a page: it copies a command, opens the fold that a link leads into, and lets
 the keyboard reach what scrolls."""
 
-_WORST = 15
-"""With more classes than this, those above it fold away."""
-
-
 _NAMED = re.compile(r' aria-label="[^"]*"')
 
 _ENDS = (0.1, 0.25, 0.5, 1.0)
 """Where the line of a check on a fraction may end, so that small ones can be seen."""
 
 
-def render_audit(report: AuditReport) -> str:
-    """Return the report as one HTML page."""
-    return rendered("audit.html.j2", report=report, figures=_audit_figures(report))
-
-
 def render_comparison(both: Comparison) -> str:
     """Return two results side by side as one HTML page."""
     return rendered("compare.html.j2", both=both)
-
-
-def notebook(report: AuditReport) -> str:
-    """Return what a notebook shows of an audit: summary, checks, raised flags."""
-    return rendered("notebook.html.j2", report=report)
 
 
 def rendered(template: str, **given: Any) -> str:
@@ -98,14 +77,13 @@ def _environment() -> Environment:
     script = _SCRIPT + (files("assay.report") / "templates" / "study.js").read_text("utf-8")
     seal = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
+        allowed=allowed,
+        at=at,
         budget=numerals.budget,
         common=common,
         script=Markup(script),
         script_seal=seal,
-        confusions=_confusions,
-        ood_groups=_ood_groups,
         track=track,
-        worst=_WORST,
     )
     environment.filters.update(
         answer=_answer,
@@ -120,47 +98,12 @@ def _environment() -> Environment:
         norm=numerals.norm_name,
         slug=lambda text: text.replace(" ", "-"),
         spaced=lambda text: text.replace("_", " "),
+        unbroken=lambda text: text.replace(" %", "\u00a0%"),
         with_unit=numerals.with_unit,
-        worst_first=worst_first,
         yaml=_yaml,
     )
     environment.tests["not_run"] = lambda chapter: isinstance(chapter, NotRun)
     return environment
-
-
-def _audit_figures(report: AuditReport) -> dict[str, Any]:
-    """Return the SVG of each figure by name; matplotlib is loaded only where one is drawn."""
-    from assay.report import figures as draw
-
-    drawn: dict[str, Any] = {}
-    if isinstance(report.robustness, Robustness) and report.robustness.curves:
-        figure = draw.accuracy_against_eps(report.robustness.curves, report.robustness.clean)
-        drawn["robustness"] = draw.inline_svg(figure, "accuracy against budget")
-    if isinstance(report.calibration, Calibration):
-        figure = draw.reliability(report.calibration.bins)
-        drawn["reliability"] = draw.inline_svg(figure, "reliability diagram")
-    if isinstance(report.confusion, Confusion):
-        figure = draw.confusion(report.confusion.matrix, report.confusion.classes)
-        drawn["confusion"] = draw.inline_svg(figure, "confusion matrix")
-    if isinstance(report.ood, Ood):
-        for outliers, results in _ood_groups(report.ood).items():
-            curves = {result.detector: result.roc for result in results if result.roc}
-            if curves:
-                drawn[f"roc {outliers}"] = draw.inline_svg(
-                    draw.roc(curves), f"ROC against {outliers}"
-                )
-            for result in results:
-                if result.histogram is not None:
-                    name = f"{result.detector} {outliers}"
-                    drawn[f"histogram {name}"] = draw.inline_svg(
-                        draw.histograms(
-                            result.histogram,
-                            threshold=result.threshold,
-                            x_label=f"{result.detector} score",
-                        ),
-                        f"scores of {name}",
-                    )
-    return drawn
 
 
 def track(
@@ -250,22 +193,3 @@ def _yaml(data: Any) -> str:
 def _moment(iso: str) -> str:
     """Return an ISO time as people write it: 2026-03-01 12:04."""
     return iso[:16].replace("T", " ")
-
-
-def _confusions(confusion: Confusion, most: int = 5) -> list[tuple[str, str, int, int]]:
-    """Return the commonest mistakes: (true class, predicted class, images, of how many)."""
-    found = [
-        (confusion.classes[r], confusion.classes[c], count, sum(row))
-        for r, row in enumerate(confusion.matrix)
-        for c, count in enumerate(row)
-        if r != c and count
-    ]
-    return sorted(found, key=lambda mistake: -mistake[2])[:most]
-
-
-def _ood_groups(ood: Ood) -> dict[str, list[Any]]:
-    """Return the results by kind of outlier, in the order they came."""
-    groups: dict[str, list[Any]] = {}
-    for result in ood.results:
-        groups.setdefault(result.outliers, []).append(result)
-    return groups

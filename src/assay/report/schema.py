@@ -150,6 +150,10 @@ class Robustness(Record):
 
     clean: EstimateModel
     """Accuracy on the same images without attack (eps = 0)."""
+    eps: Maybe = None
+    """The radius that is judged."""
+    threshold: Maybe = None
+    """The accuracy that is asked for there."""
     curves: tuple[RobustnessCurve, ...]
     """One for each attack."""
     failed: dict[str, str] = Field(default_factory=dict)
@@ -388,6 +392,8 @@ class AuditReport(Record):
     calibration: Calibration | NotRun = NotRun()
     confusion: Confusion | NotRun = NotRun()
     robustness: Robustness | NotRun = NotRun()
+    fooled: Gallery | NotRun = NotRun()
+    """A few images that the strongest attack fools."""
     gallery: Gallery | NotRun = NotRun()
     hardly: Gallery | NotRun = NotRun()
     """Images that were fooled although their saliency map hardly moved."""
@@ -407,7 +413,7 @@ class AuditReport(Record):
         return {v: sum(check.verdict == v for check in self.checks) for v in WORST_FIRST}
 
     def _repr_html_(self) -> str:
-        from assay.report.page import notebook
+        from assay.report.audit_page import notebook
 
         return notebook(self)
 

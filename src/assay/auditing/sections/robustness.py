@@ -17,6 +17,7 @@ from assay.attacks.result import AttackResult
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.reliability import flags_of
 from assay.auditing.section import Measured, Section
+from assay.auditing.sections.fooled import fooled
 from assay.core.oracle import Access
 from assay.errors import AssayError, told
 from assay.report import schema
@@ -44,7 +45,7 @@ class Robustness(Section):
     at, or where an attack could not be run: the attacks may merely have failed.
     """
 
-    chapters: ClassVar[tuple[str, ...]] = ("robustness",)
+    chapters: ClassVar[tuple[str, ...]] = ("robustness", "fooled")
 
     name: Literal["robustness"] = "robustness"
     """The section's name in configs."""
@@ -86,6 +87,8 @@ class Robustness(Section):
         chapter = schema.Robustness.model_validate(
             {
                 "clean": stats.proportion(right, len(rows), "all images attacked"),
+                "eps": config.eps,
+                "threshold": config.thresholds.robustness,
                 "curves": [
                     {
                         "attack": name,
@@ -97,9 +100,15 @@ class Robustness(Section):
                 "failed": failed,
             }
         )
-        value = worst_value([dict(curve)[config.eps] for curve in curves.values()], flags, failed)
-        arrays = _arrays(curves, config.eps)
-        return Measured({"robustness": chapter}, {"ROB-001": value}, arrays, tuple(flags))
+        at_eps = {name: dict(curve)[config.eps] for name, curve in curves.items()}
+        value = worst_value(list(at_eps.values()), flags, failed)
+        name = max(at_eps, key=lambda name: int(at_eps[name].fooled.sum()))
+        return Measured(
+            {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
+            {"ROB-001": value},
+            _arrays(curves, config.eps),
+            tuple(flags),
+        )
 
 
 def attack_all(
