@@ -25,6 +25,11 @@ class Thresholds(Config):
     """CAL-001: greatest expected calibration error."""
     robustness: Number = Field(default=0.5, ge=0, le=1)
     """ROB-001: least accuracy under all attacks together, at the audit's eps."""
+    corruptions: Number = Field(default=0.7, ge=0, le=1)
+    """COR-001: least mean accuracy over common corruptions."""
+    gap: Number = Field(default=0.1, ge=0, le=1)
+    """SLI-001: greatest gap in accuracy between the kind of images that looks hardest and the
+    rest."""
     detection: Number = Field(default=0.9, ge=0, le=1)
     """OOD-001, OOD-002: least AUROC of a detector against its hardest outliers."""
     explanation: Number = Field(default=0.05, ge=0, le=1)

@@ -1,0 +1,145 @@
+"""How accuracy falls when images are noisy, blurred, foggy or badly compressed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from assay import stats
+from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.section import Measured, Section
+from assay.core.classifier import Classifier
+from assay.core.oracle import labels
+from assay.core.random import Stream
+from assay.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from assay.errors import AssayError, unknown
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, Table
+from assay.report.schema import Chapter
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+ONLY_QUERIED = 100
+"""Most images where the model can only be queried: every kind and severity is a query for each."""
+
+
+class Corruptions(Section):
+    """Accuracy under common corruptions (Hendrycks & Dietterich 2019), none of them an attack.
+
+    COR-001 is the mean over kinds and severities. Every image meets all of them, so its interval is
+    over images, each with the share of its corrupted versions that are classified correctly.
+    """
+
+    name: Literal["corruptions"] = "corruptions"
+    """The section's name in configs."""
+    kinds: tuple[str, ...] = Field(
+        default=("gaussian-noise", "motion-blur", "fog", "contrast", "jpeg"), min_length=1
+    )
+    """The corruptions; by default one of noise, one of blur, one of weather, two digital."""
+    severities: tuple[int, ...] = Field(default=(1, 3, 5), min_length=1)
+    """From 1 (slight) to 5 (severe)."""
+    images: int = Field(default=500, ge=1)
+    """How many images are corrupted (the first ones); 100 at most of a model that can only be
+    queried."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _known(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            if kind not in CORRUPTIONS:
+                raise unknown("corruption", kind, CORRUPTIONS)
+        return kinds
+
+    @field_validator("severities")
+    @classmethod
+    def _in_range(cls, severities: tuple[int, ...]) -> tuple[int, ...]:
+        if any(severity not in SEVERITIES for severity in severities):
+            raise ValueError("severities are whole numbers from 1 to 5")
+        return severities
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        return (
+            Criterion(
+                "COR-001",
+                "accuracy under common corruptions",
+                "Does it stay right on average over noise, blur, weather and compression?",
+                config.thresholds.corruptions,
+                "at least",
+                advice="train with augmentation that resembles what your images suffer (AugMix, "
+                "Hendrycks et al. 2020), or keep such images away from the model",
+                gated=False,
+                words=Words(
+                    "steady under common corruptions",
+                    "unsteady under common corruptions",
+                    "it is steady under common corruptions",
+                    "common corruptions",
+                ),
+            ),
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        x, y = evidence.x, evidence.y
+        if x.ndim != 4 or x.shape[1] not in (1, 3):
+            raise AssayError(f"images of 1 or 3 channels are corrupted, not {tuple(x.shape[1:])}")
+        most = self.images
+        if not isinstance(evidence.model, Classifier):
+            most = min(most, ONLY_QUERIED)
+        x, y = x[:most], y[:most]
+        right = torch.zeros(len(self.kinds), len(self.severities), len(x), dtype=torch.bool)
+        for i, kind in enumerate(self.kinds):
+            for j, severity in enumerate(self.severities):
+                evidence.tick(f"{kind} of severity {severity}")
+                right[i, j] = self._right(evidence, x, y, kind, severity)
+        mean = stats.mean_interval(right.double().mean((0, 1)).numpy(), "images")
+        clean = stats.proportion(int(evidence.correct[:most].sum()), len(x), "images")
+        worst = min(
+            self.kinds, key=lambda kind: float(right[self.kinds.index(kind)].double().mean())
+        )
+        lead = (
+            f"Right on {100 * clean.value:.1f} % of {len(x):,} images as they are, and on "
+            f"{100 * mean.value:.1f} % of their corrupted versions; {worst} costs most."
+        )
+        return Measured(
+            {
+                self.name: Chapter(
+                    title="Common corruptions", lead=lead, tables=(self._table(right, clean),)
+                )
+            },
+            {"COR-001": Value(mean)},
+            {"corruptions/correct": right.numpy()},
+        )
+
+    def _right(self, evidence: Evidence, x: Tensor, y: Tensor, kind: str, severity: int) -> Tensor:
+        """Return which corrupted images are classified correctly: bool (N,)."""
+        stream = Stream(evidence.config.seed).child("audit", "corruptions", kind, severity)
+        corrupted = corrupt(kind, x, severity, stream.rows(torch.arange(len(x))))
+        return labels(evidence.model.query(corrupted)).cpu() == y
+
+    def _table(self, right: Tensor, clean: stats.Estimate) -> Table:
+        n = right.shape[2]
+        rows = []
+        for i, kind in enumerate(self.kinds):
+            shares = [stats.proportion(int(found.sum()), n, "images") for found in right[i]]
+            rows.append((_text(kind), *(_cell(share) for share in shares)))
+        head = ("corruption", *(f"severity {severity}" for severity in self.severities))
+        as_they_are = ("none", _cell(clean), *(_text("") for _ in self.severities[1:]))
+        return Table(
+            title="Accuracy by corruption and severity",
+            columns=head,
+            rows=(as_they_are, *rows),
+            caption="Severities are those of CIFAR-10-C: 1 is slight, 5 is severe. Intervals are "
+            "Wilson's, at 95 %.",
+        )
+
+
+def _text(text: str) -> Cell:
+    return Cell(text=text)
+
+
+def _cell(estimate: stats.Estimate) -> Cell:
+    return Cell(estimate=EstimateModel.model_validate(estimate, from_attributes=True))

@@ -1,0 +1,232 @@
+"""Kinds of images on which the model is worse than on the rest: found on one half, tried on the
+other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.stats import false_discovery_control, fisher_exact
+from torch import Tensor
+from torch.nn import functional as F
+
+from assay import stats
+from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.section import Measured, Section
+from assay.errors import AssayError
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, Table
+from assay.report.schema import Chapter
+
+if TYPE_CHECKING:
+    from assay.auditing.config import AuditConfig
+    from assay.auditing.evidence import Evidence
+
+FEWEST = 20
+"""Images of a slice, at least, in the half that it is tried on."""
+DISCOVERIES = 0.05
+"""The share of false ones among those that are reported, at most (Benjamini & Hochberg 1995)."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A kind of images, and what the model gets right of it and of the rest.
+
+    Attributes:
+        name: what they have in common.
+        right, n: of the slice.
+        rest_right, rest_n: of all others that it was tried on.
+        p: of the one-sided exact test of Fisher that the slice is worse; 1: nothing says so.
+    """
+
+    name: str
+    right: int
+    n: int
+    rest_right: int
+    rest_n: int
+
+    @property
+    def p(self) -> float:
+        table = [[self.right, self.n - self.right],
+                 [self.rest_right, self.rest_n - self.rest_right]]  # fmt: skip
+        return float(fisher_exact(np.asarray(table), alternative="less").pvalue)
+
+    @property
+    def gap(self) -> stats.Estimate:
+        """Accuracy of the rest less that of the slice."""
+        return stats.independent_difference(
+            self.rest_right, self.rest_n, self.right, self.n, "images"
+        )
+
+
+class Slices(Section):
+    """Classes, and what a shallow tree finds: where is the model worse than elsewhere?
+
+    The tree splits half of the images by brightness, contrast, colour and sharpness so that
+    right and wrong part; its leaves are tried on the other half, which it has not seen. Classes
+    are tried on that half too. SLI-001 is the gap of the leaf that was worst on the first half: one
+    slice, chosen before it is tried, so that its interval is honest.
+    """
+
+    name: Literal["slices"] = "slices"
+    """The section's name in configs."""
+    depth: int = Field(default=2, ge=1, le=4)
+    """Splits above each leaf of the tree, at most."""
+
+    def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
+        return (
+            Criterion(
+                "SLI-001",
+                "gap between the worst kind of images and the rest",
+                "Is it about as accurate on the kind of images that looks hardest as on the rest?",
+                config.thresholds.gap,
+                "at most",
+                unit="points",
+                advice="collect and train on more images of this kind, or say that the model is "
+                "not for them",
+                gated=False,
+                words=Words(
+                    "even over kinds of images",
+                    "much worse on some kinds of images",
+                    "it is even over kinds of images",
+                    "kinds of images",
+                ),
+            ),
+        )
+
+    def measure(self, evidence: Evidence) -> Measured:
+        evidence.tick("slices")
+        correct = evidence.correct.numpy()
+        half = np.arange(len(correct)) % 2 == 0
+        named = dict(zip(evidence.classes, classes_of(evidence.y, len(evidence.classes)),
+                         strict=True))  # fmt: skip
+        found = {f"class {name}": rows for name, rows in named.items()}
+        leaves = tree_leaves(properties(evidence.x), correct, half, self.depth)
+        slices = [tried(name, rows, correct, ~half) for name, rows in (found | leaves).items()]
+        slices = [one for one in slices if min(one.n, one.rest_n) >= FEWEST]
+        if not slices:
+            raise AssayError(
+                f"no kind of images has {FEWEST} in the half that it is tried on: give more images"
+            )
+        confirmed = dict(zip([s.name for s in slices], significant([s.p for s in slices]),
+                             strict=True))  # fmt: skip
+        grown = [one for one in slices if one.name in leaves]
+        if not grown:
+            raise AssayError("half of the images is too few, or too often right, to grow a tree on")
+        chosen = min(grown, key=lambda one: float(correct[half & leaves[one.name]].mean()))
+        some = [one for one in slices if confirmed[one.name]]
+        lead = (
+            f"Worse than on the rest, and not by chance: {'; '.join(s.name for s in some)}."
+            if some
+            else f"None of {len(slices)} kinds of images is known to be worse than the rest."
+        )
+        chapter = Chapter(title="Slices", lead=lead, tables=(_table(slices, confirmed),))
+        return Measured(
+            {self.name: chapter},
+            {"SLI-001": Value(chosen.gap, detail=chosen.name)},
+        )
+
+
+def properties(x: Tensor) -> Mapping[str, NDArray[np.float64]]:
+    """Return what is seen of each image without knowing what it shows, float64 (N,) each."""
+    grey = x.mean(1, keepdim=True)
+    around = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    found = {
+        "brightness": grey.mean((1, 2, 3)),
+        "contrast": grey.std((1, 2, 3)),
+        "sharpness": (grey - around).abs().mean((1, 2, 3)),
+    }
+    if x.shape[1] == 3:
+        found["colour"] = (x.amax(1) - x.amin(1)).mean((1, 2))
+    return {name: values.double().numpy() for name, values in found.items()}
+
+
+def classes_of(y: Tensor, k: int) -> list[NDArray[np.bool_]]:
+    """Return the rows of each class, bool (N,)."""
+    return [(y == label).numpy() for label in range(k)]
+
+
+def tree_leaves(
+    found: Mapping[str, NDArray[np.float64]],
+    correct: NDArray[np.bool_],
+    half: NDArray[np.bool_],
+    depth: int,
+) -> dict[str, NDArray[np.bool_]]:
+    """Return the leaves of a tree that is grown on `half` of the images: rows of all, by what the
+    images in them have in common."""
+    try:
+        from sklearn.tree import DecisionTreeClassifier
+    except ImportError as error:
+        raise AssayError(
+            "kinds of images are found by scikit-learn: pip install scikit-learn"
+        ) from error
+    names = list(found)
+    table = np.stack([found[name] for name in names], 1)
+    tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=2 * FEWEST, random_state=0)
+    if half.sum() < 4 * FEWEST or len(set(correct[half].tolist())) < 2:
+        return {}
+    tree.fit(table[half], correct[half])
+    leaf = tree.apply(table)
+    if tree.get_n_leaves() < 2:
+        return {}
+    return {_path(tree.tree_, node, names): leaf == node for node in np.unique(leaf)}
+
+
+def _path(tree: Any, node: int, names: list[str]) -> str:
+    """Return the splits above a node in words: "brightness ≤ 0.31, contrast > 0.2"."""
+    steps: list[str] = []
+    while node != 0:
+        left = np.flatnonzero(tree.children_left == node)
+        parent = int(left[0] if len(left) else np.flatnonzero(tree.children_right == node)[0])
+        sign = "≤" if len(left) else ">"
+        steps.append(f"{names[tree.feature[parent]]} {sign} {tree.threshold[parent]:.2g}")
+        node = parent
+    return ", ".join(reversed(steps))
+
+
+def tried(
+    name: str, rows: NDArray[np.bool_], correct: NDArray[np.bool_], half: NDArray[np.bool_]
+) -> Slice:
+    """Return how a slice and the rest fare on the half that it is tried on."""
+    inside, outside = rows & half, ~rows & half
+    return Slice(
+        name,
+        int(correct[inside].sum()),
+        int(inside.sum()),
+        int(correct[outside].sum()),
+        int(outside.sum()),
+    )
+
+
+def significant(p: list[float]) -> list[bool]:
+    """Return which are discoveries, of which at most `DISCOVERIES` are expected to be false."""
+    return [bool(q <= DISCOVERIES) for q in false_discovery_control(p)]
+
+
+def _table(slices: list[Slice], confirmed: Mapping[str, bool]) -> Table:
+    rows = []
+    for one in sorted(slices, key=lambda one: one.p):
+        share = stats.proportion(one.right, one.n, "images")
+        rows.append(
+            (
+                Cell(text=one.name),
+                Cell(estimate=EstimateModel.model_validate(share, from_attributes=True)),
+                Cell(estimate=EstimateModel.model_validate(one.gap, from_attributes=True),
+                     unit="points"),
+                Cell(text=f"{one.p:.2g}"),
+                Cell(text="worse" if confirmed[one.name] else "not known to be"),
+            )
+        )  # fmt: skip
+    return Table(
+        title="Kinds of images",
+        columns=("kind", "accuracy", "rest less kind", "p", "worse than the rest"),
+        rows=tuple(rows),
+        caption="On the half of the images that the tree has not seen. p is of Fisher's exact "
+        "test, one-sided; of those called worse at most 5 % are expected to be no worse "
+        "(Benjamini & Hochberg 1995). Intervals are for each alone, at 95 % (Newcombe 1998).",
+    )

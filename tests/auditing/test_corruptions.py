@@ -1,0 +1,77 @@
+"""Accuracy under corruptions: the mean by hand, and who is asked how much."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from assay.auditing.config import AuditConfig
+from assay.auditing.evidence import Evidence
+from assay.auditing.sections.corruptions import ONLY_QUERIED, Corruptions
+from assay.core.blackbox import BlackBox
+from assay.core.classifier import Classifier
+from assay.errors import AssayError
+
+
+class Bright(torch.nn.Module):
+    """Says 1 of images whose mean is above 0.5."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean((1, 2, 3))
+        return torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+def grey(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
+
+
+def test_the_mean_is_over_kinds_and_severities_of_each_image() -> None:
+    """`brightness` adds 0.05 at severity 1 and 0.3 at severity 5 to a grey image."""
+    x, y = grey([0.1, 0.3, 0.48, 0.7]), torch.tensor([0, 0, 0, 1])
+    section = Corruptions(kinds=("brightness",), severities=(1, 5))
+    found = section.measure(Evidence(Classifier(Bright()), x, y, AuditConfig()))
+    right = found.arrays["corruptions/correct"]
+    assert right.shape == (1, 2, 4)
+    assert right[0].tolist() == [[True, True, False, True], [True, False, False, True]]
+    value = found.values["COR-001"].estimate
+    assert value.value == pytest.approx(np.mean([1, 0.5, 0, 1]))
+    assert value.n == 4
+    chapter = found.chapters["corruptions"]
+    assert chapter.lead.startswith("Right on 100.0 % of 4 images as they are, and on 62.5 %")
+    assert [row[0].text for row in chapter.tables[0].rows] == ["none", "brightness"]
+
+
+def test_a_model_that_can_only_be_queried_is_asked_less() -> None:
+    x = torch.rand(ONLY_QUERIED + 50, 1, 8, 8)
+    y = (x.mean((1, 2, 3)) > 0.5).long()
+    box = BlackBox(
+        lambda rows: (rows.mean((1, 2, 3)) > 0.5).astype(int), classes=2, access="labels"
+    )
+    section = Corruptions(kinds=("gaussian-noise", "fog"), severities=(1,))
+    evidence = Evidence(box, x, y, AuditConfig())
+    found = section.measure(evidence)
+    assert found.values["COR-001"].estimate.n == ONLY_QUERIED
+    assert box.queries == len(x) + 2 * ONLY_QUERIED, "clean images once, each corruption once"
+
+
+def test_equal_seeds_are_equal_images() -> None:
+    x, y = torch.rand(30, 3, 8, 8), torch.zeros(30, dtype=torch.int64)
+    model = Classifier(Bright())
+    runs = [Corruptions().measure(Evidence(model, x, y, AuditConfig())).arrays for _ in range(2)]
+    np.testing.assert_array_equal(*(run["corruptions/correct"] for run in runs))
+
+
+@pytest.mark.parametrize("wrong", [{"kinds": ["fogg"]}, {"severities": [0]}, {"kinds": []},
+                                   {"images": 0}])  # fmt: skip
+def test_settings_that_mean_nothing(wrong: dict[str, object]) -> None:
+    with pytest.raises(AssayError):
+        Corruptions.parse(wrong)
+
+
+def test_images_of_other_channels_are_refused() -> None:
+    x = torch.rand(20, 4, 8, 8)
+    with pytest.raises(AssayError, match="1 or 3 channels"):
+        Corruptions().measure(
+            Evidence(Classifier(Bright()), x, torch.zeros(20).long(), AuditConfig())
+        )
