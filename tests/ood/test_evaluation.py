@@ -7,9 +7,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
-from assay.ood import DetectionResult, MaxLogit, evaluate
+from assay.errors import AssayError
+from assay.ood import DetectionResult, MaxLogit, evaluate, overlap, risk_coverage
 
 
 def scoring(*scores: float) -> Embedding:
@@ -96,3 +99,80 @@ def test_it_shows_itself(result: DetectionResult) -> None:
     assert "<svg" in shown
     assert "max-logit" in shown
     assert len(result.plot("roc").axes[0].lines) == 2  # the curve and the line of guessing
+
+
+# -- doubts ----------------------------------------------------------------------------------------
+
+
+def test_aupr_by_hand(result: DetectionResult) -> None:
+    # Outliers 18, 30, 40, 50, 60 among inliers 1, 5, 19, 20: precision 1 four times, then 5 / 7.
+    assert result.aupr_out.value == pytest.approx((4 + 5 / 7) / 5)
+    # Inliers, from the lowest: 1, 5, then 18 is passed: 3 / 4, 4 / 5.
+    assert result.aupr_in.value == pytest.approx((2 + 3 / 4 + 4 / 5) / 4)
+    assert result.aupr_in.low < result.aupr_in.value < result.aupr_in.high
+
+
+def test_what_little_data_can_say_is_said() -> None:
+    enough = [float(k) for k in range(40)]
+    quiet = evaluate(FITTED, scoring(*enough), scoring(*(k + 0.5 for k in enough)))
+    assert quiet.notes == ()
+    few = evaluate(FITTED, scoring(*enough), scoring(50, 60, 70, 80))
+    assert few.notes == ("only 4 outliers: FPR95 moves in steps of 25 points",)
+    fewer = evaluate(FITTED, scoring(1, 2, 3), scoring(*(k + 0.5 for k in enough)))
+    assert fewer.notes[0].startswith("only 3 inliers: the threshold that keeps 95 %")
+
+
+def test_constant_scores_are_guessing_and_said() -> None:
+    flat = evaluate(FITTED, scoring(*[1.0] * 30), scoring(*[1.0] * 30))
+    assert (flat.auroc.value, flat.fpr95.value) == (0.5, 1.0)
+    assert flat.notes[0].startswith("all inliers and outliers have the same score")
+    calibrated = MaxLogit().fit(scoring(0.0), calibrate=scoring(*[1.0] * 30))
+    assert calibrated.notes == ("all 30 rows it was calibrated on have the same score",)
+
+
+def test_rows_that_are_in_both_sets_are_named() -> None:
+    inside = [float(k) for k in range(30)]
+    found = evaluate(FITTED, scoring(*inside), scoring(*map(float, range(40, 70)), 7.0, 3.0))
+    assert found.notes == (
+        "2 of 32 outliers give the model's very answer to an inlier, and may be the same images: "
+        "outlier 30 is inlier 7, outlier 31 is inlier 3",
+    )
+
+
+def test_equal_images_are_found_whatever_the_model_says() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = (torch.rand(20, 1, 4, 4, generator=draw) * 255).round() / 255
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), batch_size=7)
+    others = torch.cat([1 - x[:9], x[[4, 4, 11]] + 0.001])
+    pairs = overlap(clf.embed(x), clf.embed(others.clamp(0, 1)))
+    assert pairs == [(4, 9), (4, 10), (11, 11)]
+    assert overlap(clf.embed(x), clf.embed(1 - x)) == []
+
+
+# -- risk and coverage -----------------------------------------------------------------------------
+
+
+def test_risk_by_hand() -> None:
+    curve = risk_coverage([3, 1, 2, 4], [True, False, True, False])  # kept in order: n, y, y, n
+    assert curve.risk.tolist() == pytest.approx([0, 1 / 2, 2 / 3, 2 / 4])
+    assert curve.coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert curve.aurc == pytest.approx((0 + 1 / 2 + 2 / 3 + 1 / 2) / 4)
+    assert curve.least == pytest.approx((0 + 0 + 1 / 3 + 2 / 4) / 4)
+    assert (curve.at(0.5), curve.at(0.3), curve.at(1)) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_ties_are_broken_evenly() -> None:
+    # of the three that tie one is wrong: after 1, 2, 3 of them 1/3, 2/3, 1 errors are kept
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]):
+        scores, wrong = np.array([5, 5, 5, 9])[order], np.array([True, False, False, True])[order]
+        curve = risk_coverage(scores, wrong)
+        assert curve.risk.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 2 / 4])
+
+
+def test_what_has_no_curve() -> None:
+    with pytest.raises(AssayError, match="1 of 2 scores are NaN"):
+        risk_coverage([1, np.nan], [True, False])
+    with pytest.raises(AssayError, match="2 scores, 3 errors"):
+        risk_coverage([1, 2], [True, False, True])
+    with pytest.raises(AssayError, match="0 scores"):
+        risk_coverage([], [])

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from assay.ood.base import Detector as Detector
     from assay.ood.base import FittedDetector as FittedDetector
     from assay.ood.evaluation import DetectionResult as DetectionResult
+    from assay.ood.evaluation import RiskCoverage as RiskCoverage
     from assay.ood.evaluation import evaluate as evaluate
+    from assay.ood.evaluation import overlap as overlap
+    from assay.ood.evaluation import risk_coverage as risk_coverage
     from assay.ood.registry import *  # noqa: F403
     from assay.ood.registry import AnyDetector as AnyDetector
     from assay.ood.registry import detectors as detectors
@@ -26,7 +29,13 @@ else:
         __name__,
         {
             "base": ["Detector", "FittedDetector"],
-            "evaluation": ["DetectionResult", "evaluate"],
+            "evaluation": [
+                "DetectionResult",
+                "RiskCoverage",
+                "evaluate",
+                "overlap",
+                "risk_coverage",
+            ],
             "registry": ["AnyDetector", "detectors"],
         },
         registry="detectors",

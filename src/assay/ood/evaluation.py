@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from assay import stats
 from assay.core.embedding import Embedding
+from assay.errors import AssayError
 from assay.ood.base import FittedDetector
 from assay.stats import Estimate
 
@@ -39,6 +44,7 @@ class DetectionResult:
         scores_out: float64 (M,) of the outliers.
         threshold: the calibrated one, or None.
         calibrated_on: number of rows it was calibrated on; 0 without.
+        notes: what to know before the figures are believed, a sentence each.
 
     >>> scores_in, scores_out = np.array([0.0, 1.0, 2.0]), np.array([1.5, 3.0])
     >>> result = assay.ood.DetectionResult("max-logit", scores_in, scores_out, threshold=2.5)
@@ -53,11 +59,22 @@ class DetectionResult:
     scores_out: Array
     threshold: float | None = None
     calibrated_on: int = 0
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def auroc(self) -> Estimate:
         """The probability that an outlier scores higher than an inlier; 0.5 is guessing."""
         return stats.auroc(self.scores_in, self.scores_out)
+
+    @cached_property
+    def aupr_out(self) -> Estimate:
+        """The average precision of finding outliers by high scores; guessing: their share."""
+        return stats.aupr(self.scores_in, self.scores_out, "out")
+
+    @cached_property
+    def aupr_in(self) -> Estimate:
+        """The average precision of finding inliers by low scores; guessing: their share."""
+        return stats.aupr(self.scores_in, self.scores_out, "in")
 
     @cached_property
     def fpr95(self) -> Estimate:
@@ -102,9 +119,12 @@ class DetectionResult:
             "n_in": len(self.scores_in),
             "n_out": len(self.scores_out),
             "auroc": self.auroc.to_dict(),
+            "aupr_out": self.aupr_out.to_dict(),
+            "aupr_in": self.aupr_in.to_dict(),
             "fpr95": self.fpr95.to_dict(),
             "threshold": self.threshold,
             "calibrated_on": self.calibrated_on,
+            "notes": list(self.notes),
             "confusion": None if confusion is None else vars(confusion),
             "roc": [[float(flagged_in[i]), float(flagged_out[i])] for i in keep],
             "histogram": {
@@ -145,8 +165,11 @@ def evaluate(fitted: FittedDetector, inside: Embedding, outside: Embedding) -> D
 
     >>> fitted = assay.ood.MaxSoftmax().fit(clf.embed(x))
     >>> grey = torch.full_like(x, 0.5)
-    >>> assay.ood.evaluate(fitted, clf.embed(x), clf.embed(grey)).auroc.value
+    >>> found = assay.ood.evaluate(fitted, clf.embed(x), clf.embed(grey))
+    >>> found.auroc.value
     1.0
+    >>> print(found.notes[0])
+    only 12 inliers: the threshold that keeps 95 % of them is their largest score
     """
     scores = (fitted.score(e).cpu().numpy().astype(np.float64) for e in (inside, outside))
     scores_in, scores_out = scores
@@ -156,4 +179,137 @@ def evaluate(fitted: FittedDetector, inside: Embedding, outside: Embedding) -> D
         scores_out=scores_out,
         threshold=fitted.cut,
         calibrated_on=fitted.calibrated_on,
+        notes=(*fitted.notes, *_doubts(scores_in, scores_out), *_twins(inside, outside)),
     )
+
+
+FEW = 20
+"""Of fewer, 5 % are less than one."""
+
+
+def _doubts(scores_in: Array, scores_out: Array) -> Iterator[str]:
+    """Say what is wrong with scores that are numbers, but tell little."""
+    if len(scores_in) < FEW:
+        yield (
+            f"only {len(scores_in)} inliers: the threshold that keeps 95 % of them is their "
+            "largest score"
+        )
+    if 0 < len(scores_out) < FEW:
+        step = 100 / len(scores_out)
+        yield f"only {len(scores_out)} outliers: FPR95 moves in steps of {step:.3g} points"
+    every = np.concatenate([scores_in, scores_out])
+    if len(every) > 1 and (every == every[0]).all():
+        yield "all inliers and outliers have the same score, which tells nothing of either"
+
+
+def _twins(inside: Embedding, outside: Embedding) -> Iterator[str]:
+    """Say which rows the model cannot tell apart, as it cannot an image from itself."""
+    same = _equal_rows(inside.logits, outside.logits)
+    if inside.features is not None and outside.features is not None:
+        same = [(i, j) for i, j in same if torch.equal(inside.features[i], outside.features[j])]
+    if same:
+        yield (
+            f"{len(same)} of {len(outside)} outliers give the model's very answer to an inlier, "
+            f"and may be the same images: {_pairs(same)}"
+        )
+
+
+def overlap(inside: Embedding, outside: Embedding) -> list[tuple[int, int]]:
+    """Return which outliers are inliers too: pairs of row numbers (inlier, outlier) whose images
+    are equal at 256 levels; each outlier once. Reads both sources again.
+
+    >>> again = torch.cat([1 - x[:2], x[3:5]])
+    >>> assay.ood.overlap(clf.embed(x), clf.embed(again))
+    [(3, 2), (4, 3)]
+    """
+    seen: dict[bytes, int] = {}
+    for rows, x in inside.batches():
+        for row, image in enumerate(_levels(x), rows.start):
+            seen.setdefault(image, row)
+    return [
+        (seen[image], row)
+        for rows, x in outside.batches()
+        for row, image in enumerate(_levels(x), rows.start)
+        if image in seen
+    ]
+
+
+def _levels(x: Tensor) -> list[bytes]:
+    """Return a digest of each image float32 (N, C, H, W) at 256 levels."""
+    images = (x * 255).round().to(torch.uint8).cpu().numpy()
+    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+
+
+def _equal_rows(a: Tensor, b: Tensor) -> list[tuple[int, int]]:
+    """Return the rows of b that are a row of a bit by bit, each as (row of a, row of b)."""
+    if a.shape[1] != b.shape[1]:
+        return []
+    first: dict[bytes, int] = {}
+    for i, row in enumerate(a.cpu().numpy()):
+        first.setdefault(row.tobytes(), i)
+    found = ((first.get(row.tobytes()), j) for j, row in enumerate(b.cpu().numpy()))
+    return [(i, j) for i, j in found if i is not None]
+
+
+def _pairs(same: list[tuple[int, int]]) -> str:
+    shown = ", ".join(f"outlier {j} is inlier {i}" for i, j in same[:3])
+    return shown + (", …" if len(same) > 3 else "")
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """What rejecting by a score does to the errors that are left.
+
+    Attributes:
+        coverage: float64 (N,), the share that is kept, rising to 1: the lowest scores first.
+        risk: float64 (N,), the share of errors among those.
+        aurc: the mean of `risk` over all coverages (Geifman & El-Yaniv 2017, "Selective
+            classification for deep neural networks"); lower is better, all errors the guess.
+        least: that of a score that rejects every error first.
+
+    >>> curve = assay.ood.risk_coverage([0.1, 0.2, 0.3, 0.4], wrong=[False, False, True, False])
+    >>> [round(risk, 3) for risk in curve.risk]
+    [0.0, 0.0, 0.333, 0.25]
+    >>> round(curve.aurc, 3), curve.least
+    (0.146, 0.0625)
+    """
+
+    coverage: Array
+    risk: Array
+    aurc: float
+    least: float
+
+    def at(self, coverage: float) -> float:
+        """Return the risk where at least this share, in (0, 1], is kept."""
+        return float(self.risk[np.searchsorted(self.coverage, coverage - 1e-12)])
+
+
+def risk_coverage(scores: ArrayLike, wrong: ArrayLike) -> RiskCoverage:
+    """Return the risk-coverage curve of rejecting the highest scores first.
+
+    Equal scores are rejected in a random order, and the curve is its mean, so that it does not
+    depend on the order of the rows.
+
+    Args:
+        scores: (N,), OOD scores.
+        wrong: bool (N,), whether keeping the row is an error: the prediction is wrong, or it is an
+            outlier.
+
+    Raises:
+        AssayError: for NaN, no rows, or lengths that differ.
+
+    >>> assay.ood.risk_coverage([1, 1, 1, 1], wrong=[True, False, True, False]).aurc  # guessing
+    0.5
+    """
+    x, errors = np.asarray(scores, np.float64), np.asarray(wrong, np.float64)
+    if not len(x) or x.shape != errors.shape:
+        raise AssayError(f"one error or none per score: {len(x)} scores, {len(errors)} errors")
+    if np.isnan(x).any():
+        raise AssayError(f"{int(np.isnan(x).sum())} of {len(x)} scores are NaN")
+    _, group = np.unique(x, return_inverse=True)
+    share = np.bincount(group, errors) / np.bincount(group)
+    kept = np.arange(1, len(x) + 1)
+    risk = np.cumsum(share[np.sort(group)]) / kept
+    total = int(errors.sum())
+    least = np.maximum(0, kept - (len(x) - total)) / kept
+    return RiskCoverage(kept / len(x), risk, float(risk.mean()), float(least.mean()))

@@ -27,10 +27,8 @@ class ClassGaussians(Detector):
     def learn(self, e: Embedding, y: Tensor | None) -> Mapping[str, Tensor]:
         features, index, classes = self.grouped(e, y)
         means = means_of(features, index, len(classes))
-        spread = scatter(features, index, means)
-        quartic = quartics(features, index, means)
-        state = whitened(self.name, means, spread / len(features), quartic, len(features))
-        return {**state, "classes": classes}
+        covariance, shrinkage = invertible(self.name, features, index, means)
+        return {**whitened(means, covariance), "shrinkage": shrinkage, "classes": classes}
 
     def shown(self, features: Tensor) -> Tensor:
         """Return the features (N, D) as the Gaussians see them."""
@@ -116,6 +114,9 @@ class RelativeMahalanobis(ClassGaussians):
     Gaussian: what is unusual of an image, whatever its class, cancels (Ren et al. 2021, "A simple
     fix to Mahalanobis distance for improving near-OOD detection").
 
+    Where the classes' covariance is shrunk, that of the single Gaussian is the same and what lies
+    between the class means: directions that the training data does not have then cancel too.
+
     >>> fitted = assay.ood.RelativeMahalanobis().fit(clf.embed(x, y))
     >>> grey = clf.embed(torch.full_like(x, 0.5))
     >>> bool(fitted.score(grey).min() > fitted.score(clf.embed(x)).max())
@@ -127,17 +128,14 @@ class RelativeMahalanobis(ClassGaussians):
 
     def learn(self, e: Embedding, y: Tensor | None) -> Mapping[str, Tensor]:
         features, index, classes = self.grouped(e, y)
-        n, means = len(features), means_of(features, index, len(classes))
-        spread = scatter(features, index, means)
-        quartic = quartics(features, index, means)
-        state = whitened(self.name, means, spread / n, quartic, n)
-
-        weights = index.bincount().double()[:, None]
-        mean = (weights * means).sum(0, keepdim=True) / n
-        total = spread + (weights * (means - mean)).mT @ (means - mean)
-        quartic = quartics(features, torch.zeros_like(index), mean)
-        every = whitened(self.name, mean, total / n, quartic, n)
-        return {**state, "classes": classes, **{f"all.{k}": v for k, v in every.items()}}
+        means = means_of(features, index, len(classes))
+        covariance, shrinkage = invertible(self.name, features, index, means)
+        weights = index.bincount().double()[:, None] / len(features)
+        mean = (weights * means).sum(0, keepdim=True)
+        between = (weights * (means - mean)).mT @ (means - mean)
+        every = whitened(mean, covariance + between)
+        state = {**whitened(means, covariance), "shrinkage": shrinkage, "classes": classes}
+        return {**state, **{f"all.{name}": values for name, values in every.items()}}
 
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         every = {name[4:]: values for name, values in state.items() if name.startswith("all.")}
@@ -168,30 +166,35 @@ def quartics(features: Tensor, index: Tensor, means: Tensor) -> float:
     return sum(float((part - means[of]).square().sum(1).square().sum()) for part, of in parts)
 
 
-def whitened(
-    name: str, means: Tensor, covariance: Tensor, quartic: float, n: int
-) -> dict[str, Tensor]:
-    """Return what distances are measured by: `centre` (D,) and `whiten` (D, D), with which
-    (h - centre) @ whiten has the identity for its covariance, the `means` (K, D) in these terms,
-    and the `shrinkage` that the covariance needed to have an inverse, 0 as a rule.
+def invertible(name: str, features: Tensor, index: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the covariance float64 (D, D) that groups share, shrunk where it has no inverse, and
+    by how much: 0 as a rule.
 
     Raises:
-        AssayError: no feature varies at all.
+        AssayError: no feature varies within a group.
     """
-    values, vectors = torch.linalg.eigh(covariance)
-    if not float(values[-1]) > 0:
-        raise AssayError(f"{name} needs features that vary, and these are the same in every row")
+    n = len(features)
+    covariance = scatter(features, index, means) / n
+    values = torch.linalg.eigvalsh(covariance).clamp_min(0)
+    # what float32 can make vary is more than a ten millionth of the features
+    size = features.double().square().mean() * features.shape[1]
+    if not float(values[-1]) > 1e-12 * float(size):
+        raise AssayError(f"{name} needs features that vary, and in a class these are all the same")
     shrinkage = 0.0
     if float(values[0]) <= SINGULAR * float(values[-1]):
-        shrinkage = ledoit_wolf(values.clamp_min(0), quartic, n)
-        values = (1 - shrinkage) * values.clamp_min(0) + shrinkage * values.clamp_min(0).mean()
+        shrinkage = ledoit_wolf(values, quartics(features, index, means), n)
+        covariance = (1 - shrinkage) * covariance
+        covariance.diagonal().add_(shrinkage * values.mean())
+    return covariance, torch.tensor(shrinkage, dtype=torch.float64)
+
+
+def whitened(means: Tensor, covariance: Tensor) -> dict[str, Tensor]:
+    """Return what distances are measured by: `centre` (D,) and `whiten` (D, D), with which
+    (h - centre) @ whiten has the identity for its covariance, and the `means` (K, D) in these
+    terms."""
+    values, vectors = torch.linalg.eigh(covariance)
     whiten, centre = (vectors / values.sqrt()).contiguous(), means.mean(0)
-    return {
-        "centre": centre,
-        "whiten": whiten,
-        "means": (means - centre) @ whiten,
-        "shrinkage": torch.tensor(shrinkage, dtype=torch.float64),
-    }
+    return {"centre": centre, "whiten": whiten, "means": (means - centre) @ whiten}
 
 
 def ledoit_wolf(values: Tensor, quartic: float, n: int) -> float:

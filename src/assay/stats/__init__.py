@@ -15,7 +15,7 @@ from assay.stats.estimates import (
 )
 from assay.stats.looks import until_decided
 from assay.stats.matching import stratified_difference
-from assay.stats.ranking import auroc, fpr_at_tpr, roc_curve
+from assay.stats.ranking import aupr, auroc, fpr_at_tpr, roc_curve
 from assay.stats.verdicts import (
     Asks,
     CheckVerdict,
@@ -46,6 +46,7 @@ __all__ = [
     "Unit",
     "Verdict",
     "at_level",
+    "aupr",
     "auroc",
     "binomial_variance",
     "calibration",
