@@ -268,7 +268,7 @@ class RiskCoverage:
         least: that of a score that rejects every error first.
 
     >>> curve = assay.ood.risk_coverage([0.1, 0.2, 0.3, 0.4], wrong=[False, False, True, False])
-    >>> [round(risk, 3) for risk in curve.risk]
+    >>> [round(risk, 3) for risk in curve.risk.tolist()]
     [0.0, 0.0, 0.333, 0.25]
     >>> round(curve.aurc, 3), curve.least
     (0.146, 0.0625)
