@@ -255,10 +255,3 @@ def test_preprocessing_and_settings_are_there_and_folded(report):
         before = html[: html.index(folded)]
         assert before.count("<details") == before.count("</details>") + 1
     assert not any("open" in a for tag, a in parse(html).tags if tag == "details")
-
-
-def test_the_notebook_face_has_checks_and_raised_flags(report):
-    text = read(report._repr_html_())
-    assert "ROB-001 Accuracy under PGD at 8/255 3.1 % 1.1 to 5.1 1,000 at least 30.0 % fail" in text
-    assert "FLAG-STEPS" in text
-    assert "FLAG-GRADIENT" not in text

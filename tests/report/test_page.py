@@ -9,7 +9,7 @@ import re
 import pytest
 from pages import parse, read
 
-from assay.report.audit_page import notebook, render_audit
+from assay.report.audit_page import render_audit
 from assay.report.page import track
 from assay.report.record import EstimateModel
 from assay.report.schema import AuditReport
@@ -150,7 +150,7 @@ def test_text_from_models_and_data_is_escaped(report):
     assert not any(key.startswith("on") for _, attributes in tags for key in attributes)
     assert "{{ 7 * 7 }}" in read(html)
     assert html.count("&lt;script&gt;alert(") >= 12
-    assert "<script>alert" not in notebook(hostile(report))
+    assert "<script>alert" not in hostile(report)._repr_html_()
 
 
 def estimate(value: float, low: float, high: float) -> EstimateModel:

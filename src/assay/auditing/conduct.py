@@ -104,10 +104,11 @@ class Audit:
             raise AssayError(f"there is no robustness chapter to plot: {found.not_run}")
         return accuracy_against_eps(found.curves, found.clean)
 
+    def __str__(self) -> str:
+        return str(self.report)
+
     def __repr__(self) -> str:
-        count = {verdict: n for verdict, n in self.report.tally.items() if n}
-        verdicts = ", ".join(f"{n} {verdict}" for verdict, n in count.items())
-        return f"Audit({self.report.title!r}, {len(self.checks)} checks: {verdicts or 'none'})"
+        return repr(self.report).replace("AuditReport", "Audit", 1)
 
     def _repr_html_(self) -> str:
         html: str = self.report._repr_html_()

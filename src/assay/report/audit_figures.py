@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from assay.report import findings
 from assay.report.numerals import Doubtful
@@ -17,7 +18,9 @@ from assay.report.schema import (
     Ood,
     Robustness,
 )
-from assay.report.style import Picture
+
+if TYPE_CHECKING:
+    from assay.report.style import Picture
 
 MOST_CLASSES = 15
 """Of the forest plot of classes: those with the lowest accuracy."""
@@ -39,10 +42,8 @@ def audit_figures(report: AuditReport) -> dict[str, str]:
     if not isinstance(report.confusion, NotRun):
         drawn["confusion"] = draw.confusion(report.confusion.matrix, report.confusion.classes)
     if isinstance(report.robustness, Robustness) and report.robustness.curves:
-        found = report.robustness
-        asked = {"eps": found.eps, "threshold": found.threshold}
-        drawn["hero"] = draw.accuracy_against_eps(found.curves, found.clean, **asked, width=HERO)
-        drawn["robustness"] = draw.accuracy_against_eps(found.curves, found.clean, **asked)
+        drawn["hero"] = _against_eps(report.robustness, HERO)
+        drawn["robustness"] = _against_eps(report.robustness)
     if isinstance(report.attention, Attention):
         rows = _moved(report.attention)
         if rows:
@@ -76,6 +77,15 @@ def audit_figures(report: AuditReport) -> dict[str, str]:
     return {name: draw.inline_svg(figure) for name, figure in drawn.items()}
 
 
+def hero(report: AuditReport) -> str:
+    """Return the first figure alone, an SVG; "" where no attack was run."""
+    if not isinstance(report.robustness, Robustness) or not report.robustness.curves:
+        return ""
+    from assay.report.style import inline_svg
+
+    return inline_svg(_against_eps(report.robustness, HERO))
+
+
 def groups(ood: Ood) -> dict[str, list[DetectorResult]]:
     """Return the results by kind of outlier, in the order they came."""
     found: dict[str, list[DetectorResult]] = {}
@@ -95,6 +105,13 @@ def explainers(chapter: Faithful) -> tuple[list[Explained], list[tuple[Explained
         else:
             ranked.append(one)
     return ranked, others
+
+
+def _against_eps(found: Robustness, width: float | None = None) -> Picture:
+    from assay.report import figures as draw
+
+    asked = {"eps": found.eps, "threshold": found.threshold}
+    return draw.accuracy_against_eps(found.curves, found.clean, **asked, width=width)
 
 
 def _classes(chapter: Accuracy) -> Picture:

@@ -87,11 +87,6 @@ def render_audit(report: AuditReport) -> str:
     )
 
 
-def notebook(report: AuditReport) -> str:
-    """Return what a notebook shows of an audit: the first screen of its page."""
-    return rendered("notebook.html.j2", report=report, checks=worst_first(report.checks))
-
-
 def stretches(report: AuditReport) -> Iterator[Stretch]:
     """Yield the parts of the page: ours with what belongs to them, then those of other sections."""
     own = []

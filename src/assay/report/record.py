@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -44,12 +45,36 @@ Svg = Annotated[str, AfterValidator(only_drawing)]
 """An SVG that only draws: no script, no link, no outside resource."""
 
 
+MOST_LETTERS, MOST_ITEMS = 60, 3
+"""What a repr shows of a text, and of a list."""
+
+
+class _Said(str):
+    """A text that is its own repr."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _short(value: Any) -> Any:
+    """Return what a repr shows in place of a value that is long: a picture, say, or all trials."""
+    if isinstance(value, str) and len(value) > MOST_LETTERS:
+        return _Said(f"{value[:MOST_LETTERS]!r}…")
+    if isinstance(value, tuple) and len(value) > MOST_ITEMS:
+        return _Said(f"({value[0]!r}, … {len(value):,} in all)")
+    return value
+
+
 class Record(BaseModel):
     """The base of all of them: frozen, no unknown keys, no NaN."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, _short(value)
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

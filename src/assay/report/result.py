@@ -238,6 +238,20 @@ class StudyResult(Record):
             for place, (name, trials) in enumerate(cells.items(), 1)
         )
 
+    def __str__(self) -> str:
+        from assay.report.brief import study_text
+
+        return study_text(self)
+
+    def __repr__(self) -> str:
+        count = ", ".join(self.tally.values()) or "none"
+        return f"StudyResult({self.study!r}, preset {self.preset}, claims: {count})"
+
+    def _repr_html_(self) -> str:
+        from assay.report.brief import study_cell
+
+        return study_cell(self)
+
     def to_json(self) -> str:
         """Return the JSON text that `read` takes back; a study has many trials: a line each."""
         whole = self.model_copy(update={"trials": ()}).model_dump_json(indent=1)

@@ -412,10 +412,19 @@ class AuditReport(Record):
         """How many checks have each verdict, in the order in which one wants to know."""
         return {v: sum(check.verdict == v for check in self.checks) for v in WORST_FIRST}
 
-    def _repr_html_(self) -> str:
-        from assay.report.audit_page import notebook
+    def __str__(self) -> str:
+        from assay.report.brief import audit_text
 
-        return notebook(self)
+        return audit_text(self)
+
+    def __repr__(self) -> str:
+        count = ", ".join(f"{n} {verdict}" for verdict, n in self.tally.items() if n)
+        return f"AuditReport({self.title!r}, {len(self.checks)} checks: {count or 'none'})"
+
+    def _repr_html_(self) -> str:
+        from assay.report.brief import audit_cell
+
+        return audit_cell(self)
 
 
 if __name__ == "__main__":
