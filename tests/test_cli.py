@@ -214,6 +214,17 @@ class TestMistakes:
             refused(assay(*command, "--out", out), out[:3])
             assert not list(Path.cwd().iterdir())
 
+    @pytest.mark.parametrize(
+        "command",
+        [("demo",), ("run", "skip", "--preset", "smoke"), ("audit", "m", "--data", "digits")],
+    )
+    def test_stores_that_cannot_be_written_before_the_work(
+        self, assay: Command, command: tuple[str, ...]
+    ) -> None:
+        for store in ("x" * 300, "/proc/x/y", "~nouser/x", "bad\udcff/x"):
+            refused(assay(*command, "--store", store), store[:3])
+            assert not list(Path.cwd().iterdir())
+
     def test_audit_without_data(self, assay: Command) -> None:
         refused(assay("audit", "no.safetensors"), "--data")
 

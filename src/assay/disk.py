@@ -118,6 +118,15 @@ def make_folder(folder: Path) -> None:
         raise refusal(error, folder) from error
 
 
+def not_text(path: Path) -> bool:
+    """Return whether a path holds bytes that are not UTF-8, which no record can say."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def writable(folder: Path, name: str = "report.html") -> Path:
     """Return a folder as it is meant (~ is a home), tried out before anything runs for its sake.
 
@@ -129,10 +138,8 @@ def writable(folder: Path, name: str = "report.html") -> Path:
     """
     folder = expanded(folder)
     shown = one_line(str(folder), 80)
-    try:
-        str(folder / name).encode()
-    except UnicodeEncodeError as error:
-        raise AssayError(f"{shown!r} is no path to write to: it is not UTF-8") from error
+    if not_text(folder):
+        raise AssayError(f"{shown!r} is no path to write to: it is not UTF-8")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():

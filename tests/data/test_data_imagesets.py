@@ -487,6 +487,14 @@ def test_the_hub_out_of_reach_says_how_to_give_a_folder(monkeypatch: pytest.Monk
         load_data("mnist")
 
 
+def test_the_hub_is_asked_by_a_process_that_has_imported_nothing_of_it(tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    line = "from assay.data.hub import fetched\nfetched('some-one/pets')"
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", line], env=env, capture_output=True, text=True)
+    assert "AssayError: some-one/pets is not in a local folder, and" in ended.stderr
+
+
 def test_a_set_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hub = pytest.importorskip("huggingface_hub")
     root = image_folder(tmp_path / "snapshots" / "5ab1e", {"cat": 10, "dog": 20}, 4, 4)

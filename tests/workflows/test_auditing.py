@@ -94,17 +94,18 @@ def test_thresholds_are_never_calibrated_on_what_is_audited(
 ) -> None:
     """The validation split calibrates, unless it is itself what is audited or fitted on."""
     given: dict[str, Any] = {}
-    monkeypatch.setattr(workflow, "audit", lambda *_, **settings: given.update(settings))
+
+    def seen(*_: Any, **settings: Any) -> None:
+        given.update(settings)
+        raise InterruptedError
+
+    monkeypatch.setattr(workflow, "audit", seen)
     inputs = Inputs(model="m", data="digits", split=split, images=20)
-    workflow.examine(
-        inputs,
-        None,
-        load_part(inputs),
-        AuditConfig(),
-        reference=reference,
-        title="",
-        command="",
-    )
+    data = load_part(inputs)
+    with pytest.raises(InterruptedError):
+        workflow.examine(
+            inputs, None, data, AuditConfig(), reference=reference, title="", command=""
+        )
     assert (given["calibration"] is not None) == held_out
     assert (given["reference"] is not None) == (reference is not None)
     assert ("digits/validation" in given["data"]) == (
@@ -136,6 +137,14 @@ def test_a_function_is_audited_by_what_it_answers(
     verdicts = {check["code"]: check["verdict"] for check in report["checks"]}
     assert verdicts["ACC-001"] == "fail"
     assert verdicts["OOD-001"] == "not run"
+    given = report["made"]["config"]["inputs"]
+    assert given == {
+        "images": [1, 28, 28],
+        "access": "scores",
+        "size": None,
+        "crop": 1.0,
+        "channels": "rgb",
+    }
     assert report["calibration"]["mean_confidence"] == pytest.approx(0.1)
     (run,) = Path("runs").glob("**/run.json")
     assert json.loads(run.read_text())["config"]["model"], "known by its file when audited again"

@@ -22,16 +22,19 @@ def fetched(hub_id: str, kinds: Set[str] | None = None) -> tuple[Path, dict[str,
     """
     try:
         import huggingface_hub as hub
+
+        # named, for its own attributes are modules only once somebody has imported them
+        from huggingface_hub import constants, errors
     except ImportError as error:
         raise AssayError(
             f"there is no folder {hub_id!r}, and fetching it from the Hugging Face hub needs the "
             "package huggingface_hub: pip install 'assay[data]'"
         ) from error
     origin, revision = {"hub": hub_id}, None
-    if not hub.constants.HF_HUB_OFFLINE:
+    if not constants.HF_HUB_OFFLINE:
         try:  # one short request, since a download retries for half a minute without a network
             revision = hub.dataset_info(hub_id, timeout=10).sha
-        except hub.errors.RepositoryNotFoundError as error:
+        except errors.RepositoryNotFoundError as error:
             raise AssayError(
                 f"there is no folder {hub_id!r}, and no data set of this name on the Hugging Face "
                 "hub, or it is not public"

@@ -43,6 +43,13 @@ PACKED = 10
 """How many times its size a torch file may unpack to; torch.save compresses nothing."""
 
 
+SYSTEM = {
+    *("builtins", "ctypes", "importlib", "nt", "os", "posix", "pty", "runpy"),
+    *("shutil", "socket", "subprocess", "sys"),
+}
+"""Modules of which no checkpoint has need: of a file that calls them nobody is told to load it."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """A state dict out of a file.
@@ -175,9 +182,16 @@ def _read_pickle(path: Path) -> Any:
                 f"{_conversion(path)}"
             ) from error
         if called:
-            raise AssayError(
-                f"refused: {path} is a pickle that would execute code ({called[0]}); "
+            harmful = next((name for name in called if name.split(".")[0] in SYSTEM), None)
+            convert = (
                 "save a state dict or safetensors"
+                if harmful
+                else "save a state dict or safetensors; if you trust whoever made it, by "
+                f"{_conversion(path)}"
+            )
+            raise AssayError(
+                f"refused: {path} is a pickle that would execute code ({harmful or called[0]}); "
+                f"{convert}"
             ) from error
         raise AssayError(
             f"{path} is corrupt, or neither safetensors nor a state dict saved by torch.save"
@@ -188,7 +202,7 @@ def _conversion(path: Path) -> str:
     """Return the command that keeps the tensors of a checkpoint, wherever they are in it."""
     strings = [argument for _, argument in _opcodes(path) if isinstance(argument, str)]
     key = next((key for key in INSIDE if key in strings), None)
-    part = "" if key is None else f"[{key!r}]"
+    part = f"[{key!r}]" if key else "; d = d.state_dict() if hasattr(d, 'state_dict') else d"
     program = (
         f"import torch; d = torch.load({str(path)!r}, weights_only=False){part}; torch.save("
         f"{{k: v for k, v in d.items() if torch.is_tensor(v)}}, {f'{path.stem}-weights.pt'!r})"

@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from assay.disk import refusal, write_atomic
-from assay.errors import AssayError, expanded, nearest
+from assay.disk import not_text, refusal, write_atomic
+from assay.errors import AssayError, expanded, nearest, one_line
 from assay.runs.entry import SCHEMA, TRIAL, Entry, Failure, Result, read_document, read_entry
 from assay.runs.files import to_json
 from assay.runs.trial import Trial
@@ -75,11 +75,13 @@ class Store:
         root: the folder; it is made when something is first written.
 
     Raises:
-        AssayError: `root` is a file.
+        AssayError: `root` is a file, or its name is not UTF-8, as no record could say it.
     """
 
     def __init__(self, root: Path | str = "runs") -> None:
         self.root = expanded(root).absolute()
+        if not_text(self.root):
+            raise AssayError(f"the store {one_line(repr(str(root)), 80)} is not UTF-8: rename it")
         if self.root.exists() and not self.root.is_dir():
             raise AssayError(f"the store {root} is a file; give the path of a folder")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def run(
     """
     asked.refuse_unknown(config)
     home = Store(store)
+    writable(home.root)
     old = None if against is None else audit_of(home, against)
     if against is not None and old is None:
         raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
@@ -146,7 +148,7 @@ def examine(
         held = load_part(inputs, "validation")  # the model was not trained on it
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
-    return audit(
+    found = audit(
         model,
         to_float(part.images),
         part.labels,
@@ -160,6 +162,11 @@ def examine(
         data=marks,
         progress=progress,
     )
+    made = found.report.made
+    side, crop = inputs.scaling
+    given = made.config["inputs"] | {"size": side, "crop": crop, "channels": inputs.channels}
+    about = made.model_copy(update={"config": made.config | {"inputs": given}})
+    return replace(found, report=found.report.model_copy(update={"made": about}))
 
 
 def keep(

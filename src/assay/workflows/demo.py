@@ -29,6 +29,8 @@ def run(store: Path, out: Path | None) -> int:
     """
     if out is not None:
         out = writable(out)
+    home = Store(store)
+    writable(home.root)
     training = TrainNetwork(
         data="digits",
         network=CNN(depths=(1, 1), widths=(16, 32), skip=True, norm="batch", stem_stride=2),
@@ -43,7 +45,7 @@ def run(store: Path, out: Path | None) -> int:
     config = AuditConfig(eps=0.1, budgets=(0.025, 0.05, 0.1, 0.15, 0.2), attacked=500, gallery=8)
     print("1 of 2: training a small CNN on 4,500 handwritten digits (MNIST)", flush=True)
     trial = training.trial(seed=0, device="cpu", label="demo: small CNN on digits")
-    result = execute([trial], Store(store)).need(trial)
+    result = execute([trial], home).need(trial)
     print(
         f"       {100 * result.metrics['test_accuracy']:.1f} % of {result.metrics['n_test']:,} "
         "test digits right\n2 of 2: auditing it",
