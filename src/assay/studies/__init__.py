@@ -32,6 +32,10 @@ BUILT_IN = {
         "assay.studies.skip:Skip",
         "Do skip connections undo the degradation of deep plain CNNs?",
     ),
+    "sentiment": (
+        "assay.studies.sentiment:Sentiment",
+        "How much fine-tuning does a sentence classifier need?",
+    ),
 }
 GROUP = "assay.studies"
 
