@@ -31,6 +31,10 @@ FIRST = (
 @app.default
 def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Train a network on a data set, test it once, and keep it."""
+    if any(token.partition("=")[0] == "--model" for token in tokens):
+        from assay.commands.train_text import text_app
+
+        return run(text_app, tokens)
     return run(train_app, tokens)
 
 
@@ -56,6 +60,9 @@ def train_app(everything: bool) -> App:
         quiet: Annotated[bool, Parameter(group="Running")] = False,
     ) -> int:
         """Train a network on a data set, test it once, and keep it.
+
+        With --model it is a text classifier that is fine-tuned: assay train rotten_tomatoes --model
+        minilm --adapt lora; --model minilm --help shows its flags.
 
         The same command goes on where it was stopped. The same settings, seed and threads end with
         the same bytes.

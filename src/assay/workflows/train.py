@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from assay import stats
+from assay.config import Config
 from assay.core.device import device_here
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
@@ -60,7 +61,7 @@ def run(
     return 0
 
 
-def refuse_other(out: Path, config: TrainNetwork, seed: int) -> None:
+def refuse_other(out: Path, config: Config, seed: int) -> None:
     """Refuse a folder with a model that was trained otherwise: it would be written over.
 
     Raises:
@@ -79,7 +80,7 @@ def refuse_other(out: Path, config: TrainNetwork, seed: int) -> None:
         )
 
 
-def export(result: Result, config: TrainNetwork, out: Path) -> Path:
+def export(result: Result, config: Config, out: Path) -> Path:
     """Write the model and what was measured to `out`, each file whole or not at all.
 
     The model is first taken away and written last: where there is one, all the rest is its own.
