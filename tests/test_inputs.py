@@ -18,9 +18,10 @@ from assay.cli import app, call
 from assay.commands.flags import INPUT_GROUPS, input_flags
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
+from assay.data.classes import in_order
 from assay.data.dataset import in_memory
 from assay.errors import AssayError
-from assay.inputs import Inputs, called, described, in_order, load, load_network, load_part, mark
+from assay.inputs import Inputs, called, described, load, load_network, load_part, mark
 from assay.workflows.audit import command
 
 Command = Callable[..., tuple[int, str, str]]
@@ -38,6 +39,26 @@ def labels(x):
 def scores(x):
     light = x.mean((1, 2, 3))
     return np.stack([1 - light, light], 1)
+"""
+
+
+OWN = """
+from types import SimpleNamespace
+import nets
+
+def named(*names):
+    net = nets.net()
+    net.config = SimpleNamespace(id2label=dict(enumerate(names)))
+    return net
+
+def same():
+    return named("Cat", "Dog")
+
+def turned():
+    return named("Dog", "Cat")
+
+def others():
+    return named("felis", "canis")
 """
 
 
@@ -165,8 +186,29 @@ class TestData:
         assert moved.classes == ("c", "a", "b")
         assert moved.labels.tolist() == [1, 2, 0, -1]
         assert moved.fingerprint != data.fingerprint
+        assert moved.notes == ("labels of d count the model's outputs: c, a, b",)
+        spelled = in_order(data, ("C", "a, the first", "b_"))
+        assert spelled.labels.tolist() == [1, 2, 0, -1]
+        assert in_order(data, ("A", "b", "c")).notes == (), "no other order"
         assert in_order(data, ("x", "y", "z")) is data
         assert in_order(data, "abc") is data
+
+    def test_the_order_of_classes_that_a_network_names_itself(self) -> None:
+        inputs = Inputs(model="nets.py:net", data="./pets", size=8)
+        data = load_part(inputs)
+        Path("own.py").write_text(OWN)
+
+        def notes(model: str) -> tuple[str, ...]:
+            found = load_network(inputs.model_copy(update={"model": model}), data)
+            return tuple(note for note in found.notes if "--weights" not in note)
+
+        (said,) = notes("nets.py:net")
+        assert "taken to be cat, dog (in alphabetical order); --classes" in said
+        assert notes("own.py:same") == ()
+        with pytest.raises(AssayError, match=r"order \(id2label\) than pets: give --classes dog c"):
+            notes("own.py:turned")
+        (said,) = notes("own.py:others")
+        assert "outputs felis, canis (id2label), and they are taken to be cat, dog" in said
 
     def test_classes_that_are_others_are_refused(self) -> None:
         inputs = Inputs(model="nets.py:net", data="./pets", size=8, classes=("a", "b", "c"))

@@ -5,20 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, field_validator
+from torch import nn
 
 from assay.config import Config, digest, read_yaml
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
+from assay.data.classes import in_order, places
 from assay.data.load import BUNDLED
+from assay.data.walk import listed
 from assay.errors import AssayError, one_line
 from assay.models.http import HttpModel, Wire
 from assay.models.loaders.base import About, Channels
@@ -166,20 +169,6 @@ def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
     return data if classes is None else in_order(data, classes)
 
 
-def in_order(data: Dataset, classes: Sequence[str]) -> Dataset:
-    """Return the data with labels that count `classes`; as it is where these are not its own."""
-    if tuple(classes) == data.classes or sorted(classes) != sorted(data.classes):
-        return data
-    place = torch.tensor([list(classes).index(name) for name in data.classes])
-    known = data.labels >= 0
-    return replace(
-        data,
-        classes=tuple(classes),
-        labels=torch.where(known, place[data.labels.clamp(min=0)], data.labels),
-        fingerprint=digest([data.fingerprint, list(classes)]),
-    )
-
-
 def described(inputs: Inputs, data: Dataset) -> str:
     """Return which data these are, and what was done to them: `digits (test)`."""
     return f"{data.name} ({data.split}{scaled(inputs)})"
@@ -252,6 +241,8 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
         _takes(inputs.model, data)
     if labelled and (named or inputs.classes):
         _labels_fit(inputs.model, clf.classes, data)
+    if labelled and not ours and not inputs.classes:
+        clf.notes += _order(inputs.model, inputs.about.classes or _own_names(clf.model), data)
     clf.model.to(device_here(inputs.device))
     return clf
 
@@ -294,6 +285,46 @@ def _labels_fit(model: str, own: tuple[str, ...], data: Dataset) -> None:
             f"class {moved!r} has another place in {data.name} than in {model}, so the labels do "
             f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
         )
+
+
+def _own_names(module: nn.Module) -> tuple[str, ...] | None:
+    """Return what a network that code made calls its outputs, as Hugging Face's do (id2label);
+    None where it does not say."""
+    for part in module.modules():
+        names = getattr(getattr(part, "config", None), "id2label", None)
+        if isinstance(names, Mapping) and all(isinstance(key, int) for key in names):
+            found = tuple(str(names[key]) for key in sorted(names))
+            return None if all(name.startswith("LABEL_") for name in found) else found
+    return None
+
+
+def _order(model: str, own: tuple[str, ...] | None, data: Dataset) -> tuple[str, ...]:
+    """Return what is said of the order of classes, where it is taken on trust.
+
+    Raises:
+        AssayError: the network says another one.
+    """
+    place = None if own is None else places(own, data.classes)
+    if own is not None and place is not None:
+        if place != list(range(len(place))):
+            there = [data.classes[place.index(k)] for k in range(len(place))]
+            raise AssayError(
+                f"{model} has its classes in another order (id2label) than {data.name}: give "
+                f"--classes {shlex.join(there)}"
+            )
+        return ()
+    if own is not None and len(own) == len(data.classes):
+        return (
+            f"{model} calls its outputs {listed(list(own), 5)} (id2label), and they are taken to "
+            f"be {listed(list(data.classes), 5)}, in this order; --classes names another",
+        )
+    if all(name.isdecimal() for name in data.classes):
+        return ()
+    alphabetical = " (in alphabetical order)" if list(data.classes) == sorted(data.classes) else ""
+    return (
+        f"the outputs of {model} are taken to be {listed(list(data.classes), 5)}{alphabetical}; "
+        "--classes names another order",
+    )
 
 
 def called(inputs: Inputs, model: Loaded) -> str:
