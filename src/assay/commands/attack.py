@@ -40,10 +40,8 @@ FIRST = (
 
 @app.default
 def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
-    """Attack a model's images, and keep arrays and pictures of the result."""
-    from assay.attacks import attacks
-
-    known = attacks()
+    """Attack a model's images or texts, and keep arrays and pictures, or a page, of the result."""
+    known = known_attacks()
     name = named(tokens)
     if name is not None and name not in known:
         raise unknown("attack", name, known)
@@ -55,6 +53,14 @@ def attack(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=Tr
     code = run(partial(attack_app, None), tokens)
     print(listing(known))
     return code
+
+
+def known_attacks() -> dict[str, type[Attack[Any, Any]]]:
+    """Return the attacks on images, and after them those on texts, by name."""
+    from assay.attacks import attacks
+    from assay.attacks.text import text_attacks
+
+    return {**attacks(), **text_attacks()}
 
 
 def named(tokens: Sequence[str]) -> str | None:
@@ -79,7 +85,7 @@ def _value(tokens: Sequence[str], flag: str) -> str | None:
     return None
 
 
-def listing(known: Mapping[str, type[Attack]]) -> str:
+def listing(known: Mapping[str, type[Attack[Any, Any]]]) -> str:
     """Return every attack with a line about it and the names of its settings."""
     lines = [
         "",
@@ -101,12 +107,12 @@ def _wrapped(name: str, text: str) -> list[str]:
     )
 
 
-def _settings(kind: type[Attack]) -> list[str]:
+def _settings(kind: type[Attack[Any, Any]]) -> list[str]:
     return [flag.name for flag in apart(flags_of(kind)) if flag.path != ("name",)]
 
 
 def refuse_settings_of_others(
-    tokens: Sequence[str], name: str, known: Mapping[str, type[Attack]]
+    tokens: Sequence[str], name: str, known: Mapping[str, type[Attack[Any, Any]]]
 ) -> None:
     """Refuse a setting that other attacks have, but not this one: no typing error is meant there.
 
@@ -124,7 +130,7 @@ def refuse_settings_of_others(
             )
 
 
-def attack_app(kind: type[Attack] | None, everything: bool) -> App:
+def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
     """Return the App; the settings of the attack that was chosen, if one was, are its flags."""
     from assay.attacks.base import Attack
 
@@ -149,7 +155,8 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
         quiet: Annotated[bool, Running] = False,
     ) -> int:
         """Attack the images of a data set that MODEL classifies correctly, and keep arrays and
-        pictures of the result. The same command goes on where it was stopped.
+        pictures of the result. The same command goes on where it was stopped. With an attack on
+        texts MODEL is a text model, the data are texts, and the result has a page.
 
         Args:
             name: the attack. `assay attack --help` lists them, `assay attack --attack NAME --help`
@@ -169,7 +176,7 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
             out: the folder for arrays.safetensors, attack.json, record.json, the contact sheet and
                 images/; what is finished so far is kept there too.
             pictures: how many successes are saved as PNGs (image, attacked image, difference,
-                amplified difference) and shown on the sheet; 0: none.
+                amplified difference) and shown on the sheet, or as sentences on the page; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
                 what can only be queried.
@@ -193,6 +200,27 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
         for flag, (given, bound) in least.items():
             if given is not None and given < bound:
                 raise AssayError(f"{flag} must be at least {bound}, got {given}")
+        from assay.attacks.text import TextAttack
+
+        if isinstance(made, TextAttack):
+            if precision != "float32" or part is not None:
+                flag = "--precision" if part is None else "--part"
+                raise AssayError(f"{flag} is for attacks on images; {made.name} is on texts")
+            from assay.workflows import attack_text
+
+            return attack_text.run(
+                made,
+                inputs,
+                out,
+                targets=targets,
+                stop=stop,
+                attack_wrong=attack_wrong,
+                seed=seed,
+                query_budget=query_budget,
+                time_limit=time_limit,
+                shown=pictures,
+                quiet=quiet,
+            )
         from assay.workflows import attack as work
 
         return work.run(
@@ -225,7 +253,7 @@ def attack_app(kind: type[Attack] | None, everything: bool) -> App:
     )
 
 
-def _defaults(kind: type[Attack]) -> dict[str, Any]:
+def _defaults(kind: type[Attack[Any, Any]]) -> dict[str, Any]:
     """Return the settings that an attack has by default; none where some of them must be given."""
     try:
         return kind.parse({}).model_dump(mode="json")
@@ -234,8 +262,8 @@ def _defaults(kind: type[Attack]) -> dict[str, Any]:
 
 
 def settled(
-    kind: type[Attack], name: str | None, file: Path | None, settings: Mapping[str, Any]
-) -> Attack:
+    kind: type[Attack[Any, Any]], name: str | None, file: Path | None, settings: Mapping[str, Any]
+) -> Attack[Any, Any]:
     """Return the attack that a YAML file and flags make, in this order.
 
     A file that names no attack has the settings of the one that --attack names; where it names

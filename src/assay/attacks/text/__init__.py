@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from assay.attacks.text.registry import AnyTextAttack as AnyTextAttack
     from assay.attacks.text.registry import text_attacks as text_attacks
     from assay.attacks.text.threat import Words as Words
-    from assay.attacks.text.wordnet import wordnet as wordnet
 else:
     __getattr__, __dir__ = lazily(
         __name__,
@@ -41,7 +40,6 @@ else:
             "offers": ["Vectors", "offer"],
             "registry": ["AnyTextAttack", "text_attacks"],
             "threat": ["Words"],
-            "wordnet": ["wordnet"],
         },
         registry="text_attacks",
     )

@@ -1,0 +1,85 @@
+"""What attacks on texts are judged by: a sentence encoder and word vectors, offered by name.
+
+The encoder is a frozen, pretrained one. A model that was fine-tuned from it has other weights, but
+the same origin, which whoever reads a similarity must know; a model whose encoder is the very same
+one is told (`same_encoder`).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from assay.attacks.text.offers import Vectors, offer
+from assay.attacks.text.wordnet import found, wordnet
+from assay.core.edits import words
+from assay.core.lengths import by_length, padded
+from assay.core.text_embedding import pooled
+from assay.models.encoders import located, read_encoder, read_tokenizer
+
+JUDGE = "minilm"
+MOST = 128
+"""Tokens of a sentence that the encoder reads."""
+TOKENS = 2048
+
+
+class Judge:
+    """A frozen sentence encoder with its tokenizer, and its table of tokens as word vectors."""
+
+    def __init__(self, base: str = JUDGE) -> None:
+        self.base = base
+        where = located(base)
+        self.model = read_encoder(where).eval().requires_grad_(False)
+        self.tokenizer: Any = read_tokenizer(where)
+
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Return the mean of the last layer over each text's tokens: float32 (N, D)."""
+        ids = self.tokenizer(texts, truncation=True, max_length=MOST)["input_ids"]
+        order, states = [], []
+        for some in by_length([len(row) for row in ids], TOKENS):
+            tokens, mask = padded([ids[row] for row in some.tolist()], 0)
+            with torch.no_grad():
+                last = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
+            order.append(some)
+            states.append(pooled(last, mask, "mean"))
+        return torch.cat(states)[torch.cat(order).argsort()]
+
+    def vectors(self) -> Vectors:
+        """Return the embeddings of the tokens that are whole words (of WordNet, where it is),
+        less their mean, which all tokens share."""
+        table = self.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        whole = {
+            word: place
+            for word, place in self.tokenizer.get_vocab().items()
+            if len(word) > 1 and word.isalpha() and len(words(word)) == 1
+        }
+        if found() is not None:
+            whole = {word: place for word, place in whole.items() if wordnet().pos(word)}
+        kept = sorted(whole)
+        values = table[torch.tensor([whole[word] for word in kept])]
+        return Vectors(tuple(kept), values - values.mean(0))
+
+
+@cache
+def judge(base: str = JUDGE) -> Judge:
+    """Return the encoder of this name, loaded once, and offer it (also as "default") with its word
+    vectors."""
+    made = Judge(base)
+    vectors = made.vectors()
+    for name in ("default", base):
+        offer("encoder", name, made)
+        offer("vectors", name, vectors)
+    return made
+
+
+def same_encoder(model: Any, own: Judge) -> bool:
+    """Return whether the encoder within a text classifier has the judge's very weights: what is
+    similar to the one is then similar to the other by construction."""
+    inside = getattr(getattr(model, "model", None), "encoder", None)
+    if inside is None:
+        return False
+    theirs, ours = inside.state_dict(), own.model.state_dict()
+    return theirs.keys() == ours.keys() and all(torch.equal(theirs[k], ours[k]) for k in ours)
