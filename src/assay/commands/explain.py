@@ -55,13 +55,14 @@ def explain_app(everything: bool) -> App:
         """Explain what MODEL predicts for images of a data set, and say which explainer is the most
         faithful for this model: whose maps name the pixels that decide (insertion and deletion,
         against a random order), and do not survive random weights. Where the objects of the data
-        are known pixel by pixel (shapes), maps must also point at them.
+        are known pixel by pixel (shapes), maps must also point at them. Of a text model the words
+        that speak for a class are coloured on explain.html, and judged by leaving them out.
 
         Args:
             config: a YAML file of settings; flags are laid over it.
             out: the folder for explain.json, arrays.safetensors (maps and curves), maps.png,
                 curves.png and record.json; default: only the table is printed.
-            pictures: how many images are shown in maps.png; 0: no pictures.
+            pictures: how many images are shown in maps.png, or texts on explain.html; 0: none.
             print_config: only print the settings as YAML.
             quiet: print nothing but the path of the folder.
         """
@@ -71,6 +72,12 @@ def explain_app(everything: bool) -> App:
             return 0
         if pictures < 0:
             raise AssayError(f"--pictures must be at least 0, got {pictures}")
+        from assay.workflows.text_inputs import of_texts
+
+        if of_texts(inputs):
+            from assay.workflows import explain_text
+
+            return explain_text.run(inputs, made, out, shown=pictures, quiet=quiet)
         from assay.workflows import explain as work
 
         return work.run(inputs, made, out, pictures=pictures, quiet=quiet)

@@ -15,8 +15,8 @@ Kind = Literal["same", "out", "in"]
 
 STYLE = (
     ".text{unicode-bidi:isolate;line-height:1.7;overflow-wrap:anywhere}"
-    ".text del{background:rgba(214, 96, 20, .22);text-decoration:line-through;border-radius:2px}"
-    ".text ins{background:rgba(31, 119, 180, .25);text-decoration:none;font-weight:600;border-radius:2px}"
+    ".text del{background:rgba(214, 96, 20, .22);text-decoration:line-through}"
+    ".text ins{background:rgba(31, 119, 180, .25);text-decoration:none;font-weight:600}"
     ".text .unseen{font:0.75em monospace;border:1px solid currentColor;border-radius:3px;"
     "padding:0 2px;margin:0 1px}"
 )

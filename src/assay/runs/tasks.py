@@ -13,6 +13,7 @@ FUNCTIONS: Mapping[str, str] = {
     "train": "assay.tasks.train:train",
     "autoencode": "assay.tasks.autoencode:autoencode",
     "attack": "assay.tasks.attack:attack",
+    "attack-text": "assay.tasks.attack_text:attack",
     "transfer": "assay.tasks.transfer:transfer",
     "saliency-shift": "assay.tasks.saliency_shift:saliency_shift",
     "loss-surface": "assay.tasks.loss_surface:surface",

@@ -23,6 +23,7 @@ from assay.models.encoders import located
 from assay.models.textnet import TextNetwork, save_text
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.tasks.augment_text import Exchange
 from assay.tasks.texts import PARTS, part
 from assay.tasks.train import COLLAPSED
 from assay.train import AdamW, Cosine, Recipe
@@ -56,6 +57,9 @@ class TrainText(Config):
     all."""
     test_texts: int | None = Field(default=None, ge=10)
     """How many test texts it is tested on, the same for every seed; none: all."""
+    exchanged: Exchange | None = None
+    """Also train on copies with words exchanged (adversarial training by augmentation); none: do
+    not."""
     validated: bool = True
     """Measure it on validation texts after every epoch."""
     tested: bool = True
@@ -72,7 +76,10 @@ class TrainText(Config):
         short, base = Path(self.data).name, Path(self.network.base).name
         network = self.network.model_copy(update={"base": base})
         named = self.model_copy(update={"data": short, "network": network})
-        used = (type(self), TextNetwork, Recipe, type(self.network.adaptation))
+        used: tuple[type[Any], ...] = (
+            *(type(self), TextNetwork, Recipe, type(self.network.adaptation)),
+            *([] if self.exchanged is None else [Exchange]),
+        )
         one = Trial(
             task=TASK,
             config=named.model_dump(mode="json", exclude_none=True),
@@ -101,7 +108,10 @@ class TrainText(Config):
             "validation": self.validation_texts,
             "test": self.test_texts,
         }[name]
-        return part(self.data, name, wanted, seed if name == "train" else 0)
+        found = part(self.data, name, wanted, seed if name == "train" else 0)
+        if name == "train" and self.exchanged is not None:
+            return self.exchanged.of(found, seed)
+        return found
 
 
 def settings(trial: Trial) -> TrainText:

@@ -24,7 +24,7 @@ from assay.attacks.text.threat import Words
 from assay.core.edits import pieces
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
-from assay.explain.text import GradientInput, TokenAttribution
+from assay.explain.text import TokenAttribution, WordOcclusion
 from assay.inputs import Inputs, called
 from assay.provenance import provenance
 from assay.report.curves import Series, learning_curves
@@ -162,7 +162,7 @@ def numbers(result: Result, undone: dict[str, Any]) -> tuple[tuple[str, str], ..
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+    return "–" if share is None else f"{share:.1%}".replace("%", " %")
 
 
 def summary(
@@ -188,8 +188,8 @@ def page_of(
     if rows:
         own, moved = [result.inputs[k] for k in rows], [result.adversarial[k] for k in rows]
         said = result.clean_prediction[rows]
-        before = GradientInput()(given.clf, own, said)
-        after = GradientInput()(given.clf, moved, said)
+        before = WordOcclusion()(given.clf, own, said)
+        after = WordOcclusion()(given.clf, moved, said)
     names = [*given.data.classes, "no answer"]
     examples = [
         example(result, given, k, place, before, after, names) for place, k in enumerate(rows)
@@ -205,8 +205,9 @@ def page_of(
         cautions=tuple(cautions),
         heading=f"The first {len(rows)} of {int(result.fooled.sum())} texts that were fooled",
         note="Struck out: what the attack took away; bold: what it put in. Below, the words that "
-        "speak for the class that was predicted before (blue) and against it (orange), by gradient "
-        "× input, before the attack and after it. Judge for yourself whether the meaning is kept.",
+        "speak for the class that was predicted before (blue) and against it (orange), by what is "
+        "lost without each, before the attack and after it. Judge for yourself whether the meaning "
+        "is kept.",
         examples=examples,
     )
 

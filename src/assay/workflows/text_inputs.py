@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from assay.core.device import device_here
 from assay.core.texts import TextClassifier
-from assay.data.loadtexts import load_texts
+from assay.data.loadtexts import HUB, load_texts
+from assay.data.textfiles import SUFFIXES
 from assay.data.textset import TextSet
 from assay.errors import AssayError, one_line
 from assay.inputs import Inputs
 from assay.models.text import load_text
+from assay.models.textnet import is_text
 
 OF_IMAGES = ("size", "weights", "mean", "std", "access", "timeout", "header")
 """Settings of inputs that a text model has none of."""
@@ -29,6 +32,17 @@ class Loaded:
     @property
     def texts(self) -> list[str]:
         return list(self.data.texts)
+
+
+def of_texts(inputs: Inputs) -> bool:
+    """Return whether the inputs are a text model, as far as names tell: a file of ours that holds
+    one, a folder with a tokenizer, or data that are texts."""
+    model = Path(inputs.model)
+    if inputs.model.endswith(".safetensors"):
+        return model.is_file() and is_text(model)
+    if model.is_dir():
+        return any((model / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+    return inputs.data in HUB or Path(inputs.data).suffix.lower() in SUFFIXES
 
 
 def loaded(inputs: Inputs) -> Loaded:

@@ -97,13 +97,13 @@ def preferred(
     threat: Words,
     loss: Loss,
     targeted: bool,
-    together: int = 8,
+    together: int = 2,
 ) -> list[tuple[int, str] | None]:
     """Return of each row the change to take, or None where none helps.
 
     As TextFooler does: of those that fool the model the one whose sentence is most like the
     original, or else the one with the highest loss, if that is above the present one. Sentences are
-    encoded in that order until one is similar enough, `together` at a time: most never are.
+    encoded in that order until one is similar enough, `together` of each row at a time.
 
     Args:
         rows: those in play, whose sentences have been asked.

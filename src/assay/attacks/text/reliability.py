@@ -62,7 +62,7 @@ def randomised(oracle: Oracle[list[str]], x: list[str], *, times: int = 3) -> In
             furthest = max(furthest, float(torch.nan_to_num(apart).amax()))
     raised = changed > 0 or furthest > 1e-4
     detail = (
-        f"queried {times} times on {len(x)} texts, {changed} labels changed, and logits moved by up "
-        f"to {furthest:.2g} of their length"
+        f"queried {times} times on {len(x)} texts, {changed} labels changed, and logits moved by "
+        f"up to {furthest:.2g} of their length"
     )
     return Indicator("REL-005", "The model is randomised", raised, detail)

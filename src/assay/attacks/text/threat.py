@@ -154,7 +154,7 @@ class Words(Threat[list[str]]):
 
     def describe(self) -> str:
         """Return the limits in a few words."""
-        said = [f"{self.share:.0%} of the words"]
+        said = [f"{100 * self.share:.0f} % of the words"]
         if self.stop_words_kept:
             said.append("stop words kept")
         if self.part_of_speech is not None:
@@ -164,9 +164,9 @@ class Words(Threat[list[str]]):
         if self.similarity is not None:
             said.append(f"sentences at least {self.similarity:g} alike ({self.encoder})")
         if self.per_word is not None:
-            said.append(f"{self.per_word} edits in a word")
+            said.append(f"at most {self.per_word} edit{'s' * (self.per_word > 1)} in a word")
         if self.in_all is not None:
-            said.append(f"{self.in_all} edits in all")
+            said.append(f"{self.in_all} edits of characters in all")
         return ", ".join(said)
 
 

@@ -1,0 +1,216 @@
+"""What the page of the study `words` shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from assay.attacks.text.base import TextAttack
+from assay.attacks.text.threat import Words
+from assay.core.edits import edits
+from assay.report.curves import Series, learning_curves
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, Drawing, Table
+from assay.report.style import inline_svg
+from assay.runs.entry import Result
+from assay.stats import Estimate, proportion
+from assay.studies.cells import Cells, Column
+
+if TYPE_CHECKING:
+    from assay.studies.words.study import WordStudy
+
+NATURAL = "natural"
+
+
+def named(attack: TextAttack) -> str:
+    """Return what an attack is called, its setting last: every claim names it."""
+    given = attack.model_dump(mode="json")
+    what = attack.name
+    source = given.get("substitutes")
+    if isinstance(source, dict) and source["name"] != "neighbours":
+        what += f" {source['name']}"
+    changes = given.get("edits")
+    if changes and changes != ["swap", "delete", "insert", "replace"]:
+        what += f" {' '.join(changes)}"
+    return f"{what}, {attack.setting}"
+
+
+def cell(what: str, network: str) -> str:
+    """Return what a cell is called of a classifier of that kind under `what`."""
+    return what if network == NATURAL else f"{what}, {network}"
+
+
+def tables(study: WordStudy, cells: Cells) -> tuple[Table, ...]:
+    """Return what every attack does, what normal forms undo, behavioural tests, and a sample."""
+    attacks = list(study.trials())
+    clean = cells.mean("natural classifier", "test_accuracy")
+    found = [
+        cells.table(
+            "What every attack does",
+            (Column("fooled", "success_share"), Column("accuracy left", "robust_accuracy")),
+            cells=attacks,
+            caption="Shares are of the test texts that the classifier gets right (its test "
+            f"accuracy is {clean.percent()}; {study.texts} texts are attacked for every seed). Words "
+            "changed: the median share, where it succeeded; queries: the median, likewise.",
+            heading="attack, setting",
+            more={
+                "words changed": lambda name: _typical(cells, name, "median_distance", "fraction"),
+                "queries": lambda name: _typical(cells, name, "median_queries", "count"),
+            },
+        )
+    ]
+    spelled = [name for name in attacks if any("nfkc_share" in r.metrics for r in cells.kept(name))]
+    if spelled:
+        found.append(
+            cells.table(
+                "What is left once texts are brought to a normal form",
+                (
+                    Column("fooled", "success_share"),
+                    Column("NFKC", "nfkc_share"),
+                    Column("and unseen characters out", "seen_share"),
+                    Column("and Latin letters", "latin_share"),
+                ),
+                cells=spelled,
+                caption="The attack does not know of the defence. NFKC leaves homoglyphs and "
+                "zero-width characters as they are.",
+                heading="attack, setting",
+            )
+        )
+    behaved = behaviour(cells, attacks)
+    return (*found, *([behaved] if behaved else []), *sample(study, cells, attacks))
+
+
+def _typical(cells: Cells, name: str, metric: str, unit: Any) -> Cell | str:
+    values = [run.metrics[metric] for run in cells.kept(name) if run.metrics[metric] is not None]
+    if not values:
+        return "–"
+    value = float(np.mean(values))
+    return f"{100 * value:.0f} %" if unit == "fraction" else f"{value:,.0f}"
+
+
+def behaviour(cells: Cells, attacks: Sequence[str]) -> Table | None:
+    """Return how often each behavioural rule is broken, over all seeds' texts."""
+    runs = [run for name in attacks for run in cells.kept(name) if "behaviour" in run.metrics]
+    counts: dict[str, list[float]] = {}
+    expects: dict[str, str] = {}
+    for run in runs:
+        for one in run.metrics["behaviour"]:
+            share = one["failed"]
+            held = counts.setdefault(one["name"], [0, 0])
+            if share["n"]:
+                held[0] += round(share["value"] * share["n"])
+                held[1] += share["n"]
+            expects[one["name"]] = one["expects"]
+    if not counts:
+        return None
+    rows = tuple(
+        (
+            Cell(text=name),
+            Cell(text="the same class" if expects[name] == "same" else "another class"),
+            _share(proportion(int(wrong), int(n), "texts that the rule applies to")),
+        )
+        for name, (wrong, n) in counts.items()
+    )
+    return Table(
+        title="Behavioural tests",
+        columns=("edit", "should give", "does not"),
+        rows=rows,
+        caption="Edits without a search, after CheckList: names swapped, contractions written out, "
+        "a negation put in or taken out of short sentences. Texts of all seeds together.",
+    )
+
+
+def _share(estimate: Estimate) -> Cell:
+    if not estimate.n or math.isnan(estimate.value):
+        return Cell(text="no such text")
+    return Cell(estimate=EstimateModel.model_validate(estimate.to_dict()), unit="fraction")
+
+
+def sample(study: WordStudy, cells: Cells, attacks: Sequence[str]) -> list[Table]:
+    """Return attacked sentences for the reader to judge, permissive and strict ones side by side
+    where both are there."""
+    found = []
+    for setting in ("permissive", "strict"):
+        name = f"substitute, {setting}"
+        if name not in attacks or not study.sample:
+            continue
+        shown = [one for run in cells.kept(name) for one in run.metrics["examples"]]
+        rows = tuple(
+            (Cell(text=changes(one)), Cell(text=f"{one['before']} → {one['after']}"))
+            for one in shown[: study.sample]
+        )
+        if rows:
+            found.append(
+                Table(
+                    title=f"Judge for yourself: greedy substitution, {setting}",
+                    columns=("text, with [what stood there → what was put in]", "said"),
+                    rows=rows,
+                    caption="The first that were fooled, not the best. Is the meaning kept?",
+                )
+            )
+    return found
+
+
+def changes(one: dict[str, Any]) -> str:
+    """Return an attacked text with each change written out."""
+    text = str(one["adversarial"])
+    for old, new in edits(str(one["text"]), text):
+        if old and new:
+            text = text.replace(new, f"[{old} → {new}]", 1)
+    return text
+
+
+def figures(study: WordStudy, cells: Cells) -> tuple[Drawing, ...]:
+    """Return success against the share of words changed, a line for each attack."""
+    lines = []
+    for name in study.trials():
+        runs = cells.kept(name)
+        right = sum(int(run.arrays["correct"].sum()) for run in runs)
+        if not right:
+            continue
+        moved = np.sort(np.concatenate([_moved(run) for run in runs]))
+        grid = np.linspace(0, study_share(study), 21)
+        share = [float((moved <= at + 1e-9).sum()) / right for at in grid]
+        lines.append(Series(name, grid.tolist(), share))
+    if not lines:
+        return ()
+    best = sorted(lines, key=lambda line: -line.y[-1])[:6]
+    figure = learning_curves(
+        best, x_label="share of words changed", y_label="texts fooled", fraction=True
+    )
+    return (
+        Drawing(
+            title="Success against the share of words changed",
+            svg=inline_svg(figure, title="Success against the share of words changed"),
+            caption="Of all seeds' texts that are classified correctly; at most six attacks.",
+        ),
+    )
+
+
+def study_share(study: WordStudy) -> float:
+    return max(_share_of(attack.threat) for attack in study.attacks)
+
+
+def _share_of(threat: Words) -> float:
+    return float(threat.share)
+
+
+def _moved(run: Result) -> Any:
+    won = run.arrays["success"] & run.arrays["correct"]
+    return run.arrays["distance"][won]
+
+
+def notes(study: WordStudy) -> tuple[str, ...]:
+    """Return what a reader must know."""
+    return (
+        "Permissive: word cosine at least 0.5 and sentence similarity (1 − angle / π) at least "
+        "0.84, as TextAttack gives TextFooler; strict: 0.9 and 0.98, as Morris et al. 2020 found "
+        "that people accept. Both were set for other vectors and another encoder than ours.",
+        "Word vectors are MiniLM's own table of tokens, less WordNet's antonyms; similarity is "
+        "judged by the frozen, pretrained MiniLM, of which the attacked classifier was fine-tuned.",
+        f"At most {100 * study_share(study):.0f} % of a text's words may change; one in a short "
+        "text.",
+    )

@@ -1,0 +1,110 @@
+"""`assay attack` and `assay explain` take a text model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from contract.tiny import bert, tokenizer
+from safetensors.torch import load_file
+
+from assay.cli import app, call
+
+ROWS = [
+    ("<b>a good film & plot</b>", "positive"),
+    ("the plot is bad and boring", "negative"),
+    ("it was a very moving film", "positive"),
+    ("the acting was boring", "negative"),
+    ("anna is good but the film is not", "positive"),
+    ("a film\u200b \u202eand", "negative"),
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    made = bert()
+    made.config.id2label = {0: "negative", 1: "positive"}
+    made.config.label2id = {"negative": 0, "positive": 1}
+    made.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "test.csv"
+    file.write_text("text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS))
+    return file
+
+
+def test_attack(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    words = ["attack", str(model), "--data", str(data), "--attack", "misspell", "--out", str(out)]
+    more = ["--share", "0.5", "--stop", "fooled", "--setting", "strict", "--attack-wrong"]
+    assert call(app, [*words, *more]) == 0
+    said = capsys.readouterr().out
+    assert "misspell, strict, on" in said
+    assert said.strip().endswith(str(out))
+    about = json.loads((out / "attack.json").read_text())
+    assert about["setting"] == about["attack"]["setting"] == "strict"
+    assert about["threat"]["per_word"] == 1
+    assert set(about["after_normalising"]) == {"nfkc", "seen", "latin"}
+    assert len(json.loads((out / "texts.json").read_text())) == len(ROWS)
+    assert load_file(out / "arrays.safetensors")["success"].shape == (len(ROWS),)
+    page = (out / "attack.html").read_text()
+    assert "<b>a" not in page
+    assert not {"\u200b", "\u202e"} & set(page)
+    again = tmp_path / "again"
+    assert call(app, [*words[:-1], str(again), *more]) == 0
+    for name in ("arrays.safetensors", "texts.json"):
+        assert (out / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_explain(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["explain", str(model), "--data", str(data), "--out", str(tmp_path), "--networks", "2"]
+    assert call(app, words) == 0
+    said = capsys.readouterr().out
+    assert "faithful for this model" in said
+    about = json.loads((tmp_path / "explain.json").read_text())
+    assert set(about["explainers"]) == {
+        *("gradient-input", "integrated-gradients", "occlusion", "attention-rollout")
+    }
+    assert about["explainers"]["integrated-gradients"]["largest_gap"] >= 0
+    assert load_file(tmp_path / "arrays.safetensors")["occlusion/map"].shape[0] == len(ROWS)
+    page = (tmp_path / "explain.html").read_text()
+    assert "&lt;b&gt;" in page
+    assert "<b>a" not in page
+    assert "202E" in page
+    assert "\u202e" not in page
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--attack", "misspell", "--mean", "0.5"], "--mean is for models of images"),
+        (["--attack", "misspell", "--part", "3"], "--part is for attacks on images"),
+        (["--attack", "misspell", "--edits", "swop"], "swop"),
+        (["--attack", "misspell", "--targets", "nice"], "unknown class 'nice'"),
+        (["--attack", "mispell"], "did you mean 'misspell'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    why: str,
+) -> None:
+    words = ["attack", str(model), "--data", str(data), "--out", str(tmp_path / "out"), *more]
+    assert call(app, words) == 2
+    said = capsys.readouterr().err
+    assert why in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
