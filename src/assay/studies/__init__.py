@@ -35,6 +35,7 @@ BUILT_IN = {
     "sentiment": (
         "assay.studies.sentiment:Sentiment",
         "How much fine-tuning does a sentence classifier need?",
+    ),
     "words": (
         "assay.studies.words:WordStudy",
         "How easily is a text classifier fooled, by which attack?",

@@ -53,8 +53,8 @@ def tables(study: WordStudy, cells: Cells) -> tuple[Table, ...]:
             (Column("fooled", "success_share"), Column("accuracy left", "robust_accuracy")),
             cells=attacks,
             caption="Shares are of the test texts that the classifier gets right (its test "
-            f"accuracy is {clean.percent()}; {study.texts} texts are attacked for every seed). Words "
-            "changed: the median share, where it succeeded; queries: the median, likewise.",
+            f"accuracy is {clean.percent()}; {study.texts} texts are attacked for every seed). "
+            "Words changed: the median share, where it succeeded; queries: the median, likewise.",
             heading="attack, setting",
             more={
                 "words changed": lambda name: _typical(cells, name, "median_distance", "fraction"),

@@ -1,0 +1,201 @@
+"""Attacks on words: batching, the cache, success in both settings, and TextAttack's same recipe.
+
+A MiniLM fine-tuned on Rotten Tomatoes (a file of `assay train`, or of a trial of the study `words`)
+is attacked on the same correctly classified test sentences. Seconds are those of the processor, on
+one thread. What is measured:
+
+- candidates asked together, against one at a time, as sentences per second of the model itself;
+- how many queries the cache of a search saves, and what asking all rows together brings to an
+  attack, against one sentence after the other;
+- greedy substitution, permissive and strict: success, share of words changed, queries;
+- TextAttack 0.3.11 with the same transformation (WordNet synonyms), search (importance by deletion)
+  and constraints (stop words, a fifth of the words, no word twice), without a sentence encoder in
+  either: its own (Universal Sentence Encoder) must be downloaded, as must nltk's taggers.
+
+    python benchmarks/words.py MODEL --texts 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from assay.attacks.runner import run
+from assay.attacks.text import Substitute, text_attacks
+from assay.attacks.text.asking import Row
+from assay.attacks.text.offers import offered
+from assay.attacks.text.substitutes import Synonyms
+from assay.attacks.text.threat import Words
+from assay.data.loadtexts import load_texts
+from assay.models.text import load_text
+from assay.tasks.judges import judge
+
+OUT = Path(__file__).parent / "out"
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Return the processor's seconds that a call takes, and what it returns."""
+    start = time.process_time()
+    found = function()
+    return time.process_time() - start, found
+
+
+class Plain(Substitute):
+    """Greedy substitution with WordNet synonyms, under the constraints that TextAttack is given."""
+
+    name: Any = "plain"
+
+    @property
+    def threat(self) -> Words:
+        return Words(share=self.share)
+
+
+def batching(clf: Any, texts: list[str]) -> dict[str, float]:
+    """Return sentences per second of candidates asked one at a time, and together."""
+    source = Synonyms(most=8)
+    row = [Row(text, 0, len(text.split())) for text in texts]
+    some = [
+        one.with_words({place: new})
+        for one in row[:6]
+        for place in range(4)
+        for new in source.of(one.text, place)[:4]
+    ][:64] or texts
+    one_by_one, _ = timed(lambda: [clf.query([text]) for text in some])
+    together, _ = timed(lambda: clf.query(some))
+    return {
+        "candidates": len(some),
+        "one_at_a_time_per_second": len(some) / one_by_one,
+        "together_per_second": len(some) / together,
+        "gain": one_by_one / together,
+    }
+
+
+def described(result: Any, seconds: float, encoded: int) -> dict[str, Any]:
+    rate = result.success_rate
+    return {
+        "success": rate.value,
+        "interval": [rate.low, rate.high],
+        "n": rate.n,
+        "median_share_of_words": result.median_distance,
+        "mean_queries": float(result.queries.double().mean()),
+        "encoded": encoded,
+        "seconds": seconds,
+        "texts_per_second": len(result) / seconds,
+    }
+
+
+def settings(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
+    """Return what greedy substitution does in both settings."""
+    found = {}
+    for setting in ("permissive", "strict"):
+        attack = Substitute(setting=setting)
+        before = offered("encoder", "default").encoded
+        seconds, result = timed(lambda a=attack: run(a, clf, texts, y, stop="fooled"))
+        found[setting] = described(result, seconds, offered("encoder", "default").encoded - before)
+        print(f"{setting}: {result.describe()}", json.dumps(found[setting]), flush=True)
+    return found
+
+
+def ours(clf: Any, texts: list[str], y: torch.Tensor) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the plain attack on all texts together, and on one after the other."""
+    attack = Plain(substitutes=Synonyms(), importance="delete")
+    seconds, result = timed(lambda: run(attack, clf, texts, y, stop="fooled"))
+    alone, _ = timed(lambda: run(attack, clf, texts, y, stop="fooled", batch_size=1))
+    return described(result, seconds, 0), {"seconds": alone, "gain": alone / seconds}
+
+
+def theirs(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
+    """Return what TextAttack does with the same parts, or why it does nothing."""
+    from assay.attacks.text.stopwords import STOP_WORDS
+    from assay.attacks.text.wordnet import wordnet
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import textattack
+            from textattack.constraints.overlap import MaxWordsPerturbed
+            from textattack.constraints.pre_transformation import (
+                RepeatModification,
+                StopwordModification,
+            )
+            from textattack.goal_functions import UntargetedClassification
+            from textattack.models.wrappers import ModelWrapper
+            from textattack.search_methods import GreedyWordSwapWIR
+            from textattack.transformations import WordSwap
+    except Exception as error:  # whatever its imports raise without its dependencies
+        return {"skipped": f"{type(error).__name__}: {error}"[:200]}
+
+    class Wrapped(ModelWrapper):
+        model = clf.model
+
+        def __call__(self, some: list[str]) -> torch.Tensor:
+            return clf.query(list(some)).softmax(1)
+
+    class Synonym(WordSwap):
+        def _get_replacement_words(self, word: str) -> list[str]:
+            return list(wordnet().synonyms(word.lower()))[:50]
+
+    constraints = [RepeatModification(), StopwordModification(stopwords=set(STOP_WORDS))]
+    constraints.append(MaxWordsPerturbed(max_percent=0.2))
+    goal = UntargetedClassification(Wrapped(), use_cache=True)
+    search = GreedyWordSwapWIR(wir_method="delete")
+    attack = textattack.Attack(goal, constraints, Synonym(), search)
+    won, queries = 0, 0
+    start = time.process_time()
+    try:
+        for text, label in zip(texts, y.tolist(), strict=True):
+            found = attack.attack(text, label)
+            won += isinstance(found, textattack.attack_results.SuccessfulAttackResult)
+            queries += found.num_queries
+    except Exception as error:  # what it asks of the network, say
+        return {"skipped": f"{type(error).__name__}: {error}"[:200]}
+    seconds = time.process_time() - start
+    return {
+        "success": won / len(texts),
+        "n": len(texts),
+        "mean_queries": queries / len(texts),
+        "seconds": seconds,
+        "texts_per_second": len(texts) / seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a text classifier that assay has trained")
+    parser.add_argument("--texts", type=int, default=12)
+    parser.add_argument("--data", default="rotten_tomatoes")
+    parser.add_argument("--only", nargs="*", help="of batching, settings, plain, textattack")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    wanted = set(options.only or ("batching", "settings", "plain", "textattack"))
+    clf = load_text(options.model)
+    texts, y = load_texts(options.data, split="test").take(4 * options.texts)
+    right = (clf.predict(texts) == y).nonzero()[: options.texts, 0].tolist()
+    texts, y = [texts[k] for k in right], y[right]
+    judge()
+    report: dict[str, Any] = {"texts": len(texts), "attacks": list(text_attacks())}
+    if "batching" in wanted:
+        report["batching"] = batching(clf, texts)
+        print("batching", json.dumps(report["batching"]), flush=True)
+    if "plain" in wanted:
+        report["plain"], report["one_text_at_a_time"] = ours(clf, texts, y)
+        print("plain", json.dumps(report["plain"]), flush=True)
+        print("one text at a time", json.dumps(report["one_text_at_a_time"]), flush=True)
+    if "textattack" in wanted:
+        report["textattack"] = theirs(clf, texts, y)
+        print("textattack", json.dumps(report["textattack"]), flush=True)
+    if "settings" in wanted:
+        report["settings"] = settings(clf, texts, y)
+    OUT.mkdir(exist_ok=True)
+    (OUT / "words.json").write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

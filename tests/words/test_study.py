@@ -1,0 +1,58 @@
+"""The study `words`: its cells name their setting, and what its training may be given besides."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assay.attacks.text import HotFlip, Misspell, Substitute
+from assay.data.textset import in_memory
+from assay.studies import load
+from assay.studies.words import WordStudy
+from assay.studies.words.page import cell, changes, named
+from assay.tasks.augment_text import Exchange
+from assay.tasks.train_text import TrainText
+
+
+def test_every_cell_names_its_setting() -> None:
+    assert load("words") is WordStudy
+    assert named(Substitute()) == "substitute, permissive"
+    assert named(HotFlip(setting="strict")) == "hotflip, strict"
+    assert named(Misspell(edits=("zero-width",))) == "misspell zero-width, permissive"
+    wordnet = Substitute.parse({"substitutes": "wordnet"})
+    assert named(wordnet) == "substitute wordnet, permissive"
+    assert cell("a, strict", "augmented") == "a, strict, augmented"
+
+
+@pytest.mark.parametrize("preset", list(WordStudy.PRESETS))
+def test_presets_are_read_and_read_back(preset: str) -> None:
+    study = WordStudy.parse(WordStudy.preset_values(preset))
+    assert WordStudy.from_yaml(study.to_yaml()) == study
+    names = [named(attack) for attack in study.attacks]
+    assert len(set(names)) == len(names)
+    assert all(name.endswith(("permissive", "strict")) for name in names)
+
+
+def test_changes_are_written_out() -> None:
+    one = {"text": "a good film", "adversarial": "a fine film"}
+    assert changes(one) == "a [good → fine] film"
+
+
+def test_exchanged_words_come_beside_the_texts_and_keep_the_label() -> None:
+    texts = in_memory(
+        "mine", "train", ("no", "yes"), ["a great film", "the plot", ""], torch.tensor([1, 0, 0])
+    )
+    made = Exchange(share=1.0, copies=2).of(texts, seed=0)
+    assert made.texts[:3] == texts.texts
+    assert made.labels.tolist() == [1, 0, 0] * 3
+    for copy in made.texts[3::3]:
+        first, second, third = copy.split()
+        assert (first, third in ("movie", "picture")) == ("a", True)
+        assert second in ("grand", "fine", "decent")
+    assert made.texts[4] == "the plot"  # which has no synonym here
+    assert Exchange(share=1.0, copies=2).of(texts, seed=0).texts == made.texts
+    assert made.fingerprint != texts.fingerprint
+
+
+def test_a_training_without_it_keeps_its_address() -> None:
+    assert "exchanged" not in TrainText().model_dump(mode="json", exclude_none=True)
