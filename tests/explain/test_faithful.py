@@ -30,6 +30,7 @@ from assay.explain import (
 from assay.explain.curves import Curve
 from assay.explain.faithful import Judged, labels
 from assay.explain.randomise import Randomised
+from assay.report.style import SERIES
 from assay.runs.files import to_json
 
 from .nets import images, residual, seeded
@@ -356,4 +357,8 @@ def test_the_figure_has_a_line_for_each_and_one_for_chance() -> None:
         assert len(ends) == 3
         expected = getattr(found, kind).probability[:, -1].mean()
         assert all(math.isclose(end, expected, abs_tol=1e-6) for end in ends), "all end alike"
+        assert axes.get_ylim() == (-0.02, 1.02), "0 to 100 %"
+        best = [one for one in found.judged if one.name == found.best]
+        colours = [line.get_color() for line in axes.get_lines()]
+        assert colours == [SERIES[6]] * (2 - len(best)) + [SERIES[1]] + [SERIES[0]] * len(best)
     assert found._repr_html_().startswith("<svg")

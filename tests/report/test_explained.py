@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib import colormaps
 
-from assay.report.explained import NO_VALUE, explained
+from assay.report.explained import NO_VALUE, PALE, explained
 
 WRAPPED = ("one two " * 11 + "one\n" + "two one " * 8 + "two").strip()
 """The note in lines as wide as the figure, which is at least 6.5 inches."""
@@ -48,6 +48,16 @@ def test_a_row_for_each_image_and_a_column_for_each_explainer():
     bar = figure.subfigs[1].axes[-1]
     assert bar.get_ylim() == (0, 1)
     assert {text.get_text() for text in figure.subfigs[0].texts} == {"a title", WRAPPED}
+
+
+def test_explainers_without_a_rank_are_pale_and_the_others_numbered():
+    maps = {name: np.ones((1, 4, 4)) for name in ("a", "b", "c")}
+    figure = explained(
+        np.zeros((1, 1, 4, 4)), maps, title="", note="", captions=[""], unranked=["c"]
+    )
+    places = [place for sub in figure.subfigs for place in sub.axes if place.images][1:4]
+    assert [place.texts[0].get_text() for place in places] == ["1 a", "2 b", "c, no rank"]
+    assert [place.images[0].get_alpha() for place in places] == [1.0, 1.0, PALE]
 
 
 def test_the_bar_is_as_high_beside_one_row_as_beside_many():

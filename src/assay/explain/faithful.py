@@ -223,22 +223,28 @@ class Faithfulness:
         }
 
     def plot(self) -> Any:
-        """Return a matplotlib figure: the mean curves of deletion and of insertion."""
+        """Return a matplotlib figure: the mean curves of deletion and of insertion, of the best
+        explainer and of a random order in colour, of all others in grey."""
         from assay.report.curves import Series
         from assay.report.panels import Panel, panels
 
+        def line(name: str, curve: Curve, colour: int, dash: int = 0) -> Series:
+            share, mean = (100 * curve.share).tolist(), curve.probability.mean(0).tolist()
+            return Series(name, share, mean, colour=colour, dash=dash)
+
         def lines(kind: str) -> list[Series]:
-            every = [(one.name, getattr(one, kind)) for one in self.judged]
-            return [
-                Series(name, (100 * curve.share).tolist(), curve.probability.mean(0).tolist())
-                for name, curve in [*every, ("random order", getattr(self, kind))]
-            ]
+            others = [one for one in self.judged if one.name != self.best]
+            drawn = [line("other explainers", getattr(one, kind), 6) for one in others]
+            drawn.append(line("random order", getattr(self, kind), 1, 1))
+            best = [one for one in self.judged if one.name == self.best]
+            return drawn + [line(f"{one.name}, the best", getattr(one, kind), 0) for one in best]
 
         return panels(
             [[Panel(kind, lines(kind)) for kind in ("deletion", "insertion")]],
             x_label="pixels exchanged, %",
             y_label="probability of the class",
             fraction=True,
+            whole=True,
         )
 
     def _repr_html_(self) -> str:

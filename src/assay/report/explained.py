@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from textwrap import fill
 from typing import Any
 
@@ -14,13 +14,15 @@ from numpy.typing import ArrayLike
 
 from assay.report.maps import NO_VALUE
 from assay.report.pictures import pixels
-from assay.report.style import INK, Picture, picture, styled
+from assay.report.style import INK, SERIES, Picture, picture, styled
 
 COLOURS = colormaps["inferno"]
 TILE = 0.98
 """Inches that an image takes."""
 BAR = 1.4
 """Inches that the bar of colours is high, or as much of them as there are."""
+PALE = 0.35
+"""Opacity of a map of an explainer without a rank."""
 LETTERS = 14.5
 """Of the note, in an inch."""
 
@@ -32,10 +34,11 @@ def explained(
     title: str,
     note: str,
     captions: Sequence[str],
+    unranked: Collection[str] = (),
 ) -> Picture:
     """Return a row for every image: itself, and the map of every explainer, on one scale.
 
-    A map that is 0 everywhere is grey, and says so.
+    A map that is 0 everywhere is grey, and says so. Maps of explainers without a rank are pale.
 
     Args:
         images: (N, C, H, W) in [0, 1], N at least 1.
@@ -43,6 +46,7 @@ def explained(
         title: above all of it, in bold.
         note: below the title.
         captions: one per image, above it.
+        unranked: names of explainers that have no rank.
     """
     shown = np.asarray(images)
     columns = {name: np.asarray(values, dtype=np.float32) for name, values in maps.items()}
@@ -63,15 +67,23 @@ def explained(
         for row, image in enumerate(shown):
             axes[row, 0].imshow(pixels(image), interpolation="none")
             axes[row, 0].set_title(captions[row], fontsize=7.5, weight="normal", loc="center")
-            for place, values in zip(axes[row, 1:], columns.values(), strict=True):
-                place.imshow(COLOURS(values[row].clip(0, 1)), interpolation="none")
+            for place, (name, values) in zip(axes[row, 1:], columns.items(), strict=True):
+                pale = PALE if name in unranked else 1.0
+                place.imshow(COLOURS(values[row].clip(0, 1)), interpolation="none", alpha=pale)
                 if not values[row].any():
                     place.imshow(np.full((height, width, 4), NO_VALUE), interpolation="none")
                     middle = (0.5, 0.5)
                     place.annotate("empty", middle, xycoords="axes fraction", **CENTRED)
-        for place, name in zip(axes[0, 1:], columns, strict=True):
-            text = fill(name, 14, break_long_words=False)
-            place.annotate(text, (0.5, 1), (0, 3), "axes fraction", "offset points", **ABOVE)
+        for rank, (place, name) in enumerate(zip(axes[0, 1:], columns, strict=True), 1):
+            said = (
+                f"{name}, no rank" if name in unranked else f"{rank} {name}" if unranked else name
+            )
+            text, colour = fill(said, 14, break_long_words=False), {"color": INK}
+            if name in unranked:
+                colour = {"color": SERIES[6]}
+            place.annotate(
+                text, (0.5, 1), (0, 3), "axes fraction", "offset points", **ABOVE, **colour
+            )
         bar = body.colorbar(
             ScalarMappable(Normalize(0, 1), COLOURS),
             ax=list(axes.flat),

@@ -108,6 +108,7 @@ def heat_maps(
     bar_label: str = "gradient norm",
     log: bool = True,
     limits: tuple[float, float] | None = None,
+    square: bool = False,
 ) -> Picture:
     """Return maps side by side, on one scale: a cell for every row and column, the first on top.
 
@@ -121,6 +122,7 @@ def heat_maps(
         log: whether the scale is logarithmic; zero then has the colour of the lower end.
         limits: the ends of the scale; None: those of the values, a logarithmic one at most 12
             decades long. Values beyond have the colour of the end, which is then an arrow.
+        square: cells are as wide as they are high, as the pixels of an image are.
 
     Raises:
         AssayError: for a map that is not as large as its names say.
@@ -142,7 +144,7 @@ def heat_maps(
         ):
             cells = np.asarray(COLOURS(scale.norm(scale.clip(values))))
             cells[np.isnan(values)] = NO_VALUE
-            axes.imshow(cells, aspect="auto", interpolation="none")
+            axes.imshow(cells, aspect="equal" if square else "auto", interpolation="none")
             columns, rows = _spread(len(x), 4), _spread(len(names), 8)
             axes.set_xticks(columns, [f"{x[k]:,g}" for k in columns])
             beside = i % ACROSS > 0 and names == y[i - 1]  # named on the left already

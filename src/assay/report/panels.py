@@ -5,7 +5,7 @@ in one (Tufte 1983).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -47,6 +47,7 @@ def panels(
     y_label: str,
     log_y: bool = False,
     fraction: bool = False,
+    whole: bool = False,
 ) -> Picture:
     """Return rows of panels that share both scales, with one legend of all labels below them.
 
@@ -58,6 +59,7 @@ def panels(
         x_label, y_label: what the axes of all panels show.
         log_y: draw the values on a logarithmic axis; what is not positive is a gap.
         fraction: write the values as percent.
+        whole: the axis of values runs from 0 to 1 (100 %), whatever the lines do.
     """
     wide = max((len(row) for row in grid), default=0)
     styles = _styles(grid)
@@ -72,6 +74,8 @@ def panels(
         if not wide:
             return figure
         scale = _scale(grid, log_y)
+        if whole:
+            scale = replace(scale, y=(-0.02, 1.02))
         longest = max((len(panel.title) for row in grid for panel in row), default=0)
         size = min(8.5, 72 * WIDTH / wide / (0.7 * max(longest, 1)))  # titles side by side
         step = (WIDTH - LEFT) / wide

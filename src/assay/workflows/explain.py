@@ -155,13 +155,18 @@ def draw(
             f"{classes[target]} {with_unit(float(said[target]), 'fraction')}"
             + (f"\n(it is {data.classes[label]})" if wrong else "")
         )
+    ranked = [one for one in result.judged if one.eligible]
+    unranked = [one for one in result.judged if not one.eligible]
     return explained(
         x.numpy(),
-        {one.name: one.maps.values[: len(x)].cpu().numpy() for one in result.judged},
+        {one.name: one.maps.values[: len(x)].cpu().numpy() for one in (*ranked, *unranked)},
         title=title,
         note="Above each image what the model predicts, and how sure it is of it. Explainers stand "
-        f"by falling gain over a random order of the pixels. {said_best(result)}",
+        "by falling gain over a random order of the pixels; pale ones have no rank, since their "
+        "maps are not known to depend on what was learnt, or are no better than a random order. "
+        + said_best(result),
         captions=captions[: len(x)],
+        unranked=[one.name for one in unranked],
     )
 
 

@@ -357,6 +357,7 @@ def _places(pictured: dict[str, Result]) -> list[Drawing]:
                     y_label="row",
                     bar_label="share of images",
                     log=False,
+                    square=True,
                 )
             ),
         )
