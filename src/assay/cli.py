@@ -41,6 +41,7 @@ app.command("assay.commands.demo:demo", name="demo", help="Train and audit a sma
 app.command("assay.commands.read:list_", name="list", help="List what the store holds.")
 app.command("assay.commands.read:show", name="show", help="Show a study, an audit or a trial.")
 app.command("assay.commands.read:compare", name="compare", help="Put two runs side by side.")
+app.command("assay.commands.track:track", name="track", help="Write runs of trackers.")
 app.command("assay.commands.read:why", name="why", help="Say why two runs differ in address.")
 
 

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from assay.commands import flags
 from assay.commands.flags import flag_app, resolve
 from assay.errors import AssayError, unknown
+from assay.runs.tracked import Tracker
 
 app = App(
     name="run",
@@ -65,6 +66,7 @@ def study_app(study: Any, everything: bool = True) -> App:
         until_decided: Annotated[bool, Parameter(group="Running")] = False,
         max_seeds: Annotated[int | None, Parameter(group="Running")] = None,
         out: Annotated[Path | None, Parameter(group="Running")] = None,
+        track: Annotated[list[Tracker] | None, Parameter(group="Running")] = None,
         quiet: Annotated[bool, Parameter(group="Running")] = False,
     ) -> int:
         """QUESTION
@@ -80,6 +82,7 @@ def study_app(study: Any, everything: bool = True) -> App:
             until_decided: double the seeds until every claim is decided; needs --max-seeds.
             max_seeds: the most seeds that --until-decided goes to.
             out: a folder to publish: index.html, result.json and config.yaml are written there too.
+            track: tensorboard, wandb (offline) or trackio, which get a run of each trial.
             quiet: no progress display.
         """
         if preset not in study.PRESETS:
@@ -111,6 +114,7 @@ def study_app(study: Any, everything: bool = True) -> App:
             rerun_failed=rerun_failed,
             max_seeds=max_seeds,
             out=out,
+            track=track or (),
         )
 
     command.__doc__ = (command.__doc__ or "").replace("QUESTION", study.QUESTION)

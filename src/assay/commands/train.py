@@ -10,6 +10,7 @@ from cyclopts import App, Parameter
 
 from assay.commands.flags import flag_app, merge, resolve, run
 from assay.errors import AssayError, unknown
+from assay.runs.tracked import Tracker
 from assay.train.named import NAMED
 
 app = App(
@@ -57,6 +58,7 @@ def train_app(everything: bool) -> App:
         store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
         print_config: Annotated[bool, Parameter(group="Running")] = False,
         rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
+        track: Annotated[list[Tracker] | None, Parameter(group="Running")] = None,
         quiet: Annotated[bool, Parameter(group="Running")] = False,
     ) -> int:
         """Train a network on a data set, test it once, and keep it.
@@ -78,6 +80,7 @@ def train_app(everything: bool) -> App:
             store: the folder that keeps trials.
             print_config: only print the YAML that would be trained by.
             rerun_failed: train again where the same training failed before.
+            track: tensorboard, wandb (offline) or trackio, which get its curves while it trains.
             quiet: print nothing but the path of the model.
         """
         if recipe is not None and recipe not in NAMED:
@@ -100,6 +103,7 @@ def train_app(everything: bool) -> App:
             store=store,
             out=out,
             rerun_failed=rerun_failed,
+            track=track or (),
             quiet=quiet,
         )
 

@@ -33,6 +33,7 @@ from assay.runs.worker import Workspace
 from assay.tasks.autoencode import TrainAutoencoder
 from assay.tasks.feature_space import FeatureSpace
 from assay.tasks.images import BY_SEED, fingerprint, part
+from assay.tasks.trackers import runs_of
 from assay.train import IBP, Recipe, Watch
 from assay.train.fit import Augment, fit
 from assay.train.guard import Adversary
@@ -271,6 +272,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
         prepare = getattr(config.network, "prepare", None)
         if prepare is not None:
             prepare(classifier.model, classifier.normalise(data.take(PREPARED)[0]))
+        run = runs_of(trial)
         history = fit(
             classifier,
             data,
@@ -282,6 +284,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             augment=augmentation(config, data, trial, work),
             adversary=against(config),
             watch=config.watch,
+            trackers=run,
         )
         if history.diverged and not history.restored:
             raise AssayError(f"diverged: {history.diverged}")
@@ -320,6 +323,8 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             mean=data.mean,
             std=data.std,
         )
+    for one in run:
+        one.close(metrics, step=history.epochs)
     return Outcome(metrics, arrays)
 
 

@@ -25,6 +25,7 @@ from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.augment_text import Exchange
 from assay.tasks.texts import PARTS, part
+from assay.tasks.trackers import runs_of
 from assay.tasks.train import COLLAPSED
 from assay.train import AdamW, Cosine, Recipe
 from assay.train.fit import fit
@@ -142,6 +143,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
     with computing(config.recipe.threads):
         clf = config.network.classifier(data.classes, stream.child("init"), device=trial.device)
         started = time.perf_counter()
+        run = runs_of(trial)
         history = fit(
             clf,
             data,
@@ -150,6 +152,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             stream=stream.child("train"),
             checkpoint=work.checkpoint / "training.pt",
             progress=work.progress,
+            trackers=run,
         )
         timings = {"training": time.perf_counter() - started}
         if history.diverged and not history.restored:
@@ -176,6 +179,8 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             metrics["treated"] = list(clf.treatments())
     if config.kept:
         save_text(work.path("model.safetensors"), clf, config.network)
+    for one in run:
+        one.close(metrics, step=history.epochs)
     return Outcome(metrics, arrays, timings)
 
 

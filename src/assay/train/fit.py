@@ -315,7 +315,7 @@ class _Run:
         if validation is not None:
             self.note_best(epoch)
         history.seconds.append(time.perf_counter() - began)
-        self.accelerator.log(curves, step=epoch)
+        self.accelerator.log(history.latest(), step=epoch)
         return True
 
     def prepare(

@@ -113,6 +113,17 @@ class History:
         }
         return curves | self.looks.arrays()
 
+    def latest(self) -> dict[str, float]:
+        """Return the numbers of the last epoch, as trackers are told them: its curves and, where it
+        was watched, the last gradient norm and change of the weights of each layer."""
+        found = {name: getattr(self, name)[-1] for name in CURVES if getattr(self, name)}
+        found |= {name: self.robust_accuracy[-1] for name in GUARDED[:1] if self.robust_accuracy}
+        for what in ("gradient_norms", "weight_change"):
+            rows = getattr(self.looks, what)
+            layers = zip(self.looks.layers, rows[-1], strict=True) if rows else ()
+            found |= {f"{what}/{layer}": value for layer, value in layers}
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return every field, as JSON; of a guard only what there is."""
         kept = asdict(self)

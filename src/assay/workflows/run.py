@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from assay.runs.entry import RECORD
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
+from assay.runs.tracked import tracking
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.interim import Analyses, analyses_now, seeds_to_go_on_from, to_remember
@@ -63,6 +65,7 @@ def run(
     rerun_failed: bool = False,
     max_seeds: int | None = None,
     out: Path | None = None,
+    track: Sequence[str] = (),
 ) -> int:
     """Run what is missing of a study, judge it, write its page, and say where it is.
 
@@ -75,6 +78,7 @@ def run(
         max_seeds: double the seeds until every claim is decided, but to no more than these; None:
             judge once. Each judgement is written, and called again it goes on from the last.
         out: a folder that gets the page as well, to be published: without links into the store.
+        track: trackers that get a run of each trial, a training's while it trains.
 
     Returns 0 whatever the verdicts are; 1 if a trial failed, or its result is no longer there.
 
@@ -87,6 +91,7 @@ def run(
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
     home = Store(store)
+    tracked = tracking(track, store, f"{study.NAME}-{study.preset}")
     words = command(study)
     written: list[Judgement] = []
 
@@ -94,13 +99,18 @@ def run(
         if written:
             tell_analysis(written[-1], seeds)
         grown = study.model_copy(update={"seeds": seeds})
-        done = execute(
-            grown.plan,
-            home,
-            workers=workers,
-            progress=progress,
-            rerun_failed=rerun_failed and not written,  # once is enough
-        )
+        with nullcontext() if tracked is None else tracked.told():
+            done = execute(
+                grown.plan,
+                home,
+                workers=workers,
+                progress=progress,
+                rerun_failed=rerun_failed and not written,  # once is enough
+            )
+        if tracked is not None:
+            from assay.workflows.track import write_runs  # loads torch, as trackers do
+
+            write_runs(tracked, [done[address] for address in done])
         seconds = time.perf_counter() - clock
         written.append(write(grown, done, home, words, started=started, seconds=seconds))
         return written[-1].claims

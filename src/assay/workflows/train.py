@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json
 from assay.runs.store import Store
+from assay.runs.tracked import tracking
 from assay.tasks.train import SPLITS, TrainNetwork, split
+from assay.workflows.track import write_runs
 
 MODEL, CONFIG = "model.safetensors", "config.yaml"
 
@@ -32,6 +36,7 @@ def run(
     store: Path,
     out: Path | None,
     rerun_failed: bool,
+    track: Sequence[str] = (),
     quiet: bool,
 ) -> int:
     """Train unless the store has it, write what `out` is to hold, and say how good it is.
@@ -50,7 +55,11 @@ def run(
     if out is not None:
         refuse_other(out, config, seed)
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
-    done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
+    tracked = tracking(track, store, "train")
+    with nullcontext() if tracked is None else tracked.told():
+        done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
+    if tracked is not None:
+        write_runs(tracked, [done.need(trial)])
     result = done.need(trial)
     model = result.path(MODEL)
     if out is not None:

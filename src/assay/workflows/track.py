@@ -1,0 +1,66 @@
+"""Runs of what is finished: `assay track`, and what a tracked study leaves at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from assay.errors import AssayError
+from assay.runs.display import say
+from assay.runs.entry import Entry, Result
+from assay.runs.store import Run, Store
+from assay.runs.tracked import Tracking, tracking
+from assay.tasks.trackers import TrialRun
+
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "robust_accuracy")
+
+
+def run(text: str, *, store: Path, to: Sequence[str]) -> int:
+    """Write the trials of a study, or one trial, as runs of trackers; say where these write.
+
+    Raises:
+        AssayError: nothing answers to `text`, none of it is finished, or a tracker is not known.
+    """
+    home = Store(store)
+    found = home.find(text)
+    entries: list[Entry | None] = [found] if isinstance(found, Entry) else []
+    if isinstance(found, Run):
+        entries = [home.stored(address) for address in found.trials]
+    kept = [entry.result() for entry in entries if entry is not None]
+    results = [result for result in kept if result is not None]
+    if not results:
+        raise AssayError(f"{text} has no finished trials in {store}: nothing can be tracked")
+    told = tracking(to, store, found.id if isinstance(found, Run) else "trials")
+    assert told is not None  # `to` has at least one name
+    written = write_runs(told, results)
+    print(f"{written} of {len(results)} trials as new runs, in {told.folder}")
+    return 0
+
+
+def write_runs(told: Tracking, results: Iterable[Result]) -> int:
+    """Write each result as a run to the trackers that do not have it; return how many were new.
+
+    A curve of the training is logged epoch by epoch, everything else at the end.
+    """
+    written = 0
+    complained: set[str] = set()
+
+    def once(line: str) -> None:
+        name = line.partition(" ")[0]
+        if name not in complained:
+            complained.add(name)
+            say(line)
+
+    for result in results:
+        run = TrialRun(told, result.trial, once)
+        run.start()
+        if not run.runs:
+            continue
+        history = result.metrics.get("history") or {}
+        epochs = len(history.get("train_loss", ()))
+        for epoch in range(epochs):
+            curves = {name: history[name][epoch] for name in CURVES if history.get(name)}
+            run.log(curves, step=epoch + 1)
+        run.close(result.metrics, step=epochs)
+        written += bool(run.runs)
+    return written
