@@ -106,3 +106,18 @@ def test_the_command_shows_two_kept_audits(
     assert "McNemar" in shown
     assert "ACC-001" in shown
     assert not (tmp_path / "runs").exists()
+
+
+def test_two_kept_audits_make_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folders = [
+        str(kept(tmp_path / "<b>a", range(10), range(8))),
+        str(kept(tmp_path / "b", range(2), range(8), threshold=0.7)),
+    ]
+    page, store = tmp_path / "new" / "both.html", str(tmp_path / "runs")
+    assert call(app, ["compare", *folders, "--store", store, "--out", str(page)]) == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    text = page.read_text()
+    assert "<b>a" not in text
+    assert "default-src 'none'" in text
+    for said in ("ACC-001", "McNemar", "at least 70.0", "20.0 points"):
+        assert said in text

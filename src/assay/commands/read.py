@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from assay.disk import make_folder, writable, write_atomic
 from assay.errors import AssayError
 from assay.runs import reading
+from assay.runs.audits import audit_of, compare_audits
 from assay.runs.store import Store
 from assay.runs.view import View
 
@@ -59,7 +60,8 @@ def compare(
             an audit that of its report.json, or of the folder that --out named.
         other: of the second.
         store: the folder that keeps trials, studies and audits.
-        out: an HTML file to write instead, with the figures of two studies next to each other.
+        out: an HTML file to write instead, with the figures of two studies next to each other, or
+            the tables of two audits.
         as_json: print JSON instead of a table.
     """
     home = Store(store)
@@ -68,16 +70,26 @@ def compare(
     page = writable(out.parent, out.name) / out.name
     if page.is_dir():
         raise AssayError(f"--out {out} is a folder; give the path of a file")
-    both = reading.compare_studies(home, run, other)
-    if both is None:
-        raise AssayError("--out puts two studies side by side; leave it out for audits and trials")
-    from assay.report.page import render_comparison
-
-    drawn = render_comparison(both)
+    drawn = _side_by_side(home, run, other)
     make_folder(page.parent)
     write_atomic(page, drawn)
     print(page)
     return 0
+
+
+def _side_by_side(home: Store, run: str, other: str) -> str:
+    """Return two studies, or two audits, as a page."""
+    from assay.report.page import render_comparison, render_tables
+
+    audits = [kept for kept in (audit_of(home, run), audit_of(home, other)) if kept is not None]
+    if len(audits) == 2:
+        view = compare_audits(*audits)
+        tables = [(grid.title, grid.columns, grid.rows) for grid in view.grids]
+        return render_tables(view.title, view.lines, tables)
+    both = reading.compare_studies(home, run, other)
+    if both is None:
+        raise AssayError("--out puts two studies or two audits side by side; leave it out here")
+    return render_comparison(both)
 
 
 def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) -> int:

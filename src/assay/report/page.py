@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -58,6 +59,19 @@ _ENDS = (0.1, 0.25, 0.5, 1.0)
 def render_comparison(both: Comparison) -> str:
     """Return two results side by side as one HTML page."""
     return rendered("compare.html.j2", both=both)
+
+
+def render_tables(
+    title: str, lines: Sequence[str], tables: Sequence[tuple[str, Sequence[str], Any]]
+) -> str:
+    """Return two audits side by side as one HTML page.
+
+    Args:
+        title: its heading.
+        lines: what stands below it.
+        tables: title, names of columns, and rows of texts of each; one without rows is left out.
+    """
+    return rendered("tables.html.j2", title=title, lines=lines, tables=tables)
 
 
 def rendered(template: str, **given: Any) -> str:
