@@ -4,7 +4,7 @@ Its true value is the threshold, so that neither verdict is deserved: a check th
 it is wrong, and an honest one is undecided in 95 of 100 audits. Data are drawn, and judged by the
 functions that an audit judges by.
 
-    python benchmarks/false_alarms.py --audits 1000   # the table of docs/ci.md, a quarter of a minute
+    python benchmarks/false_alarms.py --audits 1000  # the table of docs/ci.md, a few seconds
 """
 
 from __future__ import annotations
