@@ -147,7 +147,7 @@ def test_a_small_run_shows_what_attacks_do(done: tuple[Attacks, Results]) -> Non
     assert own > other
     titles = [drawing.title for drawing in found.figures]
     assert sum("under every attack" in title for title in titles) == 4
-    assert {"Success against budget, L∞", "Where the few pixels are"} <= set(titles)
+    assert "Where the few pixels are" in titles
     assert "Which classes become which" in titles
     assert all(len(drawing.svg) < 300_000 for drawing in found.figures)
 

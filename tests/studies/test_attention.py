@@ -103,7 +103,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Attention, Results]:
     return study, results
 
 
-def test_a_small_run_measures_against_null_and_ceiling(done: tuple[Attention, Results]) -> None:
+def test_a_small_run_measures_against_references(done: tuple[Attention, Results]) -> None:
     study, results = done
     trials = study.trials()
     assert list(trials) == ["fgsm 0.05", "pgd 0.1", "fgsm 0.05, robust", "pgd 0.1, robust"]
@@ -155,7 +155,12 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     study, results = done
     found = study.findings(results)
     effects = {effect.code: effect for effect in found.effects}
-    assert list(effects) == ["attention.moves", "attention.success", "attention.steadier"]
+    assert list(effects) == [
+        "attention.moves",
+        "attention.success",
+        "attention.concentrates",
+        "attention.steadier",
+    ]
     for code in ("attention.moves", "attention.steadier"):
         by_image = effects[code].per_image
         assert by_image is not None

@@ -214,7 +214,7 @@ def test_claims_are_judged_by_the_right_numbers_with_the_right_sign() -> None:
         "tanh_steeper": "does not hold",
         "proper": "does not hold",
     }
-    assert {claims[code].unit for code in ("sigmoid_vanishes", "first_layers")} == {"number"}
+    assert [claims[c].unit for c in ("sigmoid_vanishes", "first_layers")] == ["factor", "decades"]
     assert claims["proper"].unit == "points"
 
 
@@ -312,14 +312,17 @@ class TestARun:
             assert claim.estimate is not None
             assert claim.estimate.n == 2
             assert claim.code in html
-        assert [drawing.title for drawing in result.figures] == [
-            "Training loss",
-            "Validation accuracy",
-            "The gradient of each layer, before the first step",
-            "The gradient of each layer over training, 4 layers",
-            "How far each layer moved, 4 layers",
-            "Saturated and dead units, 4 layers",
+        assert [(drawing.title, drawing.role) for drawing in result.figures] == [
+            ("The gradient of each of 4 layers", "hero"),
+            ("The gradient of each layer, before the first step", "data"),
+            ("Training loss, 4 layers", "why"),
+            ("How far each layer moved, 4 layers", "why"),
+            ("Training loss", "data"),
+            ("Validation accuracy", "data"),
+            ("The gradient of each layer over training, 4 layers", "data"),
+            ("Saturated and dead units, 4 layers", "data"),
         ]
+        assert result.figures[0].finding.startswith("Of the gradient of the next layer")
         assert "sigmoid 0.1" in result.summary
 
     def test_a_page_without_results_says_so(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,9 +46,6 @@ class Evidence:
     calibration: tuple[Tensor, Tensor] | None = None
     masks: Tensor | None = None
     tick: Tick = lambda _: None
-
-    kind: ClassVar[str] = "images"
-    """What `x` is: images, or texts (see `auditing.texts`)."""
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -62,8 +62,10 @@ def attention_rows(
             for axes, caption in zip((line[0], line[2]), captions[i], strict=True):
                 axes.set_title(caption, fontsize=7.5, weight="normal", loc="center", pad=3)
             line[0].set_ylabel(names[i], fontsize=7.5)
-        for axes, name in zip(grid[-1], COLUMNS, strict=True):
-            axes.set_xlabel(name, fontsize=8)
+        for axes, name in zip(grid[0], COLUMNS, strict=True):
+            below = axes.get_title(loc="center")
+            head = f"{name}\n{below}" if below else name
+            axes.set_title(head, fontsize=7.5, weight="normal", loc="center", pad=3)
         for columns, colours, low, label in (
             (grid[:, 0:4], LOOKED, 0, "evidence for the class, over the map's maximum"),
             (grid[:, 4], MOVED, -1, "less · more"),

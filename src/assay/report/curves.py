@@ -23,6 +23,7 @@ from assay.report.style import (
     MARKERS,
     SERIES,
     Picture,
+    colour_of,
     columns,
     grid,
     percent_axis,
@@ -95,6 +96,7 @@ def gradient_norms(
     *,
     x_label: str = "layer, from input to output",
     y_label: str = "gradient norm",
+    width: float = 6.6,
 ) -> Picture:
     """Return the gradient norm of each layer against its depth, on a logarithmic axis.
 
@@ -102,7 +104,7 @@ def gradient_norms(
     left out, as gaps.
     """
     with styled():
-        figure = picture(6.6, HEIGHT * max(1.0, len(series) * LABEL_GAP))
+        figure = picture(width, HEIGHT * max(1.0, len(series) * LABEL_GAP))
         axes = figure.add_subplot()
         axes.set_yscale("log")
         # Gradients vanish towards the input: that is where the lines are apart, and are named.
@@ -311,7 +313,7 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
     ends: list[End] = []
     ticks = {0.0}
     for i, curve in enumerate(curves):
-        colour = SERIES[i % len(SERIES)]
+        colour = SERIES[colour_of(curve.attack, i) % len(SERIES)]
         estimates: list[Doubtful] = [clean, *(point.robust_accuracy for point in curve.points)]
         eps = [0.0, *(point.eps for point in curve.points)]
         value, low, high = columns(estimates)

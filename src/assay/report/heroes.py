@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from assay.report.curves import End, name_ends
-from assay.report.numerals import Doubtful, as_factor, with_unit
+from assay.report.numerals import MISSING, Doubtful, as_factor
 from assay.report.record import Unit
 from assay.report.result import Drawing
 from assay.report.style import (
@@ -232,8 +233,19 @@ def _key(figure: Picture, rows: Sequence[tuple[str, Sequence[Dot]]]) -> None:
         text.set_fontweight("bold")
 
 
-def said(estimate: Doubtful, unit: Unit = "fraction") -> str:
-    """Return a value as findings say it, to whole percent: 74 %."""
-    if unit == "fraction" and estimate.value is not None:
-        return f"{100 * estimate.value:.0f} %"
-    return with_unit(estimate.value, unit)
+def said(estimate: Doubtful) -> str:
+    """Return a fraction as findings say it, to whole percent: 74 %."""
+    return MISSING if estimate.value is None else f"{100 * estimate.value:.0f} %"
+
+
+def seen(
+    figure: Drawing | None,
+    finding: str = "",
+    *,
+    role: Literal["hero", "why", "data"] = "why",
+    beside: str = "",
+) -> list[Drawing]:
+    """Return a figure with what is seen in it and where it stands; nothing where there is none."""
+    if figure is None:
+        return []
+    return [figure.model_copy(update={"finding": finding, "role": role, "beside": beside})]

@@ -57,6 +57,8 @@ class Claim(Record):
     """Whether the claim is that the effect exceeds delta, or that it lies within ± delta."""
     why_delta: str = ""
     """Why an effect of delta matters, and a smaller one does not: one sentence."""
+    per: str = ""
+    """What the effect is counted by, such as "layer"; empty: nothing."""
     look: int = 1
     """Which interim analysis the estimate is of: that which decided, or the newest."""
     latest: EstimateModel | None = None
@@ -105,6 +107,15 @@ class Table(Record):
         if any(len(row) != len(self.columns) for row in self.rows):
             raise ValueError(f"every row needs {len(self.columns)} cells, one for each column")
         return self
+
+    def column(self, title: str) -> dict[str, EstimateModel]:
+        """Return the numbers of a column that have a value, by the text of the first cell; empty
+        where there is no such column."""
+        if title not in self.columns:
+            return {}
+        place = self.columns.index(title)
+        found = {row[0].text: row[place].estimate for row in self.rows}
+        return {name: one for name, one in found.items() if one and one.value is not None}
 
 
 class Drawing(Record):
@@ -216,6 +227,18 @@ class StudyResult(Record):
     """What all trials took, one after another, whenever they were run."""
     made: Provenance
     """How this was made; its seconds are those of the last call, which finds old trials done."""
+
+    def table(self, title: str) -> Table | None:
+        """Return the table of this title."""
+        return next((table for table in self.tables if table.title == title), None)
+
+    def figure(self, title: str) -> Drawing | None:
+        """Return the figure of this title."""
+        return next((figure for figure in self.figures if figure.title == title), None)
+
+    def claim(self, code: str) -> Claim | None:
+        """Return the claim with this code."""
+        return next((claim for claim in self.claims if claim.code == code), None)
 
     @property
     def tally(self) -> dict[str, str]:

@@ -30,6 +30,24 @@ INK = "#1b1d21"
 PAPER = "#fefefe"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#b0508c", "#c78500", "#3d9bd1", "#6e7580")
 """Blue, vermillion, green, purple, orange, sky, grey."""
+ATTACKS = {
+    "noise": 6,
+    "fgsm": 4,
+    "mifgsm": 4,
+    "pgd": 0,
+    "apgd": 0,
+    "apgdt": 0,
+    "auto": 1,
+    "fab": 5,
+    "square": 2,
+    "hopskipjump": 2,
+    "genetic": 3,
+    "few-pixel": 0,
+    "one-pixel": 1,
+    "deepfool": 5,
+    "carlini-wagner": 3,
+}
+"""The colour of each attack in all figures, into the palette: kin share one, in panels apart."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 FAINT = 0.13
@@ -62,6 +80,15 @@ _STYLE: Any = {
 
 _STRAIGHT = re.compile(r"[MLz\d\s.-]+")
 """A path of nothing but straight lines."""
+
+
+def colour_of(attack: str, otherwise: int) -> int:
+    """Return the colour of an attack, "pgd" or "pgd 8/255" or "noise L0", into the palette.
+
+    Args:
+        otherwise: that of an attack of somebody else's.
+    """
+    return ATTACKS.get(attack.split()[0].lower(), otherwise)
 
 
 @contextmanager

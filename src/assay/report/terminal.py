@@ -99,6 +99,7 @@ def judged_claim(claim: Claim) -> Judged:
     """Return a claim as the terminal shows it."""
     matters = "" if claim.delta is None else f" Matters from {with_unit(claim.delta, claim.unit)}."
     value = MISSING if claim.estimate is None else full(claim.estimate, claim.unit)
+    value += f" per {claim.per}" if claim.per else ""
     return Judged(claim.verdict, claim.code, value, claim.text + matters, _more(claim))
 
 

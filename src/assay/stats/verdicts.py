@@ -69,6 +69,7 @@ class Effect:
             on; its interval is one that all of them would have together (Bonferroni).
         why_delta: why an effect of delta matters, and a smaller one does not: what a reader would
             do differently; one sentence.
+        per: what the effect is counted by, such as "layer"; empty: nothing.
     """
 
     code: str
@@ -87,6 +88,7 @@ class Effect:
     images_drawn: bool = field(default=False, kw_only=True)
     chosen_among: int = field(default=1, kw_only=True)
     why_delta: str = field(default="", kw_only=True)
+    per: str = field(default="", kw_only=True)
 
     @property
     def about(self) -> str:
@@ -100,7 +102,7 @@ class Claim:
     """A claim with its verdict.
 
     Attributes:
-        code, text, delta, collapsed, failed, unit, asks, why_delta: as in `Effect`.
+        code, text, delta, collapsed, failed, unit, asks, why_delta, per: as in `Effect`.
         estimate: the effect; its level is corrected for the number of claims and of
             interim analyses.
         verdict: "holds" if the interval lies above delta, "does not hold" if below; of a claim
@@ -134,6 +136,7 @@ class Claim:
     about: str = field(default=THESE_IMAGES, kw_only=True)
     asks: Asks = field(default="larger", kw_only=True)
     why_delta: str = field(default="", kw_only=True)
+    per: str = field(default="", kw_only=True)
 
     @property
     def mostly_lost(self) -> bool:
@@ -235,6 +238,7 @@ def judge_claims(
             about=effect.about,
             asks=effect.asks,
             why_delta=effect.why_delta,
+            per=effect.per,
         )
         earlier = before.get((effect.code, effect.text, effect.delta))
         if earlier is not None and earlier.estimate.level >= level_of(effect, earlier.look):

@@ -95,14 +95,12 @@ class Study(Config):
         """
         return answers.from_texts(claims)
 
-    def hero(self, result: StudyResult) -> Drawing | None:
-        """Return the one figure that stands below the answer; None: one of `findings` does, or
-        none.
-
-        Drawn from what was judged and tabulated, so that it can be drawn of an old result too.
-        """
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        """Return the figures that the claims, tables and figures of a result are enough for, as of
+        an old one: the one that leads, and those whose finding is read off a table. They take the
+        place of figures of the same titles, and come first."""
         del result
-        return None
+        return ()
 
     def cost(self, trial: Trial) -> Cost | None:
         """Return what an unrun trial is expected to take, or None where nothing is known."""

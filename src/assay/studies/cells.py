@@ -154,6 +154,7 @@ class Cells:
         images: Callable[[Sequence[Sequence[Result]]], stats.PerImage | None] | None = None,
         unit: stats.Unit = "points",
         why_delta: str = "",
+        per: str = "",
     ) -> stats.Effect:
         """Return what a claim rests on: one value per seed, from the cells' results of that seed.
 
@@ -166,7 +167,7 @@ class Cells:
                 left out, and the claim says so, as where the effect is not finite.
             among: the cells that `of` were chosen from by their results; the claim rests on all.
             images: the effect image by image, from the same results, a row for each seed.
-            unit, why_delta: as in `Effect`.
+            unit, why_delta, per: as in `Effect`.
         """
         seeds = zip(*(self.results(cell) for cell in of), strict=True)
         whole = [row for row in seeds if all(run is not None for run in row)]
@@ -196,6 +197,7 @@ class Cells:
             per_image=replace(by_image, there_are=self.there_are) if by_image else None,
             unit=unit,
             why_delta=why_delta,
+            per=per,
         )
 
     def addresses(self, *cells: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from assay import stats
 from assay.errors import AssayError
 from assay.report.record import EstimateModel
-from assay.report.result import Claim, Drawing, StudyResult
+from assay.report.result import Claim, StudyResult
 from assay.runs.results import Results
 from assay.stats.verdicts import THESE_IMAGES
 from assay.studies import load, names
@@ -35,6 +35,7 @@ def judged(claim: Claim) -> stats.Claim:
         about=claim.about or THESE_IMAGES,
         asks=claim.asks,
         why_delta=claim.why_delta,
+        per=claim.per,
     )
 
 
@@ -61,19 +62,25 @@ def told_anew(result: StudyResult) -> StudyResult:
 
 
 def led(study: Study, result: StudyResult) -> StudyResult:
-    """Return a result with the figure that the study draws of it, if it draws one, in the lead."""
-    hero = study.hero(result)
-    if hero is None:
-        return result
-    others: list[Drawing] = [figure for figure in result.figures if figure.role != "hero"]
-    return result.model_copy(update={"figures": (hero, *others)})
+    """Return a result with the figures that its study draws of it in the lead."""
+    first = study.figures_of(result)
+    titles = {figure.title for figure in first}
+    others = (figure for figure in result.figures if figure.title not in titles)
+    return result.model_copy(update={"figures": (*first, *others)})
 
 
 def _explained(claim: Claim, effect: stats.Effect | None) -> Claim:
+    if not claim.about:  # judged over seeds alone: nothing is known of what images would decide
+        claim = claim.model_copy(update={"seeds_needed": None, "images_needed": None})
     if effect is None or claim.delta != effect.delta:
         return claim
     return claim.model_copy(
-        update={"unit": effect.unit, "asks": effect.asks, "why_delta": effect.why_delta}
+        update={
+            "unit": effect.unit,
+            "asks": effect.asks,
+            "why_delta": effect.why_delta,
+            "per": effect.per,
+        }
     )
 
 

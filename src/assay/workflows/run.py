@@ -265,6 +265,7 @@ def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
         latest=claim.latest,
         asks=claim.asks,
         why_delta=claim.why_delta,
+        per=claim.per,
     )
 
 

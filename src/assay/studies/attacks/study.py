@@ -24,6 +24,7 @@ from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.report.numerals import budget, norm_name
+from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
@@ -222,8 +223,12 @@ class Attacks(SubjectStudy):
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(self, claims)
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.figures_of(self, result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         found = []
+        share = f"{100 * self.delta:g} images in a hundred"
         fgsm, pgd, noise = self.named("fgsm"), self.named("pgd"), self.named("noise")
         at, most = budget(self.at, "linf"), self.budgets[-1]
         if fgsm and pgd:
@@ -236,6 +241,8 @@ class Attacks(SubjectStudy):
                     cell(fgsm.name),
                     "success_share",
                     delta=self.delta,
+                    why_delta="a test by one step takes a twentieth of the time, and whoever tests "
+                    f"by it alone would take {share} more for robust than are.",
                 )
             )
         fewest = self.named(f"one-pixel {norm_name('l0')}")
@@ -247,6 +254,7 @@ class Attacks(SubjectStudy):
                     f"{budget(fewest.eps, 'l0').capitalize()}, found without gradients (one-pixel "
                     f"attack), fools more than {100 * self.delta:g} % of the images.",
                     fewest,
+                    f"below {share} such an attack is lost among the network's own errors.",
                 )
             )
         if noise:
@@ -258,13 +266,22 @@ class Attacks(SubjectStudy):
                     f"Noise of the greatest budget, {budget(most, 'linf')}, leaves more than "
                     f"{100 * (1 - self.delta):g} % of the images as they were classified.",
                     largest,
+                    f"if noise changed the answer on more than {share}, an attack of that size "
+                    "could owe its success to luck.",
                     left=True,
                 )
             )
         return tuple(found)
 
     def _share(
-        self, cells: Cells, code: str, text: str, run: BudgetedAttack, *, left: bool = False
+        self,
+        cells: Cells,
+        code: str,
+        text: str,
+        run: BudgetedAttack,
+        why_delta: str,
+        *,
+        left: bool = False,
     ) -> stats.Effect:
         """Return the effect "the share of images that are fooled (or left) is so high"."""
         return cells.effect(
@@ -277,6 +294,8 @@ class Attacks(SubjectStudy):
             ),
             images=lambda rows: shares(rows, left=left),
             floor="success_share",
+            unit="fraction",
+            why_delta=why_delta,
         )
 
 

@@ -12,12 +12,13 @@ from assay import stats
 from assay.attacks.base import Attack
 from assay.explain.shift import HARDLY
 from assay.report import figures as draw
-from assay.report.numerals import budget
+from assay.report.heroes import Dot, dots, hero, said, seen
+from assay.report.numerals import bare, budget, interval, with_unit
 from assay.report.record import Unit
-from assay.report.result import Cell, Drawing, Table
+from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.runs.entry import Result
 from assay.stats.matching import STRATA
-from assay.studies.answers import Wording, compose, points
+from assay.studies.answers import Scale, Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
@@ -25,6 +26,10 @@ from assay.tasks.train import settings, split
 if TYPE_CHECKING:
     from assay.studies.attention.study import Attention
 
+OVERLAPS = "How much of the top fifth of the map stays"
+"""Title of the first table."""
+MARGINS = "Successes and failures at equal clean margin"
+"""Title of the figure of overlaps against margins."""
 FINER = 20
 """Parts that images are also cut into by their clean margin, to see what coarser ones leave."""
 MEASURES: tuple[tuple[str, Unit], ...] = (
@@ -77,7 +82,7 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
     )
     return (
         cells.table(
-            "How much of the top fifth of the map stays",
+            OVERLAPS,
             [
                 Column("fooled", "success_share"),
                 Column("under the attack", "attacked_overlap"),
@@ -149,13 +154,77 @@ READING = (
 
 
 def figures(study: Attention, cells: Cells) -> tuple[Drawing, ...]:
-    """Return overlaps as a forest, overlap against clean margin, and the galleries."""
+    """Return overlap against clean margin, and the galleries."""
     return (
-        *_forest(study, cells),
         *_margins(study, cells),
         *_galleries(study, cells),
         *_hardly(study, cells),
     )
+
+
+def figures_of(study: Attention, result: StudyResult) -> list[Drawing]:
+    """Return how much of the map stays, per network, and which of the other figures say why."""
+    table = result.table(OVERLAPS)
+    if table is None:
+        return []
+    found: list[Drawing] = []
+    for network in study.networks():
+        found += _overlaps(study, table, network)
+    if (claim := result.claim("attention.success")) and claim.estimate and claim.estimate.n:
+        effect = claim.estimate
+        found += seen(
+            result.figure(MARGINS),
+            f"At equal margin the overlap is {with_unit(effect.value, claim.unit).lstrip('+')} "
+            f"less where an attack succeeds ({interval(effect, claim.unit)})",
+        )
+    galleries = [f for f in result.figures if f.title.startswith(GALLERIES)]
+    strongest = [f for f in galleries if f"{study.strongest()}, {NATURAL}" in f.title]
+    for gallery in strongest or galleries[:1]:
+        found += seen(gallery, f"The images whose maps moved most, under {study.strongest()}")
+    return found
+
+
+GALLERIES = ("Where saliency moved most", "Where attention moved most")
+"""How the titles of galleries begin; the second in older results."""
+
+
+def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:
+    """Return overlaps under attack beside noise baseline and same-class control."""
+    under, noise = (table.column(c) for c in ("under the attack", "under noise of the same size"))
+    names = {one: own for one, own in attack_cells(study, network).items() if own in under}
+    if not names:
+        return []
+    rows = [
+        (
+            name,
+            (
+                Dot("under the attack", under[own], 1),
+                *([Dot("under noise of that size", noise[own], 0)] if own in noise else []),
+            ),
+        )
+        for name, own in names.items()
+    ]
+    mates = table.column("another image of the class")
+    first = next(iter(names.values()))
+    references = [(1 / 9, "chance")]
+    if first in mates:
+        references.append((float(mates[first].value or 0.0), "another image"))
+    worst = study.strongest() if study.strongest() in names else next(iter(names))
+    assert worst is not None
+    own = names[worst]
+    beside = f", under noise of that size {said(noise[own])}" if own in noise else ""
+    drawing = hero(
+        f"How much of the map's top fifth stays, {network} network",
+        f"Under {worst} {said(under[own])} of the map's top fifth stays{beside}"
+        + ("" if network == NATURAL else f" ({network} network)"),
+        "Intersection over union of the top 20 % of pixels of two maps of the true class: mean "
+        "over seeds with its 95 % interval. Chance: two random fifths. Another image: one of "
+        "the same class, as a reference.",
+        lambda width: dots(
+            rows, width=width, x_label="overlap of the top 20 %", references=references
+        ),
+    )
+    return [drawing if network == NATURAL else drawing.model_copy(update={"role": "why"})]
 
 
 def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
@@ -176,6 +245,18 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
                 f"adversarial training keeps the saliency map steadier under {under}",
                 points("overlap"),
             ),
+            "attention.concentrates": Wording(
+                "Under attack the map concentrates",
+                "Under attack the map does not concentrate",
+                "the map concentrates under attack",
+                points("the greatest entropy", falls=True),
+            ),
+            "attention.avoids": Wording(
+                "Under few-pixel attacks the map lies apart from the perturbation",
+                "Under few-pixel attacks the map does not lie apart from the perturbation",
+                "the map lies apart from the perturbation of few-pixel attacks",
+                LESS,
+            ),
             "attention.success": Wording(
                 "Attacks that succeed move the saliency map further than attacks that fail",
                 "Attacks that succeed move the saliency map no further than attacks that fail",
@@ -184,6 +265,14 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
             ),
         },
     )
+
+
+LESS = Scale(
+    "{value} of it than a random map has ({low} to {high})",
+    lambda x: f"{bare(x, 'number')} less",
+    "{delta} would matter",
+)
+"""The scale of how much less of the perturbation is where the map is high."""
 
 
 def summary(study: Attention, cells: Cells) -> str:
@@ -253,35 +342,6 @@ def _points(cells: Cells, name: str, value: Callable[[Result], float | None]) ->
     return Cell(estimate=stats.mean_interval(found, "seeds"), unit="points")
 
 
-def _forest(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return the overlaps under every attack beside noise baseline and same-class control."""
-    found = []
-    for network in study.networks():
-        rows = []
-        for name, own in attack_cells(study, network).items():
-            if not cells.kept(own):
-                continue
-            rows += [
-                (name, cells.mean(own, "attacked_overlap"), 1),
-                ("noise of that size", cells.mean(own, "noise_overlap"), 0),
-            ]
-        if not rows:
-            continue
-        first = next(own for own in attack_cells(study, network).values() if cells.kept(own))
-        rows.append(("another image of the class", cells.mean(first, "mate_overlap"), 2))
-        found.append(
-            Drawing(
-                title=f"How much of the map's top fifth stays, {network} network",
-                caption="Mean over seeds with its 95 % interval; the dashed line is chance (two "
-                "random fifths overlap by 11 %).",
-                svg=draw.inline_svg(
-                    draw.intervals(rows, "overlap of the top 20 %", reference=1 / 9)
-                ),
-            )
-        )
-    return found
-
-
 def _margins(study: Attention, cells: Cells) -> list[Drawing]:
     """Return the overlap of fooled and other images against their clean margin."""
     panels = []
@@ -303,7 +363,7 @@ def _margins(study: Attention, cells: Cells) -> list[Drawing]:
         return []
     return [
         Drawing(
-            title="Successes and failures at equal clean margin",
+            title=MARGINS,
             caption="Overlap of the top 20 % against the lead of the true class on the clean image "
             "(logits), in five parts of equal size, all seeds of the natural network together; "
             "the band is one standard error over images.",

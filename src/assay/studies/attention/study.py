@@ -26,6 +26,7 @@ from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.explain.cam import GradCAM
 from assay.explain.registry import AnyExplainer
+from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
@@ -85,6 +86,10 @@ class Attention(SubjectStudy):
     """How many images a gallery shows at most."""
     delta: Number = Field(default=0.05, ge=0, lt=1)
     """Smallest difference of the overlap that matters, as a fraction."""
+    delta_entropy: Number = Field(default=0.01, ge=0)
+    """Smallest fall of a map's entropy that matters, as a share of the greatest there can be."""
+    delta_clinging: Number = Field(default=0.1, ge=0)
+    """By how much less than a random map a map must hold of the perturbation, to matter."""
 
     @field_validator("attacks")
     @classmethod
@@ -129,9 +134,13 @@ class Attention(SubjectStudy):
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(self, claims)
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.figures_of(self, result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         names = [named(attack) for attack in self.attacks]
         strongest = self.strongest()
+        eye = f"{100 * self.delta:g} points are about what the eye makes out on two maps"
         found = [
             cells.effect(
                 "attention.moves",
@@ -141,6 +150,7 @@ class Attention(SubjectStudy):
                 of=names,
                 value=lambda *runs: sum(map(beyond_noise, runs)) / len(runs),
                 images=lambda rows: by_image([beyond_noise_by_image(runs) for runs in rows]),
+                why_delta=f"{eye}; who sees no difference draws no other conclusion.",
             ),
             cells.effect(
                 "attention.success",
@@ -149,8 +159,34 @@ class Attention(SubjectStudy):
                 delta=self.delta,
                 of=names,
                 value=pooled_gap,
+                why_delta=f"{eye}; for less a map could not warn of an attack that succeeded.",
+            ),
+            cells.effect(
+                "attention.concentrates",
+                "Under attack the map concentrates: its entropy falls, on the mean of all attacks.",
+                delta=self.delta_entropy,
+                of=names,
+                value=lambda *runs: -mean_of(runs, "attacked_entropy"),
+                why_delta="a hundredth of the greatest entropy is a map that rests on about 7 % "
+                "fewer of 32 × 32 pixels; nobody would see less.",
             ),
         ]
+        pixels = [named(attack) for attack in self.attacks if attack.name == "few-pixel"]
+        if pixels:
+            found.append(
+                cells.effect(
+                    "attention.avoids",
+                    f"Under {pixels[0]} what still speaks for the true class lies apart from the "
+                    "perturbation: there is less of it where the map is high than a random map "
+                    "has.",
+                    delta=self.delta_clinging,
+                    of=(pixels[0],),
+                    value=lambda run: -mean_of([run], "attacked_clinging"),
+                    unit="number",
+                    why_delta="a tenth less is what one pixel in ten that is moved out of the map "
+                    "makes; for less nobody would say that the map avoids anything.",
+                )
+            )
         if self.robust is not None and strongest is not None:
             found.append(
                 cells.effect(
@@ -161,6 +197,8 @@ class Attention(SubjectStudy):
                     of=(cell(strongest, ROBUST), strongest),
                     value=steadier,
                     images=lambda rows: by_image([steadier_by_image(*runs) for runs in rows]),
+                    why_delta=f"{eye}; for less nobody would train adversarially to have maps that "
+                    "stay.",
                 )
             )
         return tuple(found)
@@ -170,6 +208,11 @@ class Attention(SubjectStudy):
         largest budget, or else none."""
         pgd = [attack for attack in self.attacks if attack.name == "pgd"]
         return named(max(pgd, key=lambda attack: attack.threat.eps)) if pgd else None
+
+
+def mean_of(runs: Sequence[Result], metric: str) -> float:
+    """Return the mean of a metric over runs; NaN where one lacks it."""
+    return float(sum(run.metrics.get(metric, math.nan) for run in runs) / len(runs))
 
 
 def beyond_noise(run: Result) -> float:

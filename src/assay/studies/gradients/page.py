@@ -1,41 +1,39 @@
-"""What the page of the study of gradients shows: its tables and figures."""
+"""What the page of the study of gradients shows: its tables, and which figures lead."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal
-
-import numpy as np
 
 from assay import stats
 from assay.models.mlp import Activation
 from assay.report import figures
+from assay.report.heroes import said, seen
 from assay.report.numerals import bare
-from assay.report.result import Cell, Drawing, Table
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.runs.entry import Result
-from assay.studies.answers import Scale, Wording, compose, points
 from assay.studies.cells import Cells
 from assay.studies.gradients.networks import (
     PROPER,
-    SMALLEST,
-    UNMOVED,
     VARIANTS,
     Floats,
     Net,
     Variant,
     deepest,
-    rms_gradients,
     widths_of,
 )
 
 if TYPE_CHECKING:
     from assay.studies.gradients.study import Gradients
 
-HEAT = (1e-12, 1.0)
-"""The ends of the scale of gradients, so that pages compare; beyond is the colour of the end."""
+GAINS, ACCURACIES = "What is left of the gradient, layer by layer", "Test accuracy"
+"""Titles of the tables."""
+FIRST = "The gradient of each layer, before the first step"
+LOSS, VALIDATION = "Training loss", "Validation accuracy"
+"""Titles of figures that stand under a table."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ class Page:
             return Cell(estimate=_factor(gain), unit="number", trials=net.name)
 
         return self._pivot(
-            "What is left of the gradient, layer by layer",
+            GAINS,
             "The factor by which a layer's gradient (root mean square over its weights) changes "
             "from one layer to the next nearer to the input, before the first step, with its 95 % "
             "interval over seeds; 1: it is kept. From the least-squares slope of its logarithm "
@@ -144,7 +142,7 @@ class Page:
             )
 
         return self._pivot(
-            "Test accuracy",
+            ACCURACIES,
             "Mean over seeds with its 95 % interval. Runs that collapsed (stayed at chance) are "
             "counted, not averaged in. Marks compare the networks of one shape; within noise of "
             "best: the interval of the difference, paired by seed, spans zero.",
@@ -152,144 +150,7 @@ class Page:
             cell,
         )
 
-    def drawings(self) -> list[Drawing]:
-        """Return all figures."""
-        layers = len(widths_of(self.deepest))
-        return [
-            Drawing(
-                title="Training loss",
-                caption="Mean over seeds, with the range from the least to the greatest seed, of "
-                "the loss on the batches since the previous point, on a logarithmic axis. A net "
-                "that knows only how frequent the classes are stays at ln(10) = 2.3.",
-                svg=figures.inline_svg(
-                    figures.panels(
-                        self._over_steps("look_loss"),
-                        x_label="step",
-                        y_label="training loss",
-                        log_y=True,
-                    )
-                ),
-            ),
-            Drawing(
-                title="Validation accuracy",
-                caption="Likewise, on the same few hundred validation images at every point.",
-                svg=figures.inline_svg(
-                    figures.panels(
-                        self._over_steps("look_val_accuracy"),
-                        x_label="step",
-                        y_label="validation accuracy",
-                        fraction=True,
-                    )
-                ),
-            ),
-            Drawing(
-                title="The gradient of each layer, before the first step",
-                caption="Root mean square over the weights of each hidden-to-hidden layer, from "
-                "the input (left) to the output, on the first batch. A straight line that falls "
-                "to the left is a gradient that vanishes exponentially. Mean over seeds of the "
-                "logarithm, and range.",
-                svg=figures.inline_svg(
-                    figures.panels(
-                        self._at_start(),
-                        x_label="layer, from input to output",
-                        y_label="RMS gradient per weight",
-                        log_y=True,
-                    )
-                ),
-            ),
-            *self._heat(),
-            Drawing(
-                title=f"How far each layer moved, {layers} layers",
-                caption="Distance of a layer's weights from their start at the end of training, "
-                "over their norm at the start; the first layer and the last are included. Adam "
-                "moves every weight by about as much, however small its gradient is, until that "
-                "is lost beside Adam's eps of 1e-8. What did not move in float32 is drawn at 1e-9. "
-                "Mean over seeds of the logarithm, and range.",
-                svg=figures.inline_svg(
-                    figures.panels(
-                        [self._by_layer("look_weight_change")],
-                        x_label="layer, from input to output",
-                        y_label="relative change",
-                        log_y=True,
-                    )
-                ),
-            ),
-            Drawing(
-                title=f"Saturated and dead units, {layers} layers",
-                caption="At the end of training, by layer. Above: the share of activations whose "
-                "slope is below a twentieth of the steepest (sigmoid and tanh: both flat ends; "
-                "ReLU and its kin: the flat side, where half of them are at rest). Below: the "
-                "share of units for which that is so on every validation image: next to no "
-                "gradient passes them. Mean and range over seeds.",
-                svg=figures.inline_svg(
-                    figures.panels(
-                        [
-                            self._by_layer("look_saturated", ", saturated"),
-                            self._by_layer("look_dead", ", dead"),
-                        ],
-                        x_label="layer, from input to output",
-                        y_label="share",
-                        fraction=True,
-                    )
-                ),
-            ),
-        ]
-
-    def _over_steps(self, array: str) -> list[list[figures.Panel]]:
-        """Return a panel of curves over steps for each shape (down) and activation (across)."""
-        return [
-            [
-                figures.Panel(
-                    f"{activation} {shape}",
-                    self._lines(activation, shape, array, "look_steps"),
-                )
-                for activation in self.activations
-            ]
-            for shape in self.shapes
-        ]
-
-    def _at_start(self) -> list[list[figures.Panel]]:
-        """Return a panel of first gradients by layer for each deep shape and activation."""
-        rows = []
-        for shape in dict.fromkeys(net.shape for net in self.nets if net.variant == "residual"):
-            widths = widths_of(shape)
-            numbers = range(2, len(widths) + 1)
-            first = partial(_first_gradients, widths=widths)
-            rows.append(
-                [
-                    figures.Panel(
-                        f"{activation} {shape}",
-                        [
-                            _exponentials(line)
-                            for line in self._lines(activation, shape, first, numbers)
-                        ],
-                    )
-                    for activation in self.activations
-                ]
-            )
-        return rows
-
-    def _by_layer(self, array: str, what: str = "") -> list[figures.Panel]:
-        """Return a panel for each activation: what was measured of each layer last."""
-
-        def last(run: Result) -> Floats:
-            row: Floats = run.arrays[array][-1]
-            return row
-
-        def last_logs(run: Result) -> Floats:
-            return _logs(last(run), UNMOVED)
-
-        found = []
-        for activation in self.activations:
-            if array == "look_weight_change":
-                lines = self._lines(activation, self.deepest, last_logs)
-                lines = [_exponentials(line) for line in lines]
-            else:
-                lines = self._lines(activation, self.deepest, last)
-            found.append(figures.Panel(activation + what, lines))
-        return found
-
-    def _lines(
+    def lines(
         self,
         activation: Activation,
         shape: str,
@@ -305,163 +166,56 @@ class Page:
                 found += [line] if line is not None else []
         return found
 
-    def _heat(self) -> list[Drawing]:
-        """Return the map of gradients over layers and steps, for those nets that tell the story."""
-        story: list[tuple[Activation, Variant]] = [
-            *(("sigmoid", variant) for variant in VARIANTS),
-            ("relu", "default"),
-            ("relu", "proper"),
-        ]
-        titles, maps, steps = [], [], []
-        for activation, variant in story:
-            net = Net(activation, self.deepest, variant)
-            runs = [rms_gradients(run, net.widths) for run in self.cells.finished(net.name)]
-            if not runs:
-                continue
-            length = min(len(run) for run in runs)
-            titles.append(f"{activation}, {variant}")
-            maps.append(np.exp(np.mean([_logs(run[:length], SMALLEST) for run in runs], axis=0)).T)
-            steps.append(self.cells.finished(net.name)[0].arrays["look_steps"][:length])
-        if not maps:
-            return []
-        shortest = min(steps, key=len)
-        rows = [str(layer) for layer in range(2, len(widths_of(self.deepest)) + 1)]
-        return [
-            Drawing(
-                title=f"The gradient of each layer over training, {len(rows) + 1} layers",
-                caption="Root mean square over the weights of each hidden-to-hidden layer, mean "
-                "over seeds of its logarithm, all on one scale.",
-                svg=figures.inline_svg(
-                    figures.heat_maps(
-                        titles,
-                        [values[:, : len(shortest)] for values in maps],
-                        x=[int(step) for step in shortest],
-                        y=[rows] * len(maps),
-                        bar_label="RMS gradient per weight",
-                        limits=HEAT,
-                    )
-                ),
-            )
-        ]
 
-
-KEPT = Scale(
-    "a layer passes on {value} % of the gradient ({low} to {high})",
-    lambda gain: bare(math.exp(-gain), "fraction"),
-    "{delta} % would matter",
-    falls=True,
-)
-"""The scale of a gain per layer, in nats."""
-
-SLOWER = Scale(
-    "{value} times as much per layer ({low} to {high})",
-    lambda nats: f"{math.exp(-nats):.2f}",
-    "{delta} would matter",
-    falls=True,
-)
-"""The scale of a difference of gains: what one network keeps of its gradient over the other."""
-
-KEEPS = replace(SLOWER, write=lambda nats: f"{math.exp(nats):.2f}", falls=False)
-"""The same, of the network that keeps more over the one that keeps less."""
-
-
-def answer(study: Gradients, claims: Sequence[stats.Claim]) -> str:
-    """Return what the verdicts answer; that sigmoid is steeper than ReLU, and that its first layers
-    do not learn, is left to the page."""
-    layers = len(widths_of(deepest(study.shapes)))
-    net = f"the {layers}-layer sigmoid net"
-
-    def cure(what: str, makes: str, does_not: str) -> Wording:
-        clause = f"{what} {makes} {net} learn"
-        return Wording(
-            clause[0].upper() + clause[1:],
-            f"{what[0].upper()}{what[1:]} {does_not} make {net} learn",
-            clause,
-            points("test accuracy"),
-        )
-
-    return compose(
-        claims,
-        {
-            "gradients.sigmoid_vanishes": Wording(
-                f"Yes, with sigmoid, over {layers} layers",
-                f"Not with sigmoid, over {layers} layers",
-                f"the gradient vanishes with sigmoid over {layers} layers",
-                KEPT,
-            ),
-            "gradients.tanh_steeper": Wording(
-                "With tanh the gradient falls faster than with ReLU",
-                "With tanh the gradient falls no faster than with ReLU",
-                "the gradient falls faster with tanh than with ReLU",
-                SLOWER,
-            ),
-            "gradients.he_keeps": Wording(
-                "With ReLU He initialisation keeps more of the gradient than PyTorch's default",
-                "With ReLU He initialisation keeps no more of the gradient than PyTorch's default",
-                "He initialisation keeps more of ReLU's gradient than PyTorch's default",
-                KEEPS,
-            ),
-            "gradients.batch_norm": cure("batch norm", "makes", "does not"),
-            "gradients.residual": cure("residual connections", "make", "do not"),
-            "gradients.proper": cure("Xavier initialisation", "makes", "does not"),
-        },
-    )
-
-
-def summary(study: Gradients, cells: Cells) -> str:
-    """Return what is left of a gradient per layer, and the test accuracy of the sigmoid net."""
-    factors = []
-    for activation in study.activations:
-        net = Net(activation, deepest(study.shapes), "default")
-        gain = cells.mean(net.name, net.gain, all_runs=True).value
-        factors += [f"{activation} {math.exp(-gain):.2f}"] if math.isfinite(gain) else []
-    if not factors:
-        return "No network was trained."
-    layers = len(widths_of(deepest(study.shapes)))
-    reached = []
-    for variant in VARIANTS:
-        name = Net("sigmoid", deepest(study.shapes), variant).name
-        mean = cells.mean(name, "test_accuracy", all_runs=True).value
-        reached += [f"{mean:.0%} {variant}"] if math.isfinite(mean) else []
-    return (
-        f"With {layers} layers as PyTorch initialises them, a layer keeps of the gradient of "
-        f"the next: {', '.join(factors)}. Test accuracy of the sigmoid net: "
-        f"{', '.join(reached)}."
-    )
-
-
-def notes(study: Gradients) -> tuple[str, ...]:
-    """Return what a reader must know."""
-    images = "all" if study.train_images is None else f"{study.train_images:,}"
-    passes = f"{study.recipe.epochs} pass{'es' if study.recipe.epochs > 1 else ''}"
-    found = [
-        f"Not to learn means here: not within {passes} over {images} training images. "
-        "Saturated nets can leave their plateau later (Glorot & Bengio 2010). The course "
-        "trained for up to 50 epochs, widths from 512 to 16; preset paper does.",
-        "The gain is that of weight gradients, what a layer has to learn from: a product of "
-        "the error that came back to the layer, and the activations that came forward to it. "
-        "Where both shrink by as much per layer, all layers have the same small gradient, and "
-        "the factor is 1 although little arrives anywhere: see the height of the lines too.",
-        "No unit need be saturated for a gradient to vanish: at its steepest the slope of "
-        "sigmoid is a quarter. The last figure has the saturated shares, the first table the "
-        "theory.",
-        "Batch norm stands after the activation, as in the course, and residual connections "
-        "go around layers whose widths agree: in the course's shape only every other one. "
-        "Both are tried with PyTorch's default initialisation, one change at a time.",
-        "Test images are used once, after training; nothing is chosen by them. The course "
-        "stopped and chose its epoch on the test set, with one seed.",
-        "The smallest effects that matter were set from theory, but on the day of the first "
-        "runs: they are not blind.",
+def figures_of(study: Gradients, result: StudyResult) -> list[Drawing]:
+    """Return which figure leads, which say why, and which stand under a table."""
+    layers, shape = len(widths_of(deepest(study.shapes))), deepest(study.shapes)
+    kept = _of_shape(result.table(GAINS), shape)
+    reached = _of_shape(result.table(ACCURACIES), shape)
+    found: list[Drawing] = []
+    factors = [
+        f"{activation} {100 * (kept[activation, 'default'].value or 0):.0f} %"
+        for activation in ("sigmoid", "relu", "tanh")
+        if (activation, "default") in kept
     ]
-    if study.recipe.optimizer.name != "sgd":
-        found.insert(
-            1,
-            "Adam divides each gradient by its own running size. It so hides differences "
-            "between layers until gradients are lost beside its eps of 1e-8: what vanishes "
-            "less than that may still be learnt from, and with plain SGD would not be. The "
-            "course used Adam with the same learning rate, 1e-3.",
+    if factors:
+        leads = result.figure(f"The gradient of each of {layers} layers")
+        told = f"Of the gradient of the next layer, a layer passes on: {', '.join(factors)}"
+        found += seen(leads or result.figure(FIRST), told, role="hero")
+        found += seen(result.figure(FIRST), beside=GAINS, role="data") if leads else []
+    ends = [
+        f"{said(reached['sigmoid', variant])} {what}"
+        for variant, what in (
+            ("default", "as it is"),
+            ("proper", "with Xavier"),
+            ("batch norm", "with batch norm"),
+            ("residual", "with residual connections"),
         )
-    return tuple(found)
+        if ("sigmoid", variant) in reached
+    ]
+    found += seen(
+        result.figure(f"Training loss, {layers} layers"),
+        f"Test accuracy of the {layers}-layer sigmoid net: {', '.join(ends) or 'not known'}",
+    )
+    claim = result.claim("gradients.first_layers")
+    if claim and claim.estimate and claim.estimate.value is not None:
+        factor = bare(claim.estimate.value, "decades")
+        found += seen(
+            result.figure(f"How far each layer moved, {layers} layers"),
+            f"The first third of the sigmoid net's layers moved {factor} times as far as the last",
+        )
+    for title in (LOSS, VALIDATION):
+        found += seen(result.figure(title), beside=ACCURACIES, role="data")
+    return found
+
+
+def _of_shape(table: Table | None, shape: str) -> dict[tuple[str, str], EstimateModel]:
+    """Return the numbers of a shape by activation and variant, from a table of `Page.pivot`."""
+    if table is None or shape not in table.columns:
+        return {}
+    place = table.columns.index(shape)
+    found = {(row[0].text, row[1].text.split(" (")[0]): row[place].estimate for row in table.rows}
+    return {name: one for name, one in found.items() if one and one.value is not None}
 
 
 def _called(activation: Activation, variant: Variant) -> str:
@@ -482,20 +236,3 @@ def _factor(gain: stats.Estimate) -> stats.Estimate:
 
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
-
-
-def _first_gradients(run: Result, widths: Sequence[int]) -> Floats:
-    return _logs(rms_gradients(run, widths)[0], SMALLEST)
-
-
-def _logs(values: Floats, least: float) -> Floats:
-    logs: Floats = np.log(np.maximum(values, least))
-    return logs
-
-
-def _exponentials(line: figures.Series) -> figures.Series:
-    """Return a line of logarithms as one of numbers: a mean of logarithms is a geometric one."""
-    assert line.low is not None
-    assert line.high is not None
-    y, low, high = (list(np.exp(part)) for part in (line.y, line.low, line.high))
-    return replace(line, y=y, low=low, high=high)

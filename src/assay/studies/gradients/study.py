@@ -9,8 +9,8 @@ gradient with depth. No initialisation of either paper undoes sigmoid's 1/4.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -18,11 +18,12 @@ from pydantic import Field, field_validator, model_validator
 from assay import stats
 from assay.config import Number, Repeats
 from assay.models.mlp import Activation
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells, per_image
-from assay.studies.gradients import page
+from assay.studies.gradients import drawings, page, words
 from assay.studies.gradients.networks import VARIANTS, Net, Variant, deepest, lag, widths_of
 from assay.tasks.train import TrainNetwork
 from assay.train import Adam, Constant, Recipe, Watch
@@ -158,13 +159,16 @@ class Gradients(CellStudy):
         return Findings(
             effects=self.effects(cells),
             tables=(shown.gains(), shown.accuracies()),
-            figures=shown.drawings(),
-            summary=page.summary(self, cells),
-            notes=page.notes(self),
+            figures=drawings.drawings(shown),
+            summary=words.summary(self, cells),
+            notes=words.notes(self),
         )
 
     def answer(self, claims: Sequence[stats.Claim]) -> str:
-        return page.answer(self, claims)
+        return words.answer(self, claims)
+
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.figures_of(self, result)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on; runs that collapsed count, since they are the point."""
@@ -173,30 +177,42 @@ class Gradients(CellStudy):
         def net(activation: Activation, variant: Variant = "default") -> Net:
             return Net(activation, deepest(self.shapes), variant)
 
+        over = f"over {layers} layers"
+        left = f"{100 * math.exp(-self.delta_gain * (layers - 1)):.2g} %"
+        weak = (
+            f"at this factor {left} of the gradient is left {over}, which Adam still makes up for"
+        )
+        times = f"{math.exp(self.delta_gain * (layers - 1)):.2g}"
+        choice = f"a ratio nearer to 1 leaves gradients within {times} times each other {over}: "
+
         def falls(code: str, text: str, net: Net) -> stats.Effect:
-            return _as_number(
-                cells.effect(
-                    f"gradients.{code}",
-                    text,
-                    delta=self.delta_gain,
-                    of=[net.name],
-                    value=net.gain,
-                    all_runs=True,
-                    note="Nats per layer, before the first step.",
-                )
+            return cells.effect(
+                f"gradients.{code}",
+                text,
+                delta=self.delta_gain,
+                of=[net.name],
+                value=net.gain,
+                all_runs=True,
+                note="The factor from one layer to the next nearer to the input, before the first "
+                "step.",
+                unit="factor",
+                per="layer",
+                why_delta=f"{weak}; a depth at which less is lost needs no cure.",
             )
 
-        def falls_faster(code: str, text: str, more: Net, less: Net) -> stats.Effect:
-            return _as_number(
-                cells.effect(
-                    f"gradients.{code}",
-                    text,
-                    delta=self.delta_gain,
-                    of=[more.name, less.name],
-                    value=lambda a, b: more.gain(a) - less.gain(b),
-                    all_runs=True,
-                    note="Difference of nats per layer, before the first step, paired by seed.",
-                )
+        def falls_faster(code: str, text: str, more: Net, less: Net, choose: str) -> stats.Effect:
+            return cells.effect(
+                f"gradients.{code}",
+                text,
+                delta=self.delta_gain,
+                of=[more.name, less.name],
+                value=lambda a, b: more.gain(a) - less.gain(b),
+                all_runs=True,
+                note="The ratio of two such factors per layer, before the first step, paired by "
+                "seed.",
+                unit="factor",
+                per="layer",
+                why_delta=f"{choice}nobody would choose another {choose} for it.",
             )
 
         def cures(variant: Variant, what: str) -> stats.Effect:
@@ -211,6 +227,8 @@ class Gradients(CellStudy):
                 images=lambda rows: per_image(rows, (1.0, -1.0), "test_accuracy"),
                 floor="test_accuracy",
                 all_runs=True,
+                why_delta="a net that rises so far above chance has begun to learn; less can come "
+                "from the last layers alone, on features that are still random.",
             )
 
         sigmoid, relu = net("sigmoid"), net("relu")
@@ -222,7 +240,11 @@ class Gradients(CellStudy):
                 sigmoid,
             ),
             falls_faster(
-                "sigmoid_steeper", "It falls faster with sigmoid than with ReLU.", sigmoid, relu
+                "sigmoid_steeper",
+                "It falls faster with sigmoid than with ReLU.",
+                sigmoid,
+                relu,
+                "activation",
             ),
         ]
         if "tanh" in self.activations:
@@ -232,6 +254,7 @@ class Gradients(CellStudy):
                     "It falls faster with tanh, which saturates too, than with ReLU.",
                     net("tanh"),
                     relu,
+                    "activation",
                 )
             )
         learns = cells.effect(
@@ -242,23 +265,24 @@ class Gradients(CellStudy):
             of=[sigmoid.name],
             value=lag,
             all_runs=True,
-            note="Decades, of the weights' distance from their start over their norm then.",
+            note="The ratio of how far they moved: the weights' distance from their start over "
+            "their norm then.",
+            unit="decades",
+            why_delta="layers that move a tenth as far still learn, in ten times the steps; "
+            "further behind they stay as they were drawn.",
         )
         return (
             *found,
-            _as_number(learns),
+            learns,
             falls_faster(
                 "he_keeps",
                 "He initialisation keeps the gradient of the ReLU net: with PyTorch's default it "
                 "falls faster.",
                 relu,
                 net("relu", "proper"),
+                "initialisation",
             ),
             cures("proper", "Xavier initialisation makes"),
             cures("batch norm", "Batch norm makes"),
             cures("residual", "Residual connections make"),
         )
-
-
-def _as_number(effect: stats.Effect) -> stats.Effect:
-    return replace(effect, unit="number")

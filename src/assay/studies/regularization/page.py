@@ -12,8 +12,10 @@ from assay.core.random import Stream
 from assay.data.dataset import to_float
 from assay.models.autoencoder import load_autoencoder
 from assay.report import figures as draw
-from assay.report.record import Unit
-from assay.report.result import Drawing, Table
+from assay.report.heroes import WIDE, seen
+from assay.report.numerals import with_unit
+from assay.report.record import EstimateModel, Unit
+from assay.report.result import Drawing, StudyResult, Table
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
@@ -23,6 +25,9 @@ from assay.tasks.train import split
 if TYPE_CHECKING:
     from assay.studies.regularization.study import Regularization
 
+LOSSES, GAINS = "Validation loss while training", "What each variant gains"
+GAP, CALIBRATION = "Generalisation gap", "Calibration"
+"""Titles of figures."""
 COLOURS = {
     NONE: 6,
     "dropout": 0,
@@ -47,9 +52,53 @@ def figures(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
     return (*_measured(study, cells), *examples(study, cells))
 
 
+EVERY = "Every variant"
+"""Title of the table."""
+
+
+def figures_of(result: StudyResult) -> list[Drawing]:
+    """Return the gains, which lead, and the figures that say why."""
+    table = result.table(EVERY)
+    if table is None:
+        return []
+    accuracy, error = table.column("test accuracy"), table.column("calibration error")
+    loss = table.column("test loss")
+    found: list[Drawing] = []
+    if NONE in accuracy:
+        alone = [name for name in accuracy if " + " not in name]
+        best = max(alone, key=lambda name: accuracy[name].value or 0.0)
+        found += seen(
+            result.figure(GAINS),
+            f"Test accuracy is {_said(accuracy, best)} with {best}, {_said(accuracy, NONE)} "
+            "without regularization",
+            role="hero",
+        )
+    if NONE in loss:
+        least = min(loss, key=lambda name: loss[name].value or 0.0)
+        found += seen(
+            result.figure(LOSSES),
+            f"The test loss ends at {with_unit(loss[NONE].value, 'number')} without "
+            f"regularization, at {with_unit(loss[least].value, 'number')} with {least}",
+        )
+    if NONE in error:
+        most = max(error, key=lambda name: error[name].value or 0.0)
+        found += seen(
+            result.figure(CALIBRATION),
+            f"The calibration error is {_said(error, NONE)} without regularization, and greatest, "
+            f"{_said(error, most)}, with {most}"
+            if most != NONE
+            else f"The calibration error is greatest, {_said(error, NONE)}, without regularization",
+        )
+    return [*found, *seen(result.figure(GAP), role="data", beside=EVERY)]
+
+
+def _said(column: Mapping[str, EstimateModel], name: str) -> str:
+    return with_unit(column[name].value, "fraction")
+
+
 def _variants(cells: Cells) -> Table:
     return cells.table(
-        "Every variant",
+        EVERY,
         (
             Column("test accuracy", "test_accuracy", best="highest"),
             Column("training accuracy", "train_accuracy"),
@@ -68,24 +117,28 @@ def _variants(cells: Cells) -> Table:
 def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
     shown = [name for name in cells.names if cells.finished(name)]
     kept = [name for name in shown if cells.kept(name)]
+    if not kept:
+        return ()
     gains = {name: _gain(cells, name) for name in kept if name != NONE}
     return (
         Drawing(
-            title="Validation loss while training",
+            title=LOSSES,
             caption="Mean over seeds, with the range from the least to the greatest seed. Grey "
             "in every panel: without regularization. A line that turns upwards overfits.",
             svg=draw.inline_svg(_losses(study, cells, [name for name in shown if name != NONE])),
         ),
         Drawing(
-            title="What each variant gains",
+            title=GAINS,
             caption="Test accuracy minus that without regularization, paired by seed, with its "
             "95 % interval. Blue: changes to the architecture; green: to the weights, the "
             "labels or both; orange: images in input space; violet: in feature space; yellow: "
             "the best two.",
-            svg=draw.inline_svg(_forest(study, gains, "gain of test accuracy", "points", 0.0)),
+            svg=draw.inline_svg(
+                _forest(study, gains, "gain of test accuracy", "points", 0.0, width=WIDE)
+            ),
         ),
         Drawing(
-            title="Generalisation gap",
+            title=GAP,
             caption="How much more accurate the final network is on its training images than "
             "on test images. A small gap alone is no merit: a network that learnt nothing has "
             "none.",
@@ -99,7 +152,7 @@ def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
             ),
         ),
         Drawing(
-            title="Calibration",
+            title=CALIBRATION,
             caption="By how much confidence and accuracy differ on test images (ECE, 15 bins).",
             svg=draw.inline_svg(
                 _forest(
@@ -119,6 +172,7 @@ def _forest(
     label: str,
     unit: Unit,
     reference: float | None = None,
+    width: float = 6.6,
 ) -> draw.Picture:
     """Return the estimates as a forest plot, the highest on top."""
     colours = {variant.name: COLOURS[variant.kind] for variant in study.variants()}
@@ -126,7 +180,7 @@ def _forest(
         (name, estimate, colours.get(name, COLOURS["two"])) for name, estimate in estimates.items()
     ]
     rows.sort(key=lambda row: row[1].value, reverse=True)
-    return draw.intervals(rows, label, reference, unit=unit)
+    return draw.intervals(rows, label, reference, unit=unit, width=width)
 
 
 def _losses(study: Regularization, cells: Cells, names: Sequence[str]) -> draw.Picture:

@@ -18,6 +18,7 @@ from assay import stats
 from assay.config import Number, Repeats
 from assay.data import Heavy, Simple
 from assay.models import MLP
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.base import Findings
@@ -51,7 +52,11 @@ class Regularization(CellStudy):
             "train_images": 200,
             "test_images": 300,
             "features": {
-                "learning": {"network": {"widths": (64,), "code": 16}, "epochs": 30, "lr": 5e-3}
+                "learning": {
+                    "network": {"name": "mlp", "widths": (64,), "code": 16},
+                    "epochs": 30,
+                    "lr": 5e-3,
+                }
             },
             "recipe": {
                 "epochs": 15,
@@ -215,6 +220,9 @@ class Regularization(CellStudy):
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(claims)
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.figures_of(result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on."""
         low, aggressive = dropout_name(self.dropout[0]), dropout_name(self.dropout[-1])
@@ -222,18 +230,36 @@ class Regularization(CellStudy):
         pair = self.best_two(cells)
         singles = [variant.name for variant in self.variants()]
 
+        matters = f"{100 * self.delta:g} point{'s' * (self.delta != 0.01)}"
+        choose = f"whoever has few images would take another method for {matters} of test accuracy"
+
         def over(
-            code: str, text: str, a: str, b: str, among: Sequence[str], pairs: int
+            code: str,
+            text: str,
+            a: str,
+            b: str,
+            among: Sequence[str],
+            pairs: int,
+            why_delta: str = f"{choose}, and for less the simpler one.",
         ) -> stats.Effect:
             note = (
                 f"{_upper(a)} against {b}, chosen by validation accuracy on the same seeds among "
                 f"{pairs} pairs, which its interval holds for."
             )
             effect = cells.difference(
-                code, text, a, b, "test_accuracy", delta=self.delta, note=note, among=among
+                code,
+                text,
+                a,
+                b,
+                "test_accuracy",
+                delta=self.delta,
+                note=note,
+                among=among,
+                why_delta=why_delta,
             )
             return replace(effect, chosen_among=pairs)
 
+        both = f"two methods are two settings to tune, which less than {matters} does not repay."
         kinds = Counter(variant.kind for variant in self.variants() if variant.kind != NONE)
         of_architecture = sum(kinds[kind] for kind in ARCHITECTURE)
         of_two_kinds = sum(kinds.values()) ** 2 - sum(n**2 for n in kinds.values())
@@ -263,6 +289,8 @@ class Regularization(CellStudy):
                 "train_accuracy",
                 delta=self.delta,
                 note=f"{_upper(aggressive)} against none, both tested without dropout.",
+                why_delta=f"a network that misses {matters} more of the images that it was trained "
+                "on no longer fits them; less is what the last steps leave to chance.",
             ),
             cells.difference(
                 "regularization.overdoes",
@@ -271,6 +299,7 @@ class Regularization(CellStudy):
                 aggressive,
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=f"for {matters} of test accuracy one would turn dropout down.",
             ),
             over(
                 "regularization.adds",
@@ -279,6 +308,7 @@ class Regularization(CellStudy):
                 pair[0].name,
                 singles,
                 of_two_kinds,
+                both,
             )
             if pair is not None and together(pair) in cells.names
             else stats.Effect(
@@ -287,6 +317,7 @@ class Regularization(CellStudy):
                 self.delta,
                 (),
                 rests_on=cells.addresses(*singles),
+                why_delta=both,
             ),
         )
 

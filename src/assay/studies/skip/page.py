@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from assay import stats
 from assay.report import figures as draw
-from assay.report.result import Cell, Drawing, Table
+from assay.report.heroes import Line, hero, measured_lines, said, seen
+from assay.report.numerals import bare, scientific
+from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.studies.answers import Wording, compose, points
@@ -100,6 +102,60 @@ def figures(study: Skip, cells: Cells, done: Results) -> tuple[Drawing, ...]:
         ),
         *_surfaces(study, cells, done),
     )
+
+
+def figures_of(study: Skip, result: StudyResult) -> list[Drawing]:
+    """Return accuracy by depth, and the two figures that tell degradation from vanishing."""
+    table = result.table(_title(study))
+    if table is None:
+        return []
+    accuracy, loss = table.column("test accuracy"), table.column("training loss")
+    depths, high = sorted(study.depths), max(study.depths)
+    lines = []
+    for colour, skip in ((0, True), (1, False)):
+        there = [depth for depth in depths if name(skip, depth) in accuracy]
+        if there:
+            own = [accuracy[name(skip, depth)] for depth in there]
+            places = [float(depths.index(depth)) for depth in there]
+            label = "skip" if skip else "plain"
+            lines.append(Line(label, places, own, colour, int(not skip)))
+    plain, skipping = name(False, high), name(True, high)
+    found = []
+    if lines:
+        reached = [
+            f"{said(accuracy[cell])} {what}"
+            for cell, what in ((skipping, "with skip connections"), (plain, "without"))
+            if cell in accuracy
+        ]
+        found.append(
+            hero(
+                "Test accuracy by depth",
+                f"At {at(high)} test accuracy is {', '.join(reached) or 'not known'}",
+                "Mean over seeds and its 95 % interval. Depth: blocks in each of the two stages.",
+                lambda width: measured_lines(
+                    lines,
+                    [(float(place), at(depth)) for place, depth in enumerate(depths)],
+                    width=width,
+                    x_label="depth",
+                    y_label="test accuracy",
+                    from_zero=False,
+                ),
+            )
+        )
+    if {plain, skipping} <= loss.keys():
+        ends = [bare(loss[cell].value, "number") for cell in (plain, skipping)]
+        found += seen(
+            result.figure("Training loss"),
+            f"After training the loss of {plain} is {ends[0]}, that of {skipping} {ends[1]}",
+        )
+    found += seen(
+        result.figure("Gradient norm from layer to layer"),
+        "Gradients from layer to layer, which tell a degraded network from one where they vanish",
+    )
+    found += seen(
+        result.figure("Validation accuracy while training"), role="data", beside=table.title
+    )
+    return found
 
 
 def answer(study: Skip, claims: Sequence[stats.Claim]) -> str:
@@ -200,8 +256,8 @@ def style(study: Skip, cell: str) -> tuple[int, int]:
 def _main(study: Skip, cells: Cells) -> Table:
     main = study.main()
     course = study.data == "cifar10" and any(cell in COURSE for cell in main)
-    return cells.table(
-        "The six cells" if len(main) == 6 else "The cells",
+    made = cells.table(
+        _title(study),
         (
             Column("test accuracy", "test_accuracy", best="highest"),
             Column("training accuracy", "train_accuracy", best="highest"),
@@ -212,6 +268,11 @@ def _main(study: Skip, cells: Cells) -> Table:
         + (" The course's figures are from one seed, chosen on the test set." * course),
         more={"course": _course} if course else None,
     )
+    return made.model_copy(update={"digits": 2})
+
+
+def _title(study: Skip) -> str:
+    return "The six cells" if len(study.main()) == 6 else "The cells"
 
 
 def _course(cell: str) -> str:
@@ -257,7 +318,8 @@ def _reach(cells: Cells, cell: str) -> str:
     norms = [run.arrays["look_gradient_norms"][0] for run in cells.finished(cell)]
     if not norms:
         return "no result"
-    return f"{sum(n[0] / max(n[-1], 1e-300) for n in norms) / len(norms):.1e}"
+    ratio = sum(n[0] / max(n[-1], 1e-300) for n in norms) / len(norms)
+    return f"{ratio:.2g}" if ratio >= 0.01 else scientific(ratio)
 
 
 def _bands(study: Skip, cells: Cells, array: str) -> Sequence[draw.Series]:

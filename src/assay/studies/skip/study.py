@@ -19,6 +19,7 @@ from assay import stats
 from assay.config import Number
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.models import CNN
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings
@@ -220,10 +221,15 @@ class Skip(CellStudy):
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(self, claims)
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.figures_of(self, result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on."""
+        matters = f"{100 * self.delta:g} points"
+        built = f"for less than {matters} of accuracy nobody would build another network"
         low, high = min(self.depths), max(self.depths)
-        middle = sorted(self.depths)[-2]
+        middle, high_over_low = sorted(self.depths)[-2], high / low
         return (
             cells.difference(
                 "skip.degrades",
@@ -233,6 +239,8 @@ class Skip(CellStudy):
                 name(False, high),
                 "train_accuracy",
                 delta=self.delta,
+                why_delta=f"a network that fits its training data worse by less than {matters} "
+                "needs a longer training, not another architecture.",
             ),
             cells.difference(
                 "skip.gains",
@@ -241,6 +249,8 @@ class Skip(CellStudy):
                 name(True, low),
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=f"the deeper network costs {high_over_low:.2g} times the time, which "
+                f"nobody would spend on less than {matters}.",
             ),
             cells.difference(
                 "skip.wins",
@@ -250,6 +260,7 @@ class Skip(CellStudy):
                 name(False, high),
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=f"{built}.",
             ),
             cells.contrast(
                 "skip.undoes",
@@ -263,6 +274,7 @@ class Skip(CellStudy):
                 },
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=f"{built}, however deep.",
             ),
             cells.contrast(
                 "skip.shallow",
@@ -272,5 +284,6 @@ class Skip(CellStudy):
                 "test_accuracy",
                 delta=self.delta,
                 asks="equivalent",
+                why_delta=f"{built}: within ± {matters} shallow networks can do without, or with.",
             ),
         )
