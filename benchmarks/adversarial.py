@@ -28,7 +28,8 @@ from assay.core.fast import FastCopy, fast_copy, renewed
 from assay.core.oracle import gradient
 from assay.core.random import Stream
 from assay.data.dataset import in_memory
-from assay.tasks.train import TrainNetwork, against
+from assay.tasks.adversaries import against
+from assay.tasks.train import TrainNetwork
 from assay.train.fit import fit
 from assay.train.named import NAMED
 from assay.train.precision import precise
@@ -41,9 +42,9 @@ BATCHES = 2
 def measure(precision: str, rounds: int) -> dict[str, float]:
     """Return the median milliseconds of each part of a step, and its ratio to the bare passes."""
     made = TrainNetwork.parse(NAMED["robust"])
-    recipe = made.recipe.model_copy(update={"precision": precision, "epochs": 1})
+    recipe = made.recipe.model_copy(update={"precision": precision, "epochs": 1, "ema": None})
     config = made.model_copy(update={"recipe": recipe})
-    attack, attacked = made.adversary, against(config)
+    attack, attacked = made.adversary, against(config.moves, config.recipe)
     assert isinstance(attack, PGD)
     size = recipe.batch_size
     model = made.network.build((3, 32, 32), 10, Stream(0)).to(memory_format=torch.channels_last)

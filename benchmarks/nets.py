@@ -46,7 +46,8 @@ def robust() -> assay.Classifier:
 def config(kind: str) -> TrainNetwork:
     """Return how the `natural` or the `robust` network is trained."""
     made = TrainNetwork.parse(NAMED["robust"])
-    recipe = made.recipe.model_copy(update={"precision": "float32", "threads": 1})
+    plain = {"precision": "float32", "threads": 1, "ema": None}
+    recipe = made.recipe.model_copy(update=plain)
     adversary = {"natural": None, "robust": made.adversary}[kind]
     return made.model_copy(update={"data": DATA, "recipe": recipe, "adversary": adversary})
 

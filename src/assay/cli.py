@@ -35,6 +35,7 @@ app = App(
 app.command("assay.commands.audit:app", name="audit", help="Audit a model on a data set.")
 app.command("assay.commands.attack:app", name="attack", help="Attack the images of a data set.")
 app.command("assay.commands.explain:app", name="explain", help="Explain a model's predictions.")
+app.command("assay.commands.detect:app", name="detect", help="Say which images are outliers.")
 app.command("assay.commands.run:app", name="run", help="Run a study: assay run STUDY --help.")
 app.command("assay.commands.train:app", name="train", help="Train a network on a data set.")
 app.command("assay.commands.demo:demo", name="demo", help="Train and audit a small network.")

@@ -14,7 +14,8 @@ from assay.data import load_data
 from assay.inputs import Inputs, load_network
 from assay.models import CNN, Whitened
 from assay.stats import proportion
-from assay.tasks.train import TrainNetwork, evaluate
+from assay.tasks.tested import evaluate
+from assay.tasks.train import TrainNetwork
 
 Command = Callable[..., tuple[int, str, str]]
 MODEL = "model.safetensors"

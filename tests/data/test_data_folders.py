@@ -85,6 +85,14 @@ def metadata() -> None:
     Path("imgs/train/metadata.csv").write_text("file_name,width\ncat/1.png,3\n")
 
 
+def labels_beside(text: str, name: str = "metadata.csv") -> Callable[[], None]:
+    def make() -> None:
+        tree("train/1.png", "train/2.png", "train/3.png")
+        Path("imgs/train", name).write_text(text)
+
+    return make
+
+
 def empty_class() -> None:
     tree(
         "train/ant/1.png", "train/bee/1.png", "train/cat/1.png", "test/ant/1.png", "test/cat/1.png"
@@ -180,6 +188,23 @@ UNDERSTOOD: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str, obje
         "1 image beside the folders of imgs: not read (train.png)",
     ),
     "metadata.csv": (metadata, "imgs", "train", {"cat": [0], "dog": [1]}, ""),
+    "labels in a metadata.csv": (
+        labels_beside("file_name,width,label\n2.png,3,cat\n1.png,3,dog\n./3.png,3,cat\n"),
+        "imgs",
+        "train",
+        {"cat": [1, 2], "dog": [0]},
+        "labels are those of train/metadata.csv (3 images)",
+    ),
+    "labels in a metadata.jsonl": (
+        labels_beside(
+            "".join(f'{{"file_name": "{k}.png", "label": {k % 2}}}\n' for k in (1, 2, 3)),
+            "metadata.jsonl",
+        ),
+        "imgs",
+        "train",
+        {"0": [1], "1": [0, 2]},
+        "labels are those of train/metadata.jsonl (3 images)",
+    ),
     "a class that is empty in one split": (
         empty_class,
         "imgs",
@@ -302,6 +327,7 @@ def no_file() -> None:
     Path("imgs/train/cat/4.png").symlink_to("nothing")
 
 
+LABELS = "file_name,label\n1.png,cat\n2.png,dog\n"
 REFUSED: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str]] = {
     "two readings": (
         ("train/steam/1.png", "bus/1.png"),
@@ -337,6 +363,26 @@ REFUSED: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str]] = {
         ("train/cat/1.png", "test/2.png"),
         "imgs",
         r"imgs has no labels: its test images lie in no folders of classes",
+    ),
+    "metadata of a file elsewhere": (
+        labels_beside(LABELS + "../../../x.png,dog\n"),
+        "imgs",
+        r"train/metadata.csv in imgs names the file '../../../x.png', which is none of those",
+    ),
+    "metadata of some images": (
+        labels_beside(LABELS),
+        "imgs",
+        r"imgs/train/3.png has no label, or none of the 2 classes \(1 of 3 rows\)",
+    ),
+    "metadata without labels": (
+        labels_beside("file_name,width\n1.png,3\n"),
+        "imgs",
+        r"images directly in train, so they have no labels: wanted is one folder per class",
+    ),
+    "metadata that is no text": (
+        labels_beside('{"file_name": ', "metadata.jsonl"),
+        "imgs",
+        r"imgs/train/metadata.jsonl cannot be read: JSONDecodeError",
     ),
     "one split asked for another": (
         ("train/cat/1.png", "test/cat/1.png"),

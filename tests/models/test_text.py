@@ -14,6 +14,7 @@ from assay.core.texts import TextClassifier
 from assay.errors import AssayError
 from assay.models.adaptation import Adaptation, BitFit, Full, Head, LoRA
 from assay.models.encoders import located
+from assay.models.loading import load_model
 from assay.models.text import load_text
 from assay.models.textnet import TextNetwork, save_text
 
@@ -216,3 +217,10 @@ def test_minilm_is_the_sentence_transformer() -> None:
     unit = e.features / e.features.norm(dim=1, keepdim=True)
     assert 0.7 < float(unit[0] @ unit[1]) < 0.8
     assert float(unit[0] @ unit[2]) < 0.1
+
+
+def test_what_takes_images_says_what_a_text_classifier_is(encoder: Path, tmp_path: Path) -> None:
+    network, clf = made(encoder, Head())
+    save_text(tmp_path / "m.safetensors", clf, network)
+    with pytest.raises(AssayError, match="is a classifier of texts, and this takes one of images"):
+        load_model(tmp_path / "m.safetensors")

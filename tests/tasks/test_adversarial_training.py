@@ -21,9 +21,10 @@ from assay.explain import Occlusion
 from assay.models import CNN
 from assay.models.loading import load_model
 from assay.runs.worker import Workspace
+from assay.tasks.adversaries import against
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.saliency_shift import AttendNetwork
-from assay.tasks.train import TrainNetwork, against, expected_seconds, train
+from assay.tasks.train import TrainNetwork, expected_seconds, train
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
 
@@ -166,7 +167,7 @@ def test_each_batch_is_attacked_by_the_weights_of_that_step(asked: str) -> None:
     conv = CNN(depths=(1,), widths=(4,), norm="batch").build((1, 4, 4), 3, Stream(1))
     clf = Classifier(conv if asked == "copy" else Leaping(), mean=(0.5,), std=(0.25,))
     recipe = Recipe(precision="float32" if asked == "copy" else "bfloat16")
-    attack = against(hardened(recipe=recipe))
+    attack = against(PGD2, recipe)
     assert attack is not None
     x, y = Stream(2).rows(range(8)).uniform((1, 4, 4)), torch.arange(8) % 3
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from assay.attacks import PGD
 from assay.models import Whitened
+from assay.tasks.adversaries import NFGSM
 from assay.tasks.train import TrainNetwork
+from assay.train import IBP, Trades
 from assay.train.named import NAMED
 
 
 @pytest.mark.parametrize("name", NAMED)
 def test_every_name_stands_for_a_whole_training(name: str) -> None:
     made = TrainNetwork.parse(NAMED[name], where=name)
-    assert NAMED[name].keys() >= {"network", "recipe", "augmentation"}
+    assert NAMED[name].keys() >= {"network", "recipe"}
     assert TrainNetwork.from_yaml(made.to_yaml()) == made
 
 
@@ -25,3 +28,31 @@ def test_fast_is_what_the_log_says_was_measured() -> None:
     kilostep = 1024 * (1 + 1 / (1 - 0.85))
     assert recipe.optimizer.lr == pytest.approx(11.5 / kilostep * 512, rel=0.01)
     assert recipe.optimizer.weight_decay == pytest.approx(0.0153 / 11.5, rel=0.01)
+
+
+def test_recipes_against_attacks_are_those_of_their_papers() -> None:
+    made = {name: TrainNetwork.parse(NAMED[name]) for name in NAMED}
+    step = made["fast-robust"].hardening
+    assert isinstance(step, NFGSM)  # de Jorge et al. 2022: k = 2, a step of the whole budget
+    assert (step.eps, step.noise, step.step) == (8 / 255, 2, 1)
+    assert made["trades"].recipe.loss == Trades(beta=6)  # Zhang et al. 2019
+    fast = made["fast-at"].adversary
+    assert isinstance(fast, PGD)  # Wong et al. 2020: 1.25 of the budget, from a random start
+    assert (fast.steps, fast.step_size, fast.random_start) == (1, 10 / 255, True)
+    bounds = made["certified"].recipe.loss
+    assert isinstance(bounds, IBP)
+    assert bounds.at(1.0) == (pytest.approx(0.4), 0.5)  # Gowal et al. 2018, for 0.3 on MNIST
+    assert all(made[name].recipe.ema for name in NAMED if name != "fast")
+
+
+def test_recipes_against_attacks_compute_the_same() -> None:
+    """In passes an image, a forward one being 1 and a backward one 2, by the image alone 1."""
+    per_image = {
+        "robust": 7 * 2 + 3,
+        "fast-robust": 2 + 3,
+        "fast-at": 2 + 3,
+        "trades": 10 * 2 + 1 + 2 * 3,
+        "static-mix": 3 + 3,  # with the network that it is made on
+    }
+    total = {name: NAMED[name]["recipe"]["epochs"] * cost for name, cost in per_image.items()}
+    assert max(total.values()) <= 1.05 * min(total.values())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -19,11 +20,15 @@ from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
 from assay.auditing.policy import Policy
 from assay.auditing.section import Measured, Section
+from assay.auditing.texts import text_evidence
 from assay.auditing.verdict import sentence, spoken
 from assay.core.classifier import Classifier, check_gradient, check_images
 from assay.core.oracle import Oracle, granted, unwrapped
 from assay.core.source import TensorSource
+from assay.core.texts import TextClassifier
+from assay.core.tokens import check_texts
 from assay.data.dataset import Dataset, to_float
+from assay.data.textset import TextSet, in_memory
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError, told
 from assay.provenance import provenance
@@ -116,12 +121,12 @@ class Audit:
 
 
 def audit(
-    model: Oracle[Tensor],
-    x: Tensor | NDArray[Any] | Dataset,
+    model: Oracle[Any],
+    x: Tensor | NDArray[Any] | Dataset | Sequence[str] | TextSet,
     y: Tensor | NDArray[Any] | None = None,
     *,
-    reference: tuple[Tensor, Tensor] | None = None,
-    calibration: tuple[Tensor, Tensor] | None = None,
+    reference: tuple[Any, Tensor] | None = None,
+    calibration: tuple[Any, Tensor] | None = None,
     masks: Tensor | None = None,
     config: AuditConfig | None = None,
     policy: Policy | None = None,
@@ -140,7 +145,8 @@ def audit(
             a `BlackBox`: then accuracy, calibration (from scores or logits) and attacks without
             gradients are in the report, and the other sections are not run.
         x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on; or
-            a `Dataset`, which brings its labels, masks and fingerprint.
+            a `Dataset`, which brings its labels, masks and fingerprint. Of a `TextClassifier` a
+            list of texts, or a `TextSet`: sections that look at pixels are then not run.
         y: their labels int64 (N,).
         reference: images and labels that detectors are fitted on, as a rule training data. None:
             a third of `x` fits, a third calibrates, and only the rest is scored.
@@ -163,7 +169,10 @@ def audit(
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()
-    if isinstance(x, Dataset):
+    if isinstance(x, TextSet):
+        data = data or {f"{x.name}/{x.split}": x.fingerprint}
+        y, x = x.labels, list(x.texts)
+    elif isinstance(x, Dataset):
         if y is not None:
             raise AssayError("a Dataset brings its own labels: audit(clf, dataset)")
         data = data or {f"{x.name}/{x.split}": x.fingerprint}
@@ -171,9 +180,15 @@ def audit(
         y, x = x.labels, to_float(x.images)
     if y is None:
         raise AssayError("audit needs labels: audit(clf, x, y), or audit(clf, dataset)")
-    x, y = check_images(x), torch.as_tensor(y)
     tick = progress if progress is not None else _silent
-    evidence = _evidence(model, x, y, reference, calibration, masks, config, tick)
+    evidence: Evidence
+    if isinstance(model, TextClassifier):
+        evidence = text_evidence(model, check_texts(x), y, reference, calibration, config, tick)
+    else:
+        images = check_images(cast(Tensor, x))
+        evidence = _evidence(
+            model, images, torch.as_tensor(y), reference, calibration, masks, config, tick
+        )
     found = [(section, outcome(section, evidence)) for section in config.sections]
     values = [
         (criterion, measured.values.get(criterion.code, NOT_MEASURED))
@@ -196,12 +211,12 @@ def audit(
         title=name,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=sentence([spoken(*one, check) for one, check in zip(values, checks, strict=True)]),
-        summary=_summary(checks, config),
+        summary=_summary(checks, config, evidence.kind),
         checks=checks,
         **chapters,
         more=more,
         flags=(
-            *plausible.flags_of(evidence),
+            *(plausible.flags_of(evidence) if evidence.kind == "images" else ()),
             *(flag for _, measured in found for flag in measured.flags),
         ),
         made=provenance(
@@ -213,7 +228,7 @@ def audit(
             started=started,
             seconds=time.perf_counter() - clock,
             threads=torch.get_num_threads(),
-            data=data or {"x, y": TensorSource(evidence.x, evidence.y).fingerprint},
+            data=data or {"x, y": _fingerprint(evidence)},
             model=getattr(model, "fingerprint", ""),
         ),
     )
@@ -227,6 +242,8 @@ def outcome(section: Section, evidence: Evidence) -> Measured:
     """Return what a section measures; where it cannot be run, the reason in all of its places."""
     criteria = section.criteria(evidence.config)
     try:
+        if evidence.kind == "texts" and not section.texts:
+            raise AssayError("it looks at pixels, and this model reads texts")
         if not granted(evidence.model, section.needs):
             what = "a network" if section.needs == "gradient" else f"the model's {section.needs}"
             raise AssayError(
@@ -309,8 +326,11 @@ def _evidence(
     return evidence
 
 
-def _preprocessing(model: Oracle[Tensor], x: Tensor) -> dict[str, Any]:
+def _preprocessing(model: Oracle[Any], x: Any) -> dict[str, Any]:
     """Return what the model is given, and what is done to it before the first layer."""
+    if isinstance(model, TextClassifier):
+        treated = list(model.treatments())
+        return {"tokens": model.max_length, "access": model.access, "treated": treated}
     about: dict[str, Any] = {"images": list(x.shape[1:]), "access": model.access}
     if isinstance(model, Classifier):
         for name in ("mean", "std"):
@@ -320,6 +340,12 @@ def _preprocessing(model: Oracle[Tensor], x: Tensor) -> dict[str, Any]:
         before = model.preprocess
         about["preprocess"] = None if before is None else getattr(before, "__name__", f"{before}")
     return about
+
+
+def _fingerprint(evidence: Evidence) -> str:
+    if evidence.kind == "texts":
+        return in_memory("x", "", evidence.classes, list(evidence.x), evidence.y).fingerprint
+    return TensorSource(evidence.x, evidence.y).fingerprint
 
 
 def _silent(_: str) -> None:
@@ -350,14 +376,14 @@ def _images(given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None
     return check_images(given[0]).detach().float().cpu(), torch.as_tensor(given[1]).cpu().long()
 
 
-def _summary(checks: tuple[Check, ...], config: AuditConfig) -> str:
+def _summary(checks: tuple[Check, ...], config: AuditConfig, kind: str = "images") -> str:
     """Return the main numbers: how often it is right, as the images are and under attack."""
     shown = {c.code: c.value for c in checks if c.value is not None}
     right, robust = shown.get("ACC-001"), shown.get("ROB-001")
     said = []
     if right is not None:
         value = f"{with_unit(right.value, 'fraction')} ({interval(right)})"
-        said.append(f"right on {value} of the images as they are")
+        said.append(f"right on {value} of the {kind} as they are")
     if robust is not None:
         value = f"{with_unit(robust.value, 'fraction')} ({interval(robust)})"
         said.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +46,9 @@ class Evidence:
     calibration: tuple[Tensor, Tensor] | None = None
     masks: Tensor | None = None
     tick: Tick = lambda _: None
+
+    kind: ClassVar[str] = "images"
+    """What `x` is: images, or texts (see `auditing.texts`)."""
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -47,6 +47,8 @@ class Section(Config):
 
     needs: ClassVar[Access] = "labels"
     """The least access to the model that it works with."""
+    texts: ClassVar[bool] = False
+    """Whether it measures texts as it measures images: it then looks at no pixel."""
     chapters: ClassVar[tuple[str, ...]] = ()
     """The chapters of the report that it fills; none: one of its own, called by its name."""
 

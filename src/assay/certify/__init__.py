@@ -1,6 +1,7 @@
 """Certificates: what no attack within a threat can change, whoever makes it.
 
-    assay.certify.ibp(clf, x, y, eps=0.3).accuracy
+    assay.certify.ibp(clf, x, y, eps=0.3).accuracy                       L∞, by interval bounds
+    assay.certify.Smoothing(sigma=0.25)(clf, x).accuracy(y, radius=0.5)  L2, by noise
 
 Names are loaded when they are first used.
 """
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
     from assay.certify.bounds import Bounds as Bounds
     from assay.certify.intervals import Certified as Certified
     from assay.certify.intervals import ibp as ibp
+    from assay.certify.smoothing import Smoothed as Smoothed
+    from assay.certify.smoothing import Smoothing as Smoothing
 else:
     __getattr__, __dir__ = lazily(
         __name__,
-        {"bounds": ["Bounds"], "intervals": ["Certified", "ibp"]},
+        {
+            "bounds": ["Bounds"],
+            "intervals": ["Certified", "ibp"],
+            "smoothing": ["Smoothed", "Smoothing"],
+        },
     )

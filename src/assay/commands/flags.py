@@ -215,7 +215,7 @@ def with_settings(
     """Return `command` with a flag for every setting of `model`.
 
     `command` takes the settings that were given as a nested mapping, by the keyword `settings`;
-    a setting that it has a parameter of its own for gets no flag.
+    a setting, or an input, that it has a parameter of its own for gets no flag.
 
     Args:
         command: the function that is called in the end.
@@ -231,6 +231,7 @@ def with_settings(
     flags = [flag for flag in flags if flag.key not in own.parameters]
     names = {flag.key: flag for flag in flags}
     given_in = [] if inputs is None else input_flags()
+    given_in = [flag for flag in given_in if flag.key not in own.parameters]
     before = {} if inputs is None else _usual_inputs() | dict(inputs)
 
     def wrapped(*positional: Any, **given: Any) -> int:

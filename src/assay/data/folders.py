@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from assay.data.decode import CHUNK, Encoded
+from assay.data.metadata import labels_beside
 from assay.data.opened import Opened, Part, split_of
 from assay.data.walk import File, Listing, listed, printable
 from assay.errors import AssayError
@@ -33,7 +34,10 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
     if labelled and not any(
         len(file.parts) > depth for depth, kept in splits.values() for file in kept
     ):
-        raise AssayError(_no_classes(where, splits))
+        said, read = labels_beside(listing)
+        if not said:
+            raise AssayError(_no_classes(where, splits))
+        return _labelled_beside(listing, splits, said, (*notes, *read))
     names = {
         file.parts[depth - 1]
         for depth, kept in splits.values()
@@ -67,6 +71,21 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
         deeper = inside and all(split_of(name) for name in inside) and "train" in splits
         hint = f"; for the splits in it, give {where}/{shown[0]}" if deeper else ""
         notes.append(f"{where} has one class only: {shown[0]}{hint}")
+    return Opened(where, parts, shown, (*listing.notes, *notes), {"folder": where})
+
+
+def _labelled_beside(
+    listing: Listing, splits: Splits, said: dict[tuple[str, ...], str], notes: Sequence[str]
+) -> Opened:
+    """Return the set whose labels a metadata file says; an image that it does not name has none."""
+    classes = sorted(set(said.values()))
+    numbers = {name: label for label, name in enumerate(classes)}
+    parts = {
+        split: _part(listing.root, kept, [numbers.get(said.get(f.parts, ""), -1) for f in kept], "")
+        for split, (_, kept) in splits.items()
+    }
+    where = printable(str(listing.root))
+    shown = tuple(printable(name) for name in classes)
     return Opened(where, parts, shown, (*listing.notes, *notes), {"folder": where})
 
 

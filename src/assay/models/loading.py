@@ -39,6 +39,8 @@ from assay.models.loaders.preprocessing import Preprocess
 from assay.models.loaders.registry import loader_of
 from assay.models.weights import load_weights, read_weights
 
+TEXTS = "assay-text"
+"""The key of text classifiers (`models.textnet`)."""
 KEY = "assay"
 """The one key of our metadata: a safetensors file keeps several in no fixed order."""
 
@@ -117,6 +119,11 @@ def saved(path: Path | str) -> Saved:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise AssayError(f"{path} is not a whole safetensors file: {error}") from error
+    if TEXTS in metadata:
+        raise AssayError(
+            f"{path} is a classifier of texts, and this takes one of images: assay audit and, in "
+            "Python, assay.load_text take it"
+        )
     if KEY not in metadata:
         raise AssayError(
             f"{path} was not made by assay, so the network it belongs to is not known: name the "

@@ -22,9 +22,7 @@ from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError
 from assay.models.adaptation import AnyAdaptation, Full
 from assay.models.encoders import located, read_encoder, read_tokenizer
-
-KEY = "assay-text"
-"""The one key of our metadata: what the weights belong to."""
+from assay.models.loading import TEXTS as KEY
 
 
 class TextNetwork(Config):

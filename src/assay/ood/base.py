@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -168,6 +168,7 @@ class FittedDetector:
         notes: what to know of what it learned, a sentence each.
         cut_between: the 95 % interval of the threshold: between which of the calibrating scores
             the quantile of all inliers lies; an end is infinite where they are too few to say.
+        about: what whoever keeps it noted, by name, such as the model it was fitted on.
 
     >>> fitted = assay.ood.MaxLogit().fit(clf.embed(x))
     >>> fitted.save("max-logit.safetensors")
@@ -185,6 +186,7 @@ class FittedDetector:
     layers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     cut_between: tuple[float, float] | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def layers_of(self, model: nn.Module) -> Sequence[str]:
         """Return the layers that it reads, whatever the model: those it was fitted on."""
@@ -303,6 +305,7 @@ class FittedDetector:
             "calibrated_on": self.calibrated_on,
             "layers": list(self.layers),
             "notes": list(self.notes),
+            "about": dict(self.about),
             "threshold_between": None if self.cut_between is None else list(self.cut_between),
         }
         path = Path(path)
@@ -342,6 +345,7 @@ class FittedDetector:
             tuple(about.get("layers", ())),  # older files have none of these
             tuple(about.get("notes", ())),
             None if between is None else (between[0], between[1]),
+            about.get("about", {}),
         )
 
 

@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
-from torch.nn import functional as F
 
-from assay.attacks import AnyAttack, Attack, run
-from assay.certify import ibp
+from assay.attacks import AnyAttack, Attack
 from assay.config import Config
 from assay.core.classifier import Classifier
-from assay.core.fast import FastCopy, Precision, fast_copy, renewed, versions
-from assay.core.oracle import Encoded
-from assay.core.random import Rows, Stream
+from assay.core.fast import versions
+from assay.core.random import Stream
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.data.dataset import Dataset
 from assay.errors import AssayError
@@ -30,13 +26,24 @@ from assay.models.blocks import parameter_count
 from assay.models.loading import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
+from assay.tasks.adversaries import (
+    NFGSM,
+    Hardening,
+    Mixed,
+    StaticMix,
+    against,
+    check_hardening,
+    mix,
+    rivals,
+)
 from assay.tasks.autoencode import TrainAutoencoder
 from assay.tasks.feature_space import FeatureSpace
 from assay.tasks.images import BY_SEED, fingerprint, part
+from assay.tasks.tested import certified, evaluate, robustness
 from assay.tasks.trackers import runs_of
 from assay.train import IBP, Recipe, Watch
 from assay.train.fit import Augment, fit
-from assay.train.guard import Adversary
+from assay.train.losses import Given, objective
 from assay.train.precision import computing
 from assay.train.recipe import PLAIN
 from assay.train.resolve import resolve
@@ -72,6 +79,9 @@ class TrainNetwork(Config):
     adversary: AnyAttack | None = None
     """Train on images that this attack has moved, each batch against the network as it then is
     (Madry et al. 2018); none: on the images as they are."""
+    hardening: Hardening | None = None
+    """Other ways to harden it: n-fgsm, one step from noise, or static-mix, a share of the images
+    attacked once and beforehand; none: neither."""
     train_images: int | None = Field(default=None, ge=10)
     """How many training images are used, a stable random subset; none: all."""
     test_images: int | None = Field(default=None, ge=10)
@@ -98,6 +108,18 @@ class TrainNetwork(Config):
                 "a feature space is learned from images as they are: drop features or size"
             )
         return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> TrainNetwork:
+        check_hardening(self.adversary, self.hardening, self.recipe)
+        if isinstance(self.hardening, StaticMix) and self.features is not None:
+            raise ValueError("static-mix keeps its images, features replaces them: drop one")
+        return self
+
+    @property
+    def moves(self) -> AnyAttack | NFGSM | None:
+        """What attacks each batch; none: nothing."""
+        return self.hardening if isinstance(self.hardening, NFGSM) else self.adversary
 
     @field_validator("adversary")
     @classmethod
@@ -136,7 +158,11 @@ class TrainNetwork(Config):
         used = [type(self), type(self.network), Recipe, type(self.augmentation)]
         if self.adversary is not None:
             used.append(type(self.adversary))
-        copied = versions(self.recipe) if self.adversary is not None else {}
+        if self.hardening is not None:
+            used.append(type(self.hardening))
+        if isinstance(self.hardening, StaticMix):
+            used.append(type(self.hardening.attack))
+        copied = versions(self.recipe) if self.moves is not None else {}
         if self.features is not None:
             used.append(FeatureSpace)
         if self.recipe.loss != PLAIN:
@@ -165,7 +191,11 @@ class TrainNetwork(Config):
         return bool(self.images_by_seed) and (self.train_images or self.test_images) is not None
 
     def _needs(self, seed: int, device: str) -> tuple[Trial, ...]:
-        """Return the trial of the autoencoder, on the same images, where there is one."""
+        """Return the trial of the autoencoder, or of the network that a static mix is made on, on
+        the same images, where there is one."""
+        if isinstance(self.hardening, StaticMix):
+            natural = self.model_copy(update={"hardening": None, "watch": None})
+            return (natural.trial(seed, device, "network that the mix is made on"),)
         if self.features is None:
             return ()
         learnt = TrainAutoencoder(
@@ -273,6 +303,7 @@ def train(trial: Trial, work: Workspace) -> Outcome:
         if prepare is not None:
             prepare(classifier.model, classifier.normalise(data.take(PREPARED)[0]))
         run = runs_of(trial)
+        mixed = mix(config.hardening, data, trial, work)
         history = fit(
             classifier,
             data,
@@ -281,8 +312,9 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             stream=stream.child("train"),
             checkpoint=work.checkpoint / "training.pt",
             progress=work.progress,
-            augment=augmentation(config, data, trial, work),
-            adversary=against(config),
+            augment=augmentation(config, data, trial, work, mixed),
+            adversary=against(config.moves, config.recipe),
+            rivals=rivals(config.moves, config.recipe),
             watch=config.watch,
             trackers=run,
         )
@@ -299,9 +331,12 @@ def train(trial: Trial, work: Workspace) -> Outcome:
             metrics[f"{name}_loss"] = loss
             metrics[f"{name}_accuracy"] = float(right.mean())
             metrics[f"n_{name}"] = len(right)
-        if config.adversary is not None:
+        judge = config.moves.judge if isinstance(config.moves, NFGSM) else config.moves
+        if judge is not None:
             x, y = parts["validation"].take(ROBUST_TESTED)
-            metrics |= robustness(config.adversary, classifier, x, y, trial.seed)
+            metrics |= robustness(judge, classifier, x, y, trial.seed)
+        if mixed is not None:
+            metrics["mix_fools"] = mixed.fooled(classifier)
         if isinstance(config.recipe.loss, IBP):
             proved = certified(config.recipe.loss, classifier, parts["test"])
             metrics |= {"certified_accuracy": float(proved.mean()), "n_certified": len(proved)}
@@ -328,67 +363,18 @@ def train(trial: Trial, work: Workspace) -> Outcome:
     return Outcome(metrics, arrays)
 
 
-def augmentation(config: TrainNetwork, data: Dataset, trial: Trial, work: Workspace) -> Augment:
-    """Return what changes the training images: new ones from feature space, then in input space."""
+def augmentation(
+    config: TrainNetwork, data: Dataset, trial: Trial, work: Workspace, mixed: Mixed | None = None
+) -> Augment:
+    """Return what changes the training images: those attacked beforehand, new ones from feature
+    space, then in input space."""
+    if mixed is not None:
+        return lambda x, rng: config.augmentation(mixed(x, rng), rng)
     if config.features is None:
         return config.augmentation
     autoencoder = load_autoencoder(work.needs[0].path("model.safetensors")).to(trial.device)
     renew = config.features.fitted(autoencoder, data)
     return lambda x, rng: config.augmentation(renew(x, rng), rng)
-
-
-def against(config: TrainNetwork) -> Adversary | None:
-    """Return what attacks each batch: all steps, from one start, on a fast copy of the network.
-
-    The copy (batch norm folded, in the recipe's precision) takes the weights as they are at every
-    batch, and is checked again; where it differs, the network itself serves.
-    """
-    attack = config.adversary
-    if attack is None:
-        return None
-    threat, loss = attack.threat, attack.objective(False)
-    precision: Precision = "bfloat16" if config.recipe.precision == "bfloat16" else "float32"
-
-    held: FastCopy | Classifier | None = None
-
-    def attacked(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
-        nonlocal held
-        if isinstance(held, FastCopy):
-            copy, _ = renewed(held, x)
-        else:
-            copy, _ = held, _ = fast_copy(model, x, precision)
-        return attack.perturb(copy, x, y, threat=threat, loss=loss, rng=rng)
-
-    return attacked
-
-
-def robustness(
-    attack: Attack, classifier: Classifier, x: Tensor, y: Tensor, seed: int
-) -> dict[str, Any]:
-    """Return the metrics of how many of the images remain robust under the attack, in float32."""
-    found = run(attack, classifier, x, y, stop="fooled", seed=seed).robust_accuracy
-    return {"robust_accuracy": found.value, "n_robust": found.n}
-
-
-def certified(loss: IBP, classifier: Classifier, data: Dataset) -> np.ndarray[Any, Any]:
-    """Return which images interval bounds certify at the radius of the loss, bool (N,)."""
-    found = [ibp(classifier, x, y, eps=loss.eps).certified for _, x, y in data.batches(500)]
-    return torch.cat(found).numpy()
-
-
-def evaluate(
-    classifier: Classifier, data: Dataset
-) -> tuple[float, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the mean cross-entropy, which images are classified correctly, bool (N,), and the
-    probability of each image's predicted class, float32 (N,)."""
-    total, right, confidence = 0.0, [], []
-    with classifier.borrowed(), torch.no_grad():
-        for _, x, y in data.batches(500):
-            logits = classifier.logits(Encoded(x)).cpu()
-            total += float(F.cross_entropy(logits, y, reduction="sum"))
-            right.append((logits.argmax(1) == y).numpy())
-            confidence.append(logits.softmax(1).amax(1).numpy())
-    return total / max(1, len(data)), np.concatenate(right), np.concatenate(confidence)
 
 
 def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) -> float:
@@ -405,14 +391,15 @@ def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) ->
         x = torch.rand(rows, *data.shape).to(device, memory_format=torch.channels_last)
         y = torch.zeros(rows, dtype=torch.int64, device=device)
         classifier = Classifier(model, mean=data.mean, std=data.std, classes=data.classes)
-        attacked, draws = against(config), Stream(0).rows(range(rows)).to(device)
+        attacked = against(config.moves, recipe)
+        draws, falls = Stream(0).rows(range(rows)).to(device), objective(recipe, classifier)
         least = math.inf
         for _ in range(probe_steps):
             start = time.perf_counter()
             if attacked is not None:
                 with classifier.borrowed():
                     attacked(classifier, x, y, rng=draws)
-            loss = F.cross_entropy(model(x), y)
+            loss, _ = falls(model, Given(x, x, y, 0.9))
             torch.autograd.backward(loss)
             loss.item()  # waits for the device
             least = min(least, time.perf_counter() - start)

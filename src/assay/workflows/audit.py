@@ -18,8 +18,10 @@ from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Tick
 from assay.auditing.policy import Policy
 from assay.config import digest
+from assay.core.texts import TextClassifier
 from assay.data import Dataset
 from assay.data.dataset import to_float
+from assay.data.textset import TextSet
 from assay.disk import writable
 from assay.errors import AssayError
 from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
@@ -31,6 +33,7 @@ from assay.runs.audits import Kept, audit_of, compare_audits
 from assay.runs.display import say
 from assay.runs.store import Store
 from assay.workflows.gate import Asked
+from assay.workflows.texts import reads_texts, text_model, text_part
 
 REFERENCE_IMAGES = 2000
 """How many images detectors are fitted on, and how many calibrated on, at most."""
@@ -73,8 +76,14 @@ def run(
         raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
     if out is not None:
         out = writable(out)
-    data = load_part(inputs)
-    model = load(inputs, data)
+    data: Dataset | TextSet
+    model: Loaded | TextClassifier
+    if reads_texts(inputs.model):
+        data = text_part(inputs)
+        model = text_model(inputs, data)
+    else:
+        data = load_part(inputs)
+        model = load(inputs, data)
     for note in () if quiet else (*data.notes, *getattr(model, "notes", ())):
         say(note)
     for line in () if quiet else asked.planned(config, len(data), inputs.images):
@@ -117,8 +126,8 @@ def run(
 
 def examine(
     inputs: Inputs,
-    model: Loaded,
-    data: Dataset,
+    model: Loaded | TextClassifier,
+    data: Dataset | TextSet,
     config: AuditConfig,
     *,
     reference: str | None,
@@ -130,13 +139,17 @@ def examine(
     """Audit the model on the images of `inputs`; detectors, which look inside, get reference
     images only where the model is a network."""
     part = data.sample(inputs.images)
+
+    def other(split: str) -> Dataset | TextSet:
+        return text_part(inputs, split) if isinstance(data, TextSet) else load_part(inputs, split)
+
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
     if inputs.only_queried:
         reference = None
     if reference is not None:
         try:
-            known = load_part(inputs, reference)
+            known = other(reference)
         except AssayError as error:
             raise AssayError(
                 f"{error}; detectors are fitted on it: name another part by --reference-split, or "
@@ -145,16 +158,16 @@ def examine(
         fitted = known.take(REFERENCE_IMAGES)
         marks[f"{data.name}/{reference}"] = known.fingerprint
     if reference == "train" and inputs.split != "validation":
-        held = load_part(inputs, "validation")  # the model was not trained on it
+        held = other("validation")  # the model was not trained on it
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
     found = audit(
         model,
-        to_float(part.images),
+        list(part.texts) if isinstance(part, TextSet) else to_float(part.images),
         part.labels,
         reference=fitted,
         calibration=calibration,
-        masks=part.masks,
+        masks=None if isinstance(part, TextSet) else part.masks,
         config=config,
         policy=policy,
         title=title,
@@ -162,6 +175,8 @@ def examine(
         data=marks,
         progress=progress,
     )
+    if isinstance(data, TextSet):
+        return found
     made = found.report.made
     side, crop = inputs.scaling
     given = made.config["inputs"] | {"size": side, "crop": crop, "channels": inputs.channels}
@@ -172,7 +187,7 @@ def examine(
 def keep(
     found: Audit,
     inputs: Inputs,
-    model: Loaded,
+    model: Loaded | TextClassifier,
     config: AuditConfig,
     name: str,
     store: Store,
@@ -181,7 +196,7 @@ def keep(
     """Write the report to the run's folder in the store, or to `out`; run.json last."""
     made = found.report.made
     identity = {
-        "model": made.model or mark(inputs, model),
+        "model": made.model or ("" if isinstance(model, TextClassifier) else mark(inputs, model)),
         "data": made.data,
         "images": inputs.images,
         "config": config.model_dump(mode="json"),

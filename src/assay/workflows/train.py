@@ -15,7 +15,7 @@ from assay.config import Config
 from assay.core.device import device_here
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
-from assay.report.numerals import duration
+from assay.report.numerals import budget, duration
 from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
@@ -109,6 +109,8 @@ def measured(result: Result) -> dict[str, Any]:
     shares = {"test_interval": test_accuracy(result)}
     if "n_robust" in result.metrics:
         shares["robust_interval"] = robust_accuracy(result)
+    if "n_certified" in result.metrics:
+        shares["certified_interval"] = certified_accuracy(result)
     intervals = {
         name: {"low": share.low, "high": share.high, "level": share.level}
         for name, share in shares.items()
@@ -133,10 +135,29 @@ def robust_accuracy(result: Result) -> stats.Estimate:
     return stats.proportion(round(result.metrics["robust_accuracy"] * n), n, "validation images")
 
 
+def certified_accuracy(result: Result) -> stats.Estimate:
+    """Return the share of test images that interval bounds certify."""
+    n = result.metrics["n_certified"]
+    return stats.proportion(round(result.metrics["certified_accuracy"] * n), n, "test images")
+
+
 def summary(result: Result) -> str:
-    """Return one line on how good the network is, its accuracy under attack, and what it took."""
+    """Return how good the network is, its accuracy under attack, and what it took, in a line; and
+    one for each collapse that its training went back from."""
+    config, metrics = result.trial.config, result.metrics
     said = [f"test accuracy {test_accuracy(result).percent()}"]
-    adversary = result.trial.config.get("adversary")
-    if adversary is not None:
-        said.append(f"against {adversary['name']} {robust_accuracy(result).percent()}")
-    return ", ".join([*said, f"in {duration(result.record['seconds'])}"])
+    attack = config.get("adversary") or config.get("hardening") or {}
+    if "n_robust" in metrics:
+        name = "pgd" if attack["name"] == "n-fgsm" else attack["name"]
+        said.append(f"against {name} {robust_accuracy(result).percent()}")
+    if "n_certified" in metrics:
+        eps = budget(config["recipe"]["loss"]["eps"], "linf")
+        said.append(f"certified at {eps} {certified_accuracy(result).percent()}")
+    if "mix_fools" in metrics:
+        said.append(f"fooled by {metrics['mix_fools']:.0%} of the images of its mix")
+    lines = [", ".join([*said, f"in {duration(result.record['seconds'])}"])]
+    back = (config["recipe"].get("guard") or {}).get("response") != "note"
+    for collapse in metrics["history"].get("collapses", ()):
+        after = "; went back to the epoch before, with half the step" if back else ""
+        lines.append(f"{collapse}{after}")
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class Accuracy(Section):
     """Clean accuracy, overall and by class."""
 
+    texts: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     name: Literal["accuracy"] = "accuracy"
@@ -51,12 +52,12 @@ class Accuracy(Section):
         k = len(evidence.classes)
         images = torch.bincount(evidence.y, minlength=k).tolist()
         right = torch.bincount(evidence.y[evidence.correct], minlength=k).tolist()
-        overall = stats.proportion(sum(right), sum(images), "images")
+        overall = stats.proportion(sum(right), sum(images), evidence.kind)
         per_class = tuple(
             schema.ClassAccuracy.model_validate(
                 {
                     "name": name,
-                    "accuracy": stats.proportion(right[i], images[i], f"images of {name}"),
+                    "accuracy": stats.proportion(right[i], images[i], f"{evidence.kind} of {name}"),
                 }
             )
             for i, name in enumerate(evidence.classes)

@@ -20,6 +20,7 @@ class Calibration(Section):
     """Reliability diagram and expected calibration error (Guo et al. 2017)."""
 
     needs: ClassVar[Access] = "scores"
+    texts: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("calibration",)
 
     name: Literal["calibration"] = "calibration"
@@ -49,7 +50,7 @@ class Calibration(Section):
                     "high": found.edges[i + 1],
                     "count": count,
                     "confidence": found.confidence[i],
-                    "accuracy": stats.proportion(right, count, "images in the bin")
+                    "accuracy": stats.proportion(right, count, f"{evidence.kind} in the bin")
                     if count
                     else None,
                 }

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Confusion(Section):
     """Counts of true and predicted class; an image without an answer is in none."""
 
+    texts: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("confusion",)
 
     name: Literal["confusion"] = "confusion"

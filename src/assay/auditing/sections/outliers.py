@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -31,6 +31,7 @@ class Outliers(Section):
     kind that it tells apart least."""
 
     needs: ClassVar[Access] = "gradient"
+    texts: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("ood",)
 
     name: Literal["outliers"] = "outliers"
@@ -56,12 +57,7 @@ class Outliers(Section):
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("outliers")
         fitting, inside = fitted_on(evidence)
-        _, channels, height, width = evidence.x.shape
-        size, n = (channels, height, width), len(evidence.x)
-        outside = {
-            f"{kind} noise": evidence.embed(noise(kind, size, n, seed=evidence.config.seed))
-            for kind in KINDS
-        }
+        outside = {kind: evidence.embed(x) for kind, x in outliers_for(evidence).items()}
         results: list[DetectorResult] = []
         failed: dict[str, str] = {}
         values: dict[str, Value | NotRun] = {}
@@ -79,6 +75,17 @@ class Outliers(Section):
             results += [_row(kind, one, fitting.calibrated_on) for kind, one in found.items()]
         chapter = Ood(fitted_on=fitting.fitted_on, results=tuple(results), failed=failed)
         return Measured({"ood": chapter}, values)
+
+
+def outliers_for(evidence: Evidence) -> dict[str, Any]:
+    """Return the outliers by kind, as many as there are test images, or texts."""
+    if evidence.kind == "texts":
+        from assay.auditing.texts import text_outliers
+
+        return text_outliers(evidence)
+    _, channels, height, width = evidence.x.shape
+    size, n = (channels, height, width), len(evidence.x)
+    return {f"{kind} noise": noise(kind, size, n, seed=evidence.config.seed) for kind in KINDS}
 
 
 def code(detector: Detector) -> str:
@@ -139,12 +146,13 @@ def fitted_on(evidence: Evidence) -> tuple[Fitting, Embedding]:
         if cut < 1:
             raise AssayError(f"reference needs at least 2 images, got {len(images)}")
         others = (images[cut:], labels[cut:]) if held is None else held
+        other = "other reference" if held is None else "held-out"
         fit = Fitting(
             embed(images[:cut], labels[:cut]),
             labels[:cut],
             embed(*others),
-            f"{cut:,} reference images",
-            f"{len(others[0]):,} {'other reference' if held is None else 'held-out'} images",
+            f"{cut:,} reference {evidence.kind}",
+            f"{len(others[0]):,} {other} {evidence.kind}",
         )
         return fit, inside
     third = len(inside) // 3
@@ -156,8 +164,8 @@ def fitted_on(evidence: Evidence) -> tuple[Fitting, Embedding]:
         first,
         evidence.y[:third],
         second,
-        f"{third:,} of the test images, for want of reference data; the others are scored",
-        f"{third:,} other test images",
+        f"{third:,} of the test {evidence.kind}, for want of reference data; the others are scored",
+        f"{third:,} other test {evidence.kind}",
     )
     return fit, rest
 

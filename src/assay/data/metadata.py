@@ -1,0 +1,70 @@
+"""Labels of images that lie in no folders of classes: a metadata.csv or .jsonl beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+from assay.data.tables import LABEL_COLUMNS
+from assay.data.walk import File, Listing, printable
+from assay.disk import read_small
+from assay.errors import AssayError, one_line, told
+
+NAMES = ("metadata.csv", "metadata.jsonl")
+FILE = "file_name"
+LONGEST = 256 * 2**20
+
+
+def labels_beside(listing: Listing) -> tuple[dict[tuple[str, ...], str], list[str]]:
+    """Return the class of each image that a metadata file names, by its path, and what was read.
+
+    As the `imagefolder` of Hugging Face has them: a column `file_name`, relative to the file's own
+    folder, and one of labels (`LABEL_COLUMNS`). A file without such columns says nothing.
+
+    Raises:
+        AssayError: it cannot be read, or names a file that is none of the folder's: nothing that
+            lies elsewhere is opened.
+    """
+    known = {file.parts for file in listing.files}
+    found: dict[tuple[str, ...], str] = {}
+    notes = []
+    for file in listing.files:
+        if file.parts[-1] not in NAMES:
+            continue
+        before = len(found)
+        for row in _rows(listing, file):
+            column = next((name for name in LABEL_COLUMNS if row.get(name) not in (None, "")), None)
+            if column is None or not isinstance(row.get(FILE), str):
+                continue
+            path = os.path.normpath("/".join((*file.parts[:-1], row[FILE])))
+            parts = PurePosixPath(path).parts
+            if parts not in known:
+                shown = one_line(printable(row[FILE]), 80)
+                raise AssayError(
+                    f"{file} in {printable(str(listing.root))} names the file {shown!r}, which is "
+                    "none of those in the folder: not opened"
+                )
+            found[parts] = str(row[column])
+        if len(found) > before:
+            notes.append(f"labels are those of {file} ({len(found) - before:,} images)")
+    return found, notes
+
+
+def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:
+    try:
+        text = read_small(file.path(listing.root), LONGEST).decode("utf-8-sig")
+        if file.suffix == ".csv":
+            yield from csv.DictReader(io.StringIO(text))
+            return
+        for line in text.splitlines():
+            row = json.loads(line) if line.strip() else {}
+            yield row if isinstance(row, dict) else {}
+    except (csv.Error, ValueError, RecursionError) as error:
+        raise AssayError(
+            f"{printable(str(file.path(listing.root)))} cannot be read: {told(error)}"
+        ) from error

@@ -1,0 +1,193 @@
+"""`assay detect`: fit a detector or load one, score a folder of images, say which are outliers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+
+from assay.config import Config, Number
+from assay.core.classifier import Classifier
+from assay.data import Dataset
+from assay.data.dataset import in_memory
+from assay.data.loose import loose_images
+from assay.disk import writable, write_atomic
+from assay.errors import AssayError
+from assay.inputs import Inputs, load_network, load_part
+from assay.ood import AnyDetector, FittedDetector
+from assay.ood.neighbours import KNN
+from assay.runs.display import say
+
+FIELDS = ("image", "score", "threshold", "decision")
+
+
+class DetectConfig(Config):
+    """What scores images, and where its threshold lies."""
+
+    detector: AnyDetector = KNN()
+    """What gives an image an OOD score: the higher, the more unlike the training data."""
+    tpr: Number = Field(default=0.95, gt=0, lt=1)
+    """The share of fresh inliers that the threshold lets through."""
+    fitted_on: int = Field(default=5000, ge=1)
+    """Reference images that it is fitted on, and as many that the threshold is set by, at most."""
+
+
+def run(
+    inputs: Inputs,
+    config: DetectConfig,
+    folder: Path,
+    *,
+    save: Path | None,
+    load: Path | None,
+    lines: Literal["csv", "json"],
+    out: Path | None,
+    quiet: bool,
+) -> int:
+    """Score the images, write a line for each, and keep the detector.
+
+    Args:
+        inputs: the model, and as its data the reference; "" with `load`.
+        config: the detector and its threshold, where none is loaded.
+        folder: the images.
+        save: a file to keep the fitted detector in.
+        load: one that was kept.
+        lines: how they are written.
+        out: a file for the lines; None prints them.
+        quiet: say nothing besides.
+
+    Raises:
+        AssayError: for a model, a detector or images that cannot be used; nothing is written then.
+    """
+    for path in (save, out):
+        if path is not None:
+            writable(path.parent)
+    if load is not None:
+        fitted, names, images, clf = _loaded(load, inputs, folder)
+    elif inputs.data:
+        fitted, names, images, clf = _fitted(inputs, config, folder)
+    else:
+        raise AssayError(
+            "a detector learns what the training data looks like: give --reference DATA, or "
+            "--load a detector that was kept by --save"
+        )
+    scores = fitted.score(clf.embed(images, readers=[fitted])).tolist()
+    text = "".join(written(names, scores, fitted.threshold, lines))
+    for path in (save, out):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    if save is not None:
+        fitted.save(save)
+    if out is not None:
+        write_atomic(out, text.encode())
+    else:
+        sys.stdout.write(text)
+    for note in () if quiet else told(fitted, scores):
+        say(note)
+    return 0
+
+
+def written(
+    names: tuple[str, ...], scores: list[float], threshold: float, lines: Literal["csv", "json"]
+) -> Iterator[str]:
+    """Yield a line for each image, as CSV after a header, or as JSON."""
+
+    def row(values: tuple[object, ...]) -> str:
+        file = io.StringIO()
+        csv.writer(file, lineterminator="\n").writerow(values)
+        return file.getvalue()
+
+    if lines == "csv":
+        yield row(FIELDS)
+    for name, score in zip(names, scores, strict=True):
+        values = (name, score, threshold, "outlier" if score > threshold else "inlier")
+        found = dict(zip(FIELDS, values, strict=True))
+        yield json.dumps(found) + "\n" if lines == "json" else row(values)
+
+
+def told(fitted: FittedDetector, scores: list[float]) -> Iterator[str]:
+    """Yield what was found and what to know of it, a line each."""
+    above = sum(score > fitted.threshold for score in scores)
+    yield (
+        f"{above:,} of {len(scores):,} images score above the threshold of "
+        f"{fitted.detector.name}, {fitted.threshold:.6g}"
+    )
+    through = fitted.lets_through
+    yield (
+        f"of fresh inliers it lets {100 * through.value:.1f} % through, 95 % interval "
+        f"{100 * through.low:.1f} to {100 * through.high:.1f} ({through.n:,} calibrated it)"
+    )
+    yield from fitted.notes
+
+
+def _fitted(
+    inputs: Inputs, config: DetectConfig, folder: Path
+) -> tuple[FittedDetector, tuple[str, ...], Dataset, Classifier]:
+    """Fit a detector on reference data, and read the images in their shape."""
+    known = load_part(inputs).sample(config.fitted_on)
+    clf = load_network(inputs, known)
+    if inputs.split == "validation":
+        raise AssayError(
+            "the threshold is set on the validation split, so the detector is fitted on another: "
+            "--reference-split train"
+        )
+    held = load_part(inputs, "validation").sample(config.fitted_on)
+    names, images = _images(inputs, folder, known.shape, clf)
+    readers = [config.detector]
+    e, held_out = (clf.embed(part, readers=readers) for part in (known, held))
+    fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
+    about = {
+        "model": clf.fingerprint,
+        "shape": " ".join(map(str, known.shape)),
+        "classes": json.dumps(clf.classes),
+        "reference": f"{known.name} ({known.split}), {len(known):,} images",
+    }
+    return replace(fitted, about=about), names, images, clf
+
+
+def _loaded(
+    path: Path, inputs: Inputs, folder: Path
+) -> tuple[FittedDetector, tuple[str, ...], Dataset, Classifier]:
+    """Read a detector that was kept, and the images in the shape that it is for."""
+    fitted = FittedDetector.load(path)
+    if not {"model", "shape", "classes"} <= fitted.about.keys():
+        raise AssayError(
+            f"{path} does not say which model it is for: make it by assay detect --save, or use it "
+            "from Python, by FittedDetector.load"
+        )
+    _ = fitted.threshold
+    channels, height, width = map(int, fitted.about["shape"].split())
+    shape = (channels, height, width)
+    empty = torch.zeros(1, *shape, dtype=torch.uint8), torch.full((1,), -1)
+    clf = load_network(
+        inputs,
+        in_memory("images", "all", json.loads(fitted.about["classes"]), *empty),
+        labelled=False,
+    )
+    if clf.fingerprint != fitted.about["model"]:
+        raise AssayError(
+            f"{path} was fitted on another model, or on this one with other weights or another "
+            "preprocessing; scores of two models are not comparable: fit it again with --reference"
+        )
+    names, images = _images(inputs, folder, shape, clf)
+    return fitted, names, images, clf
+
+
+def _images(
+    inputs: Inputs, folder: Path, shape: tuple[int, int, int], clf: Classifier
+) -> tuple[tuple[str, ...], Dataset]:
+    side, crop = inputs.scaling
+    if side is not None and shape[1:] != (side, side):
+        raise AssayError(
+            f"--size {side} is not the size that the detector was fitted at, {shape[1]}×{shape[2]}"
+        )
+    names, images = loose_images(folder, shape, scaled=side is not None, crop=crop)
+    labels = torch.full((len(images),), -1)
+    return names, in_memory(folder.name, "all", clf.classes, images, labels)
