@@ -291,6 +291,7 @@ def test_folders_are_understood(case: str) -> None:
         assert sorted(seen) == list(range(expected))
     else:
         assert levels(data) == expected
+        assert list(data.classes) == sorted(data.classes), "numbered in alphabetical order"
     assert said in notes
     if said == "" and name == "imgs":
         assert data.notes == ()

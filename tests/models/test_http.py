@@ -348,6 +348,18 @@ def test_an_endless_answer_is_not_read_to_its_end(
     monkeypatch.setattr(assay.models.http, "MOST_BYTES", 2**20)
     service.replies = [say(b" " * (2**20 + 1))]
     assert "URL answers with more than 1 MiB" in refused(service, x)
+    sent = []
+
+    def pour(handler: BaseHTTPRequestHandler, _: bytes) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        for part in range(64):
+            handler.wfile.write(b" " * 2**20)
+            sent.append(part)
+
+    service.replies = [pour]
+    assert "URL answers with more than 1 MiB" in refused(service, x)
+    assert len(sent) < 32, "the rest is not read"
 
 
 def test_an_answer_that_unpacks_to_far_more_is_not_unpacked(service: Service, x: Tensor) -> None:
