@@ -9,6 +9,7 @@ from assay.lazy import made_late
 from assay.models.base import Architecture
 from assay.models.mlp import MLP as MLP
 from assay.models.cnn import CNN as CNN
+from assay.models.lenet import LeNet as LeNet
 from assay.models.strided import Strided as Strided
 from assay.models.whitened import Whitened as Whitened
 from assay.models.vit import ViT as ViT

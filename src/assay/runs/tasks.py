@@ -20,6 +20,8 @@ FUNCTIONS: Mapping[str, str] = {
     "train-text": "assay.tasks.train_text:train",
     "text-features": "assay.tasks.text_features:embed",
     "read-text": "assay.tasks.read_text:read",
+    "detect": "assay.tasks.detect:detect",
+    "evade": "assay.tasks.evade:evade",
 }
 """The function of each task of ours, as "module:function"; a task elsewhere is named so itself."""
 

@@ -16,6 +16,7 @@ from assay.stats.estimates import (
 from assay.stats.looks import until_decided
 from assay.stats.matching import stratified_difference
 from assay.stats.ranking import aupr, auroc, fpr_at_tpr, roc_curve
+from assay.stats.rejection import aurc, risk_coverage
 from assay.stats.verdicts import (
     Asks,
     CheckVerdict,
@@ -47,6 +48,7 @@ __all__ = [
     "Verdict",
     "at_level",
     "aupr",
+    "aurc",
     "auroc",
     "binomial_variance",
     "calibration",
@@ -64,6 +66,7 @@ __all__ = [
     "more_seeds",
     "paired_difference",
     "proportion",
+    "risk_coverage",
     "roc_curve",
     "still_missing",
     "stratified_difference",

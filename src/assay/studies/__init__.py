@@ -28,6 +28,10 @@ BUILT_IN = {
         "assay.studies.attention:Attention",
         "Where does a trained CNN look, and where once it is attacked?",
     ),
+    "ood": (
+        "assay.studies.ood:OOD",
+        "Does a classifier know what it does not know?",
+    ),
     "skip": (
         "assay.studies.skip:Skip",
         "Do skip connections undo the degradation of deep plain CNNs?",

@@ -17,7 +17,7 @@ BY_SEED = "images_by_seed"
 
 _samples: dict[tuple[str, int, int], Dataset] = {}
 _without: dict[tuple[str, tuple[int, ...]], Dataset] = {}
-_fingerprints: dict[tuple[str, int, int], str] = {}
+_fingerprints: dict[tuple[str, tuple[int, ...], int | None, int], str] = {}
 
 
 def part(
@@ -71,12 +71,13 @@ def fingerprint(
     without: tuple[int, ...] = (),
 ) -> str:
     """Return the fingerprint of `part`: many seeds are planned at once, more than are held."""
-    whole = _whole(data, split, size, without).fingerprint
-    if wanted is None:
+    whole = load_data(data, split=split, size=size).fingerprint
+    if wanted is None and not without:
         return whole
-    key = (whole, wanted, seed)
+    key = (whole, without, wanted, seed)
     if key not in _fingerprints:
-        _fingerprints[key] = part(data, split, wanted, seed, size=size, without=without).fingerprint
+        drawn = part(data, split, wanted, seed, size=size, without=without)
+        _fingerprints[key] = drawn.fingerprint
     return _fingerprints[key]
 
 

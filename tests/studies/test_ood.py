@@ -1,0 +1,165 @@
+"""The study of outliers: its plan, what it claims, and one small run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from assay import stats
+from assay.data import load_data
+from assay.errors import AssayError
+from assay.ood import detectors
+from assay.runs.engine import execute
+from assay.runs.results import Results
+from assay.runs.store import Store
+from assay.stats import judge_claims
+from assay.studies.ood import OOD
+from assay.studies.ood.presets import DETECTORS, KINDS, LOGIT_NORM, NATURAL
+from assay.tasks.detect import RAW, scorers
+
+
+def smoke(**settings: object) -> OOD:
+    return OOD.parse({**OOD.preset_values("smoke"), "device": "cpu", **settings})
+
+
+def test_every_detector_of_ours_is_there() -> None:
+    ours = {name for name, kind in detectors().items() if kind.__module__.startswith("assay.")}
+    assert {one["name"] for one in DETECTORS} == ours
+
+
+def test_over_five_seeds_each_class_is_held_out_once() -> None:
+    study = smoke(seeds=5)
+    held = [label for seed in range(5) for label in study.without(seed) or ()]
+    assert sorted(held) == list(range(10))
+    for name, trials in study.networks().items():
+        assert [trial.config["without"] for trial in trials] == [
+            list(study.without(seed) or ()) for seed in range(5)
+        ]
+        assert ("loss" in trials[0].config["recipe"]) == (name == LOGIT_NORM)
+
+
+def test_detectors_with_an_autoencoder_have_a_row_for_each_kind() -> None:
+    study = smoke()
+    names = [row.name for row in scorers(study.detectors, ("conv", "variational"))]
+    assert names[-4:] == [
+        "reconstruction",
+        "reconstruction, variational",
+        "evidence-bound",
+        "complexity",
+    ]
+    again = [detectors()["reconstruction"].parse({"by": "ssim"})]
+    assert [row.name for row in scorers(again, ("conv",))] == ["reconstruction (ssim)"]
+
+
+@pytest.mark.parametrize("preset", ["quick", "full", "paper"])
+def test_presets_are_whole(preset: str) -> None:
+    study = OOD.parse(OOD.preset_values(preset))
+    assert set(study.outliers) <= {*KINDS}
+    assert OOD.from_yaml(study.to_yaml()) == study
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attacked": ("vim",)}, "attacked: vim is not one of the detectors"),
+        ({"held_out": False}, "held-out needs held_out=true"),
+        ({"raw": ("flat",)}, "raw: every kind there is one of the outliers too"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(AssayError, match=message):
+        smoke(**settings)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[OOD, Results]:
+    study = smoke(
+        seeds=2,
+        detectors=(
+            {"name": "max-softmax"},
+            {"name": "max-logit"},
+            {"name": "knn"},
+            {"name": "reconstruction"},
+            {"name": "complexity"},
+        ),
+        outliers=("held-out", "letters", "uniform-noise"),
+        fitted_on=300,
+        outside=40,
+        attack_steps=3,
+    )
+    store = Store(tmp_path_factory.mktemp("ood") / "runs")
+    results = execute(study.plan, store, workers=1, progress=False)
+    assert not results.failures
+    return study, results
+
+
+def test_what_is_measured_is_what_the_scores_say(done: tuple[OOD, Results]) -> None:
+    study, results = done
+    run = results.need(study.scored()[NATURAL][1])
+    metrics, arrays = run.metrics, run.arrays
+    assert metrics["kinds"] == ["held-out", "letters", "uniform-noise", "letters" + RAW]
+    assert metrics["failed"] == {}
+    for place, name in enumerate(metrics["detectors"]):
+        inside = arrays["scores_in"][place]
+        for kind in metrics["kinds"]:
+            outside = arrays[f"scores_{kind}"][place]
+            assert len(outside) == metrics["counts"][kind]
+            found = metrics["auroc"][name][kind]
+            assert found == pytest.approx(stats.auroc(inside, outside).value, abs=1e-3)
+        flagged = (inside > metrics["threshold"][name]).sum()
+        assert metrics["flagged"][name]["in"] == pytest.approx(flagged, abs=1)
+    right = arrays["correct"].astype(bool)
+    assert metrics["accuracy"] == pytest.approx(right.mean())
+    assert metrics["auroc"]["complexity"]["uniform-noise"] > 0.95
+    whole = load_data("digits", split="test")
+    labels = dict(zip(whole.ids.tolist(), whole.labels.tolist(), strict=True))
+    tested = {labels[one] for one in arrays["image_ids"].tolist()}
+    assert not tested & set(study.without(1) or ())
+
+
+def test_an_attacker_who_knows_a_detector_makes_it_worse(done: tuple[OOD, Results]) -> None:
+    study, results = done
+    for trial in study.evaded():
+        run = results.need(trial)
+        assert run.metrics["failed"] == {}
+        for name in study.attacked:
+            clean, moved = (run.metrics[what][name]["held-out"] for what in ("clean", "attacked"))
+            assert moved < clean - 0.05
+            before = run.arrays["outliers"].astype(float)
+            after = run.arrays[f"moved_{name}"].astype(float)
+            assert 0 < np.abs(after - before).max() <= 8.5
+
+
+def test_the_page_has_every_table(done: tuple[OOD, Results]) -> None:
+    study, results = done
+    found = study.findings(results)
+    codes = [effect.code for effect in found.effects]
+    assert codes == [
+        "ood.course",
+        "ood.matched",
+        "ood.near",
+        "ood.complexity",
+        "ood.best",
+        "ood.logit-norm",
+        "ood.evaded",
+    ]
+    assert all(len(effect.values) == 2 for effect in found.effects)
+    titles = [table.title for table in found.tables]
+    assert titles == [
+        f"AUROC, trained by {NATURAL}",
+        f"AUROC, trained by {LOGIT_NORM}",
+        f"AUPR, outliers, trained by {NATURAL}",
+        f"AUPR, test images, trained by {NATURAL}",
+        f"FPR95, trained by {NATURAL}",
+        "What is gained by leaving out the codec",
+        "Fake data, as the course did it and with matched preprocessing",
+        "Confusion matrices at the calibrated threshold",
+        "What rejecting by each score does to the accuracy of what is kept",
+        "Attacks of 8/255 on detectors",
+        "Beside OpenOOD v1.5 on CIFAR-10",
+        "The outliers, and what each probes",
+    ]
+    measures = [t for t in found.tables if t.title.startswith(("AUROC", "AUPR", "FPR95"))]
+    assert all("accuracy of the 2 networks" in t.caption.lower() for t in measures)
+    assert [figure.role for figure in found.figures].count("hero") == 1
+    assert study.answer(judge_claims(found.effects)).startswith("**Undecided after 2 seeds:**")
