@@ -56,7 +56,7 @@ def test_explainers_without_a_rank_are_pale_and_the_others_numbered():
         np.zeros((1, 1, 4, 4)), maps, title="", note="", captions=[""], unranked=["c"]
     )
     places = [place for sub in figure.subfigs for place in sub.axes if place.images][1:4]
-    assert [place.texts[0].get_text() for place in places] == ["1 a", "2 b", "c, no rank"]
+    assert [place.texts[0].get_text() for place in places] == ["1 a", "2 b", "c\nno rank"]
     assert [place.images[0].get_alpha() for place in places] == [1.0, 1.0, PALE]
 
 

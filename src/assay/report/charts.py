@@ -155,7 +155,7 @@ def confusion(matrix: ArrayLike, classes: Sequence[str]) -> Picture:
         counts = np.asarray(matrix, dtype=np.int64)
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         k = len(classes)
-        side = min(6.6, 1.3 + (0.33 if counts.max(initial=0) < 1000 else 0.42) * k)
+        side = min(6.6, 1.3 + (0.29 if counts.max(initial=0) < 1000 else 0.42) * k)
         figure = picture(side, side)
         axes = figure.add_subplot()
         # One hue for right, one for wrong, and the share as opacity: this suits light and dark.

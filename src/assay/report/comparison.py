@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from assay.report.leaves import differing, flatten
 from assay.report.record import EstimateModel, Unit
 from assay.report.result import Cell, Claim, Drawing, StudyResult, Table
+from assay.report.schema import Check
 
 Item = TypeVar("Item", Table, Drawing)
 
@@ -217,7 +218,7 @@ def _cautions(a: StudyResult, b: StudyResult) -> Iterator[str]:
     ]
     if versions:
         yield f"They were made by different versions: {'; '.join(versions)}."
-    for one, other in _by_code(a, b):
+    for one, other in by_code(a.claims, b.claims):
         if one is None or other is None:
             continue
         if one.delta != other.delta:
@@ -239,14 +240,19 @@ def _cautions(a: StudyResult, b: StudyResult) -> Iterator[str]:
                 yield f"The {kind} “{title}” is in {side} alone."
 
 
-def _by_code(a: StudyResult, b: StudyResult) -> list[tuple[Claim | None, Claim | None]]:
-    ours = {claim.code: claim for claim in a.claims}
-    theirs = {claim.code: claim for claim in b.claims}
+Judged = TypeVar("Judged", Claim, Check)
+
+
+def by_code(a: Iterable[Judged], b: Iterable[Judged]) -> list[tuple[Judged | None, Judged | None]]:
+    """Pair claims, or checks, of one code: in the order of the first, then what only the second
+    has; None: the other has no such code."""
+    ours: dict[str, Judged] = {one.code: one for one in a}
+    theirs: dict[str, Judged] = {one.code: one for one in b}
     return [(ours.get(code), theirs.get(code)) for code in dict.fromkeys([*ours, *theirs])]
 
 
 def _claims(a: StudyResult, b: StudyResult) -> Iterator[ClaimPair]:
-    for one, other in _by_code(a, b):
+    for one, other in by_code(a.claims, b.claims):
         either = one or other
         assert either is not None
         yield ClaimPair(either.code, one, other, _moved(one, other))

@@ -75,12 +75,11 @@ def explained(
                     middle = (0.5, 0.5)
                     place.annotate("empty", middle, xycoords="axes fraction", **CENTRED)
         for rank, (place, name) in enumerate(zip(axes[0, 1:], columns, strict=True), 1):
-            said = (
-                f"{name}, no rank" if name in unranked else f"{rank} {name}" if unranked else name
-            )
-            text, colour = fill(said, 14, break_long_words=False), {"color": INK}
+            text, colour = fill(name, 14, break_long_words=False), {"color": INK}
             if name in unranked:
-                colour = {"color": SERIES[6]}
+                text, colour = f"{text}\nno rank", {"color": SERIES[6]}
+            elif unranked:
+                text = fill(f"{rank} {name}", 14, break_long_words=False)
             place.annotate(
                 text, (0.5, 1), (0, 3), "axes fraction", "offset points", **ABOVE, **colour
             )

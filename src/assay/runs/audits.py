@@ -13,7 +13,7 @@ import numpy as np
 
 from assay import stats
 from assay.errors import AssayError, expanded, told
-from assay.report.comparison import Change, change
+from assay.report.comparison import Change, by_code, change
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.numerals import MISSING, bare, full, with_unit
 from assay.report.schema import AuditReport, Check
@@ -76,11 +76,8 @@ def compare_audits(a: Kept, b: Kept) -> View:
     images; there the difference of what is right image by image has its own, with the p of the
     exact test of McNemar.
     """
-    ours = {check.code: check for check in a.report.checks}
-    theirs = {check.code: check for check in b.report.checks}
-    pairs = [(ours.get(code), theirs.get(code)) for code in dict.fromkeys([*ours, *theirs])]
     rows, thresholds, data = [], [], []
-    for one, other in pairs:
+    for one, other in by_code(a.report.checks, b.report.checks):
         either = one or other
         assert either is not None
         moved = None
