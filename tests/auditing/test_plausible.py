@@ -44,6 +44,9 @@ def test_near_chance(right: int, n: int, classes: int, raised: bool) -> None:
     flag = near_chance(right, n, classes)
     assert flag.raised is raised
     assert ("--weights" in flag.detail) is raised
+    queried = near_chance(right, n, classes, network=False).detail
+    assert "--weights" not in queried
+    assert ("--classes" in queried) is raised
 
 
 @pytest.mark.parametrize(

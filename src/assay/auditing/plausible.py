@@ -76,7 +76,12 @@ def looked_at(
     """
     said, meant = predictions.cpu().numpy(), y.cpu().numpy()
     looks: dict[str, Callable[[], Flag]] = {
-        "PRE-001": lambda: near_chance(int((said == meant).sum()), len(meant), len(classes)),
+        "PRE-001": lambda: near_chance(
+            int((said == meant).sum()),
+            len(meant),
+            len(classes),
+            network=isinstance(model, Classifier),
+        ),
         "PRE-005": lambda: class_order(said, meant, classes),
     }
     if isinstance(model, Classifier):
@@ -110,21 +115,27 @@ def _values(given: Tensor | None) -> list[float] | None:
 # -- judging ---------------------------------------------------------------------------------
 
 
-def near_chance(right: int, n: int, classes: int) -> Flag:
+def near_chance(right: int, n: int, classes: int, *, network: bool = True) -> Flag:
     """PRE-001: the accuracy is not known to be above that of guessing, 1 / K.
 
     Args:
         right: images that are classified correctly, of `n`.
         classes: K.
+        network: whether weights and preprocessing can be set from here.
     """
     found = stats.proportion(right, n, "images")
     raised = found.low <= 1 / classes
     detail = f"{right} of {n} images are right; guessing among {classes} classes gives "
     detail += f"{100 / classes:.3g} %."
-    if raised:
+    if raised and network:
         detail += (
             " Are the trained weights loaded (--weights), the inputs normalised as in training "
             "(--mean, --std) and the classes in the model's order (--classes)?"
+        )
+    elif raised:
+        detail += (
+            " Does it take images in [0, 1] of this size (--size), and are the classes in the "
+            "order of its outputs (--classes)?"
         )
     return Flag(code="PRE-001", title="The model does no better than guessing", raised=raised,
                 detail=detail)  # fmt: skip
