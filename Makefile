@@ -26,6 +26,7 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 install: $(VENV)/.installed ## make .venv and install assay into it
+	@echo "==> installed: make demo comes next, or source $(VENV)/bin/activate and assay --help"
 
 demo: install ## train a small CNN on handwritten digits, audit it, say where the report is
 	@echo "==> assay demo"

@@ -319,6 +319,21 @@ def test_svg_is_deterministic_and_only_draws(report):
         assert 'aria-label="a &lt;title&gt;"' in svg
 
 
+@pytest.mark.parametrize(
+    "name", ["script", "foreignObject", "a", "animate", "set", "iframe", "style", "meta"]
+)
+def test_an_element_that_does_not_draw_is_refused_empty_or_not(name: str) -> None:
+    for inside in (f"<{name}/>", f"<g><{name}/></g>"):
+        with pytest.raises(ValueError, match=f"<{name}> may not be in it"):
+            only_drawing(f'<svg xmlns="http://www.w3.org/2000/svg">{inside}</svg>')
+
+
+def test_what_no_reader_of_xml_sees_is_left_out() -> None:
+    hidden = "<!-- <meta http-equiv='refresh'> --><?xml-stylesheet href='x'?><g/>"
+    written = only_drawing(f'<svg xmlns="http://www.w3.org/2000/svg">{hidden}</svg>')
+    assert written == '<svg xmlns="http://www.w3.org/2000/svg"><g/></svg>'
+
+
 def test_ids_are_unique_across_figures(report):
     ids: list[str] = []
     for figure in every_figure(report):
