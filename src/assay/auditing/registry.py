@@ -9,6 +9,7 @@ from assay.auditing.sections.accuracy import Accuracy as Accuracy
 from assay.auditing.sections.calibration import Calibration as Calibration
 from assay.auditing.sections.confusion import Confusion as Confusion
 from assay.auditing.sections.robustness import Robustness as Robustness
+from assay.auditing.sections.certificate import Certificate as Certificate
 from assay.auditing.sections.corruptions import Corruptions as Corruptions
 from assay.auditing.sections.slices import Slices as Slices
 from assay.auditing.sections.saliency import Saliency as Saliency

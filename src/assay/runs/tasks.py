@@ -15,6 +15,7 @@ FUNCTIONS: Mapping[str, str] = {
     "attack": "assay.tasks.attack:attack",
     "attack-text": "assay.tasks.attack_text:attack",
     "transfer": "assay.tasks.transfer:transfer",
+    "examine": "assay.tasks.examine:examine",
     "saliency-shift": "assay.tasks.saliency_shift:saliency_shift",
     "loss-surface": "assay.tasks.loss_surface:surface",
     "train-text": "assay.tasks.train_text:train",

@@ -32,6 +32,10 @@ BUILT_IN = {
         "assay.studies.ood:OOD",
         "Does a classifier know what it does not know?",
     ),
+    "hardening": (
+        "assay.studies.hardening:Hardening",
+        "What does adversarial training buy, and what does it cost?",
+    ),
     "skip": (
         "assay.studies.skip:Skip",
         "Do skip connections undo the degradation of deep plain CNNs?",

@@ -1,0 +1,82 @@
+"""What interval bounds prove of a network, beside what attacks have left of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from assay import stats
+from assay.auditing.section import Measured, Section
+from assay.auditing.sections.robustness import at_budget
+from assay.certify import ibp
+from assay.core.classifier import Classifier
+from assay.errors import AssayError
+from assay.report.numerals import budget
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, Table
+from assay.report.schema import Chapter
+
+if TYPE_CHECKING:
+    from assay.auditing.evidence import Evidence
+
+
+class Certificate(Section):
+    """Certified accuracy by interval bounds (Gowal et al. 2018), beside accuracy under attack.
+
+    Shown of networks that bounds prove something of at the audit's L∞ budget: those that were
+    trained to be certified, as by `assay train --recipe certified`. An image that is certified and
+    fooled all the same means that the bound or the attack is wrong: the section then fails, and
+    says which.
+    """
+
+    texts: ClassVar[bool] = True
+    """Of texts, as of what can only be queried, nothing is proved and nothing shown."""
+
+    name: Literal["certificate"] = "certificate"
+    """The section's name in configs."""
+
+    def measure(self, evidence: Evidence) -> Measured:
+        config, model = evidence.config, evidence.model
+        if config.norm != "linf" or not isinstance(model, Classifier):
+            return Measured({})
+        evidence.tick("certificate")
+        rows = slice(0, config.attacked)
+        x, y = evidence.x[rows], evidence.y[rows]
+        try:
+            found = ibp(model, x, y, eps=config.eps)
+        except AssayError:
+            return Measured({})  # a layer without a bound: there is nothing to show
+        if not bool(found.certified.any()):
+            return Measured({})
+        survivors = evidence.correct[rows].clone()
+        for attack in config.attacks:
+            armed = at_budget(attack, config, config.eps)
+            survivors &= ~evidence.run(armed, evidence.attacked, "fooled").fooled.cpu()
+        broken = found.certified & ~survivors
+        if bool(broken.any()):
+            raise AssayError(
+                f"{int(broken.sum())} images are certified and fooled all the same, image "
+                f"{int(broken.nonzero()[0])} for one: the bound or the attack is wrong. Please "
+                "report it with the model"
+            )
+        left = stats.proportion(int(survivors.sum()), len(survivors), "images")
+        at = budget(config.eps, "linf")
+        return Measured(
+            {self.name: _chapter(found.accuracy, left, at)},
+            arrays={"certificate/certified": found.certified.numpy()},
+        )
+
+
+def _chapter(certified: stats.Estimate, left: stats.Estimate, at: str) -> Chapter:
+    attacked = "attacked, the worst of all attacks"
+    rows = tuple(
+        (Cell(text=name), Cell(estimate=EstimateModel.model_validate(one, from_attributes=True)))
+        for name, one in (("certified by interval bounds", certified), (attacked, left))
+    )
+    return Chapter(
+        title=f"At {at} {100 * certified.value:.1f} % are certified: nothing within it fools them",
+        lead=f"The attacks left {100 * left.value:.1f} %. The best attack there is would leave "
+        "something between the two.",
+        tables=(Table(title="Certified and attacked", columns=("accuracy", at), rows=rows),),
+        part="robustness",
+        name="Certificate",
+    )

@@ -1,0 +1,330 @@
+"""What the page of the study `hardening` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from assay import stats
+from assay.report import figures as draw
+from assay.report import heroes
+from assay.report.numerals import budget
+from assay.report.result import Cell, Drawing, Table
+from assay.report.tiles import rows
+from assay.studies.answers import Wording, compose, points
+from assay.studies.cells import Cells, Column
+
+if TYPE_CHECKING:
+    from assay.studies.hardening.study import Hardening
+
+
+def recipes(study: Hardening) -> list[str]:
+    """Return the recipes, natural training first."""
+    return ["natural", *(name for name in study.costs() if name != "natural")]
+
+
+def tables(study: Hardening, cells: Cells) -> tuple[Table, ...]:
+    """Return accuracies under every attack, over budgets, and what else changes."""
+    names = recipes(study)
+    at = budget(study.eps, "linf")
+    return (
+        _accuracies(study, cells, names, at),
+        _over_budgets(study, cells, names),
+        cells.table(
+            "What else changes",
+            [
+                Column("corrupted", "corrupted_accuracy", best="highest"),
+                Column("calibration error", "ece", best="lowest"),
+                Column("AUROC, noise", "noise_auroc", best="highest"),
+                Column(f"AUROC, {study.near}", "near_auroc", best="highest"),
+                Column("AUROC, attacked noise", "attacked_auroc", best="highest"),
+            ],
+            cells=[f"{name}, examined" for name in names],
+            caption="Corrupted: each image under one of the common corruptions, at severity 3. "
+            "AUROC of max-logit: 50 % is guessing, below it outliers look more like a class than "
+            f"the classes do. Attacked noise was moved within {at} so that"
+            " the largest logit rises.",
+            heading="recipe",
+        ),
+    )
+
+
+def _accuracies(study: Hardening, cells: Cells, names: list[str], at: str) -> Table:
+    def attacked(attack: str, name: str) -> Cell:
+        return Cell(estimate=cells.mean(f"{name}, {attack}", "robust_accuracy"), unit="fraction")
+
+    def certified(name: str) -> Cell | str:
+        if name != "IBP":
+            return ""
+        return Cell(estimate=cells.mean(name, "certified_accuracy"), unit="fraction")
+
+    costs = study.costs()
+    more: dict[str, Callable[[str], Cell | str]] = {
+        f"under {attack.name}": partial(attacked, attack.name) for attack in study.judges
+    }
+    if study.bounded:
+        more[f"certified at {at}"] = certified
+    more |= {
+        "passes per image and epoch": lambda name: str(costs[name]),
+        "epochs": lambda name: str(max(1, study.passes // costs[name])),
+        "seconds": lambda name: _seconds(cells, name),
+        "collapses": lambda name: _collapses(cells, name),
+    }
+    return cells.table(
+        f"Accuracy, clean and attacked at {at}",
+        [Column("clean", "test_accuracy", best="highest")],
+        cells=names,
+        caption=f"Every recipe computes about {study.passes} passes per training image (forward 1, "
+        "backward 2, by the image alone 1); the static mix with the network that it is made on. "
+        "Collapses: catastrophic overfitting, by the guard; Fast-AT is only watched.",
+        heading="recipe",
+        more=more,
+    )
+
+
+def _seconds(cells: Cells, name: str) -> str:
+    taken = [float(run.record["seconds"]) for run in cells.finished(name)]
+    return f"{np.mean(taken):.0f}" if taken else "no result"
+
+
+def _collapses(cells: Cells, name: str) -> str:
+    runs = [run.metrics["history"] for run in cells.finished(name)]
+    if not any("strong_looks" in history for history in runs):
+        return ""
+    fell = sum(bool(history.get("collapses")) for history in runs)
+    return f"{fell} of {len(runs)}"
+
+
+def _over_budgets(study: Hardening, cells: Cells, names: list[str]) -> Table:
+    def attacked(eps: float, name: str) -> Cell:
+        found = cells.mean(f"{name}, pgd {budget(eps, 'linf')}", "robust_accuracy")
+        return Cell(estimate=found, unit="fraction")
+
+    return cells.table(
+        "Accuracy against ε, under PGD",
+        [Column("0", "test_accuracy")],
+        cells=names,
+        caption="20 steps. An accuracy that does not fall to 0 where ε is large masks gradients.",
+        heading="recipe",
+        more={budget(eps, "linf"): partial(attacked, eps) for eps in study.budgets},
+    )
+
+
+def figures(study: Hardening, cells: Cells) -> tuple[Drawing, ...]:
+    """Return robust against clean accuracy, the collapse of Fast-AT, and input gradients."""
+    return (
+        *_trade(study, cells),
+        *_collapse(cells),
+        *_slopes(study, cells),
+        *_fronts(study, cells),
+    )
+
+
+def _trade(study: Hardening, cells: Cells) -> list[Drawing]:
+    judge, listed = study.judge, []
+    for name in recipes(study):
+        if not cells.kept(name) or not cells.kept(f"{name}, {judge}"):
+            continue
+        clean = cells.mean(name, "test_accuracy")
+        robust = cells.mean(f"{name}, {judge}", "robust_accuracy")
+        listed.append((name, clean, robust))
+    if not listed:
+        return []
+    best = max(listed, key=lambda one: one[2].value)
+    natural = listed[0]
+    finding = (
+        f"Natural training leaves most right under {judge}, {100 * best[2].value:.0f} %"
+        if best is natural
+        else f"{best[0]} leaves {100 * best[2].value:.0f} % right under {judge}, natural training "
+        f"{100 * natural[2].value:.0f} %; clean they have {100 * best[1].value:.0f} % and "
+        f"{100 * natural[1].value:.0f} %"
+    )
+    dots = [
+        (
+            f"{name}{'' if _beaten(one, listed) else ' ◆'}",
+            [heroes.Dot("clean", one[1], 0), heroes.Dot(f"under {judge}", one[2], 1)],
+        )
+        for one in listed
+        for name in (one[0],)
+    ]
+    caption = (
+        f"Mean over seeds with its 95 % interval, at equal compute. ◆: on the Pareto front, no "
+        f"recipe is better both clean and under {judge}."
+    )
+    return [
+        heroes.hero(
+            "Clean and robust accuracy",
+            finding,
+            caption,
+            lambda width: heroes.dots(dots, width=width, x_label="accuracy"),
+        )
+    ]
+
+
+Point = tuple[str, stats.Estimate, stats.Estimate]
+
+
+def _beaten(one: Point, listed: Sequence[Point]) -> bool:
+    """Return whether another recipe is as good both clean and attacked, and better once."""
+    here = (one[1].value, one[2].value)
+    others = [(other[1].value, other[2].value) for other in listed if other is not one]
+    return any(a >= here[0] and b >= here[1] and (a, b) != here for a, b in others)
+
+
+def _collapse(cells: Cells) -> list[Drawing]:
+    curves = [
+        band
+        for array, label in (("fast_looks", "one step"), ("strong_looks", "ten steps"))
+        if (band := cells.band("Fast-AT", array, label=label))
+    ]
+    if len(curves) < 2:
+        return []
+    runs = cells.finished("Fast-AT")
+    fell = sum(bool(run.metrics["history"].get("collapses")) for run in runs)
+    return [
+        Drawing(
+            title="Fast-AT as it trains",
+            role="why",
+            finding=f"The guard notices a collapse in {fell} of {len(runs)} trainings by Fast-AT",
+            caption="Accuracy on validation images under one step and under ten, four looks an "
+            "epoch; mean over seeds, and their range. In a collapse the lines part.",
+            svg=draw.inline_svg(
+                draw.learning_curves(curves, x_label="look", y_label="accuracy under attack")
+            ),
+        )
+    ]
+
+
+def _slopes(study: Hardening, cells: Cells) -> list[Drawing]:
+    shown: dict[str, NDArray[Any]] = {}
+    for name in recipes(study):
+        runs = cells.kept(f"{name}, examined")
+        if not runs:
+            continue
+        arrays = runs[0].arrays
+        if not shown:
+            shown["image"] = arrays["images"]
+        size = np.abs(arrays["slopes"]).max((1, 2, 3), keepdims=True)
+        shown[name] = 0.5 + 0.5 * arrays["slopes"] / np.where(size > 0, size, 1)
+    if not shown:
+        return []
+    return [
+        Drawing(
+            title="Gradients of the loss by the image",
+            role="why",
+            finding="What each network's loss rises by: grey is nothing, white more light",
+            caption="Of the first images of the first seed, each gradient over its largest value. "
+            "Of hardened networks it follows the object (Tsipras et al. 2019).",
+            svg=draw.inline_svg(rows(shown)),
+        )
+    ]
+
+
+def _fronts(study: Hardening, cells: Cells) -> list[Drawing]:
+    lines = []
+    for colour, name in enumerate(recipes(study)):
+        if not cells.kept(name):
+            continue
+        estimates = [cells.mean(name, "test_accuracy")]
+        estimates += [
+            cells.mean(f"{name}, pgd {budget(eps, 'linf')}", "robust_accuracy")
+            for eps in study.budgets
+        ]
+        lines.append(heroes.Line(name, [0.0, *study.budgets], estimates, colour, colour // 6))
+    if not lines:
+        return []
+    ticks = [(0.0, "0"), *((eps, budget(eps, "linf")) for eps in study.budgets)]
+    return [
+        Drawing(
+            title="Accuracy against ε",
+            caption="Under PGD with 20 steps; mean over seeds with its 95 % interval.",
+            svg=draw.inline_svg(
+                heroes.measured_lines(lines, ticks, width=8.5, x_label="ε", y_label="accuracy")
+            ),
+            beside="Accuracy against ε, under PGD",
+        )
+    ]
+
+
+def answer(study: Hardening, claims: Sequence[stats.Claim]) -> str:
+    """Return what the verdicts answer."""
+    judge, accuracy = study.judge, points("accuracy")
+    area = points("AUROC")
+
+    def holds(name: str) -> Wording:
+        return Wording(
+            f"{name} withstands {judge} better than natural training",
+            f"{name} withstands {judge} no better than natural training",
+            f"{name.replace('The', 'the')} withstands {judge} better",
+            accuracy,
+        )
+
+    def costs(name: str) -> Wording:
+        return Wording(
+            f"{name} costs clean accuracy",
+            f"{name} costs no clean accuracy that matters",
+            f"{name} costs clean accuracy",
+            points("accuracy", falls=True),
+        )
+
+    def detects(of: str) -> Wording:
+        return Wording(
+            f"Hardening by N-FGSM makes {of} easier to detect by max-logit",
+            f"Hardening by N-FGSM does not make {of} easier to detect by max-logit",
+            f"hardening by N-FGSM makes {of} easier to detect",
+            area,
+        )
+
+    return compose(
+        claims,
+        {
+            "hardening.holds.several": holds("PGD-AT"),
+            "hardening.holds.noisy": holds("N-FGSM"),
+            "hardening.holds.mix": holds("The static mix"),
+            "hardening.costs.several": costs("PGD-AT"),
+            "hardening.costs.noisy": costs("N-FGSM"),
+            "hardening.seen": Wording(
+                f"The static mix withstands the attack that it saw better than {judge}",
+                f"The static mix withstands the attack that it saw no better than {judge}",
+                "the static mix withstands above all the attack that it saw",
+                accuracy,
+            ),
+            "hardening.cheap": Wording(
+                f"At equal compute N-FGSM withstands {judge} better than PGD-AT",
+                f"At equal compute N-FGSM withstands {judge} no better than PGD-AT",
+                f"at equal compute N-FGSM withstands {judge} better than PGD-AT",
+                accuracy,
+            ),
+            "hardening.noise": detects("noise"),
+            "hardening.near": detects("near outliers"),
+        },
+    )
+
+
+def summary(study: Hardening, cells: Cells) -> str:
+    """Return the accuracies under the judging attack, natural and by PGD-AT."""
+    found = [
+        f"{name} {cells.mean(f'{name}, {study.judge}', 'robust_accuracy').percent()}"
+        for name in ("natural", "PGD-AT")
+        if cells.kept(f"{name}, {study.judge}")
+    ]
+    return f"Under {study.judge}: {', '.join(found)}." if found else "Nothing was attacked."
+
+
+def notes(study: Hardening) -> tuple[str, ...]:
+    """Return what a reader must know."""
+    return (
+        "Equal compute, not equal epochs: a recipe whose steps are cheap makes more of them. "
+        "With more compute for all the order may be another.",
+        f"Networks are small and see {study.train_images or 'all'} training images: levels are "
+        "below published ones, and what is compared is recipes.",
+        f"Each network is attacked on {study.images} test images under {study.judge}; TRADES and "
+        "N-FGSM attack the network in eval mode, as PGD-AT does here.",
+        "AUROC is of max-logit alone; the reconstruction error of an autoencoder does not depend "
+        "on how a classifier was trained. How saliency moves is measured in `attention`.",
+        "Certified is what interval bounds prove: no attack can leave less.",
+    )

@@ -1,0 +1,317 @@
+"""What does hardening buy, and what does it cost? Recipes at equal compute, by the same attacks.
+
+Compute is counted in passes: a forward pass of an image is 1, a backward pass 2, one by the image
+alone 1. Every recipe is given the same number of passes; its epochs follow from what a step costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from assay import stats
+from assay.attacks.methods.auto import Auto
+from assay.attacks.methods.pgd import FGSM, PGD
+from assay.attacks.registry import AnyAttack
+from assay.config import Number
+from assay.models import Network
+from assay.models.strided import Strided
+from assay.report.numerals import budget
+from assay.runs.results import Results
+from assay.runs.trial import Trial
+from assay.studies.base import Findings
+from assay.studies.cell_study import CellStudy
+from assay.studies.cells import Cells
+from assay.studies.hardening import page
+from assay.tasks.adversaries import NFGSM, StaticMix
+from assay.tasks.attack import AttackNetwork
+from assay.tasks.examine import Examining
+from assay.tasks.images import apart, how_many
+from assay.tasks.train import TrainNetwork
+from assay.train import IBP, Adam, Guard, OneCycle, Recipe, Trades
+
+NATURAL, MIX, FAST, NOISY = "natural", "static mix", "Fast-AT", "N-FGSM"
+SEVERAL, BALANCED, BOUNDED = "PGD-AT", "TRADES", "IBP"
+
+
+class Hardening(CellStudy):
+    """Natural training against recipes that harden, at equal compute, over seeds."""
+
+    NAME: ClassVar[str] = "hardening"
+    QUESTION: ClassVar[str] = "What does adversarial training buy, and what does it cost?"
+    METRICS: ClassVar[Sequence[str]] = ("robust_accuracy", "test_accuracy", "near_auroc")
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "smoke": {
+            "data": "digits",
+            "seeds": 2,
+            "network": {"name": "strided", "widths": [8, 16], "strides": [2, 2], "hidden": [32]},
+            "passes": 68,
+            "train_images": 400,
+            "test_images": 100,
+            "images": 40,
+            "examined": 40,
+            "eps": 0.05,
+            "budgets": (0.02, 0.05),
+            "judges": ({"name": "fgsm"}, {"name": "pgd", "steps": 5}),
+            "near": "letters",
+        },
+        "quick": {},
+        "full": {
+            "data": "cifar10",
+            "seeds": 5,
+            "network": {
+                "name": "cnn",
+                "depths": [2, 2],
+                "widths": [32, 64],
+                "skip": True,
+                "norm": "batch",
+                "init": "he",
+                "stem_stride": 2,
+                "stage_stride": 2,
+            },
+            "passes": 136,
+            "train_images": None,
+            "test_images": None,
+            "images": 1000,
+            "examined": 1000,
+            "eps": 8 / 255,
+            "budgets": (2 / 255, 4 / 255, 8 / 255, 12 / 255),
+            "recipe": {
+                "batch_size": 128,
+                "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
+                "schedule": {"name": "one_cycle"},
+                "ema": 0.995,
+            },
+        },
+        "paper": {
+            "data": "cifar10",
+            "network": {
+                "name": "strided",
+                "widths": [6, 16],
+                "kernels": [5, 5],
+                "strides": [2, 2],
+                "hidden": [120, 84],
+            },
+            "passes": 60,
+            "eps": 0.13,
+            "mixed_by": 0.0078,
+            "budgets": (0.0078, 8 / 255, 0.13),
+            "recipe": {"batch_size": 32, "optimizer": {"name": "adam", "lr": 1e-4}},
+        },
+    }
+
+    data: str = "mnist"
+    """Data set: a bundled name, a hub id or a folder."""
+    network: Network = Strided(widths=(16, 32), kernels=(5, 4), strides=(2, 2), hidden=(100,))
+    """The network that every recipe trains."""
+    recipe: Recipe = Recipe(batch_size=32, optimizer=Adam(lr=2e-3), schedule=OneCycle(), ema=0.99)
+    """What all recipes share; epochs follow from `passes`."""
+    passes: int = Field(default=68, ge=21)
+    """Passes per training image that every recipe is given: forward 1, backward 2, by the image
+    alone 1."""
+    train_images: int | None = Field(default=3000, ge=10)
+    """How many training images are used; none: all."""
+    test_images: int | None = Field(default=2000, ge=10)
+    """How many test images are used; none: all."""
+    eps: Number = Field(default=0.1, gt=0, le=1)
+    """The L∞ budget that networks are hardened for and judged at, in pixel units of [0, 1]."""
+    mixed_by: Number | None = None
+    """The budget of the static mix; none: `eps`."""
+    budgets: tuple[Number, ...] = (0.05, 0.1, 0.15)
+    """Budgets of the curve of accuracy against ε, under PGD."""
+    judges: tuple[AnyAttack, ...] = (FGSM(), PGD(steps=20), Auto())
+    """What every network is attacked by at `eps`; the last one judges."""
+    images: int = Field(default=100, ge=8)
+    """How many test images are attacked."""
+    examined: int = Field(default=500, ge=8)
+    """How many test images, and outliers of each kind, the rest is measured on."""
+    near: str = "letters"
+    """The near outliers: a kind of `assay.data.outliers`, or a data set."""
+    delta: Number = Field(default=0.02, ge=0, lt=1)
+    """Smallest difference of accuracies that matters."""
+
+    # -- trainings -----------------------------------------------------------------------------
+
+    def costs(self) -> dict[str, int]:
+        """Return the passes per image and epoch of each recipe; of the static mix, with the network
+        that it is made on."""
+        found = {SEVERAL: 7 * 2 + 3, BALANCED: 7 * 2 + 1 + 2 * 3, NOISY: 2 + 3, FAST: 2 + 3}
+        found |= {MIX: 3 + 3, NATURAL: 3}
+        return found | ({BOUNDED: 3 * 3} if self.bounded else {})
+
+    @property
+    def bounded(self) -> bool:
+        """Whether interval bounds are tight enough on the network to train by: without a norm."""
+        return isinstance(self.network, Strided)
+
+    def grid(self) -> Mapping[str, TrainNetwork]:
+        eps = self.eps
+        pgd = PGD(eps=eps, steps=7, step_size=eps / 4)
+        rising = self.recipe.model_copy(update={"loss": IBP(eps=eps, start=0.05, end=0.6)})
+        guarded = self.recipe.model_copy(update={"guard": Guard()})
+        noting = self.recipe.model_copy(update={"guard": Guard(response="note", looks=4)})
+        mixed = self.mixed_by or eps
+        special: dict[str, dict[str, Any]] = {
+            SEVERAL: {"adversary": pgd},
+            BALANCED: {
+                "adversary": pgd,
+                "recipe": self.recipe.model_copy(update={"loss": Trades()}),
+            },
+            NOISY: {"hardening": NFGSM(eps=eps), "recipe": guarded},
+            FAST: {
+                "adversary": PGD(eps=eps, steps=1, step_size=1.25 * eps),
+                "recipe": noting,
+            },
+            MIX: {"hardening": StaticMix(attack=FGSM(eps=mixed))},
+            NATURAL: {},
+            BOUNDED: {"recipe": rising},
+        }
+        found = {}
+        for name, cost in self.costs().items():
+            settings = {"recipe": self.recipe, **special[name]}
+            epochs = max(1, self.passes // cost)
+            recipe = settings["recipe"].model_copy(
+                update={"epochs": epochs, "threads": self.threads}
+            )
+            found[name] = TrainNetwork(
+                data=self.data,
+                network=self.network,
+                train_images=self.train_images,
+                test_images=self.test_images,
+                train_tested=False,
+                **{**settings, "recipe": recipe},
+            )
+        return found
+
+    # -- what is done to them ------------------------------------------------------------------
+
+    @property
+    def judge(self) -> str:
+        """What the judging attack is called: the strongest, the last of `judges`."""
+        return self.judges[-1].name
+
+    def measured(self, done: Results | None = None) -> dict[str, list[Trial]]:
+        """Return the trials of every cell "recipe, under what", one per seed."""
+        drawn = self.images_by_seed or None
+        found = {}
+        for name, needs in self.trials(done).items():
+            for attack in self.judges:
+                own = attack.model_copy(update={"eps": self.eps})
+                found[under(name, own.name)] = self._attacked(own, needs, under(name, own.name))
+            for eps in self.budgets:
+                label = under(name, f"pgd {budget(eps, 'linf')}")
+                own = PGD(eps=eps, steps=20, step_size=eps / 8)
+                found[label] = self._attacked(own, needs, label)
+            looks = Examining(
+                images=self.examined, images_by_seed=drawn, near=self.near, eps=self.eps
+            )
+            found[under(name, "examined")] = looks.trials(needs, under(name, "examined"))
+        return found
+
+    def _attacked(self, attack: AnyAttack, needs: list[Trial], label: str) -> list[Trial]:
+        made = AttackNetwork(
+            attack=attack, images=self.images, images_by_seed=self.images_by_seed or None
+        )
+        return made.trials(needs, label)
+
+    def judged(self, done: Results) -> Sequence[Trial]:
+        trained = [t for seed in zip(*self.trials(done).values(), strict=True) for t in seed]
+        rest = [t for seed in zip(*self.measured(done).values(), strict=True) for t in seed]
+        return [*trained, *rest]
+
+    def all_cells(self, done: Results) -> Cells:
+        """Return the results of trainings and of what was done to the networks."""
+        return Cells(
+            {**self.trials(done), **self.measured(done)},
+            done,
+            images_drawn=self.images_by_seed and apart(self.data, "test", self.images, self.seeds),
+            there_are=how_many(self.data, "test"),
+        )
+
+    # -- findings ------------------------------------------------------------------------------
+
+    def findings(self, done: Results) -> Findings:
+        cells = self.all_cells(done)
+        return Findings(
+            effects=self.effects(cells),
+            tables=page.tables(self, cells),
+            figures=page.figures(self, cells),
+            summary=page.summary(self, cells),
+            notes=page.notes(self),
+        )
+
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(self, claims)
+
+    def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        judge, at = self.judge, budget(self.eps, "linf")
+        natural = under(NATURAL, judge)
+
+        def more(code: str, text: str, a: str, b: str, metric: str, why: str) -> stats.Effect:
+            return cells.difference(code, text, a, b, metric, delta=self.delta, why_delta=why)
+
+        found = [
+            more(
+                f"hardening.holds.{code}",
+                f"Trained by {name}, more images remain right under {judge} at {at} than after "
+                "natural training.",
+                under(name, judge),
+                natural,
+                "robust_accuracy",
+                "Two points are what another seed changes.",
+            )
+            for code, name in (("mix", MIX), ("noisy", NOISY), ("several", SEVERAL))
+        ]
+        found += [
+            more(
+                f"hardening.costs.{code}",
+                f"{name} costs clean accuracy.",
+                NATURAL,
+                name,
+                "test_accuracy",
+                "For less than two points of accuracy few would do without robustness.",
+            )
+            for code, name in (("noisy", NOISY), ("several", SEVERAL))
+        ]
+        found.append(
+            more(
+                "hardening.seen",
+                f"The static mix withstands the attack that it saw (fgsm) better than {judge}.",
+                under(MIX, "fgsm"),
+                under(MIX, judge),
+                "robust_accuracy",
+                "Two points are what another seed changes.",
+            )
+        )
+        found.append(
+            more(
+                "hardening.cheap",
+                f"At equal compute N-FGSM leaves more images right under {judge} than PGD-AT.",
+                under(NOISY, judge),
+                under(SEVERAL, judge),
+                "robust_accuracy",
+                "Two points are what another seed changes.",
+            )
+        )
+        for code, kind, text in (
+            ("noise", "noise_auroc", "Hardening by N-FGSM improves the detection of noise"),
+            ("near", "near_auroc", "Hardening by N-FGSM improves the detection of near outliers"),
+        ):
+            found.append(
+                more(
+                    f"hardening.{code}",
+                    f"{text} by max-logit (AUROC).",
+                    under(NOISY, "examined"),
+                    under(NATURAL, "examined"),
+                    kind,
+                    "Detectors differ by as much from seed to seed.",
+                )
+            )
+        return tuple(found)
+
+
+def under(name: str, what: str) -> str:
+    """Return what the cell is called of a recipe's networks under an attack."""
+    return f"{name}, {what}"

@@ -1,0 +1,62 @@
+"""The study of hardening: equal compute, what each recipe is, and a page of made-up results."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.attacks import PGD
+from assay.runs.results import Results
+from assay.studies.hardening import Hardening
+from assay.studies.hardening.study import under
+from assay.tasks.adversaries import NFGSM, StaticMix
+from assay.tasks.attack import AttackNetwork
+from assay.train import IBP, Trades
+
+
+def preset(name: str, **settings: object) -> Hardening:
+    return Hardening.parse({**Hardening.preset_values(name), "device": "cpu", **settings})
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "full", "paper"])
+def test_recipes_compute_about_the_same(name: str) -> None:
+    study = preset(name)
+    spent = {
+        recipe: study.costs()[recipe] * config.recipe.epochs
+        for recipe, config in study.grid().items()
+    }
+    assert max(spent.values()) <= study.passes
+    assert min(spent.values()) >= 0.6 * study.passes  # whole epochs of 21 passes each
+
+
+def test_each_recipe_is_what_it_is_called() -> None:
+    grid = preset("quick").grid()
+    assert grid["natural"].moves is None
+    assert isinstance(grid["N-FGSM"].hardening, NFGSM)
+    assert isinstance(grid["static mix"].hardening, StaticMix)
+    assert isinstance(grid["IBP"].recipe.loss, IBP)
+    assert isinstance(grid["TRADES"].recipe.loss, Trades)
+    fast, several = grid["Fast-AT"].adversary, grid["PGD-AT"].adversary
+    assert isinstance(fast, PGD)
+    assert isinstance(several, PGD)
+    assert (fast.steps, fast.step_size) == (1, pytest.approx(0.125))
+    assert (several.steps, several.step_size) == (7, pytest.approx(0.025))
+    guard = grid["Fast-AT"].recipe.guard
+    assert guard is not None
+    assert guard.response == "note"  # the collapse is to be seen
+    assert all(config.recipe.ema for config in grid.values())
+
+
+def test_interval_bounds_are_for_networks_without_norms() -> None:
+    assert "IBP" in preset("paper").grid()
+    assert "IBP" not in preset("full").grid()
+
+
+def test_every_network_meets_every_judge_at_the_budget_of_its_hardening() -> None:
+    study = preset("smoke")
+    cells = study.measured()
+    for recipe in study.costs():
+        for attack in study.judges:
+            config = AttackNetwork.parse(cells[under(recipe, attack.name)][0].config)
+            assert config.attack.threat.eps == study.eps
+        assert under(recipe, "examined") in cells
+    assert len(study.plan(Results())) == study.seeds * (len(cells) + len(study.costs()))
