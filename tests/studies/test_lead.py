@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from assay.report.answer import first_sentence
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.studies import load
@@ -81,3 +82,13 @@ def test_transfer_has_its_median_without_the_diagonal() -> None:
     (drawing,) = study.figures_of(made(table))
     assert drawing.finding.endswith("a median of 45 % of its images")
     assert "20 to 70 %" in drawing.caption
+
+
+@pytest.mark.parametrize("name", ["attacks", "attention", "gradients", "regularization", "skip"])
+def test_the_readme_says_what_the_page_says_and_the_docs_why_effects_matter(name: str) -> None:
+    result, docs = kept(name), RESULTS.parent
+    assert f"| {first_sentence(result.answer)} |" in (docs.parent / "README.md").read_text()
+    rules = (docs / "claims.md").read_text()
+    for claim in result.claims:
+        assert f"`{claim.code}`" in rules
+        assert f"| {claim.why_delta} |" in rules
