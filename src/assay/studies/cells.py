@@ -22,10 +22,7 @@ from assay.report.result import Cell, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results, address_of
 from assay.runs.trial import Trial
-
-Metric = str | Callable[[Result], float]
-"""The name of a metric ("test_accuracy"), or what computes one from a result."""
-
+from assay.studies.on_images import Metric, per_image
 
 RANGES = {
     "_accuracy": (0.0, 1.0),
@@ -35,10 +32,6 @@ RANGES = {
     "_distance": (0.0, math.inf),
 }
 """Where metrics lie, by how their names end: so do their intervals."""
-
-IMAGE_IDS = "image_ids"
-"""The array that says which images of the test set a run was measured on. Older results lack it:
-all runs of a study met the same images then, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -400,61 +393,6 @@ class Cells:
             colour=colour,
             dash=dash,
         )
-
-
-def per_image(
-    rows: Sequence[Sequence[Result]], weights: Sequence[float], metric: Metric
-) -> stats.PerImage | None:
-    """Return a weighted sum of what some runs of a seed are on each image, a row for each seed.
-
-    Args:
-        rows: the runs of each seed, in the order of the weights.
-        metric: a share that runs keep image by image: see `_on_images`.
-
-    Returns:
-        None for other metrics, and where a run has not kept it, or not which images they were,
-        while others met different ones. NaN where not all of a seed's runs have met an image.
-    """
-    said = [run.arrays[IMAGE_IDS] for row in rows for run in row if IMAGE_IDS in run.arrays]
-    all_say = len(said) == sum(map(len, rows))
-    if not all_say and any(not np.array_equal(ids, said[0]) for ids in said):
-        return None
-    known = [[_on_images(run, metric, ids=all_say) for run in row] for row in rows]
-    if not known or any(one is None for row in known for one in row):
-        return None
-    sums = [_weighted([one for one in row if one is not None], weights) for row in known]
-    ids = sorted(set().union(*sums))
-    place = {image: column for column, image in enumerate(ids)}
-    values = np.full((len(sums), len(ids)), math.nan)
-    for row, found in zip(values, sums, strict=True):
-        for image, value in found.items():
-            row[place[image]] = value
-    kinds: dict[tuple[float, ...], stats.Kind] = {(1.0,): "share", (1.0, -1.0): "difference"}
-    return stats.PerImage(values, kinds.get(tuple(weights), "number"))
-
-
-def _weighted(runs: Sequence[Mapping[int, float]], weights: Sequence[float]) -> dict[int, float]:
-    """Return the weighted sum of each image that all of the runs have met."""
-    shared = set(runs[0]).intersection(*runs[1:])
-    return {
-        image: sum(weight * run[image] for weight, run in zip(weights, runs, strict=True))
-        for image in shared
-    }
-
-
-def _on_images(result: Result, metric: Metric, *, ids: bool) -> dict[int, float] | None:
-    """Return whether a share counts each image, 1 or 0, by the image's id, or else its place; None
-    where the run has not kept it. Images that are not in the share's denominator are left out."""
-    arrays = result.arrays
-    if metric == "test_accuracy" and "test_correct" in arrays:
-        counted, there = arrays["test_correct"], None
-    elif metric == "success_share" and {"success", "correct"} <= set(arrays):
-        counted, there = arrays["success"], arrays["correct"]
-    else:
-        return None
-    names = arrays[IMAGE_IDS] if ids else np.arange(len(counted))
-    kept = np.ones(len(counted), bool) if there is None else np.asarray(there, bool)
-    return dict(zip(names[kept].tolist(), np.asarray(counted, float)[kept].tolist(), strict=True))
 
 
 def _value(result: Result, metric: Metric) -> float:

@@ -28,9 +28,10 @@ from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
-from assay.studies.attacks import page
+from assay.studies.attacks import lead, page
 from assay.studies.base import Findings
-from assay.studies.cells import Cells, per_image
+from assay.studies.cells import Cells
+from assay.studies.on_images import per_image
 from assay.studies.subjects import NATURAL, SubjectStudy, cell, hardening, of_skip
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.transfer import Transferring
@@ -224,7 +225,7 @@ class Attacks(SubjectStudy):
         return page.answer(self, claims)
 
     def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
-        return page.figures_of(self, result)
+        return lead.figures_of(self, result)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         found = []

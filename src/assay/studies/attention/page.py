@@ -9,19 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay import stats
-from assay.attacks.base import Attack
-from assay.explain.shift import HARDLY
 from assay.report import figures as draw
-from assay.report.heroes import Dot, dots, hero, said, seen
-from assay.report.numerals import bare, budget, interval, with_unit
+from assay.report.numerals import bare
 from assay.report.record import Unit
-from assay.report.result import Cell, Drawing, StudyResult, Table
+from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.stats.matching import STRATA
 from assay.studies.answers import Scale, Wording, compose, points
+from assay.studies.attention.galleries import attack_cells, galleries, hardly
 from assay.studies.cells import Cells, Column
-from assay.studies.subjects import NATURAL, cell
-from assay.tasks.train import settings, split
+from assay.studies.subjects import NATURAL
 
 if TYPE_CHECKING:
     from assay.studies.attention.study import Attention
@@ -50,17 +47,6 @@ HEADINGS = {
     "clinging": "clings to the perturbation",
     "inside": "share inside the object",
 }
-
-
-def named(attack: Attack) -> str:
-    """Return what an attack at its budget is called: "pgd 8/255"."""
-    return f"{attack.name} {budget(attack.threat.eps, attack.threat.norm)}"
-
-
-def attack_cells(study: Attention, network: str) -> dict[str, str]:
-    """Return the cells of a network by the attack's name and budget."""
-    names = [named(attack) for attack in study.attacks]
-    return {name: cell(name, network) for name in names}
 
 
 def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
@@ -157,74 +143,9 @@ def figures(study: Attention, cells: Cells) -> tuple[Drawing, ...]:
     """Return overlap against clean margin, and the galleries."""
     return (
         *_margins(study, cells),
-        *_galleries(study, cells),
-        *_hardly(study, cells),
+        *galleries(study, cells),
+        *hardly(study, cells),
     )
-
-
-def figures_of(study: Attention, result: StudyResult) -> list[Drawing]:
-    """Return how much of the map stays, per network, and which of the other figures say why."""
-    table = result.table(OVERLAPS)
-    if table is None:
-        return []
-    found: list[Drawing] = []
-    for network in study.networks():
-        found += _overlaps(study, table, network)
-    if (claim := result.claim("attention.success")) and claim.estimate and claim.estimate.n:
-        effect = claim.estimate
-        found += seen(
-            result.figure(MARGINS),
-            f"At equal margin the overlap is {with_unit(effect.value, claim.unit).lstrip('+')} "
-            f"less where an attack succeeds ({interval(effect, claim.unit)})",
-        )
-    galleries = [f for f in result.figures if f.title.startswith(GALLERIES)]
-    strongest = [f for f in galleries if f"{study.strongest()}, {NATURAL}" in f.title]
-    for gallery in strongest or galleries[:1]:
-        found += seen(gallery, f"The images whose maps moved most, under {study.strongest()}")
-    return found
-
-
-GALLERIES = ("Where saliency moved most", "Where attention moved most")
-"""How the titles of galleries begin; the second in older results."""
-
-
-def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:
-    """Return overlaps under attack beside noise baseline and same-class control."""
-    under, noise = (table.column(c) for c in ("under the attack", "under noise of the same size"))
-    names = {one: own for one, own in attack_cells(study, network).items() if own in under}
-    if not names:
-        return []
-    rows = [
-        (
-            name,
-            (
-                Dot("under the attack", under[own], 1),
-                *([Dot("under noise of that size", noise[own], 0)] if own in noise else []),
-            ),
-        )
-        for name, own in names.items()
-    ]
-    mates = table.column("another image of the class")
-    first = next(iter(names.values()))
-    references = [(1 / 9, "chance")]
-    if first in mates:
-        references.append((float(mates[first].value or 0.0), "another image"))
-    worst = study.strongest() if study.strongest() in names else next(iter(names))
-    assert worst is not None
-    own = names[worst]
-    beside = f", under noise of that size {said(noise[own])}" if own in noise else ""
-    drawing = hero(
-        f"How much of the map's top fifth stays, {network} network",
-        f"Under {worst} {said(under[own])} of the map's top fifth stays{beside}"
-        + ("" if network == NATURAL else f" ({network} network)"),
-        "Intersection over union of the top 20 % of pixels of two maps of the true class: mean "
-        "over seeds with its 95 % interval. Chance: two random fifths. Another image: one of "
-        "the same class, as a reference.",
-        lambda width: dots(
-            rows, width=width, x_label="overlap of the top 20 %", references=references
-        ),
-    )
-    return [drawing if network == NATURAL else drawing.model_copy(update={"role": "why"})]
 
 
 def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
@@ -394,95 +315,3 @@ def _binned(
             low.append(y[-1] - error)
             high.append(y[-1] + error)
     return x, y, low, high
-
-
-def _galleries(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return the images whose saliency map moved most, for every attack, of the first seed."""
-    found = []
-    for network in study.networks():
-        for name, own in attack_cells(study, network).items():
-            if network != NATURAL and name != study.strongest():
-                continue
-            runs = cells.kept(own)
-            if not runs:
-                continue
-            run = runs[0]
-            rows = [(run, int(row)) for row in np.flatnonzero(~run.arrays["hardly"])]
-            found.append(
-                Drawing(
-                    title=f"Where saliency moved most: {name}, {network} network",
-                    caption=f"Of {run.metrics['n_success']} correctly classified images those "
-                    f"whose maps overlap least, seed {run.trial.seed}. {LEGEND}",
-                    svg=_rows(rows[: study.kept]),
-                )
-            )
-    return found
-
-
-LEGEND = (
-    "Both maps are of the true class; a line bounds their top fifth on the images. Above: what the "
-    "network predicts, and with which probability."
-)
-
-
-def _hardly(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return images of all attacks that were fooled although their saliency map hardly moved."""
-    rows = []
-    for own in attack_cells(study, NATURAL).values():
-        for run in cells.kept(own)[:1]:
-            hardly = [(run, int(row)) for row in np.flatnonzero(run.arrays["hardly"])]
-            rows += [one for one in hardly if _overlap(*one) >= HARDLY]
-    if not rows:
-        return []
-    rows.sort(key=lambda one: -_overlap(*one))
-    return [
-        Drawing(
-            title="Fooled, though the saliency map hardly moved",
-            caption="Of all attacks on the natural network those fooled images whose maps overlap "
-            f"most ({100 * HARDLY:.0f} % at least), first seed: evidence at the same place is no "
-            f"proof of the same evidence. {LEGEND}",
-            svg=_rows(rows[: study.kept], attack=True),
-        )
-    ]
-
-
-def _overlap(run: Result, row: int) -> float:
-    return float(run.arrays["attacked_overlap"][run.arrays["shown"][row]])
-
-
-def _rows(rows: list[tuple[Result, int]], *, attack: bool = False) -> str:
-    """Return pictures of the given rows of what trials kept."""
-    first = rows[0][0]
-    classes = split(settings(first.trial.needs[0]), "test").classes
-    names, captions = [], []
-    for run, row in rows:
-        label = classes[int(run.arrays["labels"][run.arrays["shown"][row]])]
-        overlap = f"overlap {100 * _overlap(run, row):.0f} %"
-        names.append("\n".join([run.trial.label, label, overlap] if attack else [label, overlap]))
-        captions.append(
-            (
-                _predicted(run.arrays["shown_before"][row], classes),
-                _predicted(run.arrays["shown_after"][row], classes),
-            )
-        )
-    held = {
-        key: np.stack([run.arrays[f"shown_{key}"][row] for run, row in rows])
-        for key in ("image", "attacked", "map_before", "map_after")
-    }
-    return draw.inline_svg(
-        draw.attention_rows(
-            held["image"],
-            held["attacked"],
-            held["map_before"],
-            held["map_after"],
-            names=names,
-            captions=captions,
-        )
-    )
-
-
-def _predicted(probabilities: NDArray[Any], classes: tuple[str, ...]) -> str:
-    if not np.isfinite(probabilities).all():
-        return "no answer"
-    best = int(probabilities.argmax())
-    return f"{classes[best]}, {100 * probabilities[best]:.0f} %"

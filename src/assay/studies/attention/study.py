@@ -30,8 +30,8 @@ from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
-from assay.studies.attention import page
-from assay.studies.attention.page import named
+from assay.studies.attention import lead, page
+from assay.studies.attention.galleries import named
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.subjects import ROBUST, SubjectStudy, cell, hardening, of_skip
@@ -135,7 +135,7 @@ class Attention(SubjectStudy):
         return page.answer(self, claims)
 
     def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
-        return page.figures_of(self, result)
+        return lead.figures_of(self, result)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         names = [named(attack) for attack in self.attacks]

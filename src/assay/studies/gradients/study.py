@@ -22,9 +22,10 @@ from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
-from assay.studies.cells import Cells, per_image
+from assay.studies.cells import Cells
 from assay.studies.gradients import drawings, page, words
 from assay.studies.gradients.networks import VARIANTS, Net, Variant, deepest, lag, widths_of
+from assay.studies.on_images import per_image
 from assay.tasks.train import TrainNetwork
 from assay.train import Adam, Constant, Recipe, Watch
 
