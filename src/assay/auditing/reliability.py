@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from assay.attacks import reliability
-from assay.attacks.base import Attack
 from assay.attacks.methods.noise import Noise
 from assay.attacks.methods.pgd import FGSM
 from assay.attacks.methods.square import Square
@@ -69,7 +69,7 @@ def flags_of(evidence: Evidence, found: Sequence[Mapping[float, AttackResult]]) 
             attack, clf, evidence.x[right], evidence.y[right], seed=seed
         )
     if len(right) and by_gradient and evidence.config.norm != "l0":
-        looks["REL-009"] = lambda: _black_box(attack, evidence, right)
+        looks["REL-009"] = lambda: _black_box(at, evidence, right)
     return [_looked(code, looks[code]) for code in sorted(looks)]
 
 
@@ -87,12 +87,18 @@ def strongest(results: Sequence[AttackResult]) -> int:
     return max(range(len(results)), key=rank)
 
 
-def _black_box(attack: Attack, evidence: Evidence, rows: Tensor) -> reliability.Indicator:
-    """Compare the attack with one that needs no gradient, on the same few images."""
+def _black_box(at: AttackResult, evidence: Evidence, rows: Tensor) -> reliability.Indicator:
+    """Compare what an attack came to on a few images with one that needs no gradient."""
     config = evidence.config
     square = Square.parse({"norm": config.norm, "eps": config.eps, "queries": BLACK_BOX_QUERIES})
-    white, black = (evidence.run(one, rows, "fooled") for one in (attack, square))
-    return reliability.black_box_beats_white_box(white, black)
+    by_row: dict[str, Any] = {
+        field.name: value[rows]
+        for field in fields(at)
+        if isinstance(value := getattr(at, field.name), Tensor) and len(value) == len(at)
+    }
+    return reliability.black_box_beats_white_box(
+        replace(at, **by_row), evidence.run(square, rows, "fooled")
+    )
 
 
 def _looked(code: str, look: Callable[[], reliability.Indicator]) -> Flag:
