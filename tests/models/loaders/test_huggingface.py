@@ -225,3 +225,14 @@ def test_an_audit_of_a_folder(
     assert "squashed to 32 × 32" in report["title"]
     assert report["accuracy"]["overall"]["n"] == 24
     assert capsys.readouterr().out
+
+
+def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+
+    def nobody(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(hub, "snapshot_download", nobody)
+    with pytest.raises(AssayError, match=r"hf download some-one/net --local-dir FOLDER, and name"):
+        load_model("some-one/net")

@@ -209,7 +209,8 @@ def _folder(spec: str) -> Path:
     except Exception as error:  # whatever a network may bring
         raise AssayError(
             f"there is no file or folder {spec}, and it cannot be fetched from the Hugging Face "
-            f"hub: {told(error)}"
+            f"hub: where there is a network, hf download {spec} --local-dir FOLDER, and name the "
+            f"folder here ({one_line(told(error), 120)})"
         ) from error
 
 
