@@ -17,6 +17,7 @@ from assay.report.result import Drawing
 from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture, styled
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
+from assay.studies.ood.tables import detectors, measured, share
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD
@@ -51,8 +52,6 @@ def figures(study: OOD, cells: Cells) -> tuple[Drawing, ...]:
 
 
 def _leading(cells: Cells, cell: str, kinds: Sequence[str]) -> Drawing:
-    from assay.studies.ood.page import detectors, measured, share
-
     rows = []
     for name in detectors(cells, cell):
         own = [

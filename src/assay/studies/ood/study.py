@@ -24,7 +24,7 @@ from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
 from assay.studies.cell_study import check_data
 from assay.studies.cells import Cells
-from assay.studies.ood import claims, page
+from assay.studies.ood import claims, figures, page, tables
 from assay.studies.ood.presets import (
     DETECTORS,
     KINDS,
@@ -238,8 +238,8 @@ class OOD(Study):
         cells = self.cells(done)
         return Findings(
             effects=claims.effects(self, cells),
-            tables=page.tables(self, cells),
-            figures=page.figures(self, cells),
+            tables=tables.tables(self, cells),
+            figures=figures.figures(self, cells),
             notes=page.notes(self, cells),
         )
 
