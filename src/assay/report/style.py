@@ -83,12 +83,12 @@ _STRAIGHT = re.compile(r"[MLz\d\s.-]+")
 
 
 def colour_of(attack: str, otherwise: int) -> int:
-    """Return the colour of an attack, "pgd" or "pgd 8/255" or "noise L0", into the palette.
+    """Return the colour of an attack, "pgd" or "PGD, 20 steps" or "noise L0", into the palette.
 
     Args:
         otherwise: that of an attack of somebody else's.
     """
-    return ATTACKS.get(attack.split()[0].lower(), otherwise)
+    return ATTACKS.get(attack.replace(",", " ").split()[0].lower(), otherwise)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Robustness(Section):
                 config.thresholds.robustness,
                 "at least",
                 advice="train it on attacked images (assay train --adversary pgd), or audit at the "
-                "eps, and ask for the accuracy, that your use has to reckon with",
+                "eps that your use has to reckon with, and ask for the accuracy that it needs",
                 words=Words(
                     f"robust to the attacks tried at {at}",
                     "not robust",
