@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from assay.auditing import AuditConfig, Thresholds
 from assay.auditing.checks import judged
 from assay.auditing.sections.outliers import Outliers, code, fitted_on, hardest
 from assay.core.embedding import Embedding
+from assay.errors import AssayError
 from assay.ood import Energy, MaxLogit, MaxSoftmax, detectors
 from assay.ood.base import Detector
 from assay.ood.evaluation import DetectionResult
@@ -120,3 +123,42 @@ def test_a_reference_fits_and_what_was_held_out_calibrates() -> None:
     assert fit.reference.predictions.tolist() == [0] * 10
     assert fit.calibration.predictions.tolist() == [1] * 8
     assert fit.calibrated_on == "8 held-out images"
+
+
+def test_images_of_your_own_are_outliers_and_those_that_are_test_images_are_left_out(
+    tmp_path: Path,
+) -> None:
+    e = evidence(Y, Y, config=config(MaxLogit()))
+    levels = (e.x * 255).round().to(torch.uint8)
+    assert levels.shape[1] in (1, 3)
+    twins = levels[[3, 41]].permute(0, 2, 3, 1).squeeze(-1).numpy()
+    others = np.random.default_rng(0).integers(0, 256, (25, *twins.shape[1:]), dtype=np.uint8)
+    for k, image in enumerate([*twins, *others]):
+        Image.fromarray(image).save(tmp_path / f"{k:02d}.png")
+    changed = e.config.model_copy(update={"outliers": (str(tmp_path), "flat")})
+    e = evidence(Y, Y, config=changed)
+    measured = Outliers().measure(e)
+    rows = {row.outliers: row.n_out for row in measured.chapters["ood"].results}
+    assert rows == {tmp_path.name: 25, "flat": len(Y)}
+    (flag,) = measured.flags
+    assert "2 of 27 are test images too and left out (outlier " in flag.detail
+
+
+def test_a_kind_that_cannot_be_made_is_left_out_and_said() -> None:
+    measured = Outliers().measure(evidence(Y, Y, config=config(MaxLogit())))
+    kinds = {row.outliers for row in measured.chapters["ood"].results}
+    assert kinds == {"uniform noise", "gaussian noise", "flat"}
+    (flag,) = measured.flags
+    assert "scrambled is left out: images of 3 × 3 pixels cannot be cut" in flag.detail
+
+
+def test_outliers_that_are_not_there_are_refused() -> None:
+    with pytest.raises(AssayError, match="no folder 'scrambld': did you mean 'scrambled'"):
+        AuditConfig.parse({"outliers": ["scrambld"]})
+    with pytest.raises(AssayError, match="there twice"):
+        AuditConfig.parse({"outliers": ["flat", "flat"]})
+    assert AuditConfig.parse({"outliers": ["flat", "letters"]}).outliers == ("flat", "letters")
+
+
+def test_by_default_a_logit_score_and_a_feature_score_that_the_field_trusts() -> None:
+    assert [code(one) for one in AuditConfig().detectors] == ["OOD-003", "OOD-004", "OOD-002"]

@@ -176,7 +176,7 @@ def test_what_can_only_be_queried_is_audited(access: Any) -> None:
     assert all("gradient" in why for why in report.robustness.failed.values())
     for chapter in (report.attention, report.gallery, report.faithful, report.ood):
         assert "it needs a network" in chapter.not_run
-    for code in ("EXP-001", "OOD-001", "OOD-002"):
+    for code in ("EXP-001", "OOD-002", "OOD-003", "OOD-004"):
         assert checks[code].verdict == "not run"
         assert "it needs a network" in checks[code].reason
     kind = {"labels": "predictions", "scores": "scores", "logits": "logits"}[access]

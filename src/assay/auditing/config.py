@@ -7,13 +7,15 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from assay.attacks import FGSM, PGD, AnyAttack
+from assay.auditing.kinds import BUILT_IN, refuse_what_is_not_there
 from assay.auditing.registry import AnySection, sections
 from assay.config import Config, Number
 from assay.core.threats import Norm, NormBall
+from assay.errors import AssayError
 from assay.explain.cam import EigenCAM, GradCAM, GradCAMPlusPlus, HiResCAM, LayerCAM
 from assay.explain.faithful import FaithfulnessConfig
 from assay.explain.registry import AnyExplainer
-from assay.ood import AnyDetector, MaxLogit, MaxSoftmax
+from assay.ood import GEN, KNN, AnyDetector, MaxLogit
 
 
 class Thresholds(Config):
@@ -31,7 +33,7 @@ class Thresholds(Config):
     """SLI-001: greatest gap in accuracy between the kind of images that looks hardest and the
     rest."""
     detection: Number = Field(default=0.9, ge=0, le=1)
-    """OOD-001, OOD-002: least AUROC of a detector against its hardest outliers."""
+    """OOD-002, OOD-003, …: least AUROC of a detector against its hardest outliers."""
     explanation: Number = Field(default=0.05, ge=0, le=1)
     """EXP-001: greatest share of images whose saliency map is empty."""
 
@@ -66,8 +68,11 @@ class AuditConfig(Config):
         explainers=(GradCAM(), GradCAMPlusPlus(), HiResCAM(), LayerCAM(), EigenCAM())
     )
     """Which explainers are compared, and how; those by masks take longer."""
-    detectors: tuple[AnyDetector, ...] = (MaxSoftmax(), MaxLogit())
+    detectors: tuple[AnyDetector, ...] = (GEN(), KNN(), MaxLogit())
     """What gives an input an OOD score: the higher, the more unlike the training data."""
+    outliers: tuple[str, ...] = Field(default=BUILT_IN, min_length=1)
+    """What the detectors must tell from the data: generated kinds by name; a folder of images of
+    your own, in any arrangement; or a data set by its name. The check is on the hardest."""
     thresholds: Thresholds = Thresholds()
     """What the checks require."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -96,6 +101,18 @@ class AuditConfig(Config):
         if len({section.name for section in chosen}) < len(chosen):
             raise ValueError("a section is there twice; its checks have one code each")
         return chosen
+
+    @field_validator("outliers")
+    @classmethod
+    def _there(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            try:
+                refuse_what_is_not_there(name)
+            except AssayError as error:
+                raise ValueError(str(error)) from error
+        if len(set(names)) < len(names):
+            raise ValueError("a kind of outlier is there twice")
+        return names
 
     @field_validator("detectors")
     @classmethod

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.kinds import outliers_named, shown, without_twins
 from assay.auditing.section import Measured, Section
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access
-from assay.data.outliers import NoiseKind, noise
 from assay.errors import AssayError, told
 from assay.ood.base import Detector
 from assay.ood.evaluation import DetectionResult, evaluate
 from assay.report.record import NotRun
-from assay.report.schema import DetectorResult, Histogram, Ood
+from assay.report.schema import DetectorResult, Flag, Histogram, Ood
 
 if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig
     from assay.auditing.evidence import Evidence
-
-KINDS: tuple[NoiseKind, ...] = ("uniform", "gaussian")
 
 
 class Outliers(Section):
@@ -57,7 +55,18 @@ class Outliers(Section):
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("outliers")
         fitting, inside = fitted_on(evidence)
-        outside = {kind: evidence.embed(x) for kind, x in outliers_for(evidence).items()}
+        outside: dict[str, Embedding] = {}
+        doubts: list[str] = []
+        for kind, x in outliers_for(evidence).items():
+            if isinstance(x, AssayError):
+                doubts.append(f"{kind} is left out: {told(x)}")
+                continue
+            outside[kind], twins = evidence.embed(x), ""
+            if evidence.kind != "texts":
+                outside[kind], twins = without_twins(inside, outside[kind])
+            doubts += [f"{kind}: {twins}"] if twins else []
+        if not outside:
+            raise AssayError("; ".join(doubts))
         results: list[DetectorResult] = []
         failed: dict[str, str] = {}
         values: dict[str, Value | NotRun] = {}
@@ -66,26 +75,41 @@ class Outliers(Section):
                 fitted = detector.fit(
                     fitting.reference, fitting.labels, calibrate=fitting.calibration
                 )
-                found = {kind: evaluate(fitted, inside, e) for kind, e in outside.items()}
+                scored = {kind: evaluate(fitted, inside, e) for kind, e in outside.items()}
             except Exception as error:  # whatever another package's detector may raise
                 failed[detector.name] = told(error)
                 values[code(detector)] = NotRun(not_run=told(error))
                 continue
-            values[code(detector)] = hardest(found)
-            results += [_row(kind, one, fitting.calibrated_on) for kind, one in found.items()]
+            values[code(detector)] = hardest(scored)
+            notes = dict.fromkeys(note for one in scored.values() for note in one.notes)
+            doubts += [f"{detector.name}: {note}" for note in notes]
+            results += [_row(kind, one, fitting.calibrated_on) for kind, one in scored.items()]
         chapter = Ood(fitted_on=fitting.fitted_on, results=tuple(results), failed=failed)
-        return Measured({"ood": chapter}, values)
+        return Measured({"ood": chapter}, values, flags=_flag(doubts))
+
+
+def _flag(doubts: list[str]) -> tuple[Flag, ...]:
+    """Return what is to be known of detectors and outliers as a flag; none if there is nothing."""
+    if not doubts:
+        return ()
+    title = "Detectors learned from little, or met images twice"
+    return (Flag(code="FLAG-OUTLIERS", title=title, raised=True, detail="; ".join(doubts)),)
 
 
 def outliers_for(evidence: Evidence) -> dict[str, Any]:
-    """Return the outliers by kind, as many as there are test images, or texts."""
+    """Return the outliers by kind, as many as there are test images, or texts; or why there are
+    none of it: small images cannot be cut up."""
     if evidence.kind == "texts":
         from assay.auditing.texts import text_outliers
 
         return text_outliers(evidence)
-    _, channels, height, width = evidence.x.shape
-    size, n = (channels, height, width), len(evidence.x)
-    return {f"{kind} noise": noise(kind, size, n, seed=evidence.config.seed) for kind in KINDS}
+    found: dict[str, Any] = {}
+    for name in evidence.config.outliers:
+        try:
+            found[shown(name)] = outliers_named(name, evidence.x, evidence.config.seed)
+        except AssayError as error:
+            found[shown(name)] = error
+    return found
 
 
 def code(detector: Detector) -> str:

@@ -1,0 +1,84 @@
+"""What an audit shows to detectors: outliers that are generated, or images of the user's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from assay.core.embedding import Embedding
+from assay.data.dataset import Dataset, in_memory
+from assay.data.load import BUNDLED, HUB, places
+from assay.data.loose import loose_images
+from assay.data.outliers import KINDS, outliers
+from assay.errors import AssayError, expanded, unknown
+from assay.ood.evaluation import overlap
+
+BUILT_IN = ("uniform-noise", "gaussian-noise", "flat", "scrambled")
+"""Detail without objects, no detail at all, and the test images' own detail without its order."""
+
+
+def refuse_what_is_not_there(name: str) -> None:
+    """Refuse a name that no outliers can be had by.
+
+    Raises:
+        AssayError: names the nearest kind.
+    """
+    there = expanded(name).is_dir() or any((p / Path(name).name).is_dir() for p in places())
+    known = [kind for kind in KINDS if kind != "held-out"]
+    if (
+        not there
+        and name not in (*known, *BUNDLED, *HUB)
+        and not re.fullmatch(r"[\w.-]+/[\w.-]+", name)
+    ):
+        raise unknown("kind of outlier, and no folder", name, known)
+
+
+def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
+    """Return outliers in the shape of the test images `x` (N, C, H, W), as many if there are.
+
+    Raises:
+        AssayError: they cannot be read, or brought to that shape.
+    """
+    channels, height, width = x.shape[1:]
+    shape = (channels, height, width)
+    side = height if height == width else None
+    if name not in KINDS and expanded(name).is_dir():
+        try:
+            _, images = loose_images(name, shape, scaled=side is not None)
+        except AssayError as error:
+            if "holds no images" not in str(error):
+                raise
+        else:
+            labels = torch.full((len(images),), -1)
+            return in_memory(Path(name).name, "all", (), images, labels).sample(len(x), seed)
+    levels = (x * 255).round().to(torch.uint8)
+    own = in_memory("test", "test", (), levels, torch.full((len(x),), -1))
+    return outliers(
+        name, shape, len(x), size=side if name not in BUNDLED else None, seed=seed, of=own
+    )
+
+
+def shown(name: str) -> str:
+    """Return what a kind is called in the report."""
+    return name.replace("-", " ") if name in KINDS else Path(name).name
+
+
+def without_twins(inside: Embedding, outside: Embedding) -> tuple[Embedding, str]:
+    """Return outliers without the images that are scored as inliers too, and what was left out.
+
+    Raises:
+        AssayError: all of them are.
+    """
+    twins = overlap(inside, outside)
+    if not twins:
+        return outside, ""
+    if len(twins) == len(outside):
+        raise AssayError(f"all {len(outside):,} outliers are test images too: give other images")
+    gone = {row for _, row in twins}
+    kept = torch.tensor([row for row in range(len(outside)) if row not in gone])
+    pairs = ", ".join(f"outlier {b} is test image {a}" for a, b in twins[:3])
+    told = f"{len(gone):,} of {len(outside):,} are test images too and left out ({pairs}"
+    return outside.rows(kept), told + (", …)" if len(twins) > 3 else ")")
