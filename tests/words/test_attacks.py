@@ -28,7 +28,7 @@ ODD = ["", " ", "日本語の映画", "👩‍🚀 🎬", "cafe\u0301 !", "\u200
 
 def make(name: str, **settings: Any) -> TextAttack:
     kind = text_attacks()[name]
-    given = {"share": 0.5, "similarity": 0.6, **settings}
+    given = {"share": 0.5, "similarity": 0.6, "substitutes": "neighbours", **settings}
     return kind.parse({key: v for key, v in given.items() if key in kind.model_fields})
 
 
@@ -77,41 +77,48 @@ def test_settings_are_read_back(name: str) -> None:
     assert type(attack).from_yaml(attack.to_yaml()) == attack
 
 
+def near(kind: type[TextAttack], **settings: Any) -> Any:
+    """Make an attack that takes its substitutes from the toy vectors."""
+    return kind.parse({"substitutes": "neighbours", **settings})
+
+
 def test_substitution_by_hand() -> None:
     """ "good" matters most; of fine, decent and great the loss falls most with decent, which fools
     the model in a text that says nothing else."""
     x, y = ["good", "a good and moving film"], torch.tensor([1, 1])
     oracle = Lexicon()
-    result = run(Substitute(share=0.5, similarity=0.4), oracle, x, y, stop="fooled")
+    result = run(near(Substitute, share=0.5, similarity=0.4), oracle, x, y, stop="fooled")
     assert result.adversarial == ["decent", "a decent and touching film"]
     # clean by the runner; clean and without it; decent, fine and great; the confirmation
     assert result.queries.tolist()[0] == 1 + 2 + 3 + 1
     # clean; clean and three words without; 3 at good, 1 at moving, which fools; confirmation
     assert result.queries.tolist()[1] == 1 + 4 + 3 + 1 + 1
     assert result.distance.tolist() == pytest.approx([1.0, 0.4])
-    held = run(Substitute(share=0.2, similarity=0.4), Lexicon(), x, y, stop="fooled")
+    held = run(near(Substitute, share=0.2, similarity=0.4), Lexicon(), x, y, stop="fooled")
     assert held.success.tolist() == [True, False]
 
 
 def test_all_candidates_of_a_step_are_asked_together() -> None:
     oracle = Lexicon()
-    run(Substitute(share=0.5, similarity=0.4), oracle, SENTENCES[:4], LABELS[:4], stop="never")
+    run(
+        near(Substitute, share=0.5, similarity=0.4), oracle, SENTENCES[:4], LABELS[:4], stop="never"
+    )
     assert oracle.calls[0] == 4  # clean
     assert oracle.calls[1] > 4 * 2  # all importances at once
     assert len(oracle.calls) < 10
 
 
 def test_wordnet_serves_without_vectors() -> None:
-    attack = Substitute.parse(
-        {"share": 0.5, "similarity": 0.4, "word_similarity": -1, "substitutes": "wordnet"}
-    )
+    attack = Substitute.parse({"share": 0.5, "similarity": 0.4, "substitutes": "wordnet"})
     result = run(attack, Lexicon(), ["a great picture"], torch.tensor([1]), stop="fooled")
     assert result.adversarial == ["a decent picture"]
 
 
 def test_opposites_are_no_substitutes() -> None:
     """ "bad" is among the nearest of "good" in the toy vectors, as in plain ones."""
-    result = run(Substitute(share=1.0, similarity=0.0), Lexicon(), ["good"], torch.tensor([1]))
+    result = run(
+        near(Substitute, share=1.0, similarity=0.0), Lexicon(), ["good"], torch.tensor([1])
+    )
     assert result.adversarial == ["decent"]
 
 
@@ -128,7 +135,7 @@ def test_a_masked_model_that_was_offered() -> None:
 
 def test_hotflip_follows_the_gradient() -> None:
     oracle = Lexicon()
-    attack = HotFlip(share=0.5, similarity=0.4, tries=1)
+    attack = near(HotFlip, share=0.5, similarity=0.4, tries=1)
     result = run(attack, oracle, SENTENCES[:1], LABELS[:1], stop="fooled")
     # by the gradient good → decent (−2.4) comes first, then moving → touching (−0.8): one try each
     assert result.adversarial == ["a decent and touching film"]
@@ -145,8 +152,8 @@ def test_hotflip_needs_gradients() -> None:
 
 
 def test_a_larger_population_fools_no_fewer() -> None:
-    small = WordGenetic(share=0.5, similarity=0.4, population=2, steps=1, neighbours=1)
-    large = WordGenetic(share=0.5, similarity=0.4, population=12, steps=6)
+    small = near(WordGenetic, share=0.5, similarity=0.4, population=2, steps=1, neighbours=1)
+    large = near(WordGenetic, share=0.5, similarity=0.4, population=12, steps=6)
     found = [int(run(a, Lexicon(), SENTENCES, LABELS).success.sum()) for a in (small, large)]
     assert found[0] < found[1]
 

@@ -19,8 +19,8 @@ def test_every_cell_names_its_setting() -> None:
     assert named(Substitute()) == "substitute, permissive"
     assert named(HotFlip(setting="strict")) == "hotflip, strict"
     assert named(Misspell(edits=("zero-width",))) == "misspell zero-width, permissive"
-    wordnet = Substitute.parse({"substitutes": "wordnet"})
-    assert named(wordnet) == "substitute wordnet, permissive"
+    near = Substitute.parse({"substitutes": "neighbours"})
+    assert named(near) == "substitute neighbours, permissive"
     assert cell("a, strict", "augmented") == "a, strict, augmented"
 
 

@@ -9,6 +9,7 @@ import torch
 
 from assay.attacks.text.base import CharacterAttack, WordAttack
 from assay.attacks.text.offers import Remembered, Vectors, offered
+from assay.attacks.text.substitutes import Neighbours
 from assay.attacks.text.threat import Words
 from assay.errors import AssayError
 from words.toys import bag
@@ -107,9 +108,13 @@ def test_the_settings_are_those_of_the_papers() -> None:
     class Typos(CharacterAttack):
         name: str = "typos"
 
-    loose, strict = Some().threat, Some(setting="strict").threat
+    assert Some().threat.word_similarity is None  # synonyms share a meaning by themselves
+    loose, strict = (
+        Some(setting=one, substitutes=Neighbours()).threat for one in ("permissive", "strict")
+    )
     assert (loose.word_similarity, loose.similarity) == (0.5, 0.84)
     assert (strict.word_similarity, strict.similarity) == (0.9, 0.98)
+    assert Some(word_similarity=0.7).threat.word_similarity == 0.7
     assert loose.antonyms_refused
     assert strict.part_of_speech == "wordnet"
     assert Some(setting="strict", similarity=0.9).threat.similarity == 0.9

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from assay.attacks.base import Attack
+from assay.attacks.text.substitutes import AnySubstitutes, Synonyms
 from assay.attacks.text.threat import CHARACTERS, WORDS, Setting, Words
 from assay.config import Number
 from assay.core.oracle import Access
@@ -41,14 +42,20 @@ class WordAttack(TextAttack):
     """The sentence encoder that measures whether the meaning is kept: not the model attacked."""
     vectors: str = "default"
     """The word vectors that measure whether a word's meaning is kept."""
+    substitutes: AnySubstitutes = Synonyms()
+    """Where substitutes come from: wordnet, neighbours (of word vectors), or masked (what a masked
+    language model fills in)."""
     word_similarity: Number | None = Field(default=None, ge=-1, le=1)
-    """Least cosine of a word and its substitute, instead of the setting's."""
+    """Least cosine of a word and its substitute, instead of the setting's; synonyms of WordNet
+    share a meaning by themselves, and are not measured unless it is given."""
     similarity: Number | None = Field(default=None, ge=0, le=1)
     """Least similarity of the sentences (1 - angle / π), instead of the setting's."""
 
     @property
     def threat(self) -> Words:
         limits: dict[str, Any] = dict(WORDS[self.setting])
+        if isinstance(self.substitutes, Synonyms):
+            del limits["word_similarity"]
         for name in ("word_similarity", "similarity"):
             if getattr(self, name) is not None:
                 limits[name] = getattr(self, name)

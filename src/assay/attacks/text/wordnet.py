@@ -240,14 +240,15 @@ class WordNet:
 def _regular(lemma: str, kind: str) -> str:
     """Return a regular form of a lemma: with -s, -ed, -ing, -er or -est.
 
-    >>> _regular("try", "ed"), _regular("make", "ing"), _regular("wish", "s")
-    ('tried', 'making', 'wishes')
+    >>> _regular("try", "ed"), _regular("make", "ing"), _regular("go", "s")
+    ('tried', 'making', 'goes')
     """
     after_consonant = len(lemma) > 1 and lemma[-2] not in VOWELS
     if kind == "s":
         if lemma.endswith("y") and after_consonant:
             return lemma[:-1] + "ies"
-        return lemma + ("es" if lemma.endswith(("s", "x", "z", "ch", "sh")) else "s")
+        hissing = lemma.endswith(("s", "x", "z", "ch", "sh"))
+        return lemma + ("es" if hissing or (lemma.endswith("o") and after_consonant) else "s")
     if kind == "ing":
         silent = lemma.endswith("e") and not lemma.endswith(("ee", "oe", "ye"))
         return (lemma[:-1] if silent else lemma) + "ing"

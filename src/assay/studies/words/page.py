@@ -30,7 +30,7 @@ def named(attack: TextAttack) -> str:
     given = attack.model_dump(mode="json")
     what = attack.name
     source = given.get("substitutes")
-    if isinstance(source, dict) and source["name"] != "neighbours":
+    if isinstance(source, dict) and source["name"] != "wordnet":
         what += f" {source['name']}"
     changes = given.get("edits")
     if changes and changes != ["swap", "delete", "insert", "replace"]:
@@ -206,11 +206,12 @@ def _moved(run: Result) -> Any:
 def notes(study: WordStudy) -> tuple[str, ...]:
     """Return what a reader must know."""
     return (
-        "Permissive: word cosine at least 0.5 and sentence similarity (1 − angle / π) at least "
-        "0.84, as TextAttack gives TextFooler; strict: 0.9 and 0.98, as Morris et al. 2020 found "
-        "that people accept. Both were set for other vectors and another encoder than ours.",
-        "Word vectors are MiniLM's own table of tokens, less WordNet's antonyms; similarity is "
-        "judged by the frozen, pretrained MiniLM, of which the attacked classifier was fine-tuned.",
+        "Permissive: sentence similarity (1 − angle / π) at least 0.84, as TextAttack gives "
+        "TextFooler; strict: 0.98, as Morris et al. 2020 found that people accept. Both were set "
+        "for another encoder than ours.",
+        "Substitutes are WordNet's synonyms in the word's form, of a part of speech that both can "
+        "be; antonyms are refused. Similarity is judged by the frozen, pretrained MiniLM, of which "
+        "the attacked classifier was fine-tuned.",
         f"At most {100 * study_share(study):.0f} % of a text's words may change; one in a short "
         "text.",
     )

@@ -63,19 +63,19 @@ class WordStudy(Study):
             "texts": 6,
             "training": short(48, 1),
             "attacks": (
-                {"name": "substitute", "substitutes": "wordnet", "word_similarity": -1},
+                {"name": "substitute"},
                 {"name": "substitute", "setting": "strict"},
                 {"name": "misspell", "edits": ["homoglyph"], "tries": 2},
             ),
         },
-        "quick": {"texts": 40, "training": short(1000, 2)},
+        "quick": {"texts": 30, "training": short(1000, 2)},
         "full": {
             "seeds": 5,
             "texts": 200,
             "exchange": {"share": 0.3, "copies": 1},
             "attacks": (
                 *({"name": "substitute"}, {"name": "substitute", "setting": "strict"}),
-                {"name": "substitute", "substitutes": "wordnet", "word_similarity": -1},
+                {"name": "substitute", "substitutes": "neighbours"},
                 *({"name": "hotflip"}, {"name": "hotflip", "setting": "strict"}),
                 *({"name": "word-genetic"}, {"name": "word-genetic", "setting": "strict"}),
                 *({"name": "misspell"}, {"name": "misspell", "setting": "strict"}),

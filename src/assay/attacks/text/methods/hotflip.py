@@ -12,7 +12,6 @@ from assay.attacks.base import Iterate, Search, only
 from assay.attacks.text.asking import Row, ask, judged, preferred, rows_of, told
 from assay.attacks.text.base import WordAttack
 from assay.attacks.text.greedy import may_change
-from assay.attacks.text.substitutes import AnySubstitutes, Neighbours
 from assay.attacks.text.threat import Words
 from assay.core.edits import words
 from assay.core.oracle import Access, Encoded, Loss
@@ -41,8 +40,6 @@ class HotFlip(WordAttack):
 
     name: Literal["hotflip"] = "hotflip"
     """The method's name in configs."""
-    substitutes: AnySubstitutes = Neighbours()
-    """Where substitutes come from: neighbours, wordnet, or masked."""
     tries: PositiveInt = 8
     """Substitutes of a text that are asked about in each step."""
 

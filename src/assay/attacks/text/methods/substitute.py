@@ -10,7 +10,6 @@ from assay.attacks.base import Search
 from assay.attacks.text.asking import Row
 from assay.attacks.text.base import Importance, WordAttack
 from assay.attacks.text.greedy import greedy
-from assay.attacks.text.substitutes import AnySubstitutes, Neighbours
 from assay.attacks.text.threat import Words
 from assay.core.oracle import Loss
 from assay.core.random import Rows
@@ -23,15 +22,14 @@ class Substitute(WordAttack):
     A word's importance is what is lost without it. At each word all substitutes that constraints
     allow are asked about: of those that fool the model the one whose sentence is most like the
     original is taken, or else the one that raises the loss most. The paper's substitutes are the 50
-    nearest counter-fitted vectors; ours are neighbours less WordNet's antonyms, WordNet's synonyms
-    (PWWS), or what a masked language model fills in (BERT-Attack). As in the authors' code a word
-    is not changed twice. Unlike it, sentences are encoded lazily, in order of preference.
+    nearest counter-fitted vectors; ours are WordNet's synonyms (PWWS), neighbours in word vectors
+    less its antonyms, or what a masked language model fills in (BERT-Attack). As in the authors'
+    code a word is not changed twice; unlike it, sentences are encoded in order of preference, and
+    no more of them than it takes.
     """
 
     name: Literal["substitute"] = "substitute"
     """The method's name in configs."""
-    substitutes: AnySubstitutes = Neighbours()
-    """Where substitutes come from: neighbours, wordnet, or masked."""
     importance: Importance = "delete"
     """How words are put in order: by what is lost without each (delete), or with an unknown word in
     its place (unknown), or by chance (random)."""

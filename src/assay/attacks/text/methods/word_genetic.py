@@ -14,7 +14,6 @@ from assay.attacks.methods.genetic import judged, odds, parents_of
 from assay.attacks.text.asking import Row, ask, first_alike, rows_of
 from assay.attacks.text.base import WordAttack
 from assay.attacks.text.greedy import may_change
-from assay.attacks.text.substitutes import AnySubstitutes, Neighbours
 from assay.attacks.text.threat import Words
 from assay.core.edits import replaced
 from assay.core.oracle import Loss
@@ -38,8 +37,6 @@ class WordGenetic(WordAttack):
 
     name: Literal["word-genetic"] = "word-genetic"
     """The method's name in configs."""
-    substitutes: AnySubstitutes = Neighbours()
-    """Where substitutes come from: neighbours, wordnet, or masked."""
     population: int = Field(default=12, ge=2)
     """Candidates per text."""
     steps: PositiveInt = 10
