@@ -14,7 +14,7 @@ from assay.report.curves import LABEL_GAP
 from assay.report.figures import Panel, Series
 from assay.report.record import EstimateModel
 from assay.report.schema import Bin, Histogram
-from assay.report.style import SERIES, _shorter
+from assay.report.style import SERIES, _shorter, colour_of
 from assay.report.svg import only_drawing
 from assay.stats import Estimate
 
@@ -374,3 +374,9 @@ def test_figures_leave_matplotlib_as_it_was():
 def test_a_figure_shows_itself_in_a_notebook():
     figure = figures.learning_curves([Series("a", [1, 2], [0.1, 0.2])])
     assert figure._repr_html_().startswith("<svg")
+
+
+def test_an_attack_has_one_colour_whatever_its_settings():
+    for names in (("pgd", "PGD, 20 steps", "pgd 8/255"), ("fgsm", "FGSM, loss margin")):
+        assert len({colour_of(name, 99) for name in names} - {99}) == 1
+    assert colour_of("coin", 3) == 3
