@@ -196,7 +196,7 @@ def test_detectors_are_fitted_on_the_reference_only(
     found: assay.Audit, trained: tuple[nn.Module, Tensor, Tensor]
 ) -> None:
     assert found.report.ood.fitted_on == "100 reference images"
-    kinds = {"uniform noise", "gaussian noise", "flat", "scrambled"}
+    kinds = {"uniform noise", "gaussian noise", "flat colours", "scrambled images"}
     assert {r.outliers for r in found.report.ood.results} == kinds
     assert all(r.n_in == 300 for r in found.report.ood.results)
     model, x, y = trained

@@ -139,7 +139,7 @@ def test_images_of_your_own_are_outliers_and_those_that_are_test_images_are_left
     e = evidence(Y, Y, config=changed)
     measured = Outliers().measure(e)
     rows = {row.outliers: row.n_out for row in measured.chapters["ood"].results}
-    assert rows == {tmp_path.name: 25, "flat": len(Y)}
+    assert rows == {tmp_path.name: 25, "flat colours": len(Y)}
     (flag,) = measured.flags
     assert "2 of 27 are test images too and left out (outlier " in flag.detail
 
@@ -147,9 +147,9 @@ def test_images_of_your_own_are_outliers_and_those_that_are_test_images_are_left
 def test_a_kind_that_cannot_be_made_is_left_out_and_said() -> None:
     measured = Outliers().measure(evidence(Y, Y, config=config(MaxLogit())))
     kinds = {row.outliers for row in measured.chapters["ood"].results}
-    assert kinds == {"uniform noise", "gaussian noise", "flat"}
+    assert kinds == {"uniform noise", "gaussian noise", "flat colours"}
     (flag,) = measured.flags
-    assert "scrambled is left out: images of 3 × 3 pixels cannot be cut" in flag.detail
+    assert "scrambled images left out: images of 3 × 3 pixels cannot be cut" in flag.detail
 
 
 def test_outliers_that_are_not_there_are_refused() -> None:

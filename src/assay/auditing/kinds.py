@@ -19,6 +19,14 @@ from assay.ood.evaluation import overlap
 BUILT_IN = ("uniform-noise", "gaussian-noise", "flat", "scrambled")
 """Detail without objects, no detail at all, and the test images' own detail without its order."""
 
+CALLED = {
+    "flat": "flat colours",
+    "gradient": "smooth gradients",
+    "scrambled": "scrambled images",
+    "fashion_mnist": "Fashion-MNIST",
+}
+"""Names that read well in a sentence, where the kind's own does not."""
+
 
 def refuse_what_is_not_there(name: str) -> None:
     """Refuse a name that no outliers can be had by.
@@ -63,7 +71,7 @@ def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
 
 def shown(name: str) -> str:
     """Return what a kind is called in the report."""
-    return name.replace("-", " ") if name in KINDS else Path(name).name
+    return CALLED.get(name, name.replace("-", " ")) if name in KINDS else Path(name).name
 
 
 def without_twins(inside: Embedding, outside: Embedding) -> tuple[Embedding, str]:

@@ -59,7 +59,7 @@ class Outliers(Section):
         doubts: list[str] = []
         for kind, x in outliers_for(evidence).items():
             if isinstance(x, AssayError):
-                doubts.append(f"{kind} is left out: {told(x)}")
+                doubts.append(f"{kind} left out: {told(x)}")
                 continue
             outside[kind], twins = evidence.embed(x), ""
             if evidence.kind != "texts":
