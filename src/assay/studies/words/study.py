@@ -27,6 +27,7 @@ from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
 from assay.studies.cells import Cells
+from assay.studies.on_images import per_image
 from assay.studies.words import page
 from assay.tasks.attack_text import AttackText
 from assay.tasks.augment_text import Exchange
@@ -180,7 +181,9 @@ class WordStudy(Study):
                     delta=0.7,
                     of=(loose,),
                     value=success,
+                    images=lambda rows: per_image(rows, (1.0,), "success_share"),
                     floor="success_share",
+                    unit="fraction",
                 )
             )
         if loose in cells.names and strict in cells.names:
