@@ -13,6 +13,7 @@ from assay.report import figures
 from assay.report.curves import LABEL_GAP
 from assay.report.figures import Panel, Series
 from assay.report.record import EstimateModel
+from assay.report.scatter import Point, scatter
 from assay.report.schema import Bin, Histogram
 from assay.report.style import SERIES, _shorter, colour_of
 from assay.report.svg import only_drawing
@@ -380,3 +381,20 @@ def test_an_attack_has_one_colour_whatever_its_settings():
     for names in (("pgd", "PGD, 20 steps", "pgd 8/255"), ("fgsm", "FGSM, loss margin")):
         assert len({colour_of(name, 99) for name in names} - {99}) == 1
     assert colour_of("coin", 3) == 3
+def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_one_place():
+    points = [
+        Point("full fine-tuning", 2.2e7, Estimate(0.81, 0.79, 0.83, 3, "seeds"), 1),
+        Point("LoRA", 3.3e5, Estimate(0.80, 0.78, 0.82, 3, "seeds")),
+        Point("head alone", 770, Estimate(0.75, 0.73, 0.77, 3, "seeds")),
+        Point("frozen", 770, Estimate(0.752, 0.73, 0.77, 3, "seeds")),
+        Point("nothing measured", 10, Estimate(float("nan"), 0.0, 1.0, 0, "seeds")),
+        Point("one seed", 5e3, Estimate(0.7, float("-inf"), float("inf"), 1, "seeds")),
+    ]
+    figure = scatter(points, "trained parameters", "test accuracy")
+    (axes,) = figure.axes
+    drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in data_lines(axes)}
+    assert drawn == {(p.x, p.y.value) for p in points if p.label != "nothing measured"}
+    named = {note.get_text(): note.xy for note in axes.texts}
+    assert "nothing measured" not in named
+    assert abs(named["head alone"][1] - named["frozen"][1]) > 0.002
+    assert len(axes.collections) == 4, "an interval that says nothing is not drawn"

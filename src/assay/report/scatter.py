@@ -22,6 +22,9 @@ from assay.report.style import (
     styled,
 )
 
+MARK = 0.012
+"""Half of what a point takes of the width of the axes."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -64,7 +67,9 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Picture:
             bottom, top = axes.get_ylim()
             _name(axes, shown, (top - bottom) / 16)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        axes.xaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+        )
         percent_axis(axes, "y")
         grid(axes)
         return figure
@@ -73,14 +78,20 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str) -> Picture:
 def _name(axes: Axes, points: Sequence[Point], gap: float) -> None:
     """Write each name beside its point; those of points at one place stand below one another."""
     least, most = (float(np.log10(v)) for v in axes.get_xlim())
+    places = [(np.log10(p.x) - least) / (most - least) for p in points]
+    marks = [
+        (place - MARK, place + MARK, float(point.y.value or 0.0))
+        for place, point in zip(places, points, strict=True)
+    ]
     taken: list[tuple[float, float, float]] = []
-    for point in sorted(points, key=lambda p: -(p.y.value or 0.0)):
-        place = (np.log10(point.x) - least) / (most - least)
+    for own in sorted(range(len(points)), key=lambda k: -marks[k][2]):
+        point, place = points[own], places[own]
         left = place > 0.6
-        width = 0.016 * len(point.label)
+        width = 0.016 * len(point.label) + MARK
         start, end = (place - width, place) if left else (place, place + width)
-        y = float(point.y.value or 0.0)
-        while any(abs(y - other) < gap and start < b and a < end for a, b, other in taken):
+        y = marks[own][2]
+        others = [mark for k, mark in enumerate(marks) if k != own]
+        while any(abs(y - other) < gap and start < b and a < end for a, b, other in taken + others):
             y -= gap / 4
         taken.append((start, end, y))
         axes.annotate(
