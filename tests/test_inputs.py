@@ -44,10 +44,10 @@ def scores(x):
 
 OWN = """
 from types import SimpleNamespace
-import nets
+import named_nets
 
 def named(*names):
-    net = nets.net()
+    net = named_nets.net()
     net.config = SimpleNamespace(id2label=dict(enumerate(names)))
     return net
 
@@ -69,6 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ASSAY_DATA", raising=False)
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
     Path("nets.py").write_text(NETS)
+    Path("named_nets.py").write_text(NETS)
     for split in ("train", "test"):
         for name, light in (("cat", 40), ("dog", 210)):
             folder = Path("pets", split, name)

@@ -72,8 +72,10 @@ def test_a_dataset_brings_its_labels(clf: assay.Classifier, digits: Any) -> None
 
 def test_results_are_short_to_print(clf: assay.Classifier, digits: Any, tmp_path: Path) -> None:
     found = assay.audit(clf, digits, config=SHORT, title="Net")
-    assert str(found).startswith("Audit('Net', 1 checks: 1 ")
-    assert len(str(found)) < 100
+    assert repr(found).startswith("Audit('Net', 1 checks: 1 ")
+    assert len(repr(found)) < 100
+    assert str(found).startswith("Net\n")
+    assert len(str(found).splitlines()) == 2 + len(found.checks)
     maps = GradCAM(layer="stages.0")(clf, digits.take(3)[0])
     assert repr(maps).startswith("Attribution(3 maps of 28 × 28, layer 'stages.0', ")
     assert found.save(tmp_path / "r.json") == tmp_path / "r.json"

@@ -11,12 +11,12 @@ from assay.cli import app, call
 
 BYTES = """
 import torch
-import nets
+import doubted
 
 class OfBytes(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.inner = nets.net()
+        self.inner = doubted.net()
 
     def forward(self, x):
         return self.inner(x / 255)
@@ -27,6 +27,7 @@ MENDED = ("--mean", "0", "--std", "0.00392157")
 @pytest.fixture(scope="module")
 def of_bytes(models: Path) -> str:
     (models / "of_bytes.py").write_text(BYTES)
+    (models / "doubted.py").write_text((models / "nets.py").read_text())
     return "@of_bytes.py:OfBytes"
 
 

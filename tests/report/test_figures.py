@@ -381,6 +381,8 @@ def test_an_attack_has_one_colour_whatever_its_settings():
     for names in (("pgd", "PGD, 20 steps", "pgd 8/255"), ("fgsm", "FGSM, loss margin")):
         assert len({colour_of(name, 99) for name in names} - {99}) == 1
     assert colour_of("coin", 3) == 3
+
+
 def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_one_place():
     points = [
         Point("full fine-tuning", 2.2e7, Estimate(0.81, 0.79, 0.83, 3, "seeds"), 1),

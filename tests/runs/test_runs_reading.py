@@ -294,7 +294,7 @@ def test_compare_writes_a_page_of_two_studies_and_of_nothing_else(store, studies
     assert capsys.readouterr().out.strip() == str(page)
     trials = [network(2).address, network(5).address]
     for tokens, why_not in (
-        ([*trials, "--out", str(page)], "leave it out for audits and trials"),
+        ([*trials, "--out", str(page)], "leave it out here"),
         ([*studies, "--out", str(tmp_path)], "is a folder; give the path of a file"),
         ([*studies, "--out", f"{page}/x.html"], "is or lies below a file"),
     ):

@@ -10,6 +10,7 @@ from assay.report.answer import first_sentence
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.studies import load
+from assay.studies.kept import led
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 PUBLISHED = sorted(path.parent.name for path in RESULTS.glob("*/result.json"))
@@ -20,9 +21,12 @@ def kept(name: str) -> StudyResult:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_one_figure_leads_and_a_few_say_why(name: str) -> None:
+def test_one_figure_leads_and_a_few_say_why(
+    name: str, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_DATA", str(shared_data))  # whose trials are named by it
     result = kept(name)
-    figures = load(result.study).parse(result.made.config).figures_of(result)
+    figures = led(load(result.study).parse(result.made.config), result).figures
     roles = [figure.role for figure in figures]
     assert roles.count("hero") == 1
     assert 1 <= roles.count("why") <= 3

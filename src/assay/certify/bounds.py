@@ -169,7 +169,7 @@ def _rising(function: Callable[[Tensor], Tensor], box: Box) -> Box:
 
 LINEAR = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 """Modules that take means or change no more than the shape: the same for centre and radius."""
-RISING = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.MaxPool2d)
+RISING = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
 RISING_BY_NAME: dict[Any, Callable[[Tensor], Tensor]] = {
     F.relu: torch.relu,
     torch.relu: torch.relu,

@@ -45,6 +45,10 @@ SEARCHED = 1000
 """The seed of the short trainings by which learning rates are chosen."""
 
 
+WHY = "Nobody would change how a classifier is made for less than a point of accuracy."
+"""Why the smallest effect that matters is what it is."""
+
+
 class Sentiment(Study):
     """Frozen features, LoRA and full fine-tuning of one encoder, over seeds and amounts of data."""
 
@@ -300,6 +304,7 @@ class Sentiment(Study):
                     FROZEN,
                     "test_accuracy",
                     delta=self.delta,
+                    why_delta=WHY,
                 )
             )
         if {FULL, LORA} <= titles:
@@ -311,6 +316,7 @@ class Sentiment(Study):
                     "test_accuracy",
                     delta=self.delta,
                     asks="equivalent",
+                    why_delta=WHY,
                 )
             )
         found += [
@@ -321,6 +327,7 @@ class Sentiment(Study):
                 TREES,
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=WHY,
             ),
             cells.difference(
                 "sentiment.counts",
@@ -329,6 +336,7 @@ class Sentiment(Study):
                 COUNTS,
                 "test_accuracy",
                 delta=self.delta,
+                why_delta=WHY,
             ),
         ]
         return tuple(found)

@@ -11,9 +11,11 @@ import numpy as np
 from assay.attacks.text.base import TextAttack
 from assay.attacks.text.threat import Words
 from assay.core.edits import edits
+from assay.report.charts import intervals
 from assay.report.curves import Series, learning_curves
+from assay.report.numerals import with_unit
 from assay.report.record import EstimateModel
-from assay.report.result import Cell, Drawing, Table
+from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.report.style import inline_svg
 from assay.runs.entry import Result
 from assay.stats import Estimate, proportion
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from assay.studies.words.study import WordStudy
 
 NATURAL = "natural"
+ATTACKS = "What every attack does"
+"""The title of the first table."""
 
 
 def named(attack: TextAttack) -> str:
@@ -49,7 +53,7 @@ def tables(study: WordStudy, cells: Cells) -> tuple[Table, ...]:
     clean = cells.mean("natural classifier", "test_accuracy")
     found = [
         cells.table(
-            "What every attack does",
+            ATTACKS,
             (Column("fooled", "success_share"), Column("accuracy left", "robust_accuracy")),
             cells=attacks,
             caption="Shares are of the test texts that the classifier gets right (its test "
@@ -168,6 +172,31 @@ def changes(one: dict[str, Any]) -> str:
     return text
 
 
+def leading(result: StudyResult) -> list[Drawing]:
+    """Return the figure that leads: the share that each attack fools, read off the first table."""
+    table = next((table for table in result.tables if table.title == ATTACKS), None)
+    if table is None:
+        return []
+    known = [(row[0].text, row[1].estimate) for row in table.rows if row[1].estimate is not None]
+    shares = {name: share for name, share in known if share.value is not None}
+    if not shares:
+        return []
+    rows = [(name, share, int("strict" in name)) for name, share in shares.items()]
+    most = max(shares, key=lambda name: shares[name].value or 0.0)
+    least = min(shares, key=lambda name: shares[name].value or 0.0)
+    return [
+        Drawing(
+            title="Texts that are fooled, by attack and setting",
+            caption="Share of the texts that the classifier gets right; the line is its 95 % "
+            "interval, over seeds and texts.",
+            svg=inline_svg(intervals(rows, "texts fooled")),
+            role="hero",
+            finding=f"{most}: {with_unit(shares[most].value, 'fraction')} of the texts are fooled; "
+            f"{least}: {with_unit(shares[least].value, 'fraction')}",
+        )
+    ]
+
+
 def figures(study: WordStudy, cells: Cells) -> tuple[Drawing, ...]:
     """Return success against the share of words changed, a line for each attack."""
     lines = []
@@ -191,6 +220,7 @@ def figures(study: WordStudy, cells: Cells) -> tuple[Drawing, ...]:
             title="Success against the share of words changed",
             svg=inline_svg(figure, title="Success against the share of words changed"),
             caption="Of all seeds' texts that are classified correctly; at most six attacks.",
+            role="why",
         ),
     )
 

@@ -22,6 +22,7 @@ from assay.attacks.text.methods.spelling import Misspell
 from assay.attacks.text.methods.substitute import Substitute
 from assay.attacks.text.registry import AnyTextAttack
 from assay.config import Number
+from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
@@ -169,6 +170,9 @@ class WordStudy(Study):
             notes=page.notes(self),
         )
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return page.leading(result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         loose, strict = "substitute, permissive", "substitute, strict"
         found = []
@@ -184,6 +188,7 @@ class WordStudy(Study):
                     images=lambda rows: per_image(rows, (1.0,), "success_share"),
                     floor="success_share",
                     unit="fraction",
+                    why_delta="Below it, the field's headline of four in five fooled is not met.",
                 )
             )
         if loose in cells.names and strict in cells.names:
@@ -196,6 +201,7 @@ class WordStudy(Study):
                     strict,
                     "success_share",
                     delta=0.3,
+                    why_delta="With less, success would not be mostly a matter of the setting.",
                 )
             )
         for kind, form, text in (
@@ -212,6 +218,7 @@ class WordStudy(Study):
                         delta=self.delta,
                         of=(name,),
                         value=undone_by(form),
+                        why_delta="With less, the normal form would be no defence worth its step.",
                     )
                 )
         hard = page.cell(loose, AUGMENTED)
@@ -225,6 +232,7 @@ class WordStudy(Study):
                     hard,
                     "success_share",
                     delta=self.delta,
+                    why_delta="With less, nobody would train on exchanged words for it.",
                 )
             )
         return tuple(found)
