@@ -54,6 +54,33 @@ SAID: dict[str, dict[str, Words]] = {
             equivalence=True,
         ),
     },
+    "words": {
+        "words.substitute": Words(
+            "Permissive substitution of a fifth of the words fools 70 % of the texts: ",
+            "Permissive substitution of a fifth of the words fools fewer than 70 %: ",
+            "hether permissive substitution of a fifth of the words fools 70 % of the texts",
+        ),
+        "words.strict": Words(
+            "The strict setting takes away 30 points of that success: ",
+            "The strict setting takes away less than 30 points of that success: ",
+            "hether the strict setting takes away 30 points of that success",
+        ),
+        "words.homoglyph": Words(
+            "Latin letters undo homoglyph characters: ",
+            "Latin letters do not undo homoglyph characters: ",
+            "hether Latin letters undo homoglyph characters",
+        ),
+        "words.zero-width": Words(
+            "Zero-width characters fool texts until they are taken out: ",
+            "Taking out zero-width characters wins nothing back: ",
+            "hether zero-width characters fool any texts until they are taken out",
+        ),
+        "words.augmented": Words(
+            "Training on exchanged words helps: ",
+            "Training on exchanged words does not help enough to matter: ",
+            "hether training on exchanged words helps",
+        ),
+    },
     "regularization": {
         "regularization.augments": Words(
             "Augmented images regularize better",

@@ -103,7 +103,7 @@ def compose(claims: Sequence[Claim], wordings: Mapping[str, Wording]) -> str:
     for wording, claim in said:
         if not _is_decided(claim):
             open_claims.setdefault(_why_open(claim), []).append(f"whether {wording.whether}")
-    sentences = [f"{sentence}." for sentence in decided]
+    sentences = [f"{_upper(sentence)}." for sentence in decided]
     for reason, questions in open_claims.items():
         if not sentences:
             first, claim = said[0]
@@ -126,7 +126,7 @@ def from_texts(claims: Sequence[Claim]) -> str:
 
 def _quoted(claim: Claim) -> Wording:
     text = claim.text.rstrip(".")
-    unit = " points" * (claim.unit == "points")
+    unit = {"points": " points", "fraction": " %"}.get(claim.unit, "")
     scale = Scale(
         f"{{value}}{unit} ({{low}} to {{high}})",
         lambda x: bare(x, claim.unit),

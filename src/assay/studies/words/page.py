@@ -18,7 +18,8 @@ from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.report.style import inline_svg
 from assay.runs.entry import Result
-from assay.stats import Estimate, proportion
+from assay.stats import Claim, Estimate, proportion
+from assay.studies.answers import SHARE, Wording, compose, points
 from assay.studies.cells import Cells, Column
 
 if TYPE_CHECKING:
@@ -170,6 +171,50 @@ def changes(one: dict[str, Any]) -> str:
         if old and new:
             text = text.replace(new, f"[{old} → {new}]", 1)
     return text
+
+
+def answer(claims: Sequence[Claim]) -> str:
+    """Return what the verdicts answer; the settings are named, since success is mostly theirs."""
+    success = points("success")
+
+    def undone(kind: str, what: str) -> Wording:
+        return Wording(
+            f"{what} undo {kind} characters",
+            f"{what} do not undo {kind} characters",
+            f"{what} undo {kind} characters",
+            success,
+        )
+
+    return compose(
+        claims,
+        {
+            "words.substitute": Wording(
+                "Permissive substitution of a fifth of the words fools 70 % of the texts",
+                "Permissive substitution of a fifth of the words fools fewer than 70 %",
+                "permissive substitution of a fifth of the words fools 70 % of the texts",
+                SHARE,
+            ),
+            "words.strict": Wording(
+                "The strict setting takes away 30 points of that success",
+                "The strict setting takes away less than 30 points of that success",
+                "the strict setting takes away 30 points of that success",
+                success,
+            ),
+            "words.homoglyph": undone("homoglyph", "Latin letters"),
+            "words.zero-width": Wording(
+                "Zero-width characters fool texts until they are taken out",
+                "Taking out zero-width characters wins nothing back",
+                "zero-width characters fool any texts until they are taken out",
+                success,
+            ),
+            "words.augmented": Wording(
+                "Training on exchanged words helps",
+                "Training on exchanged words does not help enough to matter",
+                "training on exchanged words helps",
+                success,
+            ),
+        },
+    )
 
 
 def leading(result: StudyResult) -> list[Drawing]:

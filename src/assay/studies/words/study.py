@@ -170,6 +170,9 @@ class WordStudy(Study):
             notes=page.notes(self),
         )
 
+    def answer(self, claims: Sequence[stats.Claim]) -> str:
+        return page.answer(claims)
+
     def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
         return page.leading(result)
 
