@@ -16,8 +16,7 @@ from assay.core.oracle import labels
 from assay.core.random import Stream
 from assay.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from assay.errors import AssayError, unknown
-from assay.report.record import EstimateModel
-from assay.report.result import Cell, Table
+from assay.report.result import Table
 from assay.report.schema import Chapter
 
 if TYPE_CHECKING:
@@ -121,25 +120,17 @@ class Corruptions(Section):
         return labels(evidence.model.query(corrupted)).cpu() == y
 
     def _table(self, right: Tensor, clean: stats.Estimate) -> Table:
-        n = right.shape[2]
-        rows = []
-        for i, kind in enumerate(self.kinds):
-            shares = [stats.proportion(int(found.sum()), n, "images") for found in right[i]]
-            rows.append((_text(kind), *(_cell(share) for share in shares)))
-        head = ("corruption", *(f"severity {severity}" for severity in self.severities))
-        as_they_are = ("none", _cell(clean), *(_text("") for _ in self.severities[1:]))
-        return Table(
-            title="Accuracy by corruption and severity",
-            columns=head,
-            rows=(as_they_are, *rows),
-            caption="Severities are those of CIFAR-10-C: 1 is slight, 5 is severe. Intervals are "
-            "Wilson's, at 95 %.",
+        rows = [
+            (kind, *(stats.proportion(int(one.sum()), right.shape[2], "images") for one in found))
+            for kind, found in zip(self.kinds, right, strict=True)
+        ]
+        as_they_are = ("none", clean, *("" for _ in self.severities[1:]))
+        return Table.model_validate(
+            {
+                "title": "Accuracy by corruption and severity",
+                "columns": ("corruption", *(f"severity {one}" for one in self.severities)),
+                "rows": (as_they_are, *rows),
+                "caption": "Severities are those of CIFAR-10-C: 1 is slight, 5 is severe. "
+                "Intervals are Wilson's, at 95 %.",
+            }
         )
-
-
-def _text(text: str) -> Cell:
-    return Cell(text=text)
-
-
-def _cell(estimate: stats.Estimate) -> Cell:
-    return Cell(estimate=EstimateModel.model_validate(estimate, from_attributes=True))

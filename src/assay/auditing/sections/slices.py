@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +20,7 @@ from assay import stats
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.section import Measured, Section
 from assay.errors import AssayError
-from assay.report.record import EstimateModel
-from assay.report.result import Cell, Table
+from assay.report.result import Table
 from assay.report.schema import Chapter
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class Slice:
         name: what they have in common.
         right, n: of the slice.
         rest_right, rest_n: of all others that it was tried on.
-        p: of the one-sided exact test of Fisher that the slice is worse; 1: nothing says so.
     """
 
     name: str
@@ -50,8 +49,9 @@ class Slice:
     rest_right: int
     rest_n: int
 
-    @property
+    @cached_property
     def p(self) -> float:
+        """Of the one-sided exact test of Fisher that the slice is worse than the rest."""
         table = [[self.right, self.n - self.right],
                  [self.rest_right, self.rest_n - self.rest_right]]  # fmt: skip
         return float(fisher_exact(np.asarray(table), alternative="less").pvalue)
@@ -103,9 +103,10 @@ class Slices(Section):
         evidence.tick("slices")
         correct = evidence.correct.numpy()
         half = np.arange(len(correct)) % 2 == 0
-        named = dict(zip(evidence.classes, classes_of(evidence.y, len(evidence.classes)),
-                         strict=True))  # fmt: skip
-        found = {f"class {name}": rows for name, rows in named.items()}
+        found = {
+            f"class {name}": (evidence.y == label).numpy()
+            for label, name in enumerate(evidence.classes)
+        }
         leaves = tree_leaves(properties(evidence.x), correct, half, self.depth)
         slices = [tried(name, rows, correct, ~half) for name, rows in (found | leaves).items()]
         slices = [one for one in slices if min(one.n, one.rest_n) >= FEWEST]
@@ -113,19 +114,18 @@ class Slices(Section):
             raise AssayError(
                 f"no kind of images has {FEWEST} in the half that it is tried on: give more images"
             )
-        confirmed = dict(zip([s.name for s in slices], significant([s.p for s in slices]),
-                             strict=True))  # fmt: skip
+        sure = significant([one.p for one in slices])
+        worse = [one.name for one, is_sure in zip(slices, sure, strict=True) if is_sure]
         grown = [one for one in slices if one.name in leaves]
         if not grown:
             raise AssayError("half of the images is too few, or too often right, to grow a tree on")
         chosen = min(grown, key=lambda one: float(correct[half & leaves[one.name]].mean()))
-        some = [one for one in slices if confirmed[one.name]]
         lead = (
-            f"Worse than on the rest, and not by chance: {'; '.join(s.name for s in some)}."
-            if some
+            f"Worse than on the rest, and not by chance: {'; '.join(worse)}."
+            if worse
             else f"None of {len(slices)} kinds of images is known to be worse than the rest."
         )
-        chapter = Chapter(title="Slices", lead=lead, tables=(_table(slices, confirmed),))
+        chapter = Chapter(title="Slices", lead=lead, tables=(_table(slices, worse),))
         return Measured(
             {self.name: chapter},
             {"SLI-001": Value(chosen.gap, detail=chosen.name)},
@@ -144,11 +144,6 @@ def properties(x: Tensor) -> Mapping[str, NDArray[np.float64]]:
     if x.shape[1] == 3:
         found["colour"] = (x.amax(1) - x.amin(1)).mean((1, 2))
     return {name: values.double().numpy() for name, values in found.items()}
-
-
-def classes_of(y: Tensor, k: int) -> list[NDArray[np.bool_]]:
-    """Return the rows of each class, bool (N,)."""
-    return [(y == label).numpy() for label in range(k)]
 
 
 def tree_leaves(
@@ -208,25 +203,24 @@ def significant(p: list[float]) -> list[bool]:
     return [bool(q <= DISCOVERIES) for q in false_discovery_control(p)]
 
 
-def _table(slices: list[Slice], confirmed: Mapping[str, bool]) -> Table:
-    rows = []
-    for one in sorted(slices, key=lambda one: one.p):
-        share = stats.proportion(one.right, one.n, "images")
-        rows.append(
-            (
-                Cell(text=one.name),
-                Cell(estimate=EstimateModel.model_validate(share, from_attributes=True)),
-                Cell(estimate=EstimateModel.model_validate(one.gap, from_attributes=True),
-                     unit="points"),
-                Cell(text=f"{one.p:.2g}"),
-                Cell(text="worse" if confirmed[one.name] else "not known to be"),
-            )
-        )  # fmt: skip
-    return Table(
-        title="Kinds of images",
-        columns=("kind", "accuracy", "rest less kind", "p", "worse than the rest"),
-        rows=tuple(rows),
-        caption="On the half of the images that the tree has not seen. p is of Fisher's exact "
-        "test, one-sided; of those called worse at most 5 % are expected to be no worse "
-        "(Benjamini & Hochberg 1995). Intervals are for each alone, at 95 % (Newcombe 1998).",
+def _table(slices: list[Slice], worse: list[str]) -> Table:
+    rows = [
+        (
+            one.name,
+            stats.proportion(one.right, one.n, "images"),
+            {"estimate": one.gap, "unit": "points"},
+            f"{one.p:.2g}",
+            "worse" if one.name in worse else "not known to be",
+        )
+        for one in sorted(slices, key=lambda one: one.p)
+    ]
+    return Table.model_validate(
+        {
+            "title": "Kinds of images",
+            "columns": ("kind", "accuracy", "rest less kind", "p", "worse than the rest"),
+            "rows": rows,
+            "caption": "On the half of the images that the tree has not seen. p is of Fisher's "
+            "exact test, one-sided; of those called worse at most 5 % are expected to be no worse "
+            "(Benjamini & Hochberg 1995). Intervals are for each alone, at 95 % (Newcombe 1998).",
+        }
     )
