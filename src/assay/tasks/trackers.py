@@ -28,8 +28,6 @@ from assay.runs.trial import Trial
 
 PROJECT = "assay"
 
-NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
-
 
 class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
     """The run of one trial in every tracker that is wanted; a tracker of accelerate's itself.
@@ -100,7 +98,7 @@ class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
             yield
         except Exception as error:  # whatever a tracker may raise: no training ends by it
             self.runs.pop(name, None)
-            missing = isinstance(error, ModuleNotFoundError) and error.name == NEEDS[name]
+            missing = isinstance(error, ModuleNotFoundError) and error.name == name
             hint = ": pip install 'assay[track]'" if missing else f": {told(error)}"
             self.say(f"{name} does not track {self.trial.title}{hint}")
 

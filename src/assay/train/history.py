@@ -10,6 +10,8 @@ import numpy as np
 CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr")
 GUARDED = ("robust_accuracy", "fast_looks", "strong_looks", "collapses")
 """What a `Guard` adds; without one nothing of it is kept."""
+FOLLOWED = (*CURVES, GUARDED[0])
+"""What trackers are told of each epoch, as far as it is there."""
 
 
 @dataclass
@@ -116,8 +118,7 @@ class History:
     def latest(self) -> dict[str, float]:
         """Return the numbers of the last epoch, as trackers are told them: its curves and, where it
         was watched, the last gradient norm and change of the weights of each layer."""
-        found = {name: getattr(self, name)[-1] for name in CURVES if getattr(self, name)}
-        found |= {name: self.robust_accuracy[-1] for name in GUARDED[:1] if self.robust_accuracy}
+        found = {name: getattr(self, name)[-1] for name in FOLLOWED if getattr(self, name)}
         for what in ("gradient_norms", "weight_change"):
             rows = getattr(self.looks, what)
             layers = zip(self.looks.layers, rows[-1], strict=True) if rows else ()

@@ -11,8 +11,7 @@ from assay.runs.entry import Entry, Result
 from assay.runs.store import Run, Store
 from assay.runs.tracked import Tracking, tracking
 from assay.tasks.trackers import TrialRun
-
-CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "robust_accuracy")
+from assay.train.history import FOLLOWED
 
 
 def run(text: str, *, store: Path, to: Sequence[str]) -> int:
@@ -59,7 +58,7 @@ def write_runs(told: Tracking, results: Iterable[Result]) -> int:
         history = result.metrics.get("history") or {}
         epochs = len(history.get("train_loss", ()))
         for epoch in range(epochs):
-            curves = {name: history[name][epoch] for name in CURVES if history.get(name)}
+            curves = {name: history[name][epoch] for name in FOLLOWED if history.get(name)}
             run.log(curves, step=epoch + 1)
         run.close(result.metrics, step=epochs)
         written += bool(run.runs)
