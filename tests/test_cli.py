@@ -25,7 +25,7 @@ from assay.data.augment import CropFlip
 from assay.explain import GradCAM, Occlusion
 from assay.explain.faithful import FaithfulnessConfig
 from assay.models import MLP
-from assay.models.loading import save_model
+from assay.models.saved import save_model
 from assay.ood import MaxLogit
 from assay.studies.skip import Skip
 from assay.tasks.train import TrainNetwork

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ from assay.errors import AssayError, one_line
 from assay.models.http import HttpModel, Wire
 from assay.models.loaders.base import About, Channels
 from assay.models.loaders.registry import loader_of
-from assay.models.loading import fingerprint, load_model, load_oracle, saved
+from assay.models.loading import fingerprint, load_model, load_oracle
+from assay.models.saved import saved
 
 Loaded = Classifier | BlackBox | HttpModel
 """What a model is once it is loaded: a network, or what can only be queried."""
@@ -136,7 +138,7 @@ class Inputs(Config):
         loader = loader_of(self.model)
         return loader is not None and loader.queried
 
-    @property
+    @cached_property
     def about(self) -> About:
         """What the model says of itself before it is loaded."""
         if self.access is not None or "://" in self.model:

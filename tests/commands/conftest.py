@@ -14,7 +14,8 @@ from assay.cli import app, call
 from assay.core.classifier import Classifier
 from assay.data import Dataset, load_data
 from assay.models import MLP
-from assay.models.loading import load_model, save_model
+from assay.models.loading import load_model
+from assay.models.saved import save_model
 
 
 @pytest.fixture(scope="module")

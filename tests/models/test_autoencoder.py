@@ -20,7 +20,7 @@ from assay.models.autoencoder import (
     load_autoencoder,
     save_autoencoder,
 )
-from assay.models.loading import save_model
+from assay.models.saved import save_model
 
 SHAPE = (1, 4, 6)
 SMALL = MLPAutoencoder(widths=(12, 8), code=3)

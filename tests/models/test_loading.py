@@ -27,7 +27,8 @@ from assay.config import Config
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models import CNN, MLP, HttpModel
-from assay.models.loading import fingerprint, load_model, load_oracle, save_model, saved
+from assay.models.loading import fingerprint, load_model, load_oracle
+from assay.models.saved import save_model, saved
 from assay.models.weights import unwrapped
 
 NAMES = ("cat", "dog", "owl")

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models import ViT
-from assay.models.loading import load_model, save_model
+from assay.models.loading import load_model
+from assay.models.saved import save_model
 
 STREAM = Stream(0)
 

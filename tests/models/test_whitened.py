@@ -12,7 +12,8 @@ from assay.core.random import Stream
 from assay.data import load_data
 from assay.errors import AssayError
 from assay.models import Whitened
-from assay.models.loading import load_model, save_model
+from assay.models.loading import load_model
+from assay.models.saved import save_model
 from assay.models.whitening import FLOOR, WhitenedNet, whitening
 from assay.runs.worker import Workspace
 from assay.tasks import train as trained

@@ -21,7 +21,7 @@ from assay.core.random import Rows, Stream
 from assay.core.source import TensorSource
 from assay.errors import AssayError
 from assay.models import CNN
-from assay.models.loading import save_model
+from assay.models.saved import save_model
 from assay.train import AdamW, Recipe, Watch
 from assay.train.fit import fit
 

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from assay.config import Config
 from assay.core.random import Rows, Stream
 from assay.errors import AssayError
-from assay.models.loading import save_model, saved
 from assay.models.mlp import parse_widths
+from assay.models.saved import save_model, saved
 from assay.models.weights import load_weights, read_weights
 
 

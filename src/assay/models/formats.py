@@ -6,6 +6,15 @@ import pickletools
 import sys
 import zipfile
 from pathlib import Path
+from typing import Literal
+
+Kind = Literal["exported", "script"]
+"""Programs: of `torch.export`, or of TorchScript."""
+
+PROGRAMS: dict[Kind, str] = {
+    "exported": "an exported program (torch.export)",
+    "script": "a TorchScript module",
+}
 
 STD = sys.stdlib_module_names - {"__main__"}
 
@@ -29,16 +38,17 @@ def not_yet(path: Path) -> str:
             f"file.py:function --access logits, that runs it with {runs}; or give the PyTorch "
             "network that it was exported from"
         )
+    kind_of = program_in(path)
+    if kind_of is not None:
+        return (
+            f"{path} is {PROGRAMS[kind_of]}, a program that needs no other code: name it as the "
+            "model, with --trust-program if you trust whoever made it"
+        )
     if not zipfile.is_zipfile(path):
         return ""
     with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-        inside = next((name for name in names if name.endswith("data.pkl")), None)
+        inside = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
         pickled = b"" if inside is None else archive.read(inside)
-    if any(name.endswith("constants.pkl") for name in names):
-        return _program(path, "a TorchScript module")
-    if any("models/" in name or "serialized_exported_program" in name for name in names):
-        return _program(path, "an exported program (torch.export)")
     module = _pickled_module(pickled)
     if module:
         load = f"torch.load({str(path)!r}, weights_only=False)"
@@ -50,11 +60,19 @@ def not_yet(path: Path) -> str:
     return ""
 
 
-def _program(path: Path, kind: str) -> str:
-    return (
-        f"{path} is {kind}, a program that needs no other code: name it as the model, with "
-        "--trust-program if you trust whoever made it"
-    )
+def program_in(path: Path) -> Kind | None:
+    """Return what kind of program a file holds, or None; nothing in it is run."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return None
+    if any(name.endswith("constants.pkl") for name in names):
+        return "script"
+    exported = ("serialized_exported_program", "models/")
+    return "exported" if any(part in name for name in names for part in exported) else None
 
 
 def _pickled_module(content: bytes) -> str:

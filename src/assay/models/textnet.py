@@ -22,7 +22,7 @@ from assay.disk import make_folder, write_atomic
 from assay.errors import AssayError
 from assay.models.adaptation import AnyAdaptation, Full
 from assay.models.encoders import located, read_encoder, read_tokenizer
-from assay.models.loading import TEXTS as KEY
+from assay.models.saved import TEXTS as KEY
 
 
 class TextNetwork(Config):

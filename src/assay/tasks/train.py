@@ -23,7 +23,7 @@ from assay.errors import AssayError
 from assay.models import CNN, Network
 from assay.models.autoencoder import load_autoencoder
 from assay.models.blocks import parameter_count
-from assay.models.loading import save_model
+from assay.models.saved import save_model
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.adversaries import (

@@ -11,7 +11,8 @@ from torch import nn
 
 from assay.attacks import FGSM
 from assay.errors import AssayError
-from assay.models.loading import load_model, save_model
+from assay.models.loading import load_model
+from assay.models.saved import save_model
 
 NET = "torch.nn:Sequential"
 X = torch.rand(3, 3, 2, 2, generator=torch.Generator().manual_seed(0))

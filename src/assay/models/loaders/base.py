@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from assay.config import canonical_json
+from torch import nn
+
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
-from assay.errors import AssayError
+from assay.errors import AssayError, nearest
+from assay.models.loaders.preprocessing import Preprocess
+
+EVERYTHING = frozenset({"weights", "args", "mean", "std", "channels", "outputs", "trust_program"})
+"""The settings of `Given` that not every kind of model has a use for."""
+
+FLAGS = {"args": "--model-args", "trust_program": "--trust-program"}
 
 Channels = Literal["rgb", "bgr"]
 """The order of colours that a model takes; images are red, green, blue."""
@@ -42,6 +48,28 @@ class Given:
     outputs: Literal["logits", "probabilities"] = "logits"
     batch_size: int | None = None
     trust_program: bool = False
+
+    def flags(self, names: Collection[str] = EVERYTHING) -> list[str]:
+        """Return the flags of those of these settings that were given."""
+        usual = Given()
+        return [
+            FLAGS.get(field.name, f"--{field.name}")
+            for field in fields(self)
+            if field.name in names and getattr(self, field.name) != getattr(usual, field.name)
+        ]
+
+    def classifier(self, module: nn.Module, notes: Sequence[str]) -> Classifier:
+        """Return a network that code made, in eval mode, as the user says that it is used."""
+        return Classifier(
+            module,
+            mean=self.mean,
+            std=self.std,
+            classes=self.classes,
+            outputs=self.outputs,
+            preprocess=Preprocess(blue_first=True) if self.channels == "bgr" else None,
+            batch_size=self.batch_size,
+            notes=notes,
+        )
 
 
 @dataclass(frozen=True)
@@ -94,18 +122,17 @@ class Loader(ABC):
         return About()
 
     def files(self, spec: str) -> Sequence[Path]:
-        """Return the files that the model is made of."""
-        path = Path(spec)
-        return [path] if path.is_file() else []
+        """Return the files that the model is made of.
 
-    def fingerprint(self, spec: str) -> str:
-        """Return a digest of the model's name here and of its files, 64 hexadecimal digits."""
-        files = [hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files(spec)]
-        named = [self.name, spec if not files else "", files]
-        return hashlib.sha256(canonical_json(named).encode()).hexdigest()
+        Raises:
+            AssayError: one is missing.
+        """
+        return [existing(Path(spec))]
 
-
-FLAGS = {"args": "--model-args", "trust_program": "--trust-program"}
+    def part(self, spec: str) -> str:
+        """Return which of the things in its files is meant; "" where it is all of them."""
+        del spec
+        return ""
 
 
 def refuse_what_is_not_taken(loader: Loader, spec: str, given: Given) -> None:
@@ -114,11 +141,23 @@ def refuse_what_is_not_taken(loader: Loader, spec: str, given: Given) -> None:
     Raises:
         AssayError: names them.
     """
-    usual = Given()
-    wrong = [
-        FLAGS.get(name, f"--{name}")
-        for name in ("weights", "args", "mean", "std", "channels", "outputs", "trust_program")
-        if name not in loader.takes and getattr(given, name) != getattr(usual, name)
-    ]
+    wrong = given.flags(EVERYTHING - loader.takes)
     if wrong:
         raise AssayError(f"{', '.join(wrong)} cannot be set for {spec}, {loader.what}")
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file.
+
+    Raises:
+        AssayError: there is none; names the one whose name is nearest.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise AssayError(f"{path} is a folder; name a file in it")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    alike = [o.name for o in beside if o.is_file() and o.suffix == path.suffix]
+    guess = nearest(path.name, alike)
+    hint = f"; did you mean {path.parent / guess}?" if guess else ""
+    raise AssayError(f"there is no file {path}{hint}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ from torch import nn
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError, told, unknown
-from assay.models.loaders.base import Given, Loader
-from assay.models.loaders.preprocessing import Preprocess
+from assay.models.loaders.base import Given, Loader, existing
 from assay.models.weights import load_weights, read_weights
 
 NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -40,23 +39,16 @@ class Installed(Loader):
         module = _made(_named(spec), spec, given.args)
         notes: tuple[str, ...] = (f"no --weights: those of {spec} are what the function made",)
         if given.weights is not None:
-            if not given.weights.is_file():
-                raise AssayError(f"there is no file {given.weights}")
-            notes = load_weights(module, read_weights(given.weights), given.weights)
-        return Classifier(
-            module.eval(),
-            mean=given.mean,
-            std=given.std,
-            classes=given.classes,
-            outputs=given.outputs,
-            preprocess=Preprocess(blue_first=True) if given.channels == "bgr" else None,
-            batch_size=given.batch_size,
-            notes=notes,
-        )
+            path = existing(given.weights)
+            notes = load_weights(module, read_weights(path), path)
+        return given.classifier(module.eval(), notes)
 
-    def files(self, spec: str) -> Sequence[Path]:
+    def files(self, spec: str) -> list[Path]:
         del spec
         return []
+
+    def part(self, spec: str) -> str:
+        return spec
 
 
 def _named(spec: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from assay.core.blackbox import ALIKE_TOLERANCE, Answers, BlackBox
 from assay.errors import AssayError, told
-from assay.models.loaders.base import About, Given, Loader
+from assay.models.loaders.base import About, Given, Loader, existing
 from assay.models.loaders.preprocessing import Preprocess
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Onnx(Loader):
             AssayError: for a file that is not there or no ONNX model, one that does not take images
                 alone, or has no output of one row of numbers per image.
         """
-        session = _session(_existing(spec))
+        session = _session(existing(Path(spec)))
         images = _Images(session, spec, given)
         batch = images.batch or given.batch_size
         if images.batch and given.batch_size not in (None, images.batch):
@@ -61,7 +61,7 @@ class Onnx(Loader):
         )
 
     def about(self, spec: str) -> About:
-        _, height, width, _, _ = _laid_out(_session(_existing(spec)), spec)
+        _, height, width, _, _ = _laid_out(_session(existing(Path(spec))), spec)
         return About(side=height if height == width else None)
 
 
@@ -109,13 +109,6 @@ TYPES: dict[str, Any] = {
     "tensor(uint8)": np.uint8,
 }
 """What onnxruntime calls the types of images."""
-
-
-def _existing(spec: str) -> Path:
-    path = Path(spec)
-    if not path.is_file():
-        raise AssayError(f"there is no file {path}")
-    return path
 
 
 def _session(path: Path) -> InferenceSession:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError, told
+from assay.models.formats import Kind, program_in
 from assay.models.loaders.base import Given, Loader
-from assay.models.loaders.preprocessing import Preprocess
-
-Kind = Literal["exported", "script"]
 
 
 class Program(Loader):
@@ -47,32 +43,8 @@ class Program(Loader):
                 module = _loaded(spec, kind)
         except Exception as error:  # whatever torch says of a file that it cannot read
             raise AssayError(f"{spec} cannot be loaded as {words}: {told(error)}") from error
-        flip = Preprocess(blue_first=True) if given.channels == "bgr" else None
-        return Classifier(
-            module,
-            mean=given.mean,
-            std=given.std,
-            classes=given.classes,
-            outputs=given.outputs,
-            preprocess=flip,
-            batch_size=given.batch_size,
-            notes=[f"{spec} is {words}: its code is run, as --trust-program says"],
-        )
-
-
-def program_in(path: Path) -> Kind | None:
-    """Return what kind of program a file holds, or None; nothing in it is run."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
-        return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        return None
-    if any(name.endswith("constants.pkl") for name in names):
-        return "script"
-    exported = ("serialized_exported_program", "models/")
-    return "exported" if any(part in name for name in names for part in exported) else None
+        notes = [f"{spec} is {words}: its code is run, as --trust-program says"]
+        return given.classifier(module, notes)
 
 
 def _loaded(spec: str, kind: Kind | None) -> nn.Module:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from assay.core.registry import Registry
 from assay.models.loaders.base import Loader
+from assay.models.loaders.ours import Ours as Ours
+from assay.models.loaders.user_file import Factory as Factory
 from assay.models.loaders.onnx import Onnx as Onnx
 from assay.models.loaders.program import Program as Program
 from assay.models.loaders.huggingface import HuggingFace as HuggingFace
@@ -18,6 +20,6 @@ loaders: Registry[Loader] = Registry(
 
 
 def loader_of(spec: str) -> Loader | None:
-    """Return the loader that recognises `spec`, or None: it is a file of ours, code, or nothing."""
+    """Return the loader that recognises `spec`, or None."""
     made = (kind() for kind in loaders().values())
     return next((loader for loader in made if loader.recognises(spec)), None)
