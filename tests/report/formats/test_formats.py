@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -13,6 +13,7 @@ from huggingface_hub.repocard import ModelCard
 from junitparser import Failure, JUnitXml, Skipped
 from sarif_pydantic import Sarif
 
+from assay.commands.audit import Format
 from assay.report.formats import FORMATS, write_formats
 from assay.report.formats.junit import junit
 from assay.report.formats.markdown import markdown, not_tested
@@ -121,6 +122,10 @@ def test_what_comes_from_elsewhere_is_text_in_all_of_them() -> None:
     assert "\x01" not in suite.name
     assert Sarif.model_validate_json(sarif(evil))
     assert ModelCard(model_card(evil)).data.model_name.startswith("a|b")
+
+
+def test_the_flag_offers_each_of_them() -> None:
+    assert set(get_args(Format)) == set(FORMATS)
 
 
 def test_files_lie_beside_the_report(tmp_path: Path) -> None:
