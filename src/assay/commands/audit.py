@@ -70,7 +70,7 @@ def audit_app(everything: bool) -> App:
             fail_on: exit with code 1 if a check that counts has this verdict, or a worse one; the
                 order is pass, undecided, fail, not run.
             checks: the codes of the checks that count for --fail-on, such as ACC-001 ROB-001;
-                default: all but those of outliers (OOD-...), which plain networks fail as a rule.
+                default: all but OOD-..., COR-001 and SLI-001, which plain networks often fail.
             policy: a YAML file of checks, thresholds, how sure, and waivers with a reason and a
                 last day; exit code 1: a check failed, 3: one is undecided or was not run.
             formats: further files beside the report: markdown, junit, sarif, model-card,
