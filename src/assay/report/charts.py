@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from assay.report.numerals import Doubtful, with_unit
@@ -20,8 +20,10 @@ from assay.report.style import (
     Picture,
     columns,
     grid,
+    name_rows,
     percent_axis,
     picture,
+    points_axis,
     styled,
 )
 
@@ -42,7 +44,7 @@ def intervals(
     Args:
         rows: label, estimate and index into the palette, the first row on top.
         x_label: what the estimates are.
-        reference: a value to hold them against, drawn as a dashed line.
+        reference: a value that they are compared with, drawn as a dashed line.
         unit: how the values are written.
         rule: how many rows stand above a rule; None: there is none.
         width: inches.
@@ -66,14 +68,14 @@ def intervals(
                 axes.hlines(row, start, end, color=hue, linewidth=2.4, alpha=0.5)
                 axes.plot(value[row], row, "o", color=hue, markersize=6)
             _beside(axes, row, with_unit(estimate.value, unit))
-        _rows(axes, [label for label, _, _ in rows])
+        name_rows(axes, [label for label, _, _ in rows])
         if rule is not None:
             axes.axhline(rule - 0.5, color=INK, linewidth=1.2)
         axes.set_xlabel(f"{x_label}, points" if unit == "points" else x_label)
         if unit == "fraction":
             percent_axis(axes, "x")
         elif unit == "points":
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _signed(100 * value)))
+            points_axis(axes, "x")
         return figure
 
 
@@ -96,7 +98,7 @@ def success_bars(
             axes.annotate(
                 text, (1.0, row), (6, 0), axes.get_yaxis_transform(), "offset points", va="center"
             )
-        _rows(axes, labels)
+        name_rows(axes, labels)
         axes.set(xlim=(0, 1), xlabel=x_label)
         percent_axis(axes, "x")
         return figure
@@ -278,18 +280,6 @@ def roc(curves: Mapping[str, Sequence[tuple[float, float]]]) -> Picture:
                 handlelength=1.6,
             )
         return figure
-
-
-def _signed(points: float) -> str:
-    return f"{points:+.3g}".replace("-", "−") if abs(points) > 1e-9 else "0"
-
-
-def _rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Name the rows of a horizontal chart, the first one on top."""
-    grid(axes, "x")
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
-    axes.spines["left"].set_visible(False)
 
 
 def _beside(axes: Axes, row: int, text: str) -> None:

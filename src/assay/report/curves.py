@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -15,7 +14,7 @@ from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from assay.report.numerals import Doubtful, budget, norm_name
+from assay.report.numerals import Doubtful, budget, norm_name, power_of_ten
 from assay.report.schema import RobustnessCurve
 from assay.report.style import (
     DASHES,
@@ -237,7 +236,7 @@ def log_axis(axes: Axes) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _power_of_ten(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: power_of_ten(value)))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
@@ -336,11 +335,3 @@ def _far_apart(ticks: Sequence[float], room: float) -> list[float]:
         if not kept or kept[-1] - tick >= room * ticks[-1]:
             kept.append(tick)
     return kept[::-1]
-
-
-def _power_of_ten(value: float) -> str:
-    """Return 10⁻⁷ for a power of ten far from 1, otherwise the number as it is."""
-    exponent = round(math.log10(value))
-    if abs(exponent) < 3 or abs(value / 10.0**exponent - 1) > 1e-6:
-        return f"{value:g}"
-    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -23,8 +23,10 @@ from assay.report.style import (
     columns,
     grid,
     inline_svg,
+    name_rows,
     percent_axis,
     picture,
+    points_axis,
     styled,
 )
 
@@ -148,7 +150,7 @@ def dots(
         width: in inches.
         x_label: what the axis shows.
         unit: how values are written; factors lie on a logarithmic axis.
-        references: values that the dots are held against, and their names.
+        references: values that the dots are compared with, and their names.
     """
     log = unit in ("factor", "decades")
 
@@ -184,10 +186,7 @@ def dots(
                 fontsize=8,
                 alpha=0.8,
             )
-        grid(axes, "x")
-        axes.set_yticks(range(len(rows)), [name for name, _ in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.spines["left"].set_visible(False)
+        name_rows(axes, [name for name, _ in rows])
         axes.set_xlabel(x_label)
         _scale(axes, unit)
         _key(figure, rows)
@@ -199,9 +198,7 @@ def _scale(axes: Axes, unit: Unit) -> None:
         axes.set_xlim(0, 1)
         percent_axis(axes, "x")
     elif unit == "points":
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda x, _: f"{100 * x:+g}".replace("-", "−") if x else "0")
-        )
+        points_axis(axes, "x")
     elif unit in ("factor", "decades"):
         low, high = axes.get_xlim()
         places = [p * 10.0**e for e in range(-12, 4) for p in (1, 2, 5)]

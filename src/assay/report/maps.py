@@ -21,7 +21,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import ArrayLike, NDArray
 
 from assay.errors import AssayError
-from assay.report.curves import _power_of_ten
+from assay.report.numerals import power_of_ten
 from assay.report.style import INK, Picture, picture, styled
 
 COLOURS = colormaps["viridis"]
@@ -265,7 +265,7 @@ def _finish(
     bar.ax.tick_params(length=3, labelsize=8, colors=INK, width=0.6)
     bar.ax.yaxis.set_major_locator(FixedLocator(_ticks(scale)))
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    written = _power_of_ten if scale.log else _plain
+    written = power_of_ten if scale.log else _plain
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: written(value)))
     if scale.missing:
         figure.legend(

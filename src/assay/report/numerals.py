@@ -56,7 +56,19 @@ def as_factor(value: float, unit: Unit) -> float:
 def scientific(value: float, digits: int = 2) -> str:
     """Return a positive number by its power of ten: 9.0 × 10⁻¹²."""
     mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(_RAISED)}"
+    return f"{mantissa} × {_raised(int(exponent))}"
+
+
+def power_of_ten(value: float) -> str:
+    """Return 10⁻⁷ for a power of ten far from 1, otherwise the positive number as it is."""
+    exponent = round(math.log10(value))
+    if abs(exponent) < 3 or abs(value / 10.0**exponent - 1) > 1e-6:
+        return f"{value:g}"
+    return _raised(exponent)
+
+
+def _raised(exponent: int) -> str:
+    return "10" + str(exponent).translate(_RAISED)
 
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import Any, Literal
@@ -126,6 +126,24 @@ def percent_axis(axes: Axes, axis: str) -> None:
     """Show the fractions of an axis ("x" or "y") as percent."""
     chosen = axes.xaxis if axis == "x" else axes.yaxis
     chosen.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+
+
+def points_axis(axes: Axes, axis: str) -> None:
+    """Show the differences of fractions of an axis ("x" or "y") as points, each with its sign."""
+    chosen = axes.xaxis if axis == "x" else axes.yaxis
+    chosen.set_major_formatter(FuncFormatter(lambda value, _: _signed(100 * value)))
+
+
+def _signed(points: float) -> str:
+    return f"{points:+g}".replace("-", "−") if abs(points) > 1e-9 else "0"
+
+
+def name_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Name the rows of a horizontal chart, the first one on top."""
+    grid(axes, "x")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.spines["left"].set_visible(False)
 
 
 def columns(estimates: Iterable[Doubtful]) -> NDArray[np.float64]:
