@@ -335,7 +335,7 @@ def test_a_collapse_can_be_noted_alone() -> None:
     "harmless",
     [
         [(0.5, 0.4), (0.3, 0.15)],  # both fall: a bad epoch, no collapse
-        [(0.5, 0.4), (0.75, 0.3)],  # the gap widens, and several steps are still withstood
+        [(0.5, 0.4), (0.75, 0.3)],  # the gap widens, and it remains robust under several steps
         [(0.2, 0.1), (0.15, 0.1), (0.9, 0.8)],
     ],
 )

@@ -41,7 +41,7 @@ class NFGSM(Config):
     name: Literal["n-fgsm"] = "n-fgsm"
     """The kind of hardening."""
     eps: Number = 8 / 255
-    """The L∞ budget that the network is to withstand, in pixel units of [0, 1]."""
+    """The L∞ budget that the network is to remain robust within, in pixel units of [0, 1]."""
     noise: Annotated[Number, Field(gt=0)] = 2.0
     """k: the noise, over the budget."""
     step: Annotated[Number, Field(gt=0)] = 1.0
@@ -49,7 +49,7 @@ class NFGSM(Config):
 
     @property
     def threat(self) -> NormBall:
-        """What the network is to withstand."""
+        """What the network is to remain robust under."""
         return NormBall.parse({"norm": "linf", "eps": self.eps}, where=self.name)
 
     @property

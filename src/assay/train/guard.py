@@ -122,6 +122,6 @@ class Watchman:
 def told(epoch: int, fast: float, strong: float, best: float) -> str:
     """Return what is said of a collapse."""
     return (
-        f"epoch {epoch}: catastrophic overfitting: {fast:.0%} of the validation images withstand "
-        f"one step, {strong:.0%} several (at best {best:.0%})"
+        f"epoch {epoch}: catastrophic overfitting: {fast:.0%} of the validation images remain "
+        f"right under one step, {strong:.0%} under several (at best {best:.0%})"
     )

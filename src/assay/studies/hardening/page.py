@@ -257,9 +257,9 @@ def answer(study: Hardening, claims: Sequence[stats.Claim]) -> str:
 
     def holds(name: str) -> Wording:
         return Wording(
-            f"{name} withstands {judge} better than natural training",
-            f"{name} withstands {judge} no better than natural training",
-            f"{name.replace('The', 'the')} withstands {judge} better",
+            f"{name} is more robust under {judge} than natural training",
+            f"{name} is no more robust under {judge} than natural training",
+            f"{name.replace('The', 'the')} is more robust under {judge}",
             accuracy,
         )
 
@@ -288,15 +288,15 @@ def answer(study: Hardening, claims: Sequence[stats.Claim]) -> str:
             "hardening.costs.several": costs("PGD-AT"),
             "hardening.costs.noisy": costs("N-FGSM"),
             "hardening.seen": Wording(
-                f"The static mix withstands the attack that it saw better than {judge}",
-                f"The static mix withstands the attack that it saw no better than {judge}",
-                "the static mix withstands above all the attack that it saw",
+                f"The static mix is more robust under the attack that it saw than under {judge}",
+                f"The static mix is no more robust under the attack that it saw than under {judge}",
+                "the static mix is robust above all under the attack that it saw",
                 accuracy,
             ),
             "hardening.cheap": Wording(
-                f"At equal compute N-FGSM withstands {judge} better than PGD-AT",
-                f"At equal compute N-FGSM withstands {judge} no better than PGD-AT",
-                f"at equal compute N-FGSM withstands {judge} better than PGD-AT",
+                f"At equal compute N-FGSM is more robust under {judge} than PGD-AT",
+                f"At equal compute N-FGSM is no more robust under {judge} than PGD-AT",
+                f"at equal compute N-FGSM is more robust under {judge} than PGD-AT",
                 accuracy,
             ),
             "hardening.noise": detects("noise"),

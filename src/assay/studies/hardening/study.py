@@ -278,7 +278,8 @@ class Hardening(CellStudy):
         found.append(
             more(
                 "hardening.seen",
-                f"The static mix withstands the attack that it saw (fgsm) better than {judge}.",
+                "The static mix is more robust under the attack that it saw (fgsm) than under "
+                f"{judge}.",
                 under(MIX, "fgsm"),
                 under(MIX, judge),
                 "robust_accuracy",
