@@ -38,7 +38,7 @@ def maps_at(columns: list[int | None]) -> Attribution:
 def made_up(before: list[int | None], after: list[int | None], fooled: set[int]) -> Shown:
     first, then = maps_at(before), maps_at(after)
     shift, none = saliency_shift(first, then), saliency_shift(first, first)
-    maps = Maps(first, then, first, shift=shift, null=none, ceiling=none)
+    maps = Maps(first, then, first, shift=shift, null=none, mates=none)
     return Shown(torch.arange(len(before)), result(fooled, n=len(before), k=5, attack=PGD()), maps)
 
 
@@ -103,7 +103,7 @@ def test_measures_stand_beside_noise_and_another_image() -> None:
         first,
         shift=saliency_shift(first, then),
         null=saliency_shift(first, first),
-        ceiling=saliency_shift(first, mate),
+        mates=saliency_shift(first, mate),
     )
     chapter = attention(maps, "grad-cam")
     held = {measure.name: measure for measure in chapter.measures}

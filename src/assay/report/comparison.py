@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from assay.report.leaves import differing, flatten
+from assay.report.numerals import bare, with_unit
 from assay.report.record import EstimateModel, Unit
 from assay.report.result import Cell, Claim, Drawing, StudyResult, Table
 from assay.report.schema import Check
@@ -37,6 +38,16 @@ class Change:
     def clear(self) -> bool:
         """Whether the whole interval lies on one side of zero."""
         return self.low is not None and self.high is not None and self.low * self.high > 0
+
+
+def change_text(change: Change | None) -> str:
+    """Return a change with its unit and its interval; "" where there is none."""
+    if change is None:
+        return ""
+    value = with_unit(change.value, change.unit)
+    if change.low is None:
+        return value
+    return f"{value} ({bare(change.low, change.unit)} to {bare(change.high, change.unit)})"
 
 
 @dataclass(frozen=True)

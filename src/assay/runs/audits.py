@@ -13,9 +13,9 @@ import numpy as np
 
 from assay import stats
 from assay.errors import AssayError, expanded, told
-from assay.report.comparison import Change, by_code, change
+from assay.report.comparison import Change, by_code, change, change_text
 from assay.report.leaves import differing, flatten, text_of
-from assay.report.numerals import MISSING, bare, full, with_unit
+from assay.report.numerals import MISSING, full, with_unit
 from assay.report.schema import AuditReport, Check
 from assay.runs.files import Array, Arrays
 from assay.runs.store import RUN, Run, Store
@@ -84,7 +84,7 @@ def compare_audits(a: Kept, b: Kept) -> View:
         if one is not None and other is not None and one.unit == other.unit:
             moved = change(one.value, other.value, one.unit)
         better = _better(either, moved)
-        rows.append((either.code, _said(one), _said(other), _moved(moved), better))
+        rows.append((either.code, _said(one), _said(other), change_text(moved), better))
         asked = [MISSING if c is None else _asked(c) for c in (one, other)]
         if asked[0] != asked[1]:
             thresholds.append((either.code, *asked))
@@ -185,15 +185,6 @@ def _said(check: Check | None) -> str:
     return check.verdict + ("" if check.value is None else f": {full(check.value, check.unit)}")
 
 
-def _moved(moved: Change | None) -> str:
-    if moved is None:
-        return ""
-    value = with_unit(moved.value, moved.unit)
-    if moved.low is None:
-        return value
-    return f"{value} ({bare(moved.low, moved.unit)} to {bare(moved.high, moved.unit)})"
-
-
 def _better(check: Check, moved: Change | None) -> str:
     """Return which of the two has the better value, by the direction of the check."""
     if moved is None or moved.value == 0:
@@ -204,7 +195,7 @@ def _better(check: Check, moved: Change | None) -> str:
 def _test_row(name: str, test: stats.McNemar) -> tuple[str, ...]:
     gap = test.difference
     moved = Change(gap.value, gap.low, gap.high, "points")
-    return (name, str(test.only_b), str(test.only_a), _moved(moved), f"{test.p:.3g}")
+    return (name, str(test.only_b), str(test.only_a), change_text(moved), f"{test.p:.3g}")
 
 
 def _test_data(test: stats.McNemar) -> dict[str, Any]:

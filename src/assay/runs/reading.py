@@ -11,9 +11,9 @@ from typing import Any
 
 from assay.errors import AssayError, expanded
 from assay.report.answer import plain
-from assay.report.comparison import Change, Comparison, compare_results
+from assay.report.comparison import Comparison, change_text, compare_results
 from assay.report.leaves import flatten, text_of
-from assay.report.numerals import MISSING, bare, duration, full, with_unit
+from assay.report.numerals import MISSING, duration, full
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
 from assay.report.terminal import Judged, judged_claim
@@ -177,12 +177,12 @@ def view_of(both: Comparison) -> View:
     if both.same_numbers:
         lines.append("no difference in any shared number")
     claims = tuple(
-        (pair.code, _said(pair.a), _said(pair.b), _moved(pair.change)) for pair in both.claims
+        (pair.code, _said(pair.a), _said(pair.b), change_text(pair.change)) for pair in both.claims
     )
     grids = [Grid("claims", ("claim", "A", "B", "B − A"), claims)]
     for table in () if both.same_numbers else both.tables:
         rows = tuple(
-            (row.name, cell.column, _in_words(cell.a), _in_words(cell.b), _moved(cell.change))
+            (row.name, cell.column, _in_words(cell.a), _in_words(cell.b), change_text(cell.change))
             for row in table.rows
             for cell in row.cells
         )
@@ -204,15 +204,6 @@ def _in_words(cell: Cell | None) -> str:
         return MISSING
     number = "" if cell.estimate is None else full(cell.estimate, cell.unit)
     return " ".join(filter(None, (number, cell.text)))
-
-
-def _moved(change: Change | None) -> str:
-    if change is None:
-        return ""
-    value = with_unit(change.value, change.unit)
-    if change.low is None:
-        return value
-    return f"{value} ({bare(change.low, change.unit)} to {bare(change.high, change.unit)})"
 
 
 def _compare_others(store: Store, a: str, b: str) -> View:

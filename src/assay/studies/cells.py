@@ -291,6 +291,16 @@ class Cells:
         )
         return found.low <= 0 <= found.high
 
+    def mark(
+        self, cell: str, best: str | None, metric: Metric
+    ) -> Literal["best", "within noise"] | None:
+        """Return how a cell is marked beside the best one; a single run is not."""
+        if best is None or len(self.kept(cell)) < 2:
+            return None
+        if cell == best:
+            return "best"
+        return "within noise" if self.within_noise(cell, best, metric) else None
+
     def table(
         self,
         title: str,
@@ -338,12 +348,7 @@ class Cells:
     def _cell(self, cell: str, column: Column, best: str | None) -> Cell:
         if not self.kept(cell):
             return Cell(text="all collapsed" if self.collapsed(cell) else "no result")
-        mark: Literal["best", "within noise"] | None = None
-        if best is not None and len(self.kept(cell)) > 1:
-            if cell == best:
-                mark = "best"
-            elif self.within_noise(cell, best, column.metric):
-                mark = "within noise"
+        mark = self.mark(cell, best, column.metric)
         return Cell(estimate=self.mean(cell, column.metric), unit=column.unit, mark=mark)
 
     def _lost(self, cell: str) -> Cell:

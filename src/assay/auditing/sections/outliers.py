@@ -44,8 +44,8 @@ class Outliers(Section):
                 config.thresholds.detection,
                 "at least",
                 "number",
-                "most plain networks fail this: do not turn inputs away by this score alone, or "
-                "choose detectors that look at features (--detectors)",
+                "most plain networks fail this: do not turn inputs away by this score alone, and "
+                "try other detectors on outliers like those you expect (--detectors, --outliers)",
                 gated=False,
                 words=words("outliers", detector.name),
             )

@@ -55,9 +55,10 @@ READINGS = (
     ),
     ("inside", "share inside the object", "by how much it rose; below 0: the map left the object"),
 )
-CEILINGLESS = ("entropy", "gini", "clinging", "inside")
-"""Measures that say nothing of another image of the class: the changes from one image to the next
-add up to 0 once round, and the others are about this image's perturbation and object."""
+WITHOUT_CONTROL = ("entropy", "gini", "clinging", "inside")
+"""Measures that say nothing of another image of the class, the same-class control: the changes from
+one image to the next add up to 0 once round, and the others are about this image's perturbation and
+object."""
 
 
 class Saliency(Section):
@@ -124,7 +125,7 @@ class Maps:
         before, after, noise: (N, H, W) each.
         shift: from image to attacked image.
         null: from image to the image with noise.
-        ceiling: from image to another image of its class.
+        mates: from image to another image of its class.
     """
 
     before: Attribution
@@ -132,7 +133,7 @@ class Maps:
     noise: Attribution
     shift: SaliencyShift
     null: SaliencyShift
-    ceiling: SaliencyShift
+    mates: SaliencyShift
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def show(evidence: Evidence) -> Shown:
             null,
             shift=shift,
             null=beside,
-            ceiling=saliency_shift(before, of_mates(before, y[ids].numpy())),
+            mates=saliency_shift(before, of_mates(before, y[ids].numpy())),
         ),
     )
 
@@ -290,7 +291,7 @@ def attention(maps: Maps, method: str) -> Attention:
                 estimate=_mean(getattr(maps.shift, measure)),
                 noise=_mean(getattr(maps.null, measure)),
                 beyond=_mean(getattr(maps.shift, measure) - getattr(maps.null, measure)),
-                mate=None if measure in CEILINGLESS else _mean(getattr(maps.ceiling, measure)),
+                mate=None if measure in WITHOUT_CONTROL else _mean(getattr(maps.mates, measure)),
                 reading=reading,
             )
             for measure, name, reading in READINGS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from assay.studies.gradients.networks import (
 )
 from assay.studies.gradients.page import FIRST, LOSS, VALIDATION, Page
 
+BY_LAYER = "layer, from input to output"
 HEAT = (1e-12, 1.0)
 """The ends of the scale of gradients, so that pages compare; beyond is the colour of the end."""
 
@@ -34,98 +36,82 @@ def drawings(page: Page) -> list[Drawing]:
     layers = len(widths_of(page.deepest))
     return [
         *_first_of_deepest(page),
-        Drawing(
-            title=f"Training loss, {layers} layers",
-            caption="Mean over seeds, with the range from the least to the greatest seed, on a "
+        _drawing(
+            f"Training loss, {layers} layers",
+            "Mean over seeds, with the range from the least to the greatest seed, on a "
             "logarithmic axis. A net that knows only how frequent the classes are stays at "
             "ln(10) = 2.3.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    _over_steps(page, "look_loss", [page.deepest]),
-                    x_label="step",
-                    y_label="training loss",
-                    log_y=True,
-                )
-            ),
+            _over_steps(page, "look_loss", [page.deepest]),
+            x_label="step",
+            y_label="training loss",
+            log_y=True,
         ),
-        Drawing(
-            title=LOSS,
-            caption="Mean over seeds, with the range from the least to the greatest seed, of "
+        _drawing(
+            LOSS,
+            "Mean over seeds, with the range from the least to the greatest seed, of "
             "the loss on the batches since the previous point, on a logarithmic axis. A net "
             "that knows only how frequent the classes are stays at ln(10) = 2.3.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    _over_steps(page, "look_loss", page.shapes),
-                    x_label="step",
-                    y_label="training loss",
-                    log_y=True,
-                )
-            ),
+            _over_steps(page, "look_loss", page.shapes),
+            x_label="step",
+            y_label="training loss",
+            log_y=True,
         ),
-        Drawing(
-            title=VALIDATION,
-            caption="Likewise, on the same few hundred validation images at every point.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    _over_steps(page, "look_val_accuracy", page.shapes),
-                    x_label="step",
-                    y_label="validation accuracy",
-                    fraction=True,
-                )
-            ),
+        _drawing(
+            VALIDATION,
+            "Likewise, on the same few hundred validation images at every point.",
+            _over_steps(page, "look_val_accuracy", page.shapes),
+            x_label="step",
+            y_label="validation accuracy",
+            fraction=True,
         ),
-        Drawing(
-            title=FIRST,
-            caption="Root mean square over the weights of each hidden-to-hidden layer, from "
+        _drawing(
+            FIRST,
+            "Root mean square over the weights of each hidden-to-hidden layer, from "
             "the input (left) to the output, on the first batch. A straight line that falls "
             "to the left is a gradient that vanishes exponentially. Mean over seeds of the "
             "logarithm, and range.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    _at_start(page),
-                    x_label="layer, from input to output",
-                    y_label="RMS gradient per weight",
-                    log_y=True,
-                )
-            ),
+            _at_start(page),
+            x_label=BY_LAYER,
+            y_label="RMS gradient per weight",
+            log_y=True,
         ),
         *_heat(page),
-        Drawing(
-            title=f"How far each layer moved, {layers} layers",
-            caption="Distance of a layer's weights from their start at the end of training, "
+        _drawing(
+            f"How far each layer moved, {layers} layers",
+            "Distance of a layer's weights from their start at the end of training, "
             "over their norm at the start; the first layer and the last are included. Adam "
             "moves every weight by about as much, however small its gradient is, until that "
             "is lost beside Adam's eps of 1e-8. What did not move in float32 is drawn at 1e-9. "
             "Mean over seeds of the logarithm, and range.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    [_by_layer(page, "look_weight_change")],
-                    x_label="layer, from input to output",
-                    y_label="relative change",
-                    log_y=True,
-                )
-            ),
+            [_by_layer(page, "look_weight_change")],
+            x_label=BY_LAYER,
+            y_label="relative change",
+            log_y=True,
         ),
-        Drawing(
-            title=f"Saturated and dead units, {layers} layers",
-            caption="At the end of training, by layer. Above: the share of activations whose "
+        _drawing(
+            f"Saturated and dead units, {layers} layers",
+            "At the end of training, by layer. Above: the share of activations whose "
             "slope is below a twentieth of the steepest (sigmoid and tanh: both flat ends; "
             "ReLU and its kin: the flat side, where half of them are at rest). Below: the "
             "share of units for which that is so on every validation image: next to no "
             "gradient passes them. Mean and range over seeds.",
-            svg=figures.inline_svg(
-                figures.panels(
-                    [
-                        _by_layer(page, "look_saturated", ", saturated"),
-                        _by_layer(page, "look_dead", ", dead"),
-                    ],
-                    x_label="layer, from input to output",
-                    y_label="share",
-                    fraction=True,
-                )
-            ),
+            [
+                _by_layer(page, "look_saturated", ", saturated"),
+                _by_layer(page, "look_dead", ", dead"),
+            ],
+            x_label=BY_LAYER,
+            y_label="share",
+            fraction=True,
         ),
     ]
+
+
+def _drawing(
+    title: str, caption: str, rows: Sequence[Sequence[figures.Panel]], **axes: Any
+) -> Drawing:
+    """Return rows of panels with one kind of axes (see `figures.panels`) as a figure."""
+    svg = figures.inline_svg(figures.panels(rows, **axes))
+    return Drawing(title=title, caption=caption, svg=svg)
 
 
 def _first_of_deepest(page: Page) -> list[Drawing]:

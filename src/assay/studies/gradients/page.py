@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from assay import stats
 from assay.models.mlp import Activation
@@ -117,7 +117,7 @@ class Page:
         }
 
         def cell(net: Net) -> Cell:
-            kept, of = len(self.cells.kept(net.name)), len(self.cells.trials[net.name])
+            of = len(self.cells.trials[net.name])
             lost = [
                 f"{count} of {of} {what}"
                 for count, what in (
@@ -126,18 +126,12 @@ class Page:
                 )
                 if count
             ]
-            if not kept:
+            if not self.cells.kept(net.name):
                 return Cell(text=", ".join(lost) or "no result", trials=net.name)
-            mark: Literal["best", "within noise"] | None = None
-            winner = best[net.shape]
-            if kept > 1 and winner == net.name:
-                mark = "best"
-            elif kept > 1 and winner and self.cells.within_noise(net.name, winner, "test_accuracy"):
-                mark = "within noise"
             return Cell(
                 estimate=self.cells.mean(net.name, "test_accuracy"),
                 text=", ".join(lost),
-                mark=mark,
+                mark=self.cells.mark(net.name, best[net.shape], "test_accuracy"),
                 trials=net.name,
             )
 
