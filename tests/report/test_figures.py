@@ -310,6 +310,32 @@ def test_attention_rows_have_one_scale_and_outline_the_top_of_each_map():
     assert {"cat, 90 %", "dog, 60 %", "dog, 40 %", "difference of maps"} <= set(texts(figure))
 
 
+def test_attention_grid_has_one_scale_and_the_clean_outline_on_every_map():
+    rng = np.random.default_rng(0)
+    images, clean = rng.random((2, 3, 8, 8)), rng.random((2, 8, 8))
+    attacked = rng.random((3, 2, 8, 8))
+    figure = figures.attention_grid(
+        images,
+        clean,
+        list(attacked),
+        names=["cat", "dog"],
+        headings=["fgsm", "pgd", "few-pixel"],
+        captions=[["cat, 90 %", "dog, 60 %", "cat, 50 %", "no map"]] * 2,
+        top=0.25,
+    )
+    grid = np.array(figure.axes[:10]).reshape(2, 5)
+    for i, row in enumerate(grid):
+        for axes, values in zip(row[1:], (clean[i], *attacked[:, i]), strict=True):
+            (image,) = axes.images
+            np.testing.assert_allclose(image.get_array(), values)
+            assert image.get_clim() == (0, 1)
+        for axes in row:
+            line, _ = axes.collections
+            assert line.levels.tolist() == [np.quantile(clean[i], 0.75)]
+    said = set(texts(figure))
+    assert {"image", "map", "cat, 90 %", "few-pixel", "no map", "dog, 60 %", "cat"} <= said
+
+
 def test_svg_is_deterministic_and_only_draws(report):
     for first, again in zip(every_figure(report), every_figure(report), strict=True):
         svg = figures.inline_svg(first, "a <title>")

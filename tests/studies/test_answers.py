@@ -141,15 +141,15 @@ SAID: dict[str, dict[str, Words]] = {
             "Attacks that succeed move the saliency map no further",
             "hether attacks that succeed move the saliency map further",
         ),
-        "attention.concentrates": Words(
-            "Under attack the map concentrates: ",
-            "Under attack the map does not concentrate: ",
-            "hether the map concentrates under attack",
+        "attention.scatters": Words(
+            "Under attack the map scatters, as the course says: ",
+            "Under attack the map does not scatter: ",
+            "hether the map scatters under attack",
         ),
-        "attention.avoids": Words(
-            "Under few-pixel attacks the map lies apart from the perturbation: ",
-            "Under few-pixel attacks the map does not lie apart from the perturbation: ",
-            "hether the map lies apart from the perturbation of few-pixel attacks",
+        "attention.clings": Words(
+            "Under few-pixel attacks the map clings to the perturbation, as the course says: ",
+            "Under few-pixel attacks the map does not cling to the perturbation: ",
+            "hether the map clings to the perturbation of few-pixel attacks",
         ),
     },
     "gradients": {

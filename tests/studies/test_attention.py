@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import Any
 
@@ -18,7 +19,7 @@ from assay.studies.attention import Attention
 from assay.studies.attention.study import beyond_noise
 from assay.studies.skip import Skip
 from assay.studies.subjects import ROBUST, cell, of_skip
-from assay.tasks.saliency_shift import AttendNetwork
+from assay.tasks.saliency_shift import AttendNetwork, chosen
 from assay.workflows import run as running
 
 
@@ -121,12 +122,40 @@ def test_a_small_run_measures_against_references(done: tuple[Attention, Results]
                     held.arrays[f"attacked_{measure}"][same],
                     held.arrays[f"predicted_{measure}"][same],
                 )
-            hardly = held.arrays["hardly"]
             shown = held.arrays["attacked_overlap"][held.arrays["shown"]]
-            assert (np.diff(shown[~hardly]) >= 0).all()
-            assert held.arrays["fooled"][held.arrays["shown"]][hardly].all()
+            kind = held.arrays["shown_as"]
+            assert (np.diff(shown[kind == 0]) >= 0).all()
+            assert held.arrays["fooled"][held.arrays["shown"]][kind == 1].all()
             moved = np.abs(held.arrays["shown_attacked"] - held.arrays["shown_image"])
             assert 0 < moved.max() <= held.trial.config["attack"]["eps"] + 1e-6
+
+
+def test_images_drawn_at_random_are_the_same_under_every_attack_on_a_network(
+    done: tuple[Attention, Results],
+) -> None:
+    study, results = done
+    for seed in range(2):
+        ids = [
+            held["ids"][held["shown"][held["shown_as"] == 3]].tolist()
+            for name in ("fgsm 0.05", "pgd 0.1")
+            for held in [results[study.trials()[name][seed]].arrays]
+        ]
+        assert len(ids[0]) == study.kept
+        assert ids[0] == ids[1]
+
+
+def test_rows_that_are_kept_are_of_their_kind() -> None:
+    overlap = np.array([0.9, math.nan, 0.1, 0.5, 0.3, 0.7, 0.2])
+    fooled = np.array([True, True, False, True, False, True, True])
+    most, least, middle, drawn = chosen(overlap, fooled, 2, seed=0)
+    assert most.tolist() == [2, 6]
+    assert least.tolist() == [0, 5]
+    assert middle.tolist() == [4, 3], "the two in the middle of 0.1 0.2 | 0.3 0.5 | 0.7 0.9"
+    assert len(set(drawn.tolist())) == 2
+    again = chosen(1 - overlap, ~fooled, 2, seed=0)[3]
+    assert drawn.tolist() == again.tolist(), "what is drawn does not depend on what was measured"
+    assert drawn.tolist() != chosen(overlap, fooled, 2, seed=1)[3].tolist()
+    assert [len(kind) for kind in chosen(overlap[:1], fooled[:1], 2, seed=0)] == [1, 1, 1, 1]
 
 
 def test_both_maps_are_of_the_true_class_on_fooled_images_too(
@@ -158,7 +187,7 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     assert list(effects) == [
         "attention.moves",
         "attention.success",
-        "attention.concentrates",
+        "attention.scatters",
         "attention.steadier",
     ]
     for code in ("attention.moves", "attention.steadier"):
@@ -203,5 +232,6 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     titles = [table.title for table in found.tables]
     assert sum("Secondary" in title for title in titles) == 1
     drawn = [drawing.title for drawing in found.figures]
-    assert sum("saliency moved most" in title for title in drawn) == 3
+    assert sum("saliency moved most" in title for title in drawn) == 2
+    assert "The same images under every attack" in drawn
     assert "Fooled, though the saliency map hardly moved" in drawn

@@ -66,23 +66,74 @@ def attention_rows(
             below = axes.get_title(loc="center")
             head = f"{name}\n{below}" if below else name
             axes.set_title(head, fontsize=7.5, weight="normal", loc="center", pad=3)
-        for columns, colours, low, label in (
-            (grid[:, 0:4], LOOKED, 0, "evidence for the class, over the map's maximum"),
-            (grid[:, 4], MOVED, -1, "less · more"),
-        ):
-            bar = figure.colorbar(
-                ScalarMappable(Normalize(low, 1), colours),
-                ax=list(np.asarray(columns).flat),
-                location="bottom",
-                fraction=0.05,
-                aspect=40 if low == 0 else 10,
-                pad=0.02,
-                ticks=[low, 0.5, 1] if low == 0 else [-1, 0, 1],
-            )
-            bar.outline.set_visible(False)
-            bar.ax.tick_params(length=2, labelsize=7, colors=INK, pad=2)
-            bar.set_label(label, fontsize=7.5)
+        _bar(figure, grid[:, 0:4], LOOKED, 0, "evidence for the class, over the map's maximum")
+        _bar(figure, grid[:, 4], MOVED, -1, "less · more")
         return figure
+
+
+def attention_grid(
+    images: ArrayLike,
+    clean: ArrayLike,
+    attacked: Sequence[ArrayLike],
+    *,
+    names: Sequence[str],
+    headings: Sequence[str],
+    captions: Sequence[Sequence[str]],
+    top: float = 0.2,
+) -> Picture:
+    """Return images, their maps, and their maps under several attacks, a row for each image.
+
+    A line on the image bounds the top part of its map, and stands on every map beside it, so that
+    one sees what has left it.
+
+    Args:
+        images: (N, C, H, W) in [0, 1].
+        clean: (N, H, W) in [0, 1], the maps of the images.
+        attacked: for each attack the maps of the attacked images, likewise.
+        names: for each row what is at its left.
+        headings: what each attack is called.
+        captions: for each row what is above its map and above that of each attack.
+        top: the part of the pixels that is outlined, in (0, 1].
+    """
+    shown, first = np.asarray(images), np.asarray(clean, dtype=float)
+    columns = [first, *(np.asarray(values, dtype=float) for values in attacked)]
+    with styled():
+        figure = picture(0.4 + TILE * (1 + len(columns)), 0.25 + (TILE + 0.25) * len(shown) + 0.6)
+        grid = figure.subplots(len(shown), 1 + len(columns), squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set_visible(False)
+        for i, line in enumerate(grid):
+            line[0].imshow(pixels(shown[i]), interpolation="none")
+            for axes, values, caption in zip(line[1:], columns, captions[i], strict=True):
+                axes.imshow(values[i], cmap=LOOKED, vmin=0, vmax=1, interpolation="none")
+                axes.set_title(caption, fontsize=7.5, weight="normal", loc="center", pad=3)
+            for axes in line:
+                _outline(axes, first[i], top)
+            line[0].set_ylabel(names[i], fontsize=7.5)
+        for axes, name in zip(grid[0], ("image", "map", *headings), strict=True):
+            below = axes.get_title(loc="center")
+            head = f"{name}\n{below}" if below else name
+            axes.set_title(head, fontsize=7.5, weight="normal", loc="center", pad=3)
+        _bar(figure, grid, LOOKED, 0, "evidence for the class, over the map's maximum")
+        return figure
+
+
+def _bar(figure: Picture, columns: np.ndarray, colours: str, low: int, label: str) -> None:
+    """Draw below some columns what the colours of their maps mean, from `low` to 1."""
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(low, 1), colours),
+        ax=list(np.asarray(columns).flat),
+        location="bottom",
+        fraction=0.05,
+        aspect=40 if low == 0 else 10,
+        pad=0.02,
+        ticks=[low, 0.5, 1] if low == 0 else [-1, 0, 1],
+    )
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=2, labelsize=7, colors=INK, pad=2)
+    bar.set_label(label, fontsize=7.5)
 
 
 def _outline(axes: Axes, values: np.ndarray, top: float) -> None:

@@ -5,7 +5,7 @@ Functions that take estimates take anything with `value`, `low`, `high` and `n`,
 
 from __future__ import annotations
 
-from assay.report.attention import attention_rows
+from assay.report.attention import attention_grid, attention_rows
 from assay.report.charts import (
     confusion,
     histograms,
@@ -25,6 +25,7 @@ __all__ = [
     "Picture",
     "Series",
     "accuracy_against_eps",
+    "attention_grid",
     "attention_rows",
     "before_after",
     "confusion",

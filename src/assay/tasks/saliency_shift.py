@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from assay import stats
@@ -43,10 +44,15 @@ budget's size (the noise baseline); that of another image of its class (the same
 own when attacked, but for the class that the network then predicts."""
 
 
+SHOWN_AS = ("moved most", "hardly moved", "median", "drawn at random")
+"""Why an image is kept: its saliency moved most; it was fooled though its saliency hardly moved;
+half of the others moved more; or it was drawn at random, the same for every attack on a network."""
+
+
 class AttendNetwork(Config):
     """An attack on a trained network, and how the network is explained before and after."""
 
-    VERSION = 1
+    VERSION = 2
 
     attack: AnyAttack = PGD()
     """The method; it makes all its steps."""
@@ -57,8 +63,7 @@ class AttendNetwork(Config):
     images_by_seed: bool | None = None
     """Each seed draws its own, so that seeds are a sample of images too; none: the same for all."""
     kept: int = Field(default=8, ge=1)
-    """How many images to keep at either end: those whose saliency moved most, and of those that
-    were fooled those whose saliency moved least."""
+    """How many images to keep of each kind of `SHOWN_AS`."""
 
     @field_validator("attack")
     @classmethod
@@ -160,11 +165,11 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
             for measure in MEASURES
         },
     }
-    ends = most_and_least(shifts["attacked"].overlap, fooled, config.kept)
-    shown = torch.from_numpy(np.concatenate(ends))
+    kinds_of = chosen(shifts["attacked"].overlap, fooled, config.kept, trial.seed)
+    shown = torch.from_numpy(np.concatenate(kinds_of))
     arrays |= {
         "shown": shown.numpy(),
-        "hardly": np.repeat([False, True], [len(end) for end in ends]),
+        "shown_as": np.repeat(np.arange(len(SHOWN_AS)), [len(kind) for kind in kinds_of]),
         "shown_before": before[shown].softmax(1).numpy(),
         "shown_after": after[shown].softmax(1).numpy(),
     }
@@ -177,6 +182,19 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
     on = shown.to(trial.device)
     arrays |= {f"shown_{name}": held[on].cpu().numpy() for name, held in pictures.items()}
     return Outcome(metrics, arrays)
+
+
+def chosen(
+    overlap: NDArray[np.float64], fooled: NDArray[np.bool_], count: int, seed: int
+) -> tuple[NDArray[np.intp], ...]:
+    """Return the rows that are kept, at most `count` for each of `SHOWN_AS`; those drawn at random
+    depend on nothing but how many there are, and the seed."""
+    order = np.argsort(overlap, kind="stable")
+    order = order[np.isfinite(overlap[order])]
+    start = max(0, (len(order) - count + 1) // 2)
+    drawn = np.random.default_rng(seed).permutation(len(overlap))[:count]
+    most, least = most_and_least(overlap, fooled, count)
+    return most, least, order[start : start + count], drawn
 
 
 def means(shifts: dict[str, SaliencyShift]) -> dict[str, float | int]:

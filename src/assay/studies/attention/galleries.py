@@ -15,6 +15,7 @@ from assay.report.result import Drawing
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
 from assay.studies.subjects import NATURAL, cell
+from assay.tasks.saliency_shift import SHOWN_AS
 from assay.tasks.train import settings, split
 
 if TYPE_CHECKING:
@@ -32,27 +33,90 @@ def attack_cells(study: Attention, network: str) -> dict[str, str]:
     return {name: cell(name, network) for name in names}
 
 
+COMMON = "The same images under every attack"
+"""Title of the gallery of images that were drawn at random."""
+ENDS = "Where saliency moved most, and where by the median"
+"""Title of the gallery of one attack."""
+SHARED = 4
+"""How many images the first of them shows at most."""
+
+
 def galleries(study: Attention, cells: Cells) -> list[Drawing]:
-    """Return the images whose saliency map moved most, for every attack, of the first seed."""
-    found = []
+    """Return images drawn at random under every attack on the natural network, and for each network
+    under the strongest attack those whose map moved most, those of the median and random ones, all
+    of the first seed."""
+    found = _common(study, cells)
     for network in study.networks():
-        for name, own in attack_cells(study, network).items():
-            if network != NATURAL and name != study.strongest():
-                continue
-            runs = cells.kept(own)
-            if not runs:
-                continue
-            run = runs[0]
-            rows = [(run, int(row)) for row in np.flatnonzero(~run.arrays["hardly"])]
+        strongest = study.strongest() or named(study.attacks[-1])
+        for run in cells.kept(cell(strongest, network))[:1]:
+            rows = [
+                (run, int(row))
+                for kind in ("moved most", "median", "drawn at random")
+                for row in _rows_of(run, kind)[: max(1, study.kept // 3)]
+            ]
             found.append(
                 Drawing(
-                    title=f"Where saliency moved most: {name}, {network} network",
+                    title=f"{ENDS}: {strongest}, {network} network",
                     caption=f"Of {run.metrics['n_success']} correctly classified images those "
-                    f"whose maps overlap least, seed {run.trial.seed}. {LEGEND}",
-                    svg=_rows(rows[: study.kept]),
+                    "whose maps overlap least, those in the middle of the order, and some drawn "
+                    f"at random, seed {run.trial.seed}. {LEGEND}",
+                    svg=_pictures(rows, kind=True),
                 )
             )
     return found
+
+
+def _common(study: Attention, cells: Cells) -> list[Drawing]:
+    """Return the map of the same few images under every attack on the natural network."""
+    runs = {
+        name: run
+        for name, own in attack_cells(study, NATURAL).items()
+        for run in cells.kept(own)[:1]
+    }
+    if not runs:
+        return []
+    first, *_ = runs.values()
+    rows = {
+        name: _rows_of(run, "drawn at random")[:SHARED]
+        for name, run in runs.items()
+        if run.trial.seed == first.trial.seed
+    }
+    classes, own = _classes(first), rows[next(iter(rows))]
+    captions = [
+        [
+            _predicted(first.arrays["shown_before"][one], classes),
+            *(
+                f"{_predicted(runs[name].arrays['shown_after'][rows[name][k]], classes)}\n"
+                f"{_kept(runs[name], int(rows[name][k]))}"
+                for name in rows
+            ),
+        ]
+        for k, one in enumerate(own)
+    ]
+    return [
+        Drawing(
+            title=COMMON,
+            caption="Correctly classified images drawn at random, first seed, natural network; all "
+            "maps are of the true class. The line bounds the top fifth of the map of the clean "
+            "image, on all of them. Above each map: what the network predicts, with which "
+            "probability, and how much of the top fifth stays.",
+            svg=draw.inline_svg(
+                draw.attention_grid(
+                    first.arrays["shown_image"][own],
+                    first.arrays["shown_map_before"][own],
+                    [runs[name].arrays["shown_map_after"][rows[name]] for name in rows],
+                    names=[_label(first, int(one), classes) for one in own],
+                    headings=list(rows),
+                    captions=captions,
+                )
+            ),
+        )
+    ]
+
+
+def _rows_of(run: Result, kind: str) -> NDArray[np.intp]:
+    """Return the rows of what a trial kept for this reason."""
+    return np.flatnonzero(run.arrays["shown_as"] == SHOWN_AS.index(kind))
 
 
 LEGEND = (
@@ -66,8 +130,8 @@ def hardly(study: Attention, cells: Cells) -> list[Drawing]:
     rows = []
     for own in attack_cells(study, NATURAL).values():
         for run in cells.kept(own)[:1]:
-            hardly = [(run, int(row)) for row in np.flatnonzero(run.arrays["hardly"])]
-            rows += [one for one in hardly if _overlap(*one) >= HARDLY]
+            least = [(run, int(row)) for row in _rows_of(run, "hardly moved")]
+            rows += [one for one in least if _overlap(*one) >= HARDLY]
     if not rows:
         return []
     rows.sort(key=lambda one: -_overlap(*one))
@@ -77,7 +141,7 @@ def hardly(study: Attention, cells: Cells) -> list[Drawing]:
             caption="Of all attacks on the natural network those fooled images whose maps overlap "
             f"most ({100 * HARDLY:.0f} % at least), first seed: evidence at the same place is no "
             f"proof of the same evidence. {LEGEND}",
-            svg=_rows(rows[: study.kept], attack=True),
+            svg=_pictures(rows[: study.kept]),
         )
     ]
 
@@ -86,15 +150,27 @@ def _overlap(run: Result, row: int) -> float:
     return float(run.arrays["attacked_overlap"][run.arrays["shown"][row]])
 
 
-def _rows(rows: list[tuple[Result, int]], *, attack: bool = False) -> str:
-    """Return pictures of the given rows of what trials kept."""
-    first = rows[0][0]
-    classes = split(settings(first.trial.needs[0]), "test").classes
+def _kept(run: Result, row: int) -> str:
+    overlap = _overlap(run, row)
+    return f"overlap {100 * overlap:.0f} %" if np.isfinite(overlap) else "no map"
+
+
+def _classes(run: Result) -> tuple[str, ...]:
+    return split(settings(run.trial.needs[0]), "test").classes
+
+
+def _label(run: Result, row: int, classes: tuple[str, ...]) -> str:
+    return classes[int(run.arrays["labels"][run.arrays["shown"][row]])]
+
+
+def _pictures(rows: list[tuple[Result, int]], *, kind: bool = False) -> str:
+    """Return pictures of the given rows of what trials kept, named by why they are shown (`kind`)
+    or by the attack."""
+    classes = _classes(rows[0][0])
     names, captions = [], []
     for run, row in rows:
-        label = classes[int(run.arrays["labels"][run.arrays["shown"][row]])]
-        overlap = f"overlap {100 * _overlap(run, row):.0f} %"
-        names.append("\n".join([run.trial.label, label, overlap] if attack else [label, overlap]))
+        what = SHOWN_AS[int(run.arrays["shown_as"][row])] if kind else run.trial.label
+        names.append("\n".join([what, _label(run, row, classes), _kept(run, row)]))
         captions.append(
             (
                 _predicted(run.arrays["shown_before"][row], classes),

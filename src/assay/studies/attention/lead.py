@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from assay.report.heroes import Dot, dots, hero, said, seen
 from assay.report.numerals import interval, with_unit
 from assay.report.result import Drawing, StudyResult, Table
-from assay.studies.attention.galleries import attack_cells
+from assay.studies.attention.galleries import COMMON, attack_cells
 from assay.studies.attention.page import MARGINS, OVERLAPS
 from assay.studies.subjects import NATURAL
 
@@ -30,15 +30,8 @@ def figures_of(study: Attention, result: StudyResult) -> list[Drawing]:
             f"At equal margin the overlap is {with_unit(effect.value, claim.unit).lstrip('+')} "
             f"less where an attack succeeds ({interval(effect, claim.unit)})",
         )
-    galleries = [f for f in result.figures if f.title.startswith(GALLERIES)]
-    strongest = [f for f in galleries if f"{study.strongest()}, {NATURAL}" in f.title]
-    for gallery in strongest or galleries[:1]:
-        found += seen(gallery, f"The images whose maps moved most, under {study.strongest()}")
+    found += seen(result.figure(COMMON), "The same images under every attack")
     return found
-
-
-GALLERIES = ("Where saliency moved most", "Where attention moved most")
-"""How the titles of galleries begin; the second in older results."""
 
 
 def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:

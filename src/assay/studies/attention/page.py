@@ -166,17 +166,17 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
                 f"adversarial training keeps the saliency map steadier under {under}",
                 points("overlap"),
             ),
-            "attention.concentrates": Wording(
-                "Under attack the map concentrates",
-                "Under attack the map does not concentrate",
-                "the map concentrates under attack",
-                points("the greatest entropy", falls=True),
+            "attention.scatters": Wording(
+                "Under attack the map scatters, as the course says",
+                "Under attack the map does not scatter",
+                "the map scatters under attack",
+                points("the greatest entropy"),
             ),
-            "attention.avoids": Wording(
-                "Under few-pixel attacks the map lies apart from the perturbation",
-                "Under few-pixel attacks the map does not lie apart from the perturbation",
-                "the map lies apart from the perturbation of few-pixel attacks",
-                LESS,
+            "attention.clings": Wording(
+                "Under few-pixel attacks the map clings to the perturbation, as the course says",
+                "Under few-pixel attacks the map does not cling to the perturbation",
+                "the map clings to the perturbation of few-pixel attacks",
+                MORE,
             ),
             "attention.success": Wording(
                 "Attacks that succeed move the saliency map further than attacks that fail",
@@ -188,12 +188,12 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
     )
 
 
-LESS = Scale(
+MORE = Scale(
     "{value} of it than a random map has ({low} to {high})",
-    lambda x: f"{bare(x, 'number')} less",
+    lambda x: f"{bare(x, 'number')} more",
     "{delta} would matter",
 )
-"""The scale of how much less of the perturbation is where the map is high."""
+"""The scale of how much more of the perturbation is where the map is high."""
 
 
 def summary(study: Attention, cells: Cells) -> str:
