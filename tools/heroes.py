@@ -16,9 +16,20 @@ from assay.report.result import StudyResult
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 CSS = (ROOT / "src" / "assay" / "report" / "templates" / "page.css").read_text("utf-8")
-STUDIES = ("skip", "gradients", "regularization", "attacks", "attention")
+STUDIES = (
+    "skip",
+    "gradients",
+    "regularization",
+    "attacks",
+    "attention",
+    "ood",
+    "sentiment",
+    "words",
+)
 WIDTH = 860
 """CSS pixels."""
+LINE = 1750
+"""Size of a letter in CSS pixels times letters: what fits into one line."""
 COLOURS = 64
 """Of a PNG: flat figures need no more, and stay small."""
 
@@ -36,8 +47,9 @@ def main() -> None:
         svg = re.sub(r"max-width: \d+px", "max-width: none", hero.svg, count=1)
         page = (
             f"<!DOCTYPE html><meta charset=utf-8><meta name=color-scheme content='light dark'>"
-            f"<style>{CSS} body {{ padding: 20px 24px; }} h2 {{ margin: 0 0 8px; font-size: 21px; "
-            f"white-space: nowrap; }}</style><h2>{hero.heading}</h2>{svg}"
+            f"<style>{CSS} body {{ padding: 20px 24px; }} h2 {{ margin: 0 0 8px; font-size: "
+            f"{min(21, LINE / len(hero.heading or hero.title)):.1f}px; white-space: nowrap; }}</style>"
+            f"<h2>{hero.heading or hero.title}</h2>{svg}"
         )
         shoot(page, study, (WIDTH, height), COLOURS)
 
