@@ -45,11 +45,12 @@ def main() -> None:
         assert size is not None
         height = 86 + round((WIDTH - 48) * float(size.group(2)) / float(size.group(1)))
         svg = re.sub(r"max-width: \d+px", "max-width: none", hero.svg, count=1)
+        heading = hero.heading or hero.title
+        letters = f"{min(21, LINE / len(heading)):.1f}px"
         page = (
             f"<!DOCTYPE html><meta charset=utf-8><meta name=color-scheme content='light dark'>"
-            f"<style>{CSS} body {{ padding: 20px 24px; }} h2 {{ margin: 0 0 8px; font-size: "
-            f"{min(21, LINE / len(hero.heading or hero.title)):.1f}px; white-space: nowrap; }}</style>"
-            f"<h2>{hero.heading or hero.title}</h2>{svg}"
+            f"<style>{CSS} body {{ padding: 20px 24px; }} h2 {{ margin: 0 0 8px; "
+            f"white-space: nowrap; font-size: {letters}; }}</style><h2>{heading}</h2>{svg}"
         )
         shoot(page, study, (WIDTH, height), COLOURS)
 
