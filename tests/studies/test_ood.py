@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -13,8 +16,10 @@ from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.stats import judge_claims
+from assay.studies.cells import Cells
 from assay.studies.ood import OOD
 from assay.studies.ood.presets import DETECTORS, KINDS, LOGIT_NORM, NATURAL
+from assay.studies.ood.tables import fewest, measured, share
 from assay.tasks.detect import RAW, scorers
 
 
@@ -69,6 +74,44 @@ def test_presets_are_whole(preset: str) -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(AssayError, match=message):
         smoke(**settings)
+
+
+class MadeUp:
+    """Stands in for the cells of a study: one network each with an AUROC and its images."""
+
+    def __init__(self, values: list[float], inliers: int, outliers: int) -> None:
+        counts = {"in": inliers, "flat": outliers}
+        self.runs = [
+            SimpleNamespace(metrics={"auroc": {"knn": {"flat": value}}, "counts": counts})
+            for value in values
+        ]
+
+    def kept(self, _: str) -> list[Any]:
+        return self.runs
+
+
+def made_up(values: list[float], inliers: int = 1500, outliers: int = 500) -> stats.Estimate:
+    cells = cast("Cells", MadeUp(values, inliers, outliers))
+    return share(cells, NATURAL, measured("auroc", "knn", "flat"), fewest("flat"))
+
+
+def test_networks_that_agree_exactly_are_as_sure_as_their_images_allow() -> None:
+    certain = made_up([1.0] * 5)
+    assert (certain.value, certain.high, certain.n) == (1.0, 1.0, 5)
+    assert 0.99 < certain.low < 0.999, "neither 0 to 100 % nor no width"
+    assert made_up([1.0] * 5, outliers=50).low < made_up([1.0] * 5, inliers=200).low < certain.low
+    half = made_up([0.5] * 5)
+    assert 0.02 < half.high - half.low < 0.1
+
+
+def test_networks_that_differ_are_as_unsure_as_they_differ() -> None:
+    values = [0.6, 0.7, 0.75, 0.8, 0.65]
+    mine, plain = made_up(values), stats.mean_interval(values, "seeds")
+    assert (mine.low, mine.high) == (plain.low, plain.high)
+    assert made_up([0.9, float("nan"), 0.8]).n == 2, (
+        "a detector that could not be used says nothing"
+    )
+    assert made_up([0.9]).low == 0.0, "one network says nothing of others"
 
 
 @pytest.fixture(scope="module")

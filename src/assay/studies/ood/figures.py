@@ -17,7 +17,7 @@ from assay.report.result import Drawing
 from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture, styled
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
-from assay.studies.ood.tables import detectors, measured, share
+from assay.studies.ood.tables import detectors, fewest, measured, share
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD
@@ -55,7 +55,7 @@ def _leading(cells: Cells, cell: str, kinds: Sequence[str]) -> Drawing:
     rows = []
     for name in detectors(cells, cell):
         own = [
-            Dot(kind, share(cells, cell, measured("auroc", name, kind)), colour)
+            Dot(kind, share(cells, cell, measured("auroc", name, kind), fewest(kind)), colour)
             for colour, kind in enumerate(kinds)
         ]
         rows.append((name, own))

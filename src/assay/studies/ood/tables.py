@@ -43,6 +43,7 @@ Textures, Places365), in percent, mean of three networks."""
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
 
 Value = Callable[[Result], float]
+Images = Callable[[Result], int]
 
 
 def measured(measure: str, detector: str, kind: str) -> Value:
@@ -54,10 +55,29 @@ def measured(measure: str, detector: str, kind: str) -> Value:
     return read
 
 
-def share(cells: Cells, cell: str, value: Value) -> stats.Estimate:
-    """Return the mean of a share over networks, with an interval that stays in [0, 1]."""
-    found = cells.mean(cell, value)
+def share(cells: Cells, cell: str, value: Value, images: Images) -> stats.Estimate:
+    """Return the mean of a share over networks, with an interval that stays in [0, 1].
+
+    Networks that agree exactly, all at 100 % say, are no certainty: a value has at least the
+    variance of a share of `images` images. For an AUROC that is the most that it can have, with
+    `images` the fewer of inliers and outliers (Birnbaum & Klose 1957, "Bounds for the variance of
+    the Mann-Whitney statistic").
+    """
+    runs = [run for run in cells.kept(cell) if np.isfinite(value(run))]
+    values = [value(run) for run in runs]
+    floors = [stats.binomial_variance(float(np.mean(values)), images(run)) for run in runs]
+    found = stats.mean_interval(values, "seeds", floor_variance=float(np.mean(floors or [0.0])))
     return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def fewest(*kinds: str) -> Images:
+    """Return what counts the fewest images among test images and these kinds of outliers."""
+    return lambda run: min(run.metrics["counts"][kind] for kind in ("in", *kinds))
+
+
+def in_all(run: Result) -> int:
+    """Return the fewest images that there are of any kind."""
+    return int(min(run.metrics["counts"].values()))
 
 
 def detectors(cells: Cells, cell: str) -> list[str]:
@@ -119,7 +139,7 @@ def _by_kind(cells: Cells, cell: str, measure: str, kinds: Sequence[str], title:
                 Cell(text=row),
                 *(
                     Cell(
-                        estimate=share(cells, cell, measured(measure, row, kind)),
+                        estimate=share(cells, cell, measured(measure, row, kind), fewest(kind)),
                         mark="best" if best[kind] == place else None,
                     )
                     for kind in kinds
@@ -187,7 +207,7 @@ def _course(cells: Cells, cell: str) -> list[Table]:
                 (
                     Cell(text=said),
                     *(
-                        Cell(estimate=share(cells, cell, value(f"{one}, {how}")))
+                        Cell(estimate=share(cells, cell, value(f"{one}, {how}"), in_all))
                         for one in ("max-logit", "reconstruction")
                     ),
                 )
@@ -251,8 +271,8 @@ def _rejection(cells: Cells, cell: str) -> Table:
         rows=tuple(
             (
                 Cell(text=row),
-                Cell(estimate=share(cells, cell, aurc(row))),
-                *(Cell(estimate=share(cells, cell, right(row, c))) for c in COVERAGES),
+                Cell(estimate=share(cells, cell, aurc(row), fewest())),
+                *(Cell(estimate=share(cells, cell, right(row, c), fewest())) for c in COVERAGES),
             )
             for row in detectors(cells, cell)
         ),
@@ -291,7 +311,14 @@ def _evaded(study: OOD, cells: Cells) -> list[Table]:
                 (
                     Cell(text=name),
                     *(
-                        Cell(estimate=share(cells, "attack", value(what, name, key)))
+                        Cell(
+                            estimate=share(
+                                cells,
+                                "attack",
+                                value(what, name, key),
+                                lambda _: study.attacked_images,
+                            )
+                        )
                         for what, key, _ in columns
                     ),
                 )
@@ -326,9 +353,13 @@ def _published(study: OOD, cells: Cells, cell: str) -> list[Table]:
             rows=tuple(
                 (
                     Cell(text=f"{name} ({OPEN_OOD[name][0]})"),
-                    Cell(estimate=share(cells, cell, measured("auroc", name, study.near))),
+                    Cell(
+                        estimate=share(
+                            cells, cell, measured("auroc", name, study.near), fewest(study.near)
+                        )
+                    ),
                     Cell(text=f"{OPEN_OOD[name][1]:.1f} %"),
-                    Cell(estimate=share(cells, cell, mean(name))),
+                    Cell(estimate=share(cells, cell, mean(name), fewest(*far))),
                     Cell(text=f"{OPEN_OOD[name][2]:.1f} %"),
                 )
                 for name in there
