@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig as AuditConfig
     from assay.auditing.config import Thresholds as Thresholds
     from assay.auditing.evidence import Evidence as Evidence
+    from assay.auditing.predicted import audit_predictions as audit_predictions
     from assay.auditing.section import Measured as Measured
     from assay.auditing.section import Section as Section
 else:
@@ -29,6 +30,7 @@ else:
             "conduct": ["Audit", "audit"],
             "config": ["AuditConfig", "Thresholds"],
             "evidence": ["Evidence"],
+            "predicted": ["audit_predictions"],
             "section": ["Measured", "Section"],
         },
     )

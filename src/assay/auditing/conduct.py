@@ -189,9 +189,42 @@ def audit(
         evidence = _evidence(
             model, images, torch.as_tensor(y), reference, calibration, masks, config, tick
         )
+    return conducted(
+        evidence,
+        policy=policy,
+        title=title or type(getattr(model, "model", model)).__name__,
+        command=command or "assay.audit(clf, x, y, ...), called from Python",
+        data=data or {"x, y": _fingerprint(evidence)},
+        inputs=_preprocessing(model, x),
+        started=started,
+        clock=clock,
+    )
+
+
+def conducted(
+    evidence: Evidence,
+    *,
+    policy: Policy | None,
+    title: str,
+    command: str,
+    data: dict[str, str],
+    inputs: dict[str, Any],
+    started: datetime,
+    clock: float,
+) -> Audit:
+    """Run every section on the evidence, judge it, and return what was found.
+
+    Args:
+        evidence: checked, with the one clean pass over it.
+        policy, title, command, data: as for `audit`.
+        inputs: what the model is given, for the report's last chapter.
+        started: when the audit began, and
+        clock: what `time.perf_counter` said then.
+    """
+    config, model = evidence.config, evidence.model
     found = [(section, outcome(section, evidence)) for section in config.sections]
     values = [
-        (criterion, measured.values.get(criterion.code, NOT_MEASURED))
+        (evidence.asked(criterion), measured.values.get(criterion.code, NOT_MEASURED))
         for section, measured in found
         for criterion in section.criteria(config)
     ]
@@ -206,9 +239,8 @@ def audit(
         for name, chapter in measured.chapters.items():
             (chapters if name in section.chapters else more)[name] = chapter
         arrays |= measured.arrays
-    name = title or type(getattr(model, "model", model)).__name__
     report = AuditReport(
-        title=name,
+        title=title,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=sentence([spoken(*one, check) for one, check in zip(values, checks, strict=True)]),
         summary=_summary(checks, config, evidence.kind),
@@ -220,15 +252,15 @@ def audit(
             *(flag for _, measured in found for flag in measured.flags),
         ),
         made=provenance(
-            command=command or "assay.audit(clf, x, y, ...), called from Python",
+            command=command,
             config=config.model_dump(mode="json")
-            | {"inputs": _preprocessing(model, x)}
+            | {"inputs": inputs}
             | ({} if policy is None else {"policy": policy.model_dump(mode="json")}),
             seeds=(config.seed,),
             started=started,
             seconds=time.perf_counter() - clock,
             threads=torch.get_num_threads(),
-            data=data or {"x, y": _fingerprint(evidence)},
+            data=data,
             model=getattr(model, "fingerprint", ""),
         ),
     )
@@ -242,8 +274,8 @@ def outcome(section: Section, evidence: Evidence) -> Measured:
     """Return what a section measures; where it cannot be run, the reason in all of its places."""
     criteria = section.criteria(evidence.config)
     try:
-        if evidence.kind == "texts" and not section.texts:
-            raise AssayError("it looks at pixels, and this model reads texts")
+        if why_not := evidence.refuses(section):
+            raise AssayError(why_not)
         if not granted(evidence.model, section.needs):
             what = "a network" if section.needs == "gradient" else f"the model's {section.needs}"
             raise AssayError(

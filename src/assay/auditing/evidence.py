@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,10 @@ from assay.core.fast import Copies
 from assay.core.oracle import Oracle, labels
 from assay.core.source import Source
 from assay.errors import AssayError
+
+if TYPE_CHECKING:
+    from assay.auditing.checks import Criterion
+    from assay.auditing.section import Section
 
 Tick = Callable[[str], None]
 """Told what is being done, in a few words."""
@@ -36,6 +40,8 @@ class Evidence:
         reference, calibration: images and labels that detectors are fitted and calibrated on.
         masks: bool (N, H, W), where the object of each image is, if that is known.
         tick: told what is being done.
+        metadata: what else is known of each image, by the name of its column: text, a number, or
+            None where it is not known.
     """
 
     model: Oracle[Tensor]
@@ -46,9 +52,20 @@ class Evidence:
     calibration: tuple[Tensor, Tensor] | None = None
     masks: Tensor | None = None
     tick: Tick = lambda _: None
+    metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     kind: ClassVar[str] = "images"
-    """What `x` is: images, or texts (see `auditing.texts`)."""
+    """What `x` is: images, texts (see `auditing.texts`), or examples of which there are only
+    predictions (see `auditing.predicted`)."""
+
+    def refuses(self, section: Section) -> str:
+        """Return why a section cannot be measured on such evidence; "" where it can."""
+        del section
+        return ""
+
+    def asked(self, criterion: Criterion) -> Criterion:
+        """Return a criterion as it is put to such evidence."""
+        return criterion
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -49,6 +49,8 @@ class Section(Config):
     """The least access to the model that it works with."""
     texts: ClassVar[bool] = False
     """Whether it measures texts as it measures images: it then looks at no pixel."""
+    saved: ClassVar[bool] = False
+    """Whether saved predictions are enough for it: it then looks at no image and asks no model."""
     chapters: ClassVar[tuple[str, ...]] = ()
     """The chapters of the report that it fills; none: one of its own, called by its name."""
 

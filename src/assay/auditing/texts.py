@@ -11,6 +11,7 @@ from torch import Tensor
 
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.section import Section
 from assay.core.embedding import Embedding
 from assay.core.random import Stream
 from assay.core.texts import TextClassifier
@@ -32,6 +33,9 @@ class TextEvidence(Evidence):
     """
 
     kind: ClassVar[str] = "texts"
+
+    def refuses(self, section: Section) -> str:
+        return "" if section.texts else "it looks at pixels, and this model reads texts"
 
     def embed(self, data: Any, y: Tensor | None = None) -> Embedding:
         return text_model(self).embed(data, y, readers=self.config.detectors)

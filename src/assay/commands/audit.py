@@ -29,12 +29,23 @@ Format = Literal["markdown", "junit", "sarif", "model-card", "eval-results"]
 
 FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks", "policy", "out")
 """What --help shows."""
+SAVED = (".csv", ".tsv", ".jsonl", ".ndjson", ".npz")
+"""How files of saved predictions end."""
 
 
 @app.default
 def audit(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Audit a model: accuracy, calibration, robustness, saliency, outliers; one report."""
+    if "--data" not in tokens and any(_saved(token) for token in tokens):
+        from assay.commands.audit_predictions import predictions_app
+
+        return run(predictions_app, tokens)
     return run(audit_app, tokens)
+
+
+def _saved(token: str) -> bool:
+    """Return whether a token names a file of predictions: it ends as they do, and is no setting."""
+    return not token.startswith("-") and token.lower().endswith(SAVED)
 
 
 def audit_app(everything: bool) -> App:
@@ -59,6 +70,10 @@ def audit_app(everything: bool) -> App:
         quiet: Annotated[bool, Running] = False,
     ) -> int:
         """Audit MODEL on a data set and write one self-contained report.
+
+        `assay audit PREDICTIONS.csv` (or .tsv, .jsonl, .npz), without --data, takes what a model
+        said of labelled examples in its place: columns label, and p_NAME or logit_NAME for each
+        class, or prediction; accuracy, calibration and slices are then measured.
 
         Args:
             reference_split: the part that detectors are fitted on; "none" for no reference. With

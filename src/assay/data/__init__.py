@@ -8,6 +8,7 @@ from assay.data.dataset import Dataset
 from assay.data.load import load_data
 from assay.data.loadtexts import load_texts
 from assay.data.outliers import noise, outliers
+from assay.data.predictions import Predictions, load_predictions
 from assay.data.textset import TextSet
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Dataset",
     "Heavy",
     "NoAugmentation",
+    "Predictions",
     "Simple",
     "TextSet",
     "load_data",
+    "load_predictions",
     "load_texts",
     "noise",
     "outliers",

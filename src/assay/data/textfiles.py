@@ -50,7 +50,7 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
     if path.suffix.lower() in (".parquet", ".arrow"):
         columns, names = _from_table(path)
     else:
-        columns, names = _from_lines(path), {}
+        columns, names = columns_of_lines(path), {}
     shown = printable(str(path))
     if not columns:
         raise AssayError(f"{shown} is empty: it has no columns")
@@ -126,7 +126,7 @@ def _from_table(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, 
     return columns, names
 
 
-def _from_lines(path: Path) -> dict[str, list[Any]]:
+def columns_of_lines(path: Path) -> dict[str, list[Any]]:
     """Return the columns of a file of lines.
 
     Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -68,14 +69,7 @@ def run(
         quiet: print nothing but the path of the report.
         command: what made it, for the report.
     """
-    asked.refuse_unknown(config)
-    home = Store(store)
-    writable(home.root)
-    old = None if against is None else audit_of(home, against)
-    if against is not None and old is None:
-        raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
-    if out is not None:
-        out = writable(out)
+    home, old, out = prepared(store, out, against, asked, config)
     data: Dataset | TextSet
     model: Loaded | TextClassifier
     if reads_texts(inputs.model):
@@ -108,7 +102,47 @@ def run(
             command=command,
             progress=tick,
         )
-    page = keep(found, inputs, model, config, title or Path(name).stem, home, out)
+    made = found.report.made
+    identity = {
+        "model": made.model or ("" if isinstance(model, TextClassifier) else mark(inputs, model)),
+        "data": made.data,
+        "images": inputs.images,
+        "config": config.model_dump(mode="json"),
+        "torch": torch.__version__,
+    }
+    page = keep(found, identity, title or Path(name).stem, home, out)
+    return reported(found, page, config, asked, formats, old, quiet=quiet)
+
+
+def prepared(
+    store: Path, out: Path | None, against: str | None, asked: Asked, config: AuditConfig
+) -> tuple[Store, Kept | None, Path | None]:
+    """Return the store, the older audit, and the folder for the report, all looked at before any
+    work is done.
+
+    Raises:
+        AssayError: one of them cannot be used, or something unknown is asked for.
+    """
+    asked.refuse_unknown(config)
+    home = Store(store)
+    writable(home.root)
+    old = None if against is None else audit_of(home, against)
+    if against is not None and old is None:
+        raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
+    return home, old, None if out is None else writable(out)
+
+
+def reported(
+    found: Audit,
+    page: Path,
+    config: AuditConfig,
+    asked: Asked,
+    formats: tuple[str, ...],
+    old: Kept | None,
+    *,
+    quiet: bool,
+) -> int:
+    """Say what was found, write further files beside the page, and return the exit code."""
     for line in plausible.warnings(found.report.flags) if not quiet else ():
         say(line)
     write_formats(found.report, formats, page.parent)
@@ -185,23 +219,17 @@ def examine(
 
 
 def keep(
-    found: Audit,
-    inputs: Inputs,
-    model: Loaded | TextClassifier,
-    config: AuditConfig,
-    name: str,
-    store: Store,
-    out: Path | None,
+    found: Audit, identity: Mapping[str, Any], name: str, store: Store, out: Path | None
 ) -> Path:
-    """Write the report to the run's folder in the store, or to `out`; run.json last."""
-    made = found.report.made
-    identity = {
-        "model": made.model or ("" if isinstance(model, TextClassifier) else mark(inputs, model)),
-        "data": made.data,
-        "images": inputs.images,
-        "config": config.model_dump(mode="json"),
-        "torch": torch.__version__,
-    }
+    """Write the report to the run's folder in the store, or to `out`; run.json last.
+
+    Args:
+        found: the audit.
+        identity: what it is known by: the same is in the same folder.
+        name: what the folder is called.
+        store: where it is recorded.
+        out: another folder for the report.
+    """
     address = digest(identity)
     folder = store.run_folder("audit", name, address)
     page = found.save((out or folder) / "report.html")
@@ -211,7 +239,7 @@ def keep(
         {
             "name": found.report.title,
             "address": address,
-            "config": identity,
+            "config": dict(identity),
             "trials": [],
             "checks": [check.model_dump(mode="json") for check in found.checks],
             "headline": plain(found.report.answer),

@@ -20,6 +20,7 @@ class Accuracy(Section):
     """Clean accuracy, overall and by class."""
 
     texts: ClassVar[bool] = True
+    saved: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     name: Literal["accuracy"] = "accuracy"

@@ -21,6 +21,7 @@ class Calibration(Section):
 
     needs: ClassVar[Access] = "scores"
     texts: ClassVar[bool] = True
+    saved: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("calibration",)
 
     name: Literal["calibration"] = "calibration"

@@ -16,6 +16,7 @@ class Confusion(Section):
     """Counts of true and predicted class; an image without an answer is in none."""
 
     texts: ClassVar[bool] = True
+    saved: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("confusion",)
 
     name: Literal["confusion"] = "confusion"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from torch.nn import functional as F
 
 from assay import stats
 from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.groups import as_numbers, kinds_by
 from assay.auditing.section import Measured, Section
 from assay.errors import AssayError
+from assay.report.record import NotRun
 from assay.report.result import Table
 from assay.report.schema import Chapter
 
@@ -41,6 +43,7 @@ class Slice:
         name: what they have in common.
         right, n: of the slice.
         rest_right, rest_n: of all others that it was tried on.
+        of: what they are.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Slice:
     n: int
     rest_right: int
     rest_n: int
+    of: str = "images"
 
     @cached_property
     def p(self) -> float:
@@ -60,7 +64,7 @@ class Slice:
     def gap(self) -> stats.Estimate:
         """Accuracy of the rest less that of the slice."""
         return stats.independent_difference(
-            self.rest_right, self.rest_n, self.right, self.n, "images"
+            self.rest_right, self.rest_n, self.right, self.n, self.of
         )
 
 
@@ -69,9 +73,13 @@ class Slices(Section):
 
     The tree splits half of the images by brightness, contrast, colour and sharpness so that
     right and wrong part; its leaves are tried on the other half, which it has not seen. Classes
-    are tried on that half too. SLI-001 is the gap of the leaf that was worst on the first half: one
-    slice, chosen before it is tried, so that its interval is honest.
+    and the values of metadata (numbers by their quarters) are tried on that half too. Of saved
+    predictions the tree splits columns of numbers. SLI-001 is the gap of the leaf, or the value of
+    metadata, that was worst on the first half (of the class, where predictions are all there is):
+    one slice, chosen before it is tried, so that its interval is honest.
     """
+
+    saved: ClassVar[bool] = True
 
     name: Literal["slices"] = "slices"
     """The section's name in configs."""
@@ -103,33 +111,56 @@ class Slices(Section):
         evidence.tick("slices")
         correct = evidence.correct.numpy()
         half = np.arange(len(correct)) % 2 == 0
-        found = {
+        known = {
             f"class {name}": (evidence.y == label).numpy()
             for label, name in enumerate(evidence.classes)
         }
-        leaves = tree_leaves(properties(evidence.x), correct, half, self.depth)
-        slices = [tried(name, rows, correct, ~half) for name, rows in (found | leaves).items()]
+        by_metadata, left_out = kinds_by(evidence.metadata)
+        known |= by_metadata
+        seen = seen_of(evidence)
+        leaves = tree_leaves(seen, correct, half, self.depth) if seen else {}
+        slices = [
+            tried(name, rows, correct, ~half, evidence.kind)
+            for name, rows in (known | leaves).items()
+        ]
         slices = [one for one in slices if min(one.n, one.rest_n) >= FEWEST]
         if not slices:
             raise AssayError(
-                f"no kind of images has {FEWEST} in the half that it is tried on: give more images"
+                f"no kind of {evidence.kind} has {FEWEST} in the half that it is tried on: give "
+                f"more {evidence.kind}"
             )
         sure = significant([one.p for one in slices])
         worse = [one.name for one, is_sure in zip(slices, sure, strict=True) if is_sure]
-        grown = [one for one in slices if one.name in leaves]
-        if not grown:
-            raise AssayError("half of the images is too few, or too often right, to grow a tree on")
-        chosen = min(grown, key=lambda one: float(correct[half & leaves[one.name]].mean()))
         lead = (
             f"Worse than on the rest, and not by chance: {'; '.join(worse)}."
             if worse
-            else f"None of {len(slices)} kinds of images is known to be worse than the rest."
+            else f"None of {len(slices)} kinds of {evidence.kind} is known to be worse than the "
+            "rest."
         )
-        chapter = Chapter(title="Slices", lead=lead, tables=(_table(slices, worse),))
-        return Measured(
-            {self.name: chapter},
-            {"SLI-001": Value(chosen.gap, detail=chosen.name)},
+        table = _table(slices, worse, evidence.kind, bool(by_metadata), left_out)
+        chapter = Chapter(title="Slices", lead=lead, tables=(table,))
+        rows = leaves | by_metadata or ({} if seen else known)
+        candidates = [one for one in slices if one.name in rows and (rows[one.name] & half).any()]
+        value: Value | NotRun = NotRun(
+            not_run=f"half of the {evidence.kind} is too few, or too often right, to grow a tree on"
         )
+        if candidates:
+            chosen = min(candidates, key=lambda one: float(correct[half & rows[one.name]].mean()))
+            value = Value(chosen.gap, detail=chosen.name)
+        return Measured({self.name: chapter}, {"SLI-001": value})
+
+
+def seen_of(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
+    """Return what the tree splits by, float64 (N,) each: properties of images; of saved predictions
+    the columns of numbers without gaps."""
+    if evidence.kind == "images":
+        return properties(evidence.x)
+    columns = {name: as_numbers(values) for name, values in evidence.metadata.items()}
+    return {
+        name: numbers
+        for name, numbers in columns.items()
+        if numbers is not None and not np.isnan(numbers).any()
+    }
 
 
 def properties(x: Tensor) -> Mapping[str, NDArray[np.float64]]:
@@ -185,9 +216,13 @@ def _path(tree: Any, node: int, names: list[str]) -> str:
 
 
 def tried(
-    name: str, rows: NDArray[np.bool_], correct: NDArray[np.bool_], half: NDArray[np.bool_]
+    name: str,
+    rows: NDArray[np.bool_],
+    correct: NDArray[np.bool_],
+    half: NDArray[np.bool_],
+    of: str = "images",
 ) -> Slice:
-    """Return how a slice and the rest fare on the half that it is tried on."""
+    """Return how a slice and the rest fare on the half it is tried on; `of` is what they are."""
     inside, outside = rows & half, ~rows & half
     return Slice(
         name,
@@ -195,6 +230,7 @@ def tried(
         int(inside.sum()),
         int(correct[outside].sum()),
         int(outside.sum()),
+        of,
     )
 
 
@@ -203,23 +239,29 @@ def significant(p: list[float]) -> list[bool]:
     return [bool(q <= DISCOVERIES) for q in false_discovery_control(p)]
 
 
-def _table(slices: list[Slice], worse: list[str]) -> Table:
+def _table(
+    slices: list[Slice], worse: list[str], kind: str, parted: bool, left_out: list[str]
+) -> Table:
     rows = [
         (
             one.name,
-            stats.proportion(one.right, one.n, "images"),
+            stats.proportion(one.right, one.n, kind),
             {"estimate": one.gap, "unit": "points"},
             f"{one.p:.2g}",
             "worse" if one.name in worse else "not known to be",
         )
         for one in sorted(slices, key=lambda one: one.p)
     ]
+    more = "Metadata: numbers of many values are parted at their quartiles. " if parted else ""
+    if left_out:
+        more += f"Too many values to be kinds: {', '.join(left_out)}. "
     return Table.model_validate(
         {
-            "title": "Kinds of images",
+            "title": f"Kinds of {kind}",
             "columns": ("kind", "accuracy", "rest less kind", "p", "worse than the rest"),
             "rows": rows,
-            "caption": "On the half of the images that the tree has not seen. p is of Fisher's "
+            "caption": f"On the half of the {kind} that the tree has not seen. {more}"
+            "p is of Fisher's "
             "exact test, one-sided; of those called worse at most 5 % are expected to be no worse "
             "(Benjamini & Hochberg 1995). Intervals are for each alone, at 95 % (Newcombe 1998).",
         }
