@@ -266,6 +266,7 @@ def loss_does_not_rise(
     *,
     seed: int = 0,
     allowed: float = 0.1,
+    logits: Tensor | None = None,
 ) -> Indicator:
     """REL-008: the attack's own loss ends no higher than it began.
 
@@ -276,7 +277,7 @@ def loss_does_not_rise(
     dozen images that are classified correctly. A method that looks for the nearest image lets the
     loss fall again on purpose: the check is not for it. Of a cascade each stage by gradients is
     looked at in turn, and one whose loss rises will do; of a method that goes towards several
-    classes in turn it is the way to the first.
+    classes in turn it is the way to the first. `logits` are those of `x`, where they are known.
 
     Raises:
         AssayError: for a method that looks for the nearest image, or a model without gradients.
@@ -291,9 +292,10 @@ def loss_does_not_rise(
     climbing = [
         stage for stage in attack.stages if stage.needs == "gradient" and not stage.minimum_norm
     ]
+    clean = oracle.query(x) if logits is None else logits
     found: list[Indicator] = []
     for stage in climbing:
-        found.append(_stage_rises(stage, oracle, x, y, seed, allowed))
+        found.append(_stage_rises(stage, oracle, x, y, clean, seed, allowed))
         if not found[-1].raised:
             return found[-1]
     return found[0]
@@ -304,6 +306,7 @@ def _stage_rises(
     oracle: Differentiable[Tensor],
     x: Tensor,
     y: Tensor,
+    clean: Tensor,
     seed: int,
     allowed: float,
 ) -> Indicator:
@@ -315,7 +318,7 @@ def _stage_rises(
     x, y = x.to(device), y.to(device)
     draws = Stream(seed).child("attack", attack.name, 0).rows(range(len(x))).to(device)
     with _held(oracle):
-        losses = [loss(oracle.query(x), y)]
+        losses = [loss(clean.to(device), y)]
         search = attack.search(
             oracle, x, y, threat=attack.threat, loss=loss, targeted=False, rng=draws
         )

@@ -67,8 +67,8 @@ def flags_of(evidence: Evidence) -> tuple[Flag, ...]:
 def looked_at(
     model: Oracle[Tensor], x: Tensor, y: Tensor, predictions: Tensor, classes: Sequence[str]
 ) -> tuple[Flag, ...]:
-    """Return the same of a model that is not audited; it is queried for a few images, and only if
-    it is a network.
+    """Return the same of a model that is not audited. A network alone is queried: for a few images,
+    with other preprocessing.
 
     Args:
         x: float32 (N, C, H, W) in [0, 1].
@@ -88,7 +88,7 @@ def looked_at(
         mean, std = _values(model.mean), _values(model.std)
         looks["PRE-002"] = lambda: mean_without_std(mean, std)
         looks["PRE-003"] = lambda: units(mean, std)
-        looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, x, y))
+        looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, x, y, said))
     return tuple(_looked(code, looks[code]) for code in sorted(looks))
 
 
@@ -235,9 +235,10 @@ def _listed(values: Sequence[float] | None) -> str:
 
 
 def _tried(
-    clf: Classifier, x: Tensor, y: Tensor
+    clf: Classifier, x: Tensor, y: Tensor, said: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
-    """Return which of a few images are right as they are given, and with other preprocessing."""
+    """Return which of a few images are right as they are given, by the predictions `said`, and with
+    other preprocessing."""
     rows = torch.linspace(0, len(x) - 1, min(FEW, len(x))).round().long()
     x, y = x[rows], y[rows]
     others = {}
@@ -246,7 +247,7 @@ def _tried(
             others[name] = (other.predict(x) == y).numpy()
         except AssayError:  # it does not take such images
             continue
-    return (clf.predict(x) == y).numpy(), others
+    return said[rows.numpy()] == y.numpy(), others
 
 
 def _others(clf: Classifier, channels: int) -> Iterator[tuple[str, Classifier]]:

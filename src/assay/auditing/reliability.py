@@ -66,7 +66,12 @@ def flags_of(evidence: Evidence, found: Sequence[Mapping[float, AttackResult]]) 
     if len(right) and by_gradient and not attack.minimum_norm:
         clf = evidence.classifier
         looks["REL-008"] = lambda: reliability.loss_does_not_rise(
-            attack, clf, evidence.x[right], evidence.y[right], seed=seed
+            attack,
+            clf,
+            evidence.x[right],
+            evidence.y[right],
+            seed=seed,
+            logits=evidence.answer[right],
         )
     if len(right) and by_gradient and evidence.config.norm != "l0":
         looks["REL-009"] = lambda: _black_box(at, evidence, right)

@@ -24,6 +24,8 @@ SAID = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "not en
 
 LARGE = 2**16
 """Values of a row from which on it is measured: an image of 3 × 148 × 148."""
+TEXT = ("text", "shorter texts")
+"""What rows without height and width are, and what to take where one is too large."""
 SHARE = 0.5
 """How much of the memory that is available a batch may take."""
 
@@ -87,9 +89,10 @@ def in_parts(
                 raise
             refused = told(error)[:200]
             if len(first) - start <= 1 or size == 1:
+                what, less = ("image", "smaller images") if len(key[1]) == 3 else TEXT
                 raise AssayError(
-                    f"a single image of shape {key[1]} does not fit in memory ({refused}): take "
-                    "smaller images, or a machine or a device with more memory"
+                    f"a single {what} of shape {key[1]} does not fit in memory ({refused}): take "
+                    f"{less}, or a machine or a device with more memory"
                 ) from error
         if refused:  # only here has the exception let go of what was computed
             tally.queries = before

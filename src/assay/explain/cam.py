@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -48,7 +48,7 @@ class ActivationMap(Explainer):
         self, clf: Classifier, x: Tensor, targets: Tensor | None
     ) -> tuple[Tensor, Tensor, str]:
         layer = find_layer(clf, x[:1]) if self.layer is None else self.layer
-        raw, explained = self._passes(clf, x, targets, (layer,))
+        (raw,), explained = passes((self,), clf, x, targets, (layer,))
         return raw[layer], explained, layer
 
     def by_layer(
@@ -69,48 +69,56 @@ class ActivationMap(Explainer):
             raise AssayError("there is nothing to explain: layers holds no names")
         x, wanted = checked(x, targets)
         with held(clf):
-            raw, explained = self._passes(clf, x, wanted, tuple(dict.fromkeys(layers)))
+            (raw,), explained = passes((self,), clf, x, wanted, tuple(dict.fromkeys(layers)))
         return {layer: self.finished(raw[layer], explained, layer, x) for layer in raw}
 
-    def _passes(
-        self, clf: Classifier, x: Tensor, targets: Tensor | None, layers: tuple[str, ...]
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the maps (N, h, w) of every layer, and the classes they explain (N,)."""
-        raw: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-        rows = torch.arange(len(x))
-        evaluate = quick_logits(clf)
 
-        def explain(part: Tensor, some: Tensor) -> Tensor:
-            outputs.clear()
-            logits = evaluate(part)
-            wanted = chosen(logits, None if targets is None else targets[some])
-            channels = {layer: output_of(outputs, layer, sizes) for layer in layers}
-            if self.by_gradient:
-                found = slopes(logits.gather(1, wanted[:, None]).sum(), channels, part)
-            else:
-                found = {layer: torch.zeros_like(values) for layer, values in channels.items()}
-            made = {
-                layer: self.weigh(
-                    spatial(channels[layer].detach(), layer, sizes).float(),
-                    spatial(found[layer], layer, sizes).float(),
-                )
-                for layer in layers
-            }
-            for layer in layers:
-                raw[layer].append(made[layer])
-            return wanted
+def passes(
+    methods: Sequence[ActivationMap],
+    clf: Classifier,
+    x: Tensor,
+    targets: Tensor | None,
+    layers: tuple[str, ...],
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """Return the maps (N, h, w) of every layer by each of the methods, and the classes they explain
+    (N,), from one forward and, if any method needs it, one backward pass. The model is held."""
+    raw: list[dict[str, list[Tensor]]] = [{layer: [] for layer in layers} for _ in methods]
+    rows = torch.arange(len(x))
+    evaluate = quick_logits(clf)
+    by_gradient = any(method.by_gradient for method in methods)
 
-        with (
-            cut(clf.model, layers) as outputs,
-            measured(clf.model) as sizes,
-            torch.set_grad_enabled(self.by_gradient),
-        ):
-            size = rows_at_once(clf, x)
-            kind = f"explain {', '.join(layers)}"
-            explained = in_parts(
-                explain, size, x.detach(), rows, tally=clf.tally, kind=kind, in_vain=False
-            )
-        return {layer: torch.cat(parts) for layer, parts in raw.items()}, explained
+    def explain(part: Tensor, some: Tensor) -> Tensor:
+        outputs.clear()
+        logits = evaluate(part)
+        wanted = chosen(logits, None if targets is None else targets[some])
+        channels = {layer: output_of(outputs, layer, sizes) for layer in layers}
+        found: Mapping[str, Tensor] = {}
+        if by_gradient:
+            found = slopes(logits.gather(1, wanted[:, None]).sum(), channels, part)
+        made = []
+        for layer, output in channels.items():
+            values = spatial(output.detach(), layer, sizes).float()
+            none = torch.zeros_like(values)
+            slope = spatial(found[layer], layer, sizes).float() if by_gradient else none
+            made += [
+                (kept[layer], method.weigh(values, slope if method.by_gradient else none))
+                for method, kept in zip(methods, raw, strict=True)
+            ]
+        for kept, maps in made:  # once all are there: where memory ends, the part is run again
+            kept.append(maps)
+        return wanted
+
+    with (
+        cut(clf.model, layers) as outputs,
+        measured(clf.model) as sizes,
+        torch.set_grad_enabled(by_gradient),
+    ):
+        size = rows_at_once(clf, x)
+        kind = f"explain {', '.join(layers)}"
+        explained = in_parts(
+            explain, size, x.detach(), rows, tally=clf.tally, kind=kind, in_vain=False
+        )
+    return [{layer: torch.cat(each[layer]) for layer in layers} for each in raw], explained
 
 
 class GradCAM(ActivationMap):

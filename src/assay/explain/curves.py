@@ -3,6 +3,7 @@ black-box models"): what a class loses, or gains, when pixels go, or come, in th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from assay.core.random import Stream
 from assay.explain.variants import Missing, each_variant, fast, missing
 
 Array = NDArray[np.float64]
+Known = Mapping[float, Array]
+"""By share of the pixels that is exchanged: the probability (N,) of each image's class there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,11 @@ class Curve:
         """The area under each image's curve, by the trapezoidal rule: float64 (N,) in [0, 1]."""
         middle = (self.probability[:, 1:] + self.probability[:, :-1]) / 2
         return np.asarray(middle @ np.diff(self.share), dtype=np.float64)
+
+    @property
+    def ends(self) -> dict[float, Array]:
+        """What it begins and ends with, which are the same for any order of the same images."""
+        return {0.0: self.probability[:, 0], 1.0: self.probability[:, -1]}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mean curve over the images."""
@@ -82,6 +90,7 @@ def deletion(
     onto: Missing = "mean",
     precision: Precision = "float32",
     copies: Copies | None = None,
+    known: Known | None = None,
 ) -> Curve:
     """Take the pixels out of the images: where the order is that of importance, the curve falls at
     once, and its area is small.
@@ -99,6 +108,7 @@ def deletion(
             0, nearly the mean of all images; here it is the image's own.
         precision: what the fast copy of the model computes in.
         copies: the model's fast copies, by whoever draws several curves. None: made for this call.
+        known: probabilities that need not be found out again; both ends are the same in any order.
 
     >>> from assay.explain.curves import order_of, random_order
     >>> maps, ties = assay.explain.Occlusion()(clf, x, targets=y), random_order(x, seed=0)
@@ -106,7 +116,7 @@ def deletion(
     >>> bool(curve.area.mean() < assay.explain.deletion(clf, x, y, ties, steps=8).area.mean())
     True
     """
-    return exchange(clf, x, targets, order, x, missing(onto, x), steps, precision, copies)
+    return exchange(clf, x, targets, order, x, missing(onto, x), steps, precision, copies, known)
 
 
 def insertion(
@@ -119,6 +129,7 @@ def insertion(
     onto: Missing = "blur",
     precision: Precision = "float32",
     copies: Copies | None = None,
+    known: Known | None = None,
 ) -> Curve:
     """Put the pixels on a blurred image: where the order is that of importance, the curve rises at
     once, and its area is large.
@@ -128,14 +139,14 @@ def insertion(
 
     Args:
         onto: what the pixels are put on.
-        clf, x, targets, order, steps, precision, copies: as for `deletion`.
+        clf, x, targets, order, steps, precision, copies, known: as for `deletion`.
 
     >>> from assay.explain.curves import random_order
     >>> curve = assay.explain.insertion(clf, x, y, random_order(x, seed=0), steps=8)
     >>> curve.probability.shape, curve.share[[0, -1]].tolist()
     ((12, 9), [0.0, 1.0])
     """
-    return exchange(clf, x, targets, order, missing(onto, x), x, steps, precision, copies)
+    return exchange(clf, x, targets, order, missing(onto, x), x, steps, precision, copies, known)
 
 
 def exchange(
@@ -148,6 +159,7 @@ def exchange(
     steps: int,
     precision: Precision,
     copies: Copies | None = None,
+    known: Known | None = None,
 ) -> Curve:
     """Return the curve of the images `start` becoming `end`, pixel by pixel in `order`.
 
@@ -157,7 +169,10 @@ def exchange(
     pixels = order[0].numel()
     parts = min(steps, pixels)
     done = [round(step * pixels / parts) for step in range(parts + 1)]
-    until = torch.tensor(done, device=x.device)
+    share = np.array(done, dtype=np.float64) / pixels
+    given = {} if known is None else known
+    asked = [step for step, at in enumerate(share) if float(at) not in given]
+    until = torch.tensor(done, device=x.device)[asked]
     made = Copies(clf, x) if copies is None else copies.checked(clf)
     with clf.borrowed(), fast(made, precision) as model:
 
@@ -167,6 +182,9 @@ def exchange(
             seen = model.logits(Encoded(mixed)).to(x.device).softmax(1)
             return seen.gather(1, targets[image, None])[:, 0]
 
-        probabilities = each_variant(evaluate, clf, x, len(done), "exchange")
-    share = np.array(done, dtype=np.float64) / pixels
-    return Curve(share, probabilities.double().cpu().numpy())
+        found = each_variant(evaluate, clf, x, len(asked), "exchange") if asked else x[:, 0, 0, :0]
+    probability = np.empty((len(x), len(done)))
+    probability[:, asked] = found.double().cpu().numpy()
+    for step in set(range(len(done))).difference(asked):
+        probability[:, step] = given[float(share[step])]
+    return Curve(share, probability)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +16,14 @@ from assay.config import Config, Number
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies, Precision
-from assay.errors import AssayError, told
+from assay.errors import AssayError
 from assay.explain.base import Explainer, Targets, checked, chosen
 from assay.explain.curves import Curve, deletion, insertion, order_of, random_order
 from assay.explain.pointing import PointingGame, pointing_game
 from assay.explain.randomise import Outcome, Randomised, randomised
 from assay.explain.registry import AnyExplainer
 from assay.explain.registry import explainers as family
+from assay.explain.together import explained
 from assay.explain.variants import Missing
 
 Array = NDArray[np.float64]
@@ -107,7 +107,7 @@ class Judged:
             order of the same image: 0 for a map that knows nothing.
         randomisation: how like are the maps of random networks; None where that was not tried.
         pointing: whether maps point at the object; None without masks.
-        seconds: what the maps took.
+        seconds: what the maps took; of a pass that several explainers share, an equal part.
     """
 
     name: str
@@ -263,6 +263,7 @@ def faithfulness(
     config: FaithfulnessConfig | None = None,
     progress: Tick | None = None,
     copies: Copies | None = None,
+    logits: Tensor | None = None,
 ) -> Faithfulness:
     """Judge explainers by what their maps are worth on these images of this model.
 
@@ -285,6 +286,7 @@ def faithfulness(
         config: the settings of the tests.
         progress: told what is being done.
         copies: the classifier's fast copies, where they are made already.
+        logits: float32 (N, K), what it says of the images, where that is known already.
 
     Raises:
         AssayError: for images, targets or masks that do not fit, for no explainers or one that
@@ -300,34 +302,21 @@ def faithfulness(
     tick = _silent if progress is None else progress
     x, wanted = checked(x, targets)
     known = _by_label(config.explainers if explainers is None else explainers)
-    wanted = chosen(clf.query(x), wanted)
+    wanted = chosen(clf.query(x) if logits is None else logits, wanted)
     copies = Copies(clf, x) if copies is None else copies
-    maps: dict[str, Attribution] = {}
-    seconds: dict[str, float] = {}
-    failed: dict[str, str] = {}
-    for name, explainer in known.items():
-        tick(f"maps: {name}")
-        started = time.perf_counter()
-        try:
-            maps[name] = explainer(clf, x, wanted)
-        except Exception as error:  # whatever a user's module, or explainer, may raise
-            failed[name] = told(error)
-        seconds[name] = time.perf_counter() - started
+    made = explained(known, clf, x, wanted, lambda name: tick(f"maps: {name}"))
+    maps = {name: one.maps for name, one in made.items() if one.maps is not None}
+    failed = {name: one.why for name, one in made.items() if one.maps is None}
     if not maps:
         name, why = next(iter(failed.items()))
         raise AssayError(f"no explainer that was given works on this model; {name}: {why}")
 
-    def curves(order: Tensor) -> tuple[Curve, Curve]:
-        how: dict[str, Any] = {"steps": config.steps, "precision": config.precision}
-        how["copies"] = copies
-        return (
-            deletion(clf, x, wanted, order, onto=config.deleted, **how),
-            insertion(clf, x, wanted, order, onto=config.inserted, **how),
-        )
-
     tick("deletion and insertion in random order")
     ties = random_order(x, config.seed)
-    random_gone, random_come = curves(ties)
+    how: dict[str, Any] = {"steps": config.steps, "precision": config.precision, "copies": copies}
+    random_gone = deletion(clf, x, wanted, ties, onto=config.deleted, **how)
+    whole = {1.0: random_gone.ends[0.0]}  # what insertion ends with, deletion begins with
+    random_come = insertion(clf, x, wanted, ties, onto=config.inserted, known=whole, **how)
     some = slice(0, config.randomised)
     unrandomised, alike = "", dict[str, Randomised]()
     try:
@@ -347,7 +336,11 @@ def faithfulness(
     judged = []
     for name, found in maps.items():
         tick(f"deletion and insertion: {name}")
-        gone, come = curves(order_of(found.values, ties))
+        order = order_of(found.values, ties)
+        how["known"] = random_gone.ends
+        gone = deletion(clf, x, wanted, order, onto=config.deleted, **how)
+        how["known"] = random_come.ends
+        come = insertion(clf, x, wanted, order, onto=config.inserted, **how)
         judged.append(
             Judged(
                 name=name,
@@ -358,7 +351,7 @@ def faithfulness(
                 gain=(come.area - gone.area) - (random_come.area - random_gone.area),
                 randomisation=alike.get(name),
                 pointing=None if masks is None else pointing_game(found, masks, config.tolerance),
-                seconds=seconds[name],
+                seconds=made[name].seconds,
             )
         )
     judged.sort(key=lambda one: -one.better.value)

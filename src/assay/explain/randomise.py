@@ -19,9 +19,10 @@ from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.memory import Tally
 from assay.core.random import Stream
-from assay.errors import AssayError, told
+from assay.errors import AssayError
 from assay.explain.base import Explainer
 from assay.explain.shift import rank_correlation
+from assay.explain.together import explained
 
 Array = NDArray[np.float64]
 Outcome = Literal["passes", "survives", "undecided", "not run"]
@@ -148,6 +149,7 @@ def randomised(
     found: dict[str, list[Array]] = {name: [] for name in explainers}
     why = dict.fromkeys(explainers, "")
     shares: list[float] = []
+    same_targets = _of_same_targets(maps)
     for number, rows in enumerate(parts):
         if progress is not None:
             progress(f"random weights, network {number + 1} of {len(parts)}")
@@ -155,17 +157,12 @@ def randomised(
         shares = []
         for share, twin in cascade(clf, x[:1], stages, stream.child(number)):
             shares.append(share)
-            for name, explainer in explainers.items():
-                targets = maps[name].targets[rows]
-                try:
-                    again = explainer(twin, x[rows], targets)
-                    same = _alike(maps[name].raw[rows], again.raw)
-                    if again.undefined is not None:
-                        same[:, again.undefined.cpu().numpy()] = np.nan
-                    alike[name].append(same)
-                except Exception as error:  # whatever a user's module, or explainer, may raise
-                    why[name] = told(error)
-                    alike[name].append(np.full((2, len(rows)), np.nan))
+            for names in same_targets:
+                some = {name: explainers[name] for name in names}
+                targets = maps[names[0]].targets[rows]
+                for name, again in explained(some, twin, x[rows], targets, _silent).items():
+                    why[name] = again.why or why[name]
+                    alike[name].append(_kept(maps[name].raw[rows], again.maps))
         for name, stacked in alike.items():
             found[name].append(np.stack(stacked, axis=-1))
     network = np.concatenate([np.full(len(rows), k) for k, rows in enumerate(parts)])
@@ -182,6 +179,33 @@ def randomised(
             why=why[name],
         )
     return results
+
+
+def _of_same_targets(maps: Mapping[str, Attribution]) -> list[list[str]]:
+    """Return the names of maps that explain the same classes: those can be made together."""
+    groups: list[list[str]] = []
+    for name, one in maps.items():
+        for group in groups:
+            if torch.equal(maps[group[0]].targets, one.targets):
+                group.append(name)
+                break
+        else:
+            groups.append([name])
+    return groups
+
+
+def _kept(before: Tensor, again: Attribution | None) -> Array:
+    """Return how like the maps of a random network (None: it has none) those before are: (2, n)."""
+    if again is None:
+        return np.full((2, len(before)), np.nan)
+    same = _alike(before, again.raw)
+    if again.undefined is not None:
+        same[:, again.undefined.cpu().numpy()] = np.nan
+    return same
+
+
+def _silent(doing: str) -> None:
+    del doing
 
 
 def _alike(before: Tensor, after: Tensor) -> Array:

@@ -41,6 +41,7 @@ class Faithfulness(Section):
             masks=None if evidence.masks is None else evidence.masks[ids].numpy(),
             config=evidence.config.faithfulness,
             copies=evidence.copies,
+            logits=evidence.answer[ids],
         )
         return Measured({"faithful": chapter(found)})
 

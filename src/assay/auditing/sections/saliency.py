@@ -27,6 +27,7 @@ from assay.explain.shift import (
     of_mates,
     saliency_shift,
 )
+from assay.explain.together import settled
 from assay.report.pictures import fit_amplification, gallery_items
 from assay.report.record import NotRun
 from assay.report.schema import Attention, Gallery, Measure
@@ -172,9 +173,10 @@ def show(evidence: Evidence) -> Shown:
     draws = Stream(config.seed).child("audit", "attention", "noise").rows(ids)
     noise = noisy(attack.threat, x[ids], draws)
     try:
+        clf = evidence.classifier
+        explainer = settled({"": config.explainer}, clf, x[ids])[""]
         before, after, null = (
-            config.explainer(evidence.classifier, images, targets=y[ids])
-            for images in (x[ids], result.adversarial, noise)
+            explainer(clf, images, targets=y[ids]) for images in (x[ids], result.adversarial, noise)
         )
     except Exception as error:  # whatever a user's model, or explainer, may raise
         return Shown(ids, result, None, told(error))
