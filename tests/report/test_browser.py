@@ -22,6 +22,7 @@ import pytest
 
 from assay.report.audit_page import render_audit
 from assay.report.result import StudyResult
+from assay.report.schema import AuditReport, Ood
 from assay.report.study_page import render_study
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,9 +85,23 @@ def folder(report, tmp_path_factory) -> Path:
     """A folder with every page."""
     made = tmp_path_factory.mktemp("pages")
     (made / "audit.html").write_text(render_audit(report))
+    (made / "audit-many.html").write_text(render_audit(with_many_outliers(report)))
     for path in STUDIES:
         (made / f"{path.parent.name}.html").write_text(render_study(StudyResult.read(path)))
     return made
+
+
+def with_many_outliers(report: AuditReport) -> AuditReport:
+    """Return the report with three detectors against four kinds of outlier: what audits have."""
+    assert isinstance(report.ood, Ood)
+    one = report.ood.results[0]
+    results = tuple(
+        one.model_copy(update={"detector": detector, "outliers": kind})
+        for kind in ("uniform noise", "Gaussian noise", "flat colours", "scrambled images")
+        for detector in ("gen", "knn", "max-logit")
+    )
+    ood = report.ood.model_copy(update={"results": results})
+    return report.model_copy(update={"ood": ood})
 
 
 def browse(chromium: str, page: Path, *flags: str, size: tuple[int, int], dark: bool) -> str:
@@ -149,10 +164,11 @@ def test_a_page_keeps_nobody_out(
 
 
 @pytest.mark.slow
-def test_an_audit_is_printed_on_few_pages(folder: Path, chromium: str) -> None:
+@pytest.mark.parametrize("name", ["audit", "audit-many"])
+def test_an_audit_is_printed_on_few_pages(name: str, folder: Path, chromium: str) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    paper = PICTURES / "audit.pdf"
+    paper = PICTURES / f"{name}.pdf"
     flags = ("--no-pdf-header-footer", f"--print-to-pdf={paper}")
-    browse(chromium, folder / "audit.html", *flags, size=WIDE, dark=False)
+    browse(chromium, folder / f"{name}.html", *flags, size=WIDE, dark=False)
     pages = len(re.findall(rb"/Type\s*/Page\b(?!s)", paper.read_bytes()))
     assert 1 <= pages <= MOST_PRINTED

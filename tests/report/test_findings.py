@@ -102,6 +102,18 @@ def detector(name: str, outliers: str, auroc: float) -> DetectorResult:
     [
         ([("a", "noise", 0.9), ("b", "noise", 0.7)], "a tells outliers best: 90.0 % of pairs"),
         ([("a", "noise", 0.9), ("a", "SVHN", 0.4), ("b", "SVHN", 0.8)], "b tells outliers best"),
+        (
+            [("a", "noise", 0.1), ("b", "noise", 0.2)],
+            "Every detector takes noise for more familiar",
+        ),
+        (
+            [("a", "noise", 0.9), ("a", "SVHN", 0.2), ("b", "SVHN", 0.8), ("b", "noise", 0.1)],
+            "Every detector takes some kind of outlier for more familiar",
+        ),
+        (
+            [("a", "noise", 0.9), ("a", "SVHN", 0.5), ("b", "SVHN", 0.8), ("b", "noise", 0.1)],
+            "No detector is known to tell every kind of outlier from",
+        ),
         ([("a", "noise", 0.1), ("b", "noise", 0.2)], "Every detector takes noise for more"),
         ([("a", "noise", 0.1)], "a takes noise for more familiar than the test images"),
         ([("a", "noise", 0.51)], "No detector is known to tell noise from the test images"),

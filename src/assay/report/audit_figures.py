@@ -87,11 +87,15 @@ def hero(report: AuditReport) -> str:
 
 
 def groups(ood: Ood) -> dict[str, list[DetectorResult]]:
-    """Return the results by kind of outlier, in the order they came."""
+    """Return the results by kind of outlier, those first that the detectors tell least."""
     found: dict[str, list[DetectorResult]] = {}
     for result in ood.results:
         found.setdefault(result.outliers, []).append(result)
-    return found
+
+    def told(kind: str) -> float:
+        return sum(result.auroc.value or 0.0 for result in found[kind]) / len(found[kind])
+
+    return {kind: found[kind] for kind in sorted(found, key=told)}
 
 
 def explainers(chapter: Faithful) -> tuple[list[Explained], list[tuple[Explained, str]]]:

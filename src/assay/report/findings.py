@@ -219,7 +219,8 @@ def disqualified(chapter: Faithful, name: str, verdict: str, gain: Doubtful) -> 
 
 
 def outliers(chapter: Ood) -> str:
-    """Return how well the best detector does on its hardest outliers."""
+    """Return how well the best detector does on its hardest outliers. A kind is named of several
+    detectors only where it is the hardest for all."""
     hardest: dict[str, DetectorResult] = {}
     for result in chapter.results:
         known = hardest.get(result.detector)
@@ -228,11 +229,14 @@ def outliers(chapter: Ood) -> str:
     if not hardest:
         return "No detector could be run"
     best = max(hardest.values(), key=_auroc)
+    one_kind = len({result.outliers for result in hardest.values()}) == 1
     if best.auroc.high is not None and best.auroc.high < 0.5:
         every = "Every detector takes" if len(hardest) > 1 else f"{best.detector} takes"
-        return f"{every} {best.outliers} for more familiar than the test images"
+        kind = best.outliers if one_kind else "some kind of outlier"
+        return f"{every} {kind} for more familiar than the test images"
     if best.auroc.low is None or best.auroc.low <= 0.5:
-        return f"No detector is known to tell {best.outliers} from the test images"
+        kind = best.outliers if one_kind else "every kind of outlier"
+        return f"No detector is known to tell {kind} from the test images"
     return (
         f"{best.detector} tells outliers best: {in_words(best.auroc)} of pairs are in the right "
         f"order for {best.outliers}, its hardest"
