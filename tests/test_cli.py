@@ -161,6 +161,10 @@ class TestMistakes:
     ) -> None:
         refused(assay(*command.split(), f"--{flag}", value), flag, value)
 
+    def test_a_cluster_without_its_engine(self, assay: Command) -> None:
+        answer = assay("run", "skip", "--ray-address", "127.0.0.1:1")
+        refused(answer, "--ray-address was given without --engine ray")
+
     def test_value_out_of_range(self, assay: Command) -> None:
         refused(assay("run", "skip", "--seeds", "0"), "seeds", "greater than or equal to 1")
 

@@ -64,6 +64,11 @@ def given(trial: Trial, work: Workspace) -> Outcome:
     )
 
 
+def loaded(trial: Trial, work: Workspace) -> Outcome:
+    """Whether the process that runs this has imported torch."""
+    return Outcome({"torch": "torch" in sys.modules})
+
+
 def sleep(trial: Trial, work: Workspace) -> Outcome:
     tally(trial)
     time.sleep(trial.config["seconds"])

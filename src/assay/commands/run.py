@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -60,6 +60,8 @@ def study_app(study: Any, everything: bool = True) -> App:
         config: Annotated[Path | None, Parameter(group="Study")] = None,
         store: Annotated[Path, Parameter(group="Running")] = Path("runs"),
         workers: Annotated[int | None, Parameter(group="Running")] = None,
+        engine: Annotated[Literal["local", "ray"], Parameter(group="Running")] = "local",
+        ray_address: Annotated[str | None, Parameter(group="Running")] = None,
         dry_run: Annotated[bool, Parameter(group="Running")] = False,
         print_config: Annotated[bool, Parameter(group="Running")] = False,
         rerun_failed: Annotated[bool, Parameter(group="Running")] = False,
@@ -76,6 +78,8 @@ def study_app(study: Any, everything: bool = True) -> App:
             config: a YAML file of settings, laid over the preset; flags are laid over both.
             store: the folder that keeps trials and pages.
             workers: processes that run trials; default: cores / threads of a trial.
+            engine: where trials run: local, or ray (extra `ray`), on the nodes of a cluster.
+            ray_address: HOST:PORT of the cluster; default: RAY_ADDRESS, or Ray on this machine.
             dry_run: only say which trials there are, which are done, and what the rest costs.
             print_config: only print the YAML that would run.
             rerun_failed: run trials again that failed before.
@@ -89,6 +93,8 @@ def study_app(study: Any, everything: bool = True) -> App:
             raise unknown("preset", preset, study.PRESETS)
         if workers is not None and workers < 1:
             raise AssayError(f"--workers must be at least 1, got {workers}")
+        if ray_address is not None and engine != "ray":
+            raise AssayError("--ray-address was given without --engine ray; give both")
         if until_decided != (max_seeds is not None):
             given, absent = ("--until-decided", "--max-seeds N")[:: 1 if until_decided else -1]
             raise AssayError(f"{given} was given without {absent}; give both")
@@ -110,6 +116,8 @@ def study_app(study: Any, everything: bool = True) -> App:
             made,
             store,
             workers=workers,
+            engine=engine,
+            ray_address=ray_address,
             progress=not quiet,
             rerun_failed=rerun_failed,
             max_seeds=max_seeds,

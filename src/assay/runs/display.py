@@ -60,6 +60,11 @@ class Display:
         """Another process works on a trial."""
         self.fractions.pop(trial.address, None)
 
+    def lost(self, trial: Trial, note: str) -> None:
+        """The worker of a trial is gone, or cannot be used; the trial is begun again elsewhere."""
+        del note
+        self.fractions[trial.address] = 0.0
+
     def end(self, trial: Trial, failure: Failure | None) -> None:
         """A trial has ended."""
         self.fractions.pop(trial.address, None)
@@ -101,6 +106,10 @@ class Lines(Display):
         if now - max(self.said, self.started) >= NEWS_EVERY:
             self.said = now
             say(f"{self.ended}/{self.to_do}, {trial.title}: {note}{until(self.left())}")
+
+    def lost(self, trial: Trial, note: str) -> None:
+        super().lost(trial, note)
+        say(f"{trial.title}: {note}")
 
     def end(self, trial: Trial, failure: Failure | None) -> None:
         super().end(trial, failure)
@@ -157,6 +166,10 @@ class Live(Display):
     def held(self, trial: Trial) -> None:
         super().held(trial)
         self.progress.update(self.rows[trial.address], note="another process works on it")
+
+    def lost(self, trial: Trial, note: str) -> None:
+        super().lost(trial, note)
+        self.progress.console.print(f"{trial.title}: {note}", style="yellow", markup=False)
 
     def end(self, trial: Trial, failure: Failure | None) -> None:
         super().end(trial, failure)

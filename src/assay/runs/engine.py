@@ -43,10 +43,10 @@ class Engine(Protocol):
     def events(self, seconds: float) -> Sequence[tuple[Trial, Message]]:
         """Return what the trials that were taken up have to say; wait for it, at most so long.
 
-        Every one of them ends with exactly one message that is not "progress": what `work`
-        returned, or "died" where it could not return, because its process or machine was lost. An
-        engine on machines that come and go may start such a trial again itself before it says so:
-        the trial goes on from its checkpoint.
+        Every one of them ends with exactly one message that is not "progress" or "lost": what
+        `work` returned, or "died" where it could not return, because its process or machine was
+        lost. An engine on machines that come and go may begin such a trial again itself, and says
+        "lost" each time: the trial goes on from its checkpoint.
 
         Raises:
             AssayError: nothing can be run here.
@@ -187,6 +187,9 @@ class _Execution:
     def _heard(self, trial: Trial, message: Message) -> None:
         if message.kind == "progress":
             self.display.update(trial, message.fraction, message.note)
+            return
+        if message.kind == "lost":
+            self.display.lost(trial, message.note)
             return
         self.running.remove(trial.address)
         if message.kind == "stop":

@@ -64,10 +64,11 @@ class Message:
 
     `done` and `failed` are on the disk already when they are said. `busy`: another process holds
     the trial. `stop`: the store cannot be used (a full disk); `died`: the process that worked on
-    the trial is gone; `note` says why. `ready`: a worker process has started.
+    the trial is gone; `note` says why. `lost`: the same, but the engine begins the trial again.
+    `ready`: a worker process has started.
     """
 
-    kind: Literal["ready", "progress", "done", "failed", "busy", "stop", "died"]
+    kind: Literal["ready", "progress", "done", "failed", "busy", "stop", "died", "lost"]
     fraction: float = 0.0
     note: str = ""
     failure: Failure | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from textwrap import shorten
+from typing import Literal
 
 from rich.console import Console
 
@@ -25,6 +26,7 @@ from assay.report.answer import first_sentence
 from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.study_page import render_study
 from assay.report.terminal import study_summary
+from assay.runs.cluster import Ray
 from assay.runs.engine import execute
 from assay.runs.entry import RECORD
 from assay.runs.results import Results
@@ -61,6 +63,8 @@ def run(
     store: Path,
     *,
     workers: int | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
     progress: bool = True,
     rerun_failed: bool = False,
     max_seeds: int | None = None,
@@ -73,6 +77,8 @@ def run(
         study: its settings.
         store: the folder that keeps trials and pages.
         workers: processes that run trials.
+        engine: where they run: on this machine, or on the nodes of a Ray cluster.
+        ray_address: the cluster; None: RAY_ADDRESS, or Ray is started on this machine.
         progress: show how far they are.
         rerun_failed: run trials again that failed before.
         max_seeds: double the seeds until every claim is decided, but to no more than these; None:
@@ -103,6 +109,7 @@ def run(
             done = execute(
                 grown.plan,
                 home,
+                engine=Ray(home.root, ray_address, workers) if engine == "ray" else None,
                 workers=workers,
                 progress=progress,
                 rerun_failed=rerun_failed and not written,  # once is enough

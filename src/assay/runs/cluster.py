@@ -1,0 +1,440 @@
+"""The Ray engine: workers on the nodes of a cluster, kept while there may be more for them.
+
+Plain actors, no Ray Tune. The engine itself says on which node a worker is, so that it knows how
+much room each node has, and leaves out those that cannot be used. A worker is one process, which
+imports torch when a trial first asks for it and keeps it; it writes the store itself, through a
+folder that every node sees. How far a trial is, the engine reads there too (`progress.json`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import platform
+import socket
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import assay
+from assay.disk import write_atomic
+from assay.errors import AssayError, one_line, told
+from assay.runs.environment import cores
+from assay.runs.local import KEEP_MEMORY
+from assay.runs.store import Store
+from assay.runs.trial import Trial, torch_version
+from assay.runs.worker import Message, variables, work
+
+TRIES = 3  # how often a trial is begun whose worker or node is lost
+LOOK_EVERY = 1.0  # seconds between two looks at the nodes, and at how far trials are
+SEEN_WITHIN = 5.0  # seconds that a network file system may take to show a new file
+REACH_WITHIN = 5.0  # seconds that a cluster may take to accept a connection
+OBJECTS = 100 * 2**20  # bytes of Ray's object store where we start Ray: results do not go by it
+
+
+class Shape(NamedTuple):
+    """What a trial takes of a node."""
+
+    cpus: int
+    gpus: int
+
+
+def shape_of(trial: Trial) -> Shape:
+    return Shape(trial.threads, int(trial.device == "cuda"))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What must be the same where a worker runs as where the engine does.
+
+    Attributes:
+        root: the store.
+        token: the name of a file in the store, and what it holds.
+        torch: the version of torch.
+        code: the digest of assay's source.
+    """
+
+    root: str
+    token: str
+    torch: str
+    code: str
+
+    def misfit(self) -> str:
+        """Return why trials may not run here; empty: they may."""
+        deadline = time.monotonic() + SEEN_WITHIN
+        token = Path(self.root) / self.token
+        while not (token.is_file() and token.read_text() == self.token):
+            if time.monotonic() > deadline:
+                return f"it does not see the store {self.root}"
+            time.sleep(0.1)
+        if self.torch != torch_version():
+            return f"it has torch {torch_version()}, not {self.torch}"
+        return "" if self.code == code() else "it has another assay"
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """The answer of a worker that did not begin its trial: why its node cannot be used."""
+
+    why: str
+
+
+class Remote:
+    """A worker, in its own process on some node."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.misfit: str | None = None  # not known yet
+
+    def run(self, trial: Trial, again: bool) -> Message | Misfit:
+        """Run a trial; return what there is to say at its end."""
+        if self.misfit is None:
+            self.misfit = self.expected.misfit()
+        if self.misfit:
+            return Misfit(f"{platform.node()}: {self.misfit}")
+        try:
+            return work(Store(self.expected.root), trial, _silent, again=again)
+        except AssayError as error:
+            return Message("stop", note=str(error))
+
+
+def _silent(message: Message) -> None:
+    """Say nothing: how far a trial is stands in its folder."""
+    del message
+
+
+@dataclass
+class Hand:
+    """One worker, seen from the engine; `ref` is the answer it owes."""
+
+    actor: Any
+    node: str
+    shape: Shape
+    trial: Trial | None = None
+    again: bool = False
+    ref: Any = None
+
+
+class Ray:
+    """Runs trials on the nodes of a Ray cluster. An `Engine`.
+
+    Args:
+        root: the store, in a folder that every node sees at the same path.
+        address: "host:port" of the cluster's head, or "auto" on one of its nodes; None: what
+            RAY_ADDRESS says, or else Ray is started on this machine, for as long as the engine is.
+        workers: how many trials may run at once; None: as many as the nodes hold at the trials'
+            own number of threads, and one for each GPU.
+    """
+
+    def __init__(self, root: Path, address: str | None = None, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise AssayError(f"workers must be at least 1, got {workers}")
+        self.root = root
+        self.address = address or os.environ.get("RAY_ADDRESS") or None
+        self.workers = workers
+        self.hands: list[Hand] = []
+        self.lost: list[tuple[Trial, bool]] = []  # to be begun again
+        self.begun: Counter[str] = Counter()  # by address
+        self.left_out: dict[str, str] = {}  # nodes that cannot be used, and why
+        self.nodes: dict[str, Shape] = {}
+        self.seen: dict[str, Shape] = {}  # also those that are gone
+        self.looked = self.read = float("-inf")
+        self.ray: Any = None
+        self.ours = False  # whether we connected, and so disconnect
+        self.expected = Expected(str(root), f".cluster-{uuid4().hex}", torch_version(), code())
+
+    def submit(self, trial: Trial, *, again: bool) -> bool:
+        """Give a trial to a worker, if a node has room for it now; return whether one had.
+
+        Raises:
+            AssayError: the cluster is out of reach, or none of its nodes can ever run the trial.
+        """
+        self._connect()
+        return not self.lost and self._begin(trial, again)  # those that were lost come first
+
+    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
+        """Wait for what the workers say, at most so long; begin again what was lost.
+
+        Raises:
+            AssayError: no node can run the trials.
+        """
+        self.lost = [one for one in self.lost if not self._begin(*one)]
+        busy = {hand.ref: hand for hand in self.hands if hand.trial is not None}
+        if not busy:
+            time.sleep(seconds if self.lost else 0)
+            return []
+        ready, _ = self.ray.wait(list(busy), num_returns=1, timeout=seconds)
+        if ready:
+            ready, _ = self.ray.wait(list(busy), num_returns=len(busy), timeout=0)
+        heard = [said for ref in ready for said in self._answer(busy[ref])]
+        return heard + self._progress()
+
+    def stop(self) -> None:
+        """End all workers, and Ray itself if it was started here."""
+        for hand in list(self.hands):
+            self._dismiss(hand)
+        if self.ray is None:
+            return
+        (self.root / self.expected.token).unlink(missing_ok=True)
+        if self.ours:
+            self.ray.shutdown()
+        self.ray = None
+
+    # -- the cluster -----------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        if self.ray is not None:
+            return
+        ray = load_ray(alone=self.address is None)
+        if not ray.is_initialized():
+            connect(ray, self.address)
+            self.ours = True
+        self.ray = ray
+        write_atomic(self.root / self.expected.token, self.expected.token)
+
+    def _look(self) -> None:
+        """See which nodes there are, at most once in `LOOK_EVERY`."""
+        if time.monotonic() - self.looked < LOOK_EVERY:
+            return
+        self.looked = time.monotonic()
+        self.nodes = {
+            node["NodeID"]: Shape(*(int(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")))
+            for node in self.ray.nodes()
+            if node["Alive"] and node["NodeID"] not in self.left_out
+        }
+        self.seen |= self.nodes
+        for hand in list(self.hands):
+            if hand.trial is None and hand.node not in self.nodes:
+                self._dismiss(hand)
+
+    def _begin(self, trial: Trial, again: bool) -> bool:
+        """Give a trial to a worker that is idle, or to a new one; return whether it could be."""
+        self._look()
+        shape = shape_of(trial)
+        if (
+            self.workers is not None
+            and sum(h.trial is not None for h in self.hands) >= self.workers
+        ):
+            return False
+        idle = [hand for hand in self.hands if hand.trial is None]
+        hand = next((hand for hand in idle if hand.shape == shape), None)
+        if hand is None:
+            node = self._room(shape)
+            for other in idle:  # of another shape: its room is needed
+                if node is None:
+                    self._dismiss(other)
+                    node = self._room(shape)
+            if node is None:
+                self._check(trial, shape)
+                return False
+            hand = self._start(node, shape)
+        hand.trial, hand.again = trial, again
+        self.begun[trial.address] += 1
+        hand.ref = hand.actor.run.remote(trial, again)
+        return True
+
+    def _room(self, shape: Shape) -> str | None:
+        """Return the node that has most room, if it is enough."""
+        free = dict(self.nodes)
+        for hand in self.hands:
+            if hand.node in free:
+                had = free[hand.node]
+                free[hand.node] = Shape(had.cpus - hand.shape.cpus, had.gpus - hand.shape.gpus)
+        node = max(free, key=lambda name: free[name], default=None)
+        fits = [name for name in free if _holds(free[name], shape)]
+        return node if node in fits else max(fits, key=lambda name: free[name], default=None)
+
+    def _check(self, trial: Trial, shape: Shape) -> None:
+        """Refuse a trial that no node has ever had the room for; others wait for a node."""
+        usable = [had for name, had in self.seen.items() if name not in self.left_out]
+        if any(_holds(had, shape) for had in usable):
+            return
+        if self.left_out and not usable:
+            why = "; ".join(sorted(set(self.left_out.values())))
+            raise AssayError(
+                f"no node of the cluster can run trials: {why}. Every node needs the same assay "
+                "and torch, and the store in a folder that all of them share"
+            )
+        most = max(usable, default=Shape(0, 0))
+        raise AssayError(
+            f"{trial.title} takes {shape.cpus} CPUs and {shape.gpus} GPUs of one node, and the "
+            f"largest has {most.cpus} and {most.gpus}; add a node, or give fewer --threads"
+        )
+
+    def _start(self, node: str, shape: Shape) -> Hand:
+        on = self.ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        here = [path for path in sys.path if not path.startswith(_INSTALLED)]
+        environment = {
+            **KEEP_MEMORY,
+            **variables(shape.cpus),
+            "PYTHONPATH": os.pathsep.join(here),  # studies of a script's own folder
+        }
+        actor = self.ray.remote(Remote).options(
+            num_cpus=shape.cpus,
+            num_gpus=shape.gpus,
+            max_restarts=0,
+            scheduling_strategy=on,
+            runtime_env={"env_vars": environment},
+        )
+        hand = Hand(actor.remote(self.expected), node, shape)
+        self.hands.append(hand)
+        return hand
+
+    def _dismiss(self, hand: Hand) -> None:
+        self.hands.remove(hand)
+        self.ray.kill(hand.actor)
+
+    # -- what workers say ------------------------------------------------------------------------
+
+    def _answer(self, hand: Hand) -> Sequence[tuple[Trial, Message]]:
+        """Return what there is to say of a trial whose worker has answered, or is gone."""
+        trial = hand.trial
+        assert trial is not None
+        try:
+            answer = self.ray.get(hand.ref)
+        except Exception as error:  # Ray's own are many, and what a task raises is not among them
+            self._dismiss(hand)
+            text = str(error)
+            if "creation task" in text or "runtime_env" in text or "ModuleNotFound" in text:
+                return self._leave_out(hand, f"a worker could not start: {_last(text)}")
+            return self._again(hand, how_lost(error))
+        if isinstance(answer, Misfit):
+            self._dismiss(hand)
+            return self._leave_out(hand, answer.why)
+        hand.trial = hand.ref = None
+        return [(trial, answer)]
+
+    def _leave_out(self, hand: Hand, why: str) -> Sequence[tuple[Trial, Message]]:
+        """Do without a node from now on."""
+        trial = hand.trial
+        assert trial is not None
+        new = hand.node not in self.left_out
+        self.left_out[hand.node] = why
+        self.nodes.pop(hand.node, None)
+        self.begun[trial.address] -= 1  # it was not begun
+        self.lost.append((trial, hand.again))
+        return [(trial, Message("lost", note=f"a node is left out: {why}"))] if new else []
+
+    def _again(self, hand: Hand, why: str) -> Sequence[tuple[Trial, Message]]:
+        """Begin a trial again whose worker is gone, unless that has been done often enough."""
+        trial = hand.trial
+        assert trial is not None
+        self.looked = float("-inf")  # its node may be gone too
+        times = self.begun[trial.address]
+        if times >= TRIES:
+            return [(trial, Message("died", note=f"{why}, the last of {TRIES} times"))]
+        self.lost.append((trial, hand.again))
+        said = f"{why}; it is begun again (time {times + 1} of {TRIES})"
+        return [(trial, Message("lost", note=said))]
+
+    def _progress(self) -> list[tuple[Trial, Message]]:
+        if time.monotonic() - self.read < LOOK_EVERY:
+            return []
+        self.read = time.monotonic()
+        store, heard = Store(self.root), []
+        for trial in (hand.trial for hand in self.hands if hand.trial is not None):
+            if state := store.entry(trial).progress():
+                message = Message("progress", float(state["fraction"]), str(state.get("note", "")))
+                heard.append((trial, message))
+        return heard
+
+
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib"))
+
+
+def _holds(room: Shape, shape: Shape) -> bool:
+    return room.cpus >= shape.cpus and room.gpus >= shape.gpus
+
+
+def _last(text: str) -> str:
+    """Return the last line of a remote traceback, which names the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error: " in line]
+    return one_line((errors or lines or ["no message"])[-1])
+
+
+def how_lost(error: Exception) -> str:
+    """Return in a few words why a worker gave no answer; Ray takes a page for it."""
+    text = str(error)
+    if "OutOfMemory" in type(error).__name__ or "low on memory" in text:
+        return "memory ran out on its node"
+    if "node has died" in text or "node died" in text or "NodeDied" in type(error).__name__:
+        return "its node is gone"
+    if "Unschedulable" in type(error).__name__ or "NodeAffinity" in text:
+        return "its node went before it began"
+    if type(error).__name__.startswith("RayTaskError"):
+        return f"its worker failed: {_last(text)}"
+    return "its worker process is gone"
+
+
+def load_ray(*, alone: bool) -> Any:
+    """Return Ray, which tells nobody that it is used.
+
+    Args:
+        alone: for this machine only: it listens on the loopback address. Read when it is imported.
+
+    Raises:
+        AssayError: it is not installed.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if alone:  # what its name does not say: "0" is one machine on its loopback address
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    try:
+        importlib.import_module("ray.util.scheduling_strategies")
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        raise AssayError("--engine ray needs Ray: pip install 'assay[ray]'") from error
+
+
+def _unprinted(data: Any, ignore_prefix: bool = False) -> None:
+    del data, ignore_prefix
+
+
+def connect(ray: Any, address: str | None) -> None:
+    """Join the cluster at an address, or start Ray on this machine: no dashboard, loopback only.
+
+    Raises:
+        AssayError: it is out of reach, or of another Ray or Python.
+    """
+    # It prints a page about each worker that is lost, in the midst of the display; we say it in a
+    # line. `log_to_driver` does not cover that, and nothing public does (2.60).
+    printing: Any = importlib.import_module("ray._private.worker")
+    printing.print_to_stdstream = _unprinted
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        ray.init(
+            address="local",
+            num_cpus=cores(),
+            include_dashboard=False,
+            object_store_memory=OBJECTS,
+            **quiet,
+        )
+        return
+    try:
+        if ":" in address:
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), REACH_WITHIN).close()
+        ray.init(address=address, **quiet)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise AssayError(
+            f"no Ray cluster answers at {address!r} ({told(error)}); give --ray-address HOST:PORT "
+            "as `ray start --head` said it"
+        ) from error
+
+
+@cache
+def code() -> str:
+    """Return the digest of assay's source: what decides whether two nodes run the same code."""
+    root, found = Path(assay.__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
