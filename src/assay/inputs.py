@@ -80,6 +80,13 @@ class Inputs(Config):
     base64, (n, C, H, W) in [0, 1]}, answered by {"labels" or "scores" or "logits": [one per
     image]}; or instances, {"instances": [lists of numbers]}, answered by {"predictions": [one per
     image]}."""
+    concurrency: int | None = None
+    """Requests to a service that may be under way at once; none: one."""
+    rate: float | None = None
+    """Requests to a service that may be sent in a second; none: no limit."""
+    max_queries: int | None = None
+    """How many images a function or a service may be asked about; what needs more is then not run,
+    and says so. none: any number."""
     device: Device = "auto"
     """Where the model computes; auto takes CUDA or MPS where there is one."""
     threads: int | None = None
@@ -87,7 +94,7 @@ class Inputs(Config):
     batch_size: int | None = None
     """Images evaluated at a time, and in a request to a service; none: chosen by their size."""
 
-    @field_validator("images", "size", "threads", "batch_size")
+    @field_validator("images", "size", "threads", "batch_size", "concurrency", "max_queries")
     @classmethod
     def _at_least_one(cls, count: int | None, info: Any) -> int | None:
         flag = f"--{info.field_name.replace('_', '-')}"
@@ -132,7 +139,8 @@ class Inputs(Config):
     def only_queried(self) -> bool:
         """Whether the model is a function or a service: no weights, no gradients."""
         service = "://" in self.model or self.timeout is not None or bool(self.header)
-        service = service or self.wire != "npy"
+        service = service or self.wire != "npy" or self.concurrency is not None
+        service = service or self.rate is not None or self.max_queries is not None
         if self.access is not None or service:
             return True
         loader = loader_of(self.model)
@@ -217,6 +225,9 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             timeout=inputs.timeout,
             headers=inputs.headers or None,
             wire=inputs.wire,
+            concurrency=inputs.concurrency,
+            rate=inputs.rate,
+            max_queries=inputs.max_queries,
             weights=inputs.weights,
             mean=inputs.mean,
             std=inputs.std,

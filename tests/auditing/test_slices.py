@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from assay import stats
+from assay.auditing.conduct import audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
 from assay.auditing.sections.slices import Slice, Slices, properties, significant, tree_leaves
@@ -96,3 +97,24 @@ def test_the_interval_of_a_difference_is_statsmodels(
     low, high = confint_proportions_2indep(a, a + more_a, b, b + more_b, method="newcomb")
     assert (ours.low, ours.high) == pytest.approx((low, high), abs=1e-9)
     assert ours.low <= ours.value <= ours.high
+
+
+def test_metadata_of_images_makes_slices() -> None:
+    draw = np.random.default_rng(0)
+    n = 400
+    phone, y = draw.uniform(size=n) < 0.4, draw.integers(0, 2, n)
+    right = draw.uniform(size=n) < np.where(phone, 0.4, 0.95)
+    said = torch.from_numpy(np.where(right, y, 1 - y))
+    x = torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    place = {x[row].numpy().tobytes(): int(said[row]) for row in range(n)}
+    model = BlackBox(
+        lambda rows: [place[row.tobytes()] for row in rows], classes=2, access="labels"
+    )
+    metadata = {"camera": ["phone" if one else "slr" for one in phone]}
+    config = AuditConfig(sections=(Slices(),))
+    found = audit(model, x, torch.from_numpy(y), metadata=metadata, config=config)
+    (check,) = found.checks
+    assert check.title.endswith("(camera = phone)")
+    assert check.verdict == "fail"
+    with pytest.raises(AssayError, match="metadata 'camera' has 3 values for 400 images"):
+        audit(model, x, torch.from_numpy(y), metadata={"camera": ["a"] * 3}, config=config)

@@ -49,6 +49,15 @@ def test_what_can_only_be_queried_is_audited_as_far_as_that_goes(audited: Any, a
     assert set(report["made"]["data"]) == {"digits/test"}, "detectors are not fitted on anything"
 
 
+def test_what_the_budget_of_queries_is_too_small_for_says_so(audited: Any) -> None:
+    report = audited("scores", "--max-queries", "100")
+    reasons = {check["code"]: check["reason"] for check in report["checks"]}
+    assert verdicts(report)["ACC-001"] != "not run"
+    for code in ("ROB-001", "COR-001"):
+        assert verdicts(report)[code] == "not run"
+        assert "budget spent: " in reasons[code]
+
+
 def test_attacks_are_named(audited: Any) -> None:
     flags = ("--attacks", "noise", '{"name": "square", "queries": 50}', "--batch-size", "7")
     report = audited("scores", *flags)

@@ -587,3 +587,18 @@ def test_folders_that_all_link_to_one_another_are_refused_before_a_million_paths
                 (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
     with pytest.raises(AssayError, match=r"links lead to one folder by more than 1,000 paths, "):
         walk(tmp_path, frozenset({".png"}))
+
+
+def test_columns_of_metadata_go_with_their_images() -> None:
+    tree("test/cat/1.png", "test/dog/2.png", "train/cat/3.png", "train/dog/4.png")
+    Path("imgs/test/metadata.csv").write_text(
+        "file_name,site,age\ndog/2.png,b,41\ncat/1.png,a,\nelse/9.png,c,3\n"
+    )
+    for _ in range(2):  # decoded, and from the cache
+        data = load_data("imgs", split="test")
+        assert data.metadata == {"site": ["a", "b"], "age": [None, "41"]}
+        assert data.subset([1]).metadata == {"site": ["b"], "age": ["41"]}
+        assert load_data("imgs", split="train").metadata == {}
+    (columns,) = Path(os.environ["ASSAY_CACHE"]).rglob("columns.json")
+    columns.write_text("{}")
+    assert load_data("imgs", split="test").metadata == data.metadata, "what was changed is not read"

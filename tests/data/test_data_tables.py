@@ -278,3 +278,16 @@ def test_odd_class_names_say_nothing(names: Any) -> None:
     meta = json.dumps({"info": {"features": features}})
     pq.write_table(table.replace_schema_metadata({"huggingface": meta}), "set/test.parquet")
     assert load_data("set").classes == ("5", "7")
+
+
+def test_further_columns_are_metadata() -> None:
+    boxes = pa.array([[1, 2], [3]])
+    write(
+        "set/test.parquet",
+        image=images(0, 9),
+        label=[1, 0],
+        site=["a", None],
+        w=[1.5, 2.0],
+        b=boxes,
+    )
+    assert load_data("set", split="test").metadata == {"site": ["a", None], "w": [1.5, 2.0]}

@@ -252,6 +252,76 @@ def test_what_passes_is_tried_again(
     assert model.queries == 7  # images, not attempts
 
 
+def test_several_requests_are_under_way_at_once_and_answers_keep_their_order(
+    service: Service,
+) -> None:
+    x = torch.rand(40, 3, 2, 2, generator=torch.Generator().manual_seed(2))
+    lock, under_way, most = threading.Lock(), 0, 0
+
+    def reply(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.05 if len(body) % 2 else 0.1)
+        with lock:
+            under_way -= 1
+        classify("logits")(handler, body)
+
+    service.replies = [reply]
+    settings: dict[str, Any] = {"classes": NAMES, "access": "logits", "batch_size": 4}
+    model = HttpModel(service.url, concurrency=3, **settings)
+    torch.testing.assert_close(model.query(x), NETWORK(x))
+    assert most == 3
+    assert (len(service.seen), model.queries, model.batch_size) == (10, 40, 4)
+    most = 0
+    HttpModel(service.url, **settings).query(x[:12])
+    assert most == 1
+
+
+def test_a_fault_in_one_of_several_requests_is_met_alone(service: Service) -> None:
+    x = torch.rand(12, 3, 2, 2, generator=torch.Generator().manual_seed(2))
+    service.replies = [hang_up, say("", 500), classify("labels")]
+    model = HttpModel(service.url, classes=NAMES, access="labels", batch_size=4, concurrency=3)
+    assert torch.equal(model.query(x), NETWORK(x).argmax(1))
+    assert model.repeated == 2
+    service.replies = [say('{"labels": [0, 1, 2]}'), say('{"labels": [0, 1, 2, 0, 1]}')]
+    with pytest.raises(AssayError, match="returned shape"):  # 3 and 5 answers to 4 images each
+        model.query(x[:8])
+
+
+def test_a_service_that_asks_to_be_left_alone_is(service: Service, x: Tensor) -> None:
+    service.replies = [say("", 429, {"Retry-After": "1"}), classify("labels")]
+    started = time.monotonic()
+    HttpModel(service.url, classes=NAMES, access="labels").query(x)
+    assert 1 <= time.monotonic() - started < 5
+    service.replies = [say("", 429, {"Retry-After": "3600"})]
+    seen = refused(service, x)
+    assert "answered 429 Too Many Requests" in seen
+    assert "left alone for 3,600 s (Retry-After): go on later" in seen
+
+
+def test_not_more_requests_are_sent_in_a_second_than_allowed(service: Service, x: Tensor) -> None:
+    service.replies = [classify("labels")]
+    model = HttpModel(
+        service.url, classes=NAMES, access="labels", batch_size=1, concurrency=4, rate=20
+    )
+    started = time.monotonic()
+    model.query(x)
+    assert time.monotonic() - started >= 6 / 20
+
+
+def test_a_budget_of_queries_is_kept(service: Service, x: Tensor) -> None:
+    service.replies = [classify("labels")]
+    model = HttpModel(service.url, classes=NAMES, access="labels", most=10)
+    model.query(x)
+    with pytest.raises(AssayError, match=r"budget spent: 7 of 10 queries .* 7 more are needed"):
+        model.query(x)
+    assert len(service.seen) == 1
+    model.query(x[:3])
+    assert model.queries == 10
+
+
 @pytest.mark.parametrize(
     ("reply", "line"),
     [

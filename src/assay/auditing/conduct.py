@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -128,6 +128,7 @@ def audit(
     reference: tuple[Any, Tensor] | None = None,
     calibration: tuple[Any, Tensor] | None = None,
     masks: Tensor | None = None,
+    metadata: Mapping[str, Sequence[Any]] | None = None,
     config: AuditConfig | None = None,
     policy: Policy | None = None,
     title: str = "",
@@ -154,6 +155,9 @@ def audit(
             thresholds. None: half of `reference` fits and the other half calibrates.
         masks: bool (N, H, W), where the object of each image is, if that is known: do maps point at
             it, and do they leave it?
+        metadata: what else is known of each image, by the name of its column, a value for each
+            (text, a number, or None): is the model worse on some of them? A `Dataset` brings its
+            own.
         config: what is measured, and the thresholds.
         policy: thresholds that go before those of `config`, and the level of the intervals that are
             compared with them; None: 95 %.
@@ -177,6 +181,7 @@ def audit(
             raise AssayError("a Dataset brings its own labels: audit(clf, dataset)")
         data = data or {f"{x.name}/{x.split}": x.fingerprint}
         masks = x.masks if masks is None else masks
+        metadata = x.metadata if metadata is None else metadata
         y, x = x.labels, to_float(x.images)
     if y is None:
         raise AssayError("audit needs labels: audit(clf, x, y), or audit(clf, dataset)")
@@ -187,7 +192,15 @@ def audit(
     else:
         images = check_images(cast(Tensor, x))
         evidence = _evidence(
-            model, images, torch.as_tensor(y), reference, calibration, masks, config, tick
+            model,
+            images,
+            torch.as_tensor(y),
+            reference,
+            calibration,
+            masks,
+            metadata or {},
+            config,
+            tick,
         )
     return conducted(
         evidence,
@@ -314,6 +327,7 @@ def _evidence(
     reference: tuple[Tensor, Tensor] | None,
     calibration: tuple[Tensor, Tensor] | None,
     masks: Tensor | None,
+    metadata: Mapping[str, Sequence[Any]],
     config: AuditConfig,
     tick: Tick,
 ) -> Evidence:
@@ -342,7 +356,10 @@ def _evidence(
             f"{masks.dtype} {tuple(masks.shape)}"
         )
     masks = None if masks is None else masks.cpu()
-    evidence = Evidence(model, x, y, config, reference, calibration, masks, tick)
+    for name, values in metadata.items():
+        if len(values) != len(x):
+            raise AssayError(f"metadata {name!r} has {len(values)} values for {len(x)} images")
+    evidence = Evidence(model, x, y, config, reference, calibration, masks, tick, metadata)
     tick(f"evaluating the model on {len(x):,} images")
     silent = int((evidence.predictions < 0).sum())
     classes = evidence.classes

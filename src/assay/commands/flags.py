@@ -199,6 +199,9 @@ INPUT_GROUPS = {
         "timeout",
         "header",
         "wire",
+        "concurrency",
+        "rate",
+        "max_queries",
     ),
     "Running": ("device", "threads", "batch_size"),
 }

@@ -37,13 +37,16 @@ class BlackBox:
         batch_size: rows given to the function at a time; None chooses by the size of one input.
         name: what errors call the function; None takes its own name.
         notes: what was understood when it was loaded, a line each.
+        most: the budget: how many rows it may be asked about; None: any number. A query that would
+            go beyond it is refused whole, and nothing of it is sent.
 
     A row may have no answer: None for all of it, NaN or None in it, or the label -1. It is counted
     as `unanswered`, its label is -1, and no attack is successful by it.
 
     Raises:
         AssayError: for images outside [0, 1]; for an answer of the wrong shape, type or range; for
-            whatever the function raises; for one image that alone does not fit in memory.
+            whatever the function raises; for one image that alone does not fit in memory; for a
+            query beyond the budget.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class BlackBox:
         batch_size: int | None = None,
         name: str | None = None,
         notes: Sequence[str] = (),
+        most: int | None = None,
     ) -> None:
         if not callable(function):
             raise AssayError(
@@ -64,6 +68,8 @@ class BlackBox:
             raise AssayError(f"access is 'labels', 'scores' or 'logits', not {access!r}")
         if batch_size is not None and batch_size < 1:
             raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
+        if most is not None and most < 1:
+            raise AssayError(f"the budget of queries is at least 1, not {most}")
         named = range(classes) if isinstance(classes, int) else classes
         self._classes = tuple(str(name) for name in named)
         if len(self._classes) < 2:
@@ -72,6 +78,7 @@ class BlackBox:
         self.batch_size = batch_size
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.notes = tuple(notes)
+        self.most = most
         self.tally = Tally()
         self.unanswered = 0
         """Rows that came back without an answer."""
@@ -101,6 +108,11 @@ class BlackBox:
         if len(x) == 0:  # a service need not know what to say to nothing
             empty = torch.empty(0, len(self.classes), device=x.device)
             return empty[:, 0].long() if self.access == "labels" else empty
+        if self.most is not None and self.queries + len(x) > self.most:
+            raise AssayError(
+                f"budget spent: {self.queries:,} of {self.most:,} queries (--max-queries), and "
+                f"{len(x):,} more are needed"
+            )
         with torch.no_grad():
             rows = self.batch_size or rows_that_fit(x)
             answer = in_parts(self._ask, rows, x.detach(), tally=self.tally, in_vain=False)
@@ -117,10 +129,10 @@ class BlackBox:
         with user_code(x, self.name):
             answer = self.function(images)
         self.tally.queries += len(x)
-        values = self._numbers(answer, len(x))
+        values = self.numbers(answer, len(x))
         return self._labels(values) if self.access == "labels" else self._outputs(values)
 
-    def _numbers(self, answer: Any, rows: int) -> NDArray[np.float64]:
+    def numbers(self, answer: Any, rows: int) -> NDArray[np.float64]:
         """Return the answer as numbers (n,) or (n, K), None as NaN; refuse any other shape."""
         said = type(answer).__name__
         if isinstance(answer, Tensor):

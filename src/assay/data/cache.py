@@ -4,6 +4,8 @@
                                  labels.npy    int64 (N,)
                                  meta.json     classes, fingerprint, mean and std, sizes, origin,
                                                notes, and a seal over all of this
+                                 columns.json  what else is known of each image, where there is
+                                               anything
 
 A split is made beside its place and renamed into it when it is whole, under a lock, so that two
 processes make it once and a killed one leaves nothing that is read.
@@ -12,6 +14,7 @@ processes make it once and a killed one leaves nothing that is read.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -50,7 +53,8 @@ def cached(entry: Path, split: str, name: str) -> Dataset | None:
         return None
     try:
         images, labels = _arrays(folder)
-    except (OSError, ValueError):  # it went, or was changed, since
+        columns = _columns(folder, meta["columns"])
+    except (OSError, ValueError, LookupError):  # it went, or was changed, since
         return None
     return Dataset(
         name=name,
@@ -61,6 +65,7 @@ def cached(entry: Path, split: str, name: str) -> Dataset | None:
         fingerprint=meta["fingerprint"],
         ids=torch.arange(len(labels)),
         notes=tuple(meta["notes"]),
+        metadata=columns,
         _moments=(tuple(meta["mean"]), tuple(meta["std"])),
     )
 
@@ -99,6 +104,20 @@ def _arrays(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
     if labels.dtype != np.int64 or labels.shape != images.shape[:1]:
         raise ValueError("labels.npy holds no label per image")
     return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def _columns(folder: Path, seen: str) -> dict[str, list[Any]]:
+    """Return what columns.json holds, if it is what it was: `seen` is its digest, "" for none.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not seen:
+        return {}
+    text = (folder / "columns.json").read_bytes()
+    if hashlib.sha256(text).hexdigest() != seen:
+        raise ValueError("columns.json was changed")
+    return dict(json.loads(text))
 
 
 def _content(
@@ -176,13 +195,20 @@ def finish(
     origin: Mapping[str, Any],
     notes: Sequence[str],
     agreed: Mapping[str, Any],
+    columns: Mapping[str, Sequence[Any]],
 ) -> None:
     """Complete the split in `making/split`, whose images are written, and move it into place."""
     folder = making / split
     np.save(folder / "labels.npy", labels)
+    seen = ""
+    if columns:
+        text = json.dumps({name: list(values) for name, values in columns.items()}).encode()
+        (folder / "columns.json").write_bytes(text)
+        seen = hashlib.sha256(text).hexdigest()
     meta = _content(*_arrays(folder), classes) | {
         "origin": dict(origin),
         "notes": list(notes),
+        "columns": seen,
         "agreed": {key: list(value) for key, value in agreed.items()},
     }
     meta["seal"] = _seal(folder, meta)

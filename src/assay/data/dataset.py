@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -30,6 +30,8 @@ class Dataset:
         masks: bool (N, H, W), the pixels of the object, where they are known; otherwise None.
         notes: what was understood where a folder can be understood in more than one way, what was
             held out, scaled or not read; each a line to show the user.
+        metadata: what else is known of each image, by the name of its column: text, a number, or
+            None where it is not known.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     ids: Tensor
     masks: Tensor | None = None
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
     _moments: tuple[tuple[float, ...], tuple[float, ...]] | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -122,6 +125,10 @@ class Dataset:
             ids=self.ids[index],
             masks=None if self.masks is None else self.masks[index],
             notes=self.notes,
+            metadata={
+                name: [values[row] for row in index.tolist()]
+                for name, values in self.metadata.items()
+            },
         )
 
     def without(self, classes: Sequence[int]) -> Dataset:

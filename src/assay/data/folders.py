@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from assay.data.decode import CHUNK, Encoded
-from assay.data.metadata import labels_beside
+from assay.data.metadata import columns_beside, labels_beside
 from assay.data.opened import Opened, Part, split_of
 from assay.data.walk import File, Listing, listed, printable
 from assay.errors import AssayError
@@ -61,7 +61,7 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
             loose = []
         unlabelled = f"its {split} images lie in no folders of classes" if loose else ""
         labels = [-1 if loose else numbers[file.parts[depth - 1]] for file in kept]
-        parts[split] = _part(listing.root, kept, labels, unlabelled)
+        parts[split] = _part(listing, kept, labels, unlabelled)
     notes += _empty(listing, splits, names)
     notes += _shared(splits)
     if len(shown) == 1 and labelled:
@@ -81,7 +81,7 @@ def _labelled_beside(
     classes = sorted(set(said.values()))
     numbers = {name: label for label, name in enumerate(classes)}
     parts = {
-        split: _part(listing.root, kept, [numbers.get(said.get(f.parts, ""), -1) for f in kept], "")
+        split: _part(listing, kept, [numbers.get(said.get(f.parts, ""), -1) for f in kept], "")
         for split, (_, kept) in splits.items()
     }
     where = printable(str(listing.root))
@@ -175,7 +175,9 @@ def _alike(classes: list[set[str]]) -> bool:
     return len(classes) > 1 and all(classes) and bool(set.intersection(*classes))
 
 
-def _part(root: Path, files: list[File], labels: list[int], unlabelled: str) -> Part:
+def _part(listing: Listing, files: list[File], labels: list[int], unlabelled: str) -> Part:
+    root = listing.root
+
     def images() -> Iterator[list[Encoded]]:
         for start in range(0, len(files), CHUNK):
             yield [str(file.path(root)) for file in files[start : start + CHUNK]]
@@ -183,7 +185,8 @@ def _part(root: Path, files: list[File], labels: list[int], unlabelled: str) -> 
     def title(row: int) -> str:
         return printable(str(files[row].path(root)))
 
-    return Part(np.array(labels, dtype=np.int64), images, title, unlabelled)
+    columns = columns_beside(listing, files)
+    return Part(np.array(labels, dtype=np.int64), images, title, unlabelled, columns)
 
 
 def _no_classes(where: str, splits: Splits) -> str:

@@ -23,7 +23,7 @@ from assay.data.tables import SUFFIXES, open_tables
 from assay.data.walk import Listing, printable, walk
 from assay.errors import AssayError, unknown
 
-VERSION = 3  # raised when the same files would be decoded, ordered or split differently
+VERSION = 4  # raised when the same files would be decoded, ordered or split differently
 
 SIDE = 4096
 """The most pixels that images are scaled to along a side."""
@@ -160,6 +160,10 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
             origin=source.origin,
             notes=notes,
             agreed={"shape": size, "notes": shape.notes},
+            columns={
+                column: [values[row] for row in np.flatnonzero(mask).tolist()]
+                for column, values in part.metadata.items()
+            },
         )
 
 

@@ -1,4 +1,6 @@
-"""Labels of images that lie in no folders of classes: a metadata.csv or .jsonl beside them."""
+"""What a metadata.csv or .jsonl beside images says of them: further columns, and the labels of
+those that lie in no folders of classes.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -53,6 +55,33 @@ def labels_beside(listing: Listing) -> tuple[dict[tuple[str, ...], str], list[st
         if len(found) > before:
             notes.append(f"labels are those of {file} ({len(found) - before:,} images)")
     return found, notes
+
+
+def columns_beside(listing: Listing, files: Sequence[File]) -> dict[str, list[Any]]:
+    """Return the columns of metadata files but for names of files and labels: a value for each of
+    `files`, None where nothing is said of it.
+
+    Raises:
+        AssayError: a metadata file cannot be read.
+    """
+    place = {file.parts: row for row, file in enumerate(files)}
+    found: dict[str, list[Any]] = {}
+    for file in listing.files:
+        if file.parts[-1] not in NAMES:
+            continue
+        for row in _rows(listing, file):
+            if not isinstance(row.get(FILE), str):
+                continue
+            path = os.path.normpath("/".join((*file.parts[:-1], row[FILE])))
+            at = place.get(PurePosixPath(path).parts)
+            if at is None:
+                continue
+            for name, value in row.items():
+                known = isinstance(value, str | int | float) and value != ""
+                if name in (FILE, *LABEL_COLUMNS) or not isinstance(name, str) or not known:
+                    continue
+                found.setdefault(name, [None] * len(files))[at] = value
+    return found
 
 
 def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,12 +57,14 @@ class Part:
         images: yields the encoded images in order, some at a time.
         title: what a row is called in a message, by its number.
         unlabelled: why it has no labels, where it has none at all; "" otherwise.
+        metadata: what else is known of each row, by the name of its column.
     """
 
     labels: NDArray[np.int64]
     images: Callable[[], Iterator[list[Encoded]]]
     title: Callable[[int], str]
     unlabelled: str = ""
+    metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

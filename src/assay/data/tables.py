@@ -72,6 +72,7 @@ def open_tables(listing: Listing, tables: list[File], asked: Asked) -> Opened:
             _images(kept, image, known),
             _title(where, split),
             f"{where} ({split}) was read without labels" if label is None else "",
+            {name: _values(files[split], name, False) for name in _others(every, image, label)},
         )
         for split, kept in files.items()
     }
@@ -232,6 +233,21 @@ def _kind(schema: Any, column: str) -> str:
         return "not there" if column not in schema.names else "there twice"
     kind = schema.field(column).type
     return "images" if _holds_images(kind) else _plain(kind)
+
+
+def _others(tables: list[Table], image: str, label: str | None) -> list[str]:
+    """Return the further columns of one value a row that all files have."""
+    import pyarrow.types as t
+
+    first = tables[0].schema
+    return [
+        name
+        for name in map(str, first.names)
+        if name not in (image, label, *LABEL_COLUMNS)
+        and first.names.count(name) == 1
+        and (_holds_labels(kind := first.field(name).type) or t.is_floating(kind))
+        and all(_kind(table.schema, name) == _kind(first, name) for table in tables)
+    ]
 
 
 def _values(tables: Iterable[Table], column: str, count: bool) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -18,6 +19,7 @@ from torch import Tensor
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.oracle import Access
 from assay.errors import AssayError, one_line
+from assay.models.pace import LONGEST_WAIT, Pace, asked_wait
 
 if TYPE_CHECKING:
     import ssl
@@ -65,7 +67,12 @@ class HttpModel:
         timeout: seconds that one request may take.
         batch_size: images in a request.
         retries: how often a request is sent again that timed out, lost its connection, or met a
-            status that may pass (408, 425, 429, 500, 502, 503, 504), after 0.25 s, 0.5 s, 1 s, …
+            status that may pass (408, 425, 429, 500, 502, 503, 504), after 0.25 s, 0.5 s, 1 s, …,
+            or after as long as it asks for by Retry-After, if that is at most 60 s.
+        concurrency: requests that may be under way at once.
+        rate: requests that may be sent in a second, those that are sent again included; None: no
+            limit.
+        most: the budget: how many images it may be asked about; None: any number.
         headers: sent with every request (a token, say), and never shown.
         wire: the form of requests and answers, as above.
         encode: makes the body of a request from float32 (n, C, H, W) in [0, 1].
@@ -85,6 +92,9 @@ class HttpModel:
         timeout: float = TIMEOUT,
         batch_size: int = ROWS,
         retries: int = 3,
+        concurrency: int = 1,
+        rate: float | None = None,
+        most: int | None = None,
         headers: Mapping[str, str] | None = None,
         wire: Wire = "npy",
         encode: Callable[[NDArray[np.float32]], bytes] | None = None,
@@ -107,10 +117,19 @@ class HttpModel:
         self.encode = encode or {"npy": as_json, "instances": as_instances}[wire]
         self._key = "predictions" if wire == "instances" else access
         self.decode = decode or self._answers
+        self._counting = threading.Lock()
         self.repeated = 0
         """Requests that were sent again."""
+        self._pace = Pace(concurrency, rate)
+        self.batch_size = batch_size
+        """Images in a request."""
         self._box = BlackBox(
-            self._post, classes=classes, access=access, batch_size=batch_size, name=self.address
+            self._all,
+            classes=classes,
+            access=access,
+            batch_size=batch_size * concurrency,
+            name=self.address,
+            most=most,
         )
         self._tls = _tls()
 
@@ -121,11 +140,6 @@ class HttpModel:
     @property
     def access(self) -> Access:
         return self._box.access
-
-    @property
-    def batch_size(self) -> int | None:
-        """Images in a request."""
-        return self._box.batch_size
 
     @property
     def queries(self) -> int:
@@ -151,6 +165,18 @@ class HttpModel:
         """Return the predicted class of every row, int64 (N,); -1 where there is no answer."""
         return self._box.predict(x)
 
+    def _all(self, images: NDArray[np.float32]) -> Any:
+        """Return what the service says about some batches, of which several are under way at once.
+        Each is checked by itself: two wrong lengths can make a right one."""
+        size = self.batch_size
+        if len(images) <= size:
+            return self._post(images)
+        batches = [images[start : start + size] for start in range(0, len(images), size)]
+        said = self._pace.all(
+            lambda batch: self._box.numbers(self._post(batch), len(batch)), batches
+        )
+        return np.concatenate(said)
+
     def _post(self, images: NDArray[np.float32]) -> Any:
         """Return what the service says about one batch."""
         body = self._reply(self.encode(images))
@@ -174,19 +200,27 @@ class HttpModel:
                 if not failed.passing or attempt == self.retries:
                     times = f" (in {attempt + 1} attempts)" if attempt else ""
                     raise AssayError(f"{self.address} {failed}{times}") from failed.__cause__
-            time.sleep(FIRST_WAIT * 2**attempt)
+                asked = failed.asked or 0.0
+                if asked > LONGEST_WAIT:
+                    raise AssayError(
+                        f"{self.address} {failed}, and asks to be left alone for {asked:,.0f} s "
+                        "(Retry-After): go on later, or ask less often (--rate)"
+                    ) from failed.__cause__
+            time.sleep(max(asked, FIRST_WAIT * 2**attempt))
             attempt += 1
-            self.repeated += 1
+            with self._counting:
+                self.repeated += 1
 
     def _send(self, body: bytes) -> bytes:
         """Return the body of the answer to one request, or raise `_Failed`."""
         import httpx2
         from anyio.from_thread import start_blocking_portal
 
+        self._pace.wait()
         try:
             # a thread of its own: there may be an event loop in this one, as in a notebook
             with start_blocking_portal() as portal:
-                status, content = portal.call(self._exchange, body)
+                status, content, later = portal.call(self._exchange, body)
         except TimeoutError as error:
             raise _Failed(
                 f"has not answered within {self.timeout:g} s: allow it a longer timeout, or "
@@ -205,12 +239,16 @@ class HttpModel:
         known = status in set(HTTPStatus)
         named = f"{status} {HTTPStatus(status).phrase}" if known and status >= 300 else f"{status}"
         named += ", not 200" if status < 300 else ""
-        raise _Failed(f"answered {named}: {_shown(content)}", passing=status in PASSING)
+        raise _Failed(
+            f"answered {named}: {_shown(content)}",
+            passing=status in PASSING,
+            asked=asked_wait(later),
+        )
 
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        """Return the status and the body of the answer to one request; of one that is an error, as
-        much as comes in time. Redirects are not followed, which would turn a POST into a GET and
-        take the headers to another host.
+    async def _exchange(self, body: bytes) -> tuple[int, bytes, str]:
+        """Return the status and the body of the answer to one request, and what it says of when to
+        ask again; of a body that is an error, as much as comes in time. Redirects are not followed,
+        which would turn a POST into a GET and take the headers to another host.
 
         Raises:
             TimeoutError: the whole took too long, whatever still trickles in.
@@ -218,7 +256,7 @@ class HttpModel:
         import anyio
         import httpx2
 
-        status, content = 200, bytearray()
+        status, content, later = 200, bytearray(), ""
         try:
             with anyio.fail_after(self.timeout):
                 async with (
@@ -226,6 +264,7 @@ class HttpModel:
                     client.stream("POST", self.url, content=body, headers=self.headers) as answer,
                 ):
                     status = answer.status_code
+                    later = answer.headers.get("retry-after", "")
                     async for part in answer.aiter_raw():
                         content += part
                         if len(content) > (MOST_BYTES if status == 200 else GLIMPSE):
@@ -235,7 +274,7 @@ class HttpModel:
                 raise
         if status == 200 and len(content) > MOST_BYTES:
             raise _Failed(f"answers with more than {MOST_BYTES >> 20} MiB: {_shown(content)}")
-        return status, bytes(content)
+        return status, bytes(content), later
 
     def _answers(self, body: bytes) -> Any:
         """Return what is under the name of the access, or "predictions", in a JSON answer."""
@@ -250,11 +289,13 @@ class HttpModel:
 
 
 class _Failed(Exception):
-    """A request without an answer: what was seen, and whether another attempt may do better."""
+    """A request without an answer: what was seen, whether another attempt may do better, and after
+    how many seconds the service asks for it."""
 
-    def __init__(self, seen: str, *, passing: bool = False) -> None:
+    def __init__(self, seen: str, *, passing: bool = False, asked: float | None = None) -> None:
         super().__init__(seen)
         self.passing = passing
+        self.asked = asked
 
 
 def _tls() -> ssl.SSLContext:

@@ -109,6 +109,9 @@ def load_oracle(
     timeout: float | None = None,
     headers: Mapping[str, str] | None = None,
     wire: Wire = "npy",
+    concurrency: int | None = None,
+    rate: float | None = None,
+    max_queries: int | None = None,
     weights: Path | str | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -130,6 +133,9 @@ def load_oracle(
         timeout: seconds that a service may take for one request; None leaves it at 30.
         headers: sent with every request to a service.
         wire: how images travel to it: a numpy file in JSON, or lists of numbers.
+        concurrency: requests that may be under way at once; None: one.
+        rate: requests that may be sent in a second.
+        max_queries: how many images a function or a service may be asked about.
         weights, mean, std, outputs, args, channels, trust_program: as in `load_model`.
 
     Raises:
@@ -137,8 +143,11 @@ def load_oracle(
     """
     spec = str(spec)
     served = _is_url(spec)
-    if not served and (timeout is not None or headers or wire != "npy"):
-        raise AssayError(f"{spec} is no URL: time-out, headers and wire go with http://…")
+    paced = concurrency is not None or rate is not None
+    if not served and (timeout is not None or headers or wire != "npy" or paced):
+        raise AssayError(
+            f"{spec} is no URL: time-out, headers, wire, concurrency and rate go with http://…"
+        )
     given = Given(
         weights=None if weights is None else Path(weights),
         args=args or {},
@@ -155,6 +164,8 @@ def load_oracle(
         raise AssayError(
             f"{spec} is {loader.what}, which says itself what it answers: drop --access"
         )
+    if not served and access is None and max_queries is not None:
+        raise AssayError(f"--max-queries goes with a function or a service, not with {spec}")
     if not served and access is None:
         return _made(_recognised(spec), spec, given)
     wrong = [flag.removeprefix("--") for flag in given.flags()]
@@ -176,9 +187,19 @@ def load_oracle(
             batch_size=ROWS if batch_size is None else batch_size,
             headers=headers,
             wire=wire,
+            concurrency=1 if concurrency is None else concurrency,
+            rate=rate,
+            most=max_queries,
         )
     function = function_of(spec)
-    return BlackBox(function, classes=classes, access=access, batch_size=batch_size, name=spec)
+    return BlackBox(
+        function,
+        classes=classes,
+        access=access,
+        batch_size=batch_size,
+        name=spec,
+        most=max_queries,
+    )
 
 
 def _is_url(spec: str) -> bool:

@@ -202,6 +202,7 @@ def examine(
         reference=fitted,
         calibration=calibration,
         masks=None if isinstance(part, TextSet) else part.masks,
+        metadata=None if isinstance(part, TextSet) else part.metadata,
         config=config,
         policy=policy,
         title=title,

@@ -42,9 +42,11 @@ def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
     """
     usual = Inputs(model=inputs.model, data=inputs.data)
     alone = ("size", "channels", "mean", "std", "weights", "access", "timeout", "wire")
-    for name in alone:
+    for name in (*alone, "concurrency", "rate", "max_queries"):
         if getattr(inputs, name) != getattr(usual, name):
-            raise AssayError(f"--{name} goes with images, but {inputs.model} reads texts")
+            raise AssayError(
+                f"--{name.replace('_', '-')} goes with images, but {inputs.model} reads texts"
+            )
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
     clf = load_text(inputs.model, classes=inputs.classes or None, batch_size=inputs.batch_size)
