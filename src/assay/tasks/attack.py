@@ -74,7 +74,7 @@ def kinds(attack: Attack) -> list[type[Attack]]:
 def subject(
     trial: Trial, work: Workspace, images: int, by_seed: bool | None
 ) -> tuple[Classifier, Dataset]:
-    """Return the network that the trial needs, on its device, and a part of its test images.
+    """Return the network that the trial needs first, on its device, and a part of its test images.
 
     Args:
         images: how many, at most.
@@ -83,7 +83,7 @@ def subject(
     Raises:
         AssayError: for data that has changed since the network was planned.
     """
-    (need,), (trained,) = trial.needs, work.needs
+    need, trained = trial.needs[0], work.needs[0]
     data = split(settings(need), "test", need.seed)
     if data.fingerprint != need.data[f"{need.config['data']}/test"]:
         raise AssayError(f"{need.config['data']} (test) has changed since the trial was planned")

@@ -1,13 +1,14 @@
 """The trial that looks at a trained network beside its accuracy: calibration, corruptions, outliers
-by max-logit, and the gradients of its loss by the image."""
+by max-logit and by reconstruction, and the gradients of its loss by the image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from assay.core.random import Stream
 from assay.data.corruptions import corrupt
 from assay.data.dataset import Dataset, to_float
 from assay.data.outliers import outliers
+from assay.models.autoencoder import Autoencoder, load_autoencoder
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.attack import subject
@@ -36,7 +38,7 @@ PICTURED = 8
 class Examining(Config):
     """What is looked at, and on how many images."""
 
-    VERSION = 1
+    VERSION = 2
 
     images: int = Field(default=500, ge=8)
     """Test images, and as many outliers of each kind."""
@@ -51,14 +53,17 @@ class Examining(Config):
     steps: int = Field(default=20, ge=1)
     """Steps of that attack."""
 
-    def trials(self, needs: Iterable[Trial], label: str) -> list[Trial]:
-        """Return the trials that look at the networks that `needs` train."""
+    def trials(
+        self, needs: Iterable[Trial], autoencoders: Sequence[Trial], label: str
+    ) -> list[Trial]:
+        """Return the trials that look at the networks that `needs` train, each beside the
+        autoencoder of its seed."""
         return [
             Trial(
                 task=TASK,
                 config=addressed(self),
                 seed=need.seed,
-                needs=(need,),
+                needs=(need, autoencoder),
                 data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
                 places=need.places,
                 versions={"Examining": self.VERSION, "PGD": PGD.VERSION},
@@ -66,7 +71,7 @@ class Examining(Config):
                 threads=need.threads,
                 label=label,
             )
-            for need in needs
+            for need, autoencoder in zip(needs, autoencoders, strict=True)
         ]
 
 
@@ -81,8 +86,9 @@ def examine(trial: Trial, work: Workspace) -> Outcome:
 
     Metrics: clean accuracy, accuracy under corruptions (each image under one of them), expected
     calibration error; AUROC of max-logit (minus the largest logit) for uniform noise, for near
-    outliers, and for noise that was moved within eps so that the largest logit rises; n; whether
-    the network had collapsed. Arrays: the first images and the gradients of their loss.
+    outliers, and for noise that was moved within eps so that the largest logit rises; of the error
+    of the autoencoder for the same (`noise_rebuilt_auroc`, ...); n; whether the network had
+    collapsed. Arrays: the first images and the gradients of their loss.
     """
     config = Examining.parse(trial.config, where="trial")
     classifier, part = subject(trial, work, config.images, config.images_by_seed)
@@ -94,10 +100,13 @@ def examine(trial: Trial, work: Workspace) -> Outcome:
         right = logits.argmax(1) == y
         moved = corrupt("mixed", x.cpu(), config.severity, stream.rows(range(len(x))))
         scores = -logits.amax(1).cpu().double().numpy()
-        areas = {}
+        autoencoder = load_autoencoder(work.needs[1].path("model.safetensors"))
+        errors, areas = misses(autoencoder, x.cpu()), {}
         for name, images in strange(config, classifier, part, trial.seed).items():
             seen = -classifier.query(images.to(trial.device)).amax(1).cpu().double().numpy()
             areas[f"{name}_auroc"] = stats.auroc(scores, seen).value
+            rebuilt = stats.auroc(errors, misses(autoencoder, images))
+            areas[f"{name}_rebuilt_auroc"] = rebuilt.value
         some = slice(0, PICTURED)
         with classifier.borrowed():
             _, slopes = uphill(classifier, x[some], y[some], cross_entropy)
@@ -114,6 +123,13 @@ def examine(trial: Trial, work: Workspace) -> Outcome:
     }
     arrays = {"images": x[some].cpu().numpy(), "slopes": slopes.cpu().numpy()}
     return Outcome(metrics, {name: np.asarray(values) for name, values in arrays.items()})
+
+
+def misses(autoencoder: Autoencoder, x: Tensor) -> NDArray[np.float64]:
+    """Return the mean squared error of each reconstruction of images (N, C, H, W): (N,)."""
+    with torch.no_grad():
+        errors = (autoencoder(x) - x).square().mean((1, 2, 3))
+    return errors.double().numpy()
 
 
 def strange(

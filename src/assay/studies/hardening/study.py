@@ -13,7 +13,9 @@ from pydantic import Field
 
 from assay import stats
 from assay.attacks.methods.auto import Auto
+from assay.attacks.methods.genetic import Genetic
 from assay.attacks.methods.pgd import FGSM, PGD
+from assay.attacks.methods.pixels import FewPixel
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
 from assay.models import Network
@@ -27,13 +29,17 @@ from assay.studies.cells import Cells
 from assay.studies.hardening import page
 from assay.tasks.adversaries import NFGSM, StaticMix
 from assay.tasks.attack import AttackNetwork
+from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
 from assay.tasks.examine import Examining
 from assay.tasks.images import apart, how_many
+from assay.tasks.saliency_shift import AttendNetwork
 from assay.tasks.train import TrainNetwork
 from assay.train import IBP, Adam, Guard, OneCycle, Recipe, Trades
 
 NATURAL, MIX, FAST, NOISY = "natural", "static mix", "Fast-AT", "N-FGSM"
 SEVERAL, BALANCED, BOUNDED = "PGD-AT", "TRADES", "IBP"
+SHORT = "short N-FGSM"
+"""With a third of the others' passes."""
 
 
 class Hardening(CellStudy):
@@ -55,6 +61,10 @@ class Hardening(CellStudy):
             "eps": 0.05,
             "budgets": (0.02, 0.05),
             "judges": ({"name": "fgsm"}, {"name": "pgd", "steps": 5}),
+            "course": ({"name": "few-pixel", "steps": 5}, {"name": "genetic", "steps": 20}),
+            "course_images": 20,
+            "attended": 20,
+            "autoencoder": {"epochs": 3},
             "near": "letters",
         },
         "quick": {},
@@ -78,6 +88,9 @@ class Hardening(CellStudy):
             "examined": 1000,
             "eps": 8 / 255,
             "budgets": (2 / 255, 4 / 255, 8 / 255, 12 / 255),
+            "guard": {"looks": 4},
+            "course_images": 200,
+            "attended": 300,
             "recipe": {
                 "batch_size": 128,
                 "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
@@ -106,25 +119,35 @@ class Hardening(CellStudy):
     """Data set: a bundled name, a hub id or a folder."""
     network: Network = Strided(widths=(16, 32), kernels=(5, 4), strides=(2, 2), hidden=(100,))
     """The network that every recipe trains."""
-    recipe: Recipe = Recipe(batch_size=32, optimizer=Adam(lr=2e-3), schedule=OneCycle(), ema=0.99)
+    recipe: Recipe = Recipe(batch_size=64, optimizer=Adam(lr=3e-3), schedule=OneCycle(), ema=0.99)
     """What all recipes share; epochs follow from `passes`."""
-    passes: int = Field(default=68, ge=21)
+    passes: int = Field(default=102, ge=21)
     """Passes per training image that every recipe is given: forward 1, backward 2, by the image
     alone 1."""
     train_images: int | None = Field(default=3000, ge=10)
     """How many training images are used; none: all."""
     test_images: int | None = Field(default=2000, ge=10)
     """How many test images are used; none: all."""
-    eps: Number = Field(default=0.1, gt=0, le=1)
+    eps: Number = Field(default=0.15, gt=0, le=1)
     """The L∞ budget that networks are hardened for and judged at, in pixel units of [0, 1]."""
     mixed_by: Number | None = None
     """The budget of the static mix; none: `eps`."""
-    budgets: tuple[Number, ...] = (0.05, 0.1, 0.15)
+    guard: Guard = Guard(images=128)
+    """How N-FGSM and Fast-AT are watched; Fast-AT goes on after a collapse."""
+    budgets: tuple[Number, ...] = (0.05, 0.1, 0.15, 0.2)
     """Budgets of the curve of accuracy against ε, under PGD."""
     judges: tuple[AnyAttack, ...] = (FGSM(), PGD(steps=20), Auto())
     """What every network is attacked by at `eps`; the last one judges."""
     images: int = Field(default=100, ge=8)
     """How many test images are attacked."""
+    course: tuple[AnyAttack, ...] = (FewPixel(), Genetic(steps=100))
+    """The course's other attacks; those on pixels have budgets of their own."""
+    course_images: int = Field(default=50, ge=8)
+    """How many of those images they attack."""
+    attended: int = Field(default=100, ge=10)
+    """How many of those images are explained before and after PGD."""
+    autoencoder: Autoencoding = Autoencoding(epochs=20, batch_size=64)
+    """What finds outliers by reconstruction, beside max-logit."""
     examined: int = Field(default=500, ge=8)
     """How many test images, and outliers of each kind, the rest is measured on."""
     near: str = "letters"
@@ -137,9 +160,14 @@ class Hardening(CellStudy):
     def costs(self) -> dict[str, int]:
         """Return the passes per image and epoch of each recipe; of the static mix, with the network
         that it is made on."""
-        found = {SEVERAL: 7 * 2 + 3, BALANCED: 7 * 2 + 1 + 2 * 3, NOISY: 2 + 3, FAST: 2 + 3}
-        found |= {MIX: 3 + 3, NATURAL: 3}
+        found = {SEVERAL: 7 * 2 + 3, BALANCED: 7 * 2 + 1 + 2 * 3, NOISY: 2 + 3, SHORT: 2 + 3}
+        found |= {FAST: 2 + 3, MIX: 3 + 3, NATURAL: 3}
         return found | ({BOUNDED: 3 * 3} if self.bounded else {})
+
+    def epochs(self, name: str) -> int:
+        """Return the epochs that a recipe is trained for."""
+        passes = self.passes // 3 if name == SHORT else self.passes
+        return max(1, passes // self.costs()[name])
 
     @property
     def bounded(self) -> bool:
@@ -150,8 +178,9 @@ class Hardening(CellStudy):
         eps = self.eps
         pgd = PGD(eps=eps, steps=7, step_size=eps / 4)
         rising = self.recipe.model_copy(update={"loss": IBP(eps=eps, start=0.05, end=0.6)})
-        guarded = self.recipe.model_copy(update={"guard": Guard()})
-        noting = self.recipe.model_copy(update={"guard": Guard(response="note", looks=4)})
+        guarded = self.recipe.model_copy(update={"guard": self.guard})
+        only_noting = self.guard.model_copy(update={"response": "note"})
+        noting = self.recipe.model_copy(update={"guard": only_noting})
         mixed = self.mixed_by or eps
         special: dict[str, dict[str, Any]] = {
             SEVERAL: {"adversary": pgd},
@@ -160,6 +189,7 @@ class Hardening(CellStudy):
                 "recipe": self.recipe.model_copy(update={"loss": Trades()}),
             },
             NOISY: {"hardening": NFGSM(eps=eps), "recipe": guarded},
+            SHORT: {"hardening": NFGSM(eps=eps), "recipe": guarded},
             FAST: {
                 "adversary": PGD(eps=eps, steps=1, step_size=1.25 * eps),
                 "recipe": noting,
@@ -169,11 +199,10 @@ class Hardening(CellStudy):
             BOUNDED: {"recipe": rising},
         }
         found = {}
-        for name, cost in self.costs().items():
+        for name in self.costs():
             settings = {"recipe": self.recipe, **special[name]}
-            epochs = max(1, self.passes // cost)
             recipe = settings["recipe"].model_copy(
-                update={"epochs": epochs, "threads": self.threads}
+                update={"epochs": self.epochs(name), "threads": self.threads}
             )
             found[name] = TrainNetwork(
                 data=self.data,
@@ -195,31 +224,60 @@ class Hardening(CellStudy):
     def measured(self, done: Results | None = None) -> dict[str, list[Trial]]:
         """Return the trials of every cell "recipe, under what", one per seed."""
         drawn = self.images_by_seed or None
+        autoencoders = self.autoencoders()
+        looks = Examining(images=self.examined, images_by_seed=drawn, near=self.near, eps=self.eps)
+        attention = AttendNetwork(
+            attack=PGD(eps=self.eps, steps=20, step_size=self.eps / 8),
+            images=self.attended,
+            images_by_seed=drawn,
+            kept=1,
+        )
         found = {}
         for name, needs in self.trials(done).items():
             for attack in self.judges:
-                own = attack.model_copy(update={"eps": self.eps})
+                own = self._at(attack)
                 found[under(name, own.name)] = self._attacked(own, needs, under(name, own.name))
             for eps in self.budgets:
                 label = under(name, f"pgd {budget(eps, 'linf')}")
                 own = PGD(eps=eps, steps=20, step_size=eps / 8)
                 found[label] = self._attacked(own, needs, label)
-            looks = Examining(
-                images=self.examined, images_by_seed=drawn, near=self.near, eps=self.eps
-            )
-            found[under(name, "examined")] = looks.trials(needs, under(name, "examined"))
+            for attack in self.course:
+                label = under(name, attack.name)
+                own = attack if attack.norm == "l0" else self._at(attack)
+                found[label] = self._attacked(own, needs, label, self.course_images)
+            label = under(name, "attention")
+            found[label] = attention.trials(needs, label)
+            label = under(name, "examined")
+            found[label] = looks.trials(needs, autoencoders, label)
         return found
 
-    def _attacked(self, attack: AnyAttack, needs: list[Trial], label: str) -> list[Trial]:
+    def autoencoders(self) -> list[Trial]:
+        """Return the trials that train an autoencoder on each seed's training images."""
+        made = TrainAutoencoder(
+            data=self.data,
+            learning=self.autoencoder,
+            train_images=self.train_images,
+            images_by_seed=self.images_by_seed or None,
+        )
+        return [made.trial(seed, self.device, self.threads) for seed in range(self.seeds)]
+
+    def _at(self, attack: AnyAttack) -> AnyAttack:
+        return attack.model_copy(update={"eps": self.eps})
+
+    def _attacked(
+        self, attack: AnyAttack, needs: list[Trial], label: str, images: int | None = None
+    ) -> list[Trial]:
         made = AttackNetwork(
-            attack=attack, images=self.images, images_by_seed=self.images_by_seed or None
+            attack=attack,
+            images=images or self.images,
+            images_by_seed=self.images_by_seed or None,
         )
         return made.trials(needs, label)
 
     def judged(self, done: Results) -> Sequence[Trial]:
         trained = [t for seed in zip(*self.trials(done).values(), strict=True) for t in seed]
         rest = [t for seed in zip(*self.measured(done).values(), strict=True) for t in seed]
-        return [*trained, *rest]
+        return [*trained, *self.autoencoders(), *rest]
 
     def all_cells(self, done: Results) -> Cells:
         """Return the results of trainings and of what was done to the networks."""
@@ -294,6 +352,18 @@ class Hardening(CellStudy):
                 under(SEVERAL, judge),
                 "robust_accuracy",
                 "Two points are what another seed changes.",
+            )
+        )
+        found.append(
+            more(
+                "hardening.third",
+                f"PGD-AT leaves more images right under {judge} than N-FGSM with a third of its "
+                "passes.",
+                under(SEVERAL, judge),
+                under(SHORT, judge),
+                "robust_accuracy",
+                "Two points are what another seed changes; fewer are not worth three times the "
+                "compute.",
             )
         )
         for code, kind, text in (
