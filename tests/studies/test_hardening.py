@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from assay.attacks import PGD
 from assay.runs.results import Results
+from assay.stats import judge_claims
 from assay.studies.hardening import Hardening
-from assay.studies.hardening.study import NOISY, SHORT, under
+from assay.studies.hardening.study import NATURAL, NOISY, SHORT, under
 from assay.tasks.adversaries import NFGSM, StaticMix
 from assay.tasks.attack import AttackNetwork
 from assay.train import IBP, Trades
+from studies.made_up import cells as made_up
 
 
 def preset(name: str, **settings: object) -> Hardening:
@@ -31,7 +35,7 @@ def test_recipes_compute_about_the_same(name: str) -> None:
 
 
 def test_each_recipe_is_what_it_is_called() -> None:
-    grid = preset("quick").grid()
+    grid = preset("quick", eps=0.1).grid()
     assert grid["natural"].moves is None
     assert isinstance(grid["N-FGSM"].hardening, NFGSM)
     assert isinstance(grid["static mix"].hardening, StaticMix)
@@ -63,7 +67,64 @@ def test_every_network_meets_every_judge_at_the_budget_of_its_hardening() -> Non
         assert under(recipe, "examined") in cells
         for attack in study.course:
             config = AttackNetwork.parse(cells[under(recipe, attack.name)][0].config)
-            assert config.attack.threat.eps == (attack.eps if attack.norm == "l0" else study.eps)
+            assert config.attack.threat.eps == (
+                attack.threat.eps if attack.threat.norm == "l0" else study.eps
+            )
             assert config.images == study.course_images
     trained = len(study.costs()) + 1  # and the autoencoder
     assert len(study.plan(Results())) == study.seeds * (len(cells) + trained)
+
+
+HARDENED = {"PGD-AT": 0.60, "N-FGSM": 0.66, "short N-FGSM": 0.50, "static mix": 0.20}
+"""Robust accuracies, natural training's being 0.10, of which every claim holds."""
+NOT = {"PGD-AT": 0.11, "N-FGSM": 0.09, "short N-FGSM": 0.10, "static mix": 0.08}
+"""Those of which none holds."""
+
+
+@pytest.mark.parametrize(
+    ("robust", "clean", "seen", "area", "verdict"),
+    [
+        (HARDENED, 0.80, 0.70, 0.90, "holds"),
+        (NOT, 0.95, 0.08, 0.60, "does not hold"),
+    ],
+)
+def test_verdicts_on_results_by_hand(
+    robust: dict[str, float], clean: float, seen: float, area: float, verdict: str
+) -> None:
+    study = preset("quick")
+
+    def runs(value: float, *metrics: str) -> list[SimpleNamespace]:
+        return [
+            SimpleNamespace(
+                metrics=dict.fromkeys(metrics, value + off)
+                | {"n_robust": 10**6, "n_test": 10**6, "n_examined": 10**6, "collapsed": False},
+                arrays={},
+            )
+            for off in (-1e-4, 0, 1e-4)
+        ]
+
+    areas = ("noise_auroc", "near_auroc")
+    found = {under(name, "auto"): runs(value, "robust_accuracy") for name, value in robust.items()}
+    found |= {name: runs(clean, "test_accuracy") for name in robust}
+    found |= {
+        NATURAL: runs(0.95, "test_accuracy"),
+        under(NATURAL, "auto"): runs(0.10, "robust_accuracy"),
+        under("static mix", "fgsm"): runs(seen, "robust_accuracy"),
+        under(NOISY, "examined"): runs(area, *areas),
+        under(NATURAL, "examined"): runs(0.60, *areas),
+    }
+    claims = judge_claims(study.effects(made_up(found)))
+    assert {claim.code: claim.verdict for claim in claims} == dict.fromkeys(CLAIMS, verdict)
+    said = study.answer(claims)
+    assert ("within 2 points of PGD-AT" in said) == (verdict == "does not hold")
+
+
+CLAIMS = [
+    *(f"hardening.holds.{code}" for code in ("mix", "noisy", "several")),
+    *(f"hardening.costs.{code}" for code in ("noisy", "several")),
+    "hardening.seen",
+    "hardening.cheap",
+    "hardening.third",
+    "hardening.noise",
+    "hardening.near",
+]

@@ -129,7 +129,7 @@ def misses(autoencoder: Autoencoder, x: Tensor) -> NDArray[np.float64]:
     """Return the mean squared error of each reconstruction of images (N, C, H, W): (N,)."""
     with torch.no_grad():
         errors = (autoencoder(x) - x).square().mean((1, 2, 3))
-    return errors.double().numpy()
+    return np.asarray(errors.double().numpy(), np.float64)
 
 
 def strange(

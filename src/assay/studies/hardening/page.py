@@ -15,7 +15,7 @@ from assay.report import heroes
 from assay.report.numerals import budget
 from assay.report.result import Cell, Drawing, Table
 from assay.report.tiles import rows
-from assay.runs.results import Result
+from assay.runs.entry import Result
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 
@@ -121,7 +121,8 @@ def _stays(under: str) -> Callable[[Result], float]:
 
 def _course(study: Hardening) -> str:
     """Return what the course's other attacks are allowed, and on how many images."""
-    told = [f"{a.name} {budget(a.eps, 'l0')}" for a in study.course if a.norm == "l0"]
+    threats = {attack.name: attack.threat for attack in study.course}
+    told = [f"{name} {budget(own.eps, 'l0')}" for name, own in threats.items() if own.norm == "l0"]
     allowed = f" ({', '.join(told)})" if told else ""
     names = " and ".join(attack.name for attack in study.course)
     return f"{names} attack {study.course_images} images per seed{allowed}."

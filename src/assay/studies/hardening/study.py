@@ -243,7 +243,7 @@ class Hardening(CellStudy):
                 found[label] = self._attacked(own, needs, label)
             for attack in self.course:
                 label = under(name, attack.name)
-                own = attack if attack.norm == "l0" else self._at(attack)
+                own = attack if attack.threat.norm == "l0" else self._at(attack)
                 found[label] = self._attacked(own, needs, label, self.course_images)
             label = under(name, "attention")
             found[label] = attention.trials(needs, label)
