@@ -176,7 +176,7 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
                 "Under few-pixel attacks the map clings to the perturbation, as the course says",
                 "Under few-pixel attacks the map does not cling to the perturbation",
                 "the map clings to the perturbation of few-pixel attacks",
-                MORE,
+                CLINGING,
             ),
             "attention.success": Wording(
                 "Attacks that succeed move the saliency map further than attacks that fail",
@@ -188,12 +188,12 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
     )
 
 
-MORE = Scale(
-    "{value} of it than a random map has ({low} to {high})",
-    lambda x: f"{bare(x, 'number')} more",
+CLINGING = Scale(
+    "{value} beside a random map's 0 ({low} to {high})",
+    lambda x: bare(x, "number"),
     "{delta} would matter",
 )
-"""The scale of how much more of the perturbation is where the map is high."""
+"""The scale of how much more of the perturbation is where the map is high than elsewhere."""
 
 
 def summary(study: Attention, cells: Cells) -> str:
