@@ -188,6 +188,8 @@ class TestUntilDecided:
         assert [c.look for c in result.claims] == [3, 3]
         assert {c.estimate.level for c in result.claims} == {level_at(2, 3)}
         assert "judged 2 times elsewhere, which counts" in result.notes[-1]
+        once = run(Toy(judged_before=1, seeds=6), tmp_path / "once")
+        assert "judged once elsewhere, which counts" in once.notes[-1]
         again = run(Toy(judged_before=2, seeds=6), tmp_path, 12)
         clear = claim(again, "clear")
         assert (clear.verdict, clear.look, clear.latest.n) == ("holds", 3, 12), "decided, it stays"

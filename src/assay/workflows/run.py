@@ -198,7 +198,8 @@ def _about_analyses(
         times = f"{len(at)} times, on {', '.join(others)} and" if others else "once, on"
         said.append(f"{who} judged {times} {last} seeds.")
     if before:
-        said.append(f"Some of the seeds had been judged {before} times elsewhere, which counts.")
+        often = "once" if before == 1 else f"{before} times"
+        said.append(f"Some of the seeds had been judged {often} elsewhere, which counts.")
     return (
         f"{' '.join(said)} Their intervals are wider than 95 %: the claims share an error rate of "
         "5 % with one another, and with any later analysis of more seeds.",
