@@ -273,7 +273,9 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
     `where` names what was read ("skip.yaml", "command line").
     """
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    # a key that is misspelt is why another is missing
+    first = min(found, key=lambda one: one["type"] != "extra_forbidden")
     context = first.get("ctx", {})
     names, shown, below = _walk(model, first["loc"])
     path = ".".join(shown)

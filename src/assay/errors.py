@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+MOST_NAMES = 40
+"""Of more than these only the nearest are listed."""
+
 
 class AssayError(Exception):
     """A mistake in what was asked. The command prints it as one line and exits with code 2."""
@@ -60,4 +63,7 @@ def unknown(kind: str, seen: str, known: Iterable[str]) -> AssayError:
     names = sorted(known)
     guess = nearest(seen, names)
     hint = f": did you mean {guess!r}?" if guess else "."
+    if len(names) > MOST_NAMES:
+        close = difflib.get_close_matches(seen, names, n=5, cutoff=0.3) or names[:5]
+        return AssayError(f"unknown {kind} {seen!r}{hint} Of {len(names)}: {', '.join(close)}, …")
     return AssayError(f"unknown {kind} {seen!r}{hint} Known: {', '.join(names) or 'none'}")

@@ -77,7 +77,7 @@ class AuditConfig(Config):
     """What the checks require."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the screening copy; float32 on the original confirms every success."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Seed of all random draws."""
 
     @field_validator("budgets")

@@ -23,7 +23,7 @@ from pydantic import Field
 from assay import stats
 from assay.auditing.checks import Criterion, Value
 from assay.config import Config, Number
-from assay.errors import unknown
+from assay.errors import AssayError, unknown
 from assay.report.numerals import with_unit
 from assay.report.record import NotRun
 from assay.report.schema import Check
@@ -70,15 +70,22 @@ class Policy(Config):
     """What may fail all the same."""
 
     def refuse_unknown(self, criteria: Iterable[Criterion]) -> None:
-        """Refuse codes that no section of an audit has a check for.
+        """Refuse codes that no section of an audit has a check for, and thresholds beyond reach.
 
         Raises:
-            AssayError: names the nearest one.
+            AssayError: names the nearest one; or a threshold that no fraction reaches.
         """
-        known = [criterion.code for criterion in criteria]
+        known = {criterion.code: criterion for criterion in criteria}
         for code in (*self.checks, *(waiver.code for waiver in self.waivers)):
             if code not in known:
                 raise unknown("check", code, known)
+        for code, asked in self.checks.items():
+            limit = asked.threshold
+            if limit is not None and known[code].unit == "fraction" and not 0 <= limit <= 1:
+                raise AssayError(
+                    f"the threshold of {code} is a fraction from 0 to 1, not {limit:g}: write "
+                    f"{limit / 100:g} if {limit:g} % was meant"
+                )
 
     def asks(self, criterion: Criterion) -> Criterion:
         """Return a criterion with the threshold that is asked for."""

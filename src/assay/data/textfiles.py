@@ -144,6 +144,11 @@ def columns_of_lines(path: Path) -> dict[str, list[Any]]:
     except (OSError, csv.Error) as error:
         raise AssayError(f"{shown} cannot be read: {told(error)}") from error
     if not rows:
+        with path.open("rb") as opened:
+            if b"\0" in opened.read(4096):
+                raise AssayError(
+                    f"{shown} is no text but binary: give the file that was packed in it"
+                )
         raise AssayError(f"{shown} is empty: it has no rows below its header")
     names = dict.fromkeys(name for row in rows for name in row)
     for number, row in enumerate(rows, start=1):

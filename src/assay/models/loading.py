@@ -91,7 +91,14 @@ def _refusal(spec: str) -> AssayError:
     """Return what is said of a name that no loader recognises."""
     if Path(spec).exists() and (said := not_yet(Path(spec))):
         return AssayError(said)
+    if (Path(spec) / "config.json").is_file():
+        return AssayError(
+            f"{spec}/config.json names no architecture, or is no JSON object: give the folder that "
+            "save_pretrained of transformers wrote"
+        )
     path = existing(Path(spec))
+    if not path.stat().st_size:
+        return AssayError(f"{spec} is empty: give a whole file")
     if path.suffix == ".py":
         return AssayError(f"{spec}: name the function that makes the network, {spec}:factory")
     return AssayError(

@@ -352,6 +352,8 @@ class FittedDetector:
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise AssayError(f"{path} is a folder: name the file that --save wrote")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

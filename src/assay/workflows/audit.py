@@ -128,6 +128,8 @@ def prepared(
     writable(home.root)
     old = None if against is None else audit_of(home, against)
     if against is not None and old is None:
+        if Path(against).is_file():
+            raise AssayError(f"--against {against} is no report of an audit: name its report.json")
         raise AssayError(f"--against {against}: there is no audit of this name, folder or file")
     return home, old, None if out is None else writable(out)
 

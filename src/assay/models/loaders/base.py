@@ -156,6 +156,8 @@ def existing(path: Path) -> Path:
         return path
     if path.is_dir():
         raise AssayError(f"{path} is a folder; name a file in it")
+    if path.exists():
+        raise AssayError(f"{path} is no file that can be read to its end: give one")
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     alike = [o.name for o in beside if o.is_file() and o.suffix == path.suffix]
     guess = nearest(path.name, alike)

@@ -149,6 +149,10 @@ def _run(path: Path, file: str, name: str) -> Callable[..., Any]:
     known: Mapping[str, Any] = vars(module)
     if name not in known:
         own = [key for key, value in known.items() if callable(value) and not key.startswith("_")]
+        if not name:
+            raise AssayError(
+                f"name a function of {file} after the colon: {', '.join(own) or 'none'}"
+            )
         raise unknown(f"function in {file}", name, own)
     if not callable(known[name]):
         raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")

@@ -1,0 +1,250 @@
+"""The table: what is wrong, and the words that the one line about it must have.
+
+A row is the end of a command, "|", and words between ";". In both, @ is the folder of `files.made`;
+$ is the address of `service.Service`, and NET a network that is as it should be.
+"""
+
+from __future__ import annotations
+
+MODELS = """
+@none.safetensors | there is no file; did you mean
+@nothing | is empty; whole file
+@empty.safetensors | not a whole safetensors file
+@prose.safetensors | not a whole safetensors file
+@cut.safetensors | not a whole safetensors file
+@vast.safetensors | not a whole safetensors file
+@foreign.safetensors | not made by assay; --weights
+@said.safetensors | made by another version
+@shape.safetensors | does not fit its own settings
+@lacks.safetensors | does not fit its own settings
+@nan.safetensors | NaN or infinity; check its weights
+@none | is a folder; name a file in it
+@hf-json | config.json names no architecture; save_pretrained
+@hf-empty | config.json names no architecture; save_pretrained
+@hf-kind | has no safetensors; save_pretrained
+@hf-code | has no safetensors; save_pretrained
+@hf-pickle | pytorch_model.bin; may run code
+@empty.onnx | cannot be loaded as an ONNX model
+@prose.onnx | cannot be loaded as an ONNX model
+@scalar.onnx | no output of numbers (n, K)
+@empty.pt2 | is empty
+@program.pt | TorchScript; --trust-program
+@right.pt | has weights, but not the network; file.py:factory
+@weights.zip | has weights, but not the network
+@none.py:Net | there is no file; did you mean
+@nets.py | name the function
+@nets.py: | name a function; Net
+@nets.py:Nett | 'Nett'; did you mean 'Net'
+@nets.py:value | is int, not a function
+@syntax.py:net | cannot be run; SyntaxError; line 1
+@imports.py:net | cannot be run; a_module_that_nobody_has
+@leaves.py:net | cannot be run; SystemExit
+@nets.py:nothing | gave NoneType, not a torch.nn.Module
+@nets.py:needs | 'width'; --model-args
+@nets.py:raises | RuntimeError: the licence has run out
+@nets.py:leaves | SystemExit
+@nets.py:Silent --weights @right.pt | NaN or infinity
+@nets.py:One --weights @right.pt | at least 2 classes; one logit per class
+@nets.py:Deep --weights @right.pt | (20, 10, 1, 1); needs logits
+@nets.py:Pair --weights @right.pt | tuple; tensor of logits
+@nets.py:Words --weights @right.pt | list; tensor of logits
+@nets.py:Short --weights @right.pt | (19, 10) for 20 images
+no.such.package:net | not installed
+torch.nn:Linearr | did you mean 'Linear'; Of
+@nets.py:Net --model-args heigth=3 | heigth; --model-args
+@nets.py:Net --model-args 3 | name=value
+@nets.py:Net --model-args width=many | TypeError
+@nets.py:Net --weights @right.pt --mean 0.5 0.5 0.5 --std 1 1 1 | have 3 values; 1 channels
+@nets.py:Net --mean 0.5 --std 0 | std must be positive
+@nets.py:Net --mean nan --std 1 | mean; finite number
+@nets.py:Net --mean half --std 1 | mean; 'half'
+"""
+WEIGHTS = """
+@none.pt | there is no file; did you mean
+@none | is a folder
+@nothing | is corrupt
+@cut.pt | is corrupt
+@prose.pt | is corrupt
+@weights.zip | is corrupt
+@bomb.pt | would execute code; state dict
+@zipbomb.pt | would execute code; state dict
+@empty.pt | lacks linear.weight
+@list.pt | no state dict but a list
+@numbers.pt | no state dict but the keys epoch
+@other.pt | lacks linear.weight; has conv.weight
+@shape.pt | (10, 3072); (10, 784)
+@nan.pt | NaN or infinity
+@cut.safetensors | not a whole safetensors file
+/dev/zero | no file that can be read
+"""
+DATA = """
+digts | 'digts'; did you mean 'digits'
+@none | holds no images; one folder per class
+@prose | holds no images, but 1 .txt
+@nowhere | no such folder
+@file | is a file; folder
+@images.npz | is a file; folder
+@single | 10 classes; has 1
+@twelve | 10 classes; has 3
+@sizes | differ in size; --size
+@broken | 1.png cannot be read as an image
+@bomb | 1.png cannot be read as an image; 3600000000 pixels
+@unnamed | no labels; one folder per class
+@unlisted | nowhere.png; metadata.csv
+@parquet | cannot be read; parquet
+@spoilt | no split 'test'
+shapes | 1 channel; have 3
+digits --split tst | 'tst'; did you mean 'test'
+digits --reference-split tst | 'tst'; --reference-split
+digits --reference-split test | the part that is audited
+digits --classes cat dog | 2 classes; has 10
+digits --classes 0 0 1 2 3 4 5 6 7 8 | '0'; place
+digits --size 0 | --size; at least 1
+digits --size 99999999 | --size 99999999
+"""
+NUMBERS = """
+--images 0 | --images; at least 1
+--images 4 | at least 20 images, got 4
+--images many | images; 'many'
+--images 1e99 | images; '1e99'
+--eps nan | eps; finite
+--eps -1 | eps; greater than 0
+--eps 8 | eps = 8 is outside [0, 1]; 8/255
+--eps 8/0 | '8/0'; fraction
+--thresholds.robustness 50 | thresholds.robustness; '50'
+--thresholds.accuracy nan | thresholds.accuracy; finite
+--batch-size 0 | --batch-size; at least 1
+--threads 99999999 | --threads; at most
+--seed -1 | seed; '-1'
+--seed 1.5 | seed; '1.5'
+--attacked 0 | attacked; '0'
+--attacks pdg | 'pdg'; did you mean 'pgd'
+--sections robstness | did you mean 'robustness'
+--detectors knm | did you mean 'knn'
+--explainers grad-cam | --explainers
+--norm l3 | norm; 'l3'
+--device gpu | device; 'gpu'
+--weights @right.pt | has its own weights
+"""
+POLICY = """
+@none.yaml | No such file
+@none | Is a directory
+@empty.yaml | checks is required
+@list.yaml | a mapping of settings, not list
+@tabs.yaml | not valid YAML; line 2
+@laughs.yaml | more than 100,000 values
+@nested.yaml | nested too deep
+@python.yaml | not valid YAML; python/object
+@key.yaml | 'chekcs'; 'checks'
+@code.yaml | 'ACC-01'; did you mean 'ACC-001'
+@checkless.yaml | checks; at least 1 item
+@level.yaml | level; less than 1; 95
+@text.yaml | checks.ACC-001.threshold; 'high'
+@above.yaml | ACC-001; fraction; 0.9
+@twice.yaml | 'ACC-001' stands there twice
+@accepted.yaml | 'perhaps'
+@reason.yaml | reason; at least 1 character
+@day.yaml | day is out of range
+@endless.yaml | until is required
+@binary.yaml | utf-8
+@vast.yaml | longer than
+/dev/zero | it is no file
+"""
+PATHS = """
+--config @steps.yaml | 'attacks.0.stepz'; did you mean 'steps'
+--config @laughs.yaml | more than 100,000 values
+--config @none | Is a directory
+--out @file | below a file
+--out @file/report | below a file
+--out= | --out is empty
+--store @file | the store; is a file
+--against @none.json | there is no audit
+--against @old.json | no report of an audit
+--against @cut.json | no report of an audit
+--against @prose | there is no audit
+--formats html5 | html5; markdown
+--checks ACC-01 | did you mean 'ACC-001'
+--fail-on sometimes | sometimes; undecided
+"""
+QUERIED = """
+$/fails --access labels | 500; out of order
+$/away --access labels | 404; not here
+$/closed --access labels | 401; who are you
+$/page --access labels | cannot be read; <html>
+$/cut --access labels | cannot be read
+$/other --access labels | no JSON object with 'labels'
+$/words --access labels | not an array of labels
+$/few --access labels | (0,) for 20 images
+$/deep --access labels | cannot be read
+$/flood --access labels | more than 64 MiB
+$/round --access labels | 307
+$/nan --access scores | (1, 2) for 20 images
+$/page | --access labels, scores or logits
+$/page --access labels --header nocolon | --header; Name: value
+$/page --access labels --timeout 0 | positive number of seconds
+http://127.0.0.1:9/x --access labels | cannot be queried; Connect
+ftp://127.0.0.1/x --access labels | URL
+file:///etc/passwd --access labels | URL
+https:// --access labels | http://host:port/path
+@dozen.onnx | (1, 12) for 1 images; 10 classes
+@box.py:words --access labels | not an array of labels
+@box.py:beyond --access labels | label 99; 0 to 9
+@box.py:short --access labels | (19,) for 20 images
+@box.py:above --access scores | sum to 5
+@box.py:raises --access labels | KeyError: 'gone'; line 20
+"""
+DETECTORS = """
+@none --reference digits | holds no images
+@nowhere --reference digits | is not there
+@spoilt --reference digits | 1.png cannot be read as an image
+@inbox | --reference DATA, or --load
+@inbox --reference digts | did you mean 'digits'
+@inbox --reference digits --detector knm | did you mean 'knn'
+@inbox --reference digits --tpr 95 | tpr; less than 1
+@inbox --reference digits --fitted-on 0 | fitted_on
+@inbox --load @none.safetensors | there is no detector
+@inbox --load @cut.safetensors | not a readable safetensors file
+@inbox --load @foreign.safetensors | not a detector
+@inbox --load NET | not a detector
+@inbox --load @none | is a folder
+@inbox --reference digits --save @file/knn.safetensors | below a file
+@inbox --reference digits --out @none | Is a directory
+"""
+TEXTS = """
+@columns.csv | no column that is called text; --text-column
+@empty.csv | is empty
+@header.csv | no rows below its header
+@lines.jsonl | line 2; not JSON
+@zip.csv | binary
+@latin.csv | not UTF-8; byte 14
+@nowhere.csv | no file or folder of texts
+"""
+ATTACKS = """
+--out out | name the attack; pgd
+--out out --attack pdg | did you mean 'pgd'
+--attack pgd | --out DIR
+--out out --attack pgd --steps 0 | steps; '0'
+--out out --attack pgd --steps many | steps; 'many'
+--out out --attack pgd --targets eleven | 'eleven'; least-likely
+--out out --attack square --query-budget 0 | --query-budget; at least 1
+--out out --attack pgd --time-limit nan | seconds; nan
+"""
+
+
+def rows(command: str, table: str) -> list[tuple[str, list[str]]]:
+    """Return (command, words) of each row; "…" in `command` is where the row's own end goes."""
+    parts = (line.rpartition(" | ") for line in table.strip().splitlines())
+    return [(command.replace("…", end.strip()), said.split("; ")) for end, _, said in parts]
+
+
+TABLE = [
+    *rows("audit … --data digits --images 20 --quiet", MODELS + QUERIED),
+    *rows("audit @nets.py:Net --data digits --images 20 --quiet --weights …", WEIGHTS),
+    *rows("audit NET --images 20 --quiet --data …", DATA),
+    *rows("audit NET --data digits --quiet …", NUMBERS),
+    *rows("audit NET --data digits --images 20 --quiet --policy …", POLICY),
+    *rows("audit NET --data digits --images 20 --quiet …", PATHS),
+    *rows("detect NET --images …", DETECTORS),
+    *rows("train … --model minilm --out out", TEXTS),
+    *rows("attack NET --data digits --images 20 --quiet …", ATTACKS),
+]
