@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from contract.tiny import bert, text_classifier, tokenizer
 
 from assay import audit
-from assay.auditing.texts import text_outliers
+from assay.auditing.config import AuditConfig
+from assay.auditing.texts import text_evidence, text_outliers
 from assay.cli import app, call
 from assay.data.textset import TextSet, in_memory
 from assay.errors import AssayError
@@ -36,7 +38,10 @@ def test_what_looks_at_no_pixel_is_measured_and_the_rest_says_why() -> None:
     assert found.accuracy.overall.of == "texts"
     assert not isinstance(found.calibration, NotRun)
     assert not isinstance(found.ood, NotRun)
-    assert {row.outliers for row in found.ood.results} == {"shuffled words", "random tokens"}
+    assert {row.outliers for row in found.ood.results} == {
+        *("sentences of another domain", "sentences in another language"),
+        *("shuffled words", "random tokens"),
+    }
     verdicts = {check.code: check.verdict for check in found.checks}
     assert verdicts["ROB-001"] == verdicts["EXP-001"] == "not run"
     assert isinstance(found.robustness, NotRun)
@@ -44,20 +49,39 @@ def test_what_looks_at_no_pixel_is_measured_and_the_rest_says_why() -> None:
     assert "of the texts as they are" in found.summary
 
 
-def test_outliers_are_made_of_the_same_words_and_lengths() -> None:
-    from assay.auditing.config import AuditConfig
-    from assay.auditing.texts import text_evidence
-
-    clf, data = text_classifier(), films()
+def outliers_of(data: TextSet, **settings: object) -> dict[str, list[str] | AssayError]:
+    config = AuditConfig.parse(settings)
     evidence = text_evidence(
-        clf, data.texts, data.labels, None, None, AuditConfig(), lambda _: None
+        text_classifier(), data.texts, data.labels, None, None, config, lambda _: None
     )
-    made = text_outliers(evidence)
+    return text_outliers(evidence)
+
+
+def test_outliers_are_made_of_the_same_words_and_lengths() -> None:
+    data = films()
+    made: dict[str, Any] = outliers_of(data)
     for text, shuffled in zip(data.texts, made["shuffled words"], strict=True):
         assert sorted(text.split()) == sorted(shuffled.split())
     assert made["shuffled words"] != list(data.texts)
     assert len(set(made["random tokens"])) > 50
-    assert text_outliers(evidence) == made, "drawn from the audit's seed"
+    assert outliers_of(data) == made, "drawn from the audit's seed"
+    for kind in ("sentences of another domain", "sentences in another language"):
+        assert len(set(made[kind])) == len(data), "none twice"
+    assert not set(outliers_of(data, seed=1)["random tokens"]) & set(made["random tokens"])
+
+
+def test_outliers_of_ones_own_leave_out_test_texts(tmp_path: Path) -> None:
+    data, file = films(), tmp_path / "mail.txt"
+    file.write_text("\n".join(["dear sir", "", data.texts[3], "kind regards", "dear sir"]))
+    made = outliers_of(data, outliers=(str(file), "shuffled-words", "flat"))
+    assert sorted(made["mail.txt"]) == ["dear sir", "kind regards"]  # type: ignore[type-var]
+    assert len(made["shuffled words"]) == len(data)  # type: ignore[arg-type]
+    assert "flat is a kind of image" in str(made["flat colours"])
+    file.write_text(data.texts[3])
+    (told,) = outliers_of(data, outliers=(str(file),)).values()
+    assert "are test texts too" in str(told)
+    with pytest.raises(AssayError, match="did you mean 'shuffled-words'"):
+        AuditConfig.parse({"outliers": ("shufled-words",)})
 
 
 @pytest.mark.parametrize(
@@ -89,4 +113,4 @@ def test_the_command_audits_a_folder_of_hugging_face(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "shuffled words" in page
     assert call(app, [*command, "--size", "32"]) == 2
-    assert "--size goes with images" in capsys.readouterr().err
+    assert "--size is for models of images" in capsys.readouterr().err

@@ -76,6 +76,12 @@ def test_a_kept_detector_says_the_same_and_serves_in_five_lines(
     assert detector.about["reference"] == "digits (train), 200 images"
 
 
+def test_settings_of_a_detector_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for tokens in (("--detector", "knn"), ()):
+        assert detect(*tokens, "--detector.k", "20", "--print-config", "--images", ".") == 0
+        assert "k: 20" in capsys.readouterr().out
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector that is fitted on the digits."""

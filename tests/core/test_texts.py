@@ -264,6 +264,8 @@ def test_classes_are_one_per_output() -> None:
 
 def test_a_fingerprint_sees_weights_tokenizer_and_length(clf: TextClassifier) -> None:
     first = clf.fingerprint
+    clf.query(["a good film"])
+    assert clf.fingerprint == first, "what it was asked last is none of its own"
     assert text_classifier().fingerprint == first
     assert text_classifier(max_length=8).fingerprint != first
     with torch.no_grad():

@@ -18,6 +18,7 @@ from assay.runs.store import Store
 from assay.studies.sentiment import Sentiment
 from assay.studies.sentiment.methods import FROZEN, FULL, LORA, READERS, Tuned
 from assay.tasks.read_text import Forest, LinearSVM, Logistic, ReadText, WordCounts
+from assay.tasks.text_features import TextFeatures
 from assay.tasks.texts import part
 from assay.train import AdamW, Recipe
 from assay.workflows import run as running
@@ -151,3 +152,12 @@ def test_a_reader_is_tuned_on_validation_and_tested_once(
 def test_more_sentences_than_there_are_is_said(study: Sentiment) -> None:
     with pytest.raises(AssayError, match="has 200 training texts, fewer than 5,000"):
         study.model_copy(update={"sizes": (5000,)}).resolved()
+
+
+def test_features_of_what_several_seeds_draw(folder: Path) -> None:
+    films = str(folder / "films")
+    config = TextFeatures(data=films, train_texts=20, seeds=3, validation_texts=10)
+    ids = set(config.part("train").ids.tolist())
+    assert ids == {k for seed in range(3) for k in part(films, "train", 20, seed).ids.tolist()}
+    assert 20 < len(ids) <= 60
+    assert len(config.part("validation")) == 10

@@ -72,7 +72,9 @@ class AuditConfig(Config):
     """What gives an input an OOD score: the higher, the more unlike the training data."""
     outliers: tuple[str, ...] = Field(default=BUILT_IN, min_length=1)
     """What the detectors must tell from the data: generated kinds by name; a folder of images of
-    your own, in any arrangement; or a data set by its name. The check is on the hardest."""
+    your own, in any arrangement; or a data set by its name. The check is on the hardest. Of texts
+    other kinds are made (another domain, another language, shuffled words, random tokens) unless
+    some are named, or a file of texts."""
     thresholds: Thresholds = Thresholds()
     """What the checks require."""
     precision: Literal["float32", "bfloat16"] = "float32"

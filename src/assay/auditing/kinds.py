@@ -1,4 +1,4 @@
-"""What an audit shows to detectors: outliers that are generated, or images of the user's own."""
+"""What an audit shows to detectors: outliers that are made, or images or texts of the user's."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from torch import Tensor
 from assay.core.embedding import Embedding
 from assay.data.dataset import Dataset, in_memory
 from assay.data.load import BUNDLED, HUB, places
+from assay.data.loadtexts import HUB as TEXTS
 from assay.data.loose import loose_images
 from assay.data.outliers import KINDS, outliers
+from assay.data.text_outliers import TEXT_KINDS
+from assay.data.textfiles import SUFFIXES
 from assay.errors import AssayError, expanded, unknown
 from assay.ood.evaluation import overlap
 
@@ -24,6 +27,8 @@ CALLED = {
     "gradient": "smooth gradients",
     "scrambled": "scrambled images",
     "fashion_mnist": "Fashion-MNIST",
+    "other-domain": "sentences of another domain",
+    "other-language": "sentences in another language",
 }
 """Names that read well in a sentence, where the kind's own does not."""
 
@@ -34,11 +39,13 @@ def refuse_what_is_not_there(name: str) -> None:
     Raises:
         AssayError: names the nearest kind.
     """
-    there = expanded(name).is_dir() or any((p / Path(name).name).is_dir() for p in places())
-    known = [kind for kind in KINDS if kind != "held-out"]
+    path = expanded(name)
+    of_texts = path.is_file() and path.suffix.lower() in (*SUFFIXES, ".txt")
+    there = path.is_dir() or of_texts or any((p / Path(name).name).is_dir() for p in places())
+    known = [*(kind for kind in KINDS if kind != "held-out"), *TEXT_KINDS]
     if (
         not there
-        and name not in (*known, *BUNDLED, *HUB)
+        and name not in (*known, *BUNDLED, *HUB, *TEXTS)
         and not re.fullmatch(r"[\w.-]+/[\w.-]+", name)
     ):
         raise unknown("kind of outlier, and no folder", name, known)
@@ -50,6 +57,8 @@ def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
     Raises:
         AssayError: they cannot be read, or brought to that shape.
     """
+    if name in TEXT_KINDS:
+        raise AssayError(f"{name} is a kind of text, and this model reads images")
     channels, height, width = x.shape[1:]
     shape = (channels, height, width)
     side = height if height == width else None
@@ -71,7 +80,9 @@ def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
 
 def shown(name: str) -> str:
     """Return what a kind is called in the report."""
-    return CALLED.get(name, name.replace("-", " ")) if name in KINDS else Path(name).name
+    if name not in (*KINDS, *TEXT_KINDS):
+        return Path(name).name
+    return CALLED.get(name, name.replace("-", " "))
 
 
 def without_twins(inside: Embedding, outside: Embedding) -> tuple[Embedding, str]:

@@ -11,13 +11,17 @@ from torch import Tensor
 
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.kinds import BUILT_IN, shown
 from assay.auditing.section import Section
 from assay.core.embedding import Embedding
 from assay.core.random import Stream
 from assay.core.texts import TextClassifier
 from assay.core.tokens import check_texts
-from assay.core.words import word_spans
-from assay.errors import AssayError
+from assay.data.loadtexts import load_texts
+from assay.data.outliers import KINDS
+from assay.data.text_outliers import GERMAN, KITCHEN, TEXT_KINDS, phrases, shuffled
+from assay.data.textfiles import plain_texts
+from assay.errors import AssayError, expanded
 
 MIN_TEXTS = 20
 
@@ -89,25 +93,57 @@ def text_evidence(
     return evidence
 
 
-def text_outliers(evidence: Evidence) -> dict[str, list[str]]:
-    """Return texts that are none of the test set's, as many as there are in it: the words of each
-    in a random order, and random tokens, as many as it has."""
+def text_outliers(evidence: Evidence) -> dict[str, list[str] | AssayError]:
+    """Return texts that are none of the test set's, by kind, at most as many as there are in it;
+    or why there are none: the kinds that are made, unless the config names others or files."""
     clf, seed = text_model(evidence), evidence.config.seed
-    texts: list[str] = list(evidence.x)
-    draw = Stream(seed).child("audit", "text outliers").numpy()
-    shuffled = []
-    for text in texts:
-        words = [text[start:end] for start, end in word_spans(text)]
-        shuffled.append(" ".join(words[place] for place in draw.permutation(len(words))))
-    tokens = clf.tokens(texts)
+    names = evidence.config.outliers
+    found: dict[str, list[str] | AssayError] = {}
+    for name in TEXT_KINDS if names == BUILT_IN else names:
+        draw = Stream(seed).child("audit", "text outliers", name)
+        try:
+            found[shown(name)] = outlying(name, clf, list(evidence.x), draw)
+        except AssayError as error:
+            found[shown(name)] = error
+    return found
+
+
+def outlying(name: str, clf: TextClassifier, inside: list[str], draw: Stream) -> list[str]:
+    """Return the outliers of a name: a kind, a file, or a set of texts, without those of `inside`.
+
+    Raises:
+        AssayError: they cannot be read, are of images, or are all inside.
+    """
+    count = len(inside)
+    if name == "other-domain":
+        return phrases(KITCHEN, count, draw)
+    if name == "other-language":
+        return phrases(GERMAN, count, draw)
+    if name == "shuffled-words":
+        return shuffled(inside, draw)
+    if name == "random-tokens":
+        return _random_tokens(clf, inside, draw)
+    if name in KINDS:
+        raise AssayError(f"{name} is a kind of image; of texts there are {', '.join(TEXT_KINDS)}")
+    path = expanded(name)
+    read = plain_texts(path) if path.is_file() else list(load_texts(name, split="all").texts)
+    known = set(inside)
+    own = [text for text in dict.fromkeys(read) if text not in known]
+    if not own:
+        raise AssayError(f"all {len(read):,} texts of {name} are test texts too: give other ones")
+    return [own[place] for place in draw.numpy().permutation(len(own))[:count].tolist()]
+
+
+def _random_tokens(clf: TextClassifier, inside: list[str], draw: Stream) -> list[str]:
+    """Return texts of random tokens, as many in each as a text of `inside` has."""
     tokenizer: Any = clf.tokenizer
     special = set(tokenizer.all_special_ids)
     known = [token for token in range(len(tokenizer)) if token not in special]
-    random = [
-        tokenizer.decode([known[k] for k in draw.integers(len(known), size=max(1, count - 2))])
-        for count in tokens.lengths
+    generator = draw.numpy()
+    return [
+        tokenizer.decode([known[k] for k in generator.integers(len(known), size=max(1, n - 2))])
+        for n in clf.tokens(inside).lengths
     ]
-    return {"shuffled words": shuffled, "random tokens": random}
 
 
 def text_model(evidence: Evidence) -> TextClassifier:

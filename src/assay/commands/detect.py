@@ -1,4 +1,4 @@
-"""`assay detect MODEL --images FOLDER --reference DATA`: which images are outliers."""
+"""`assay detect MODEL --images FOLDER --reference DATA`: which images, or texts, are outliers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Split = Parameter(name="--reference-split", group="Data")
 How = Parameter(name="--detector", group="Settings")
 
 FIRST = (
-    *("images", "data", "weights", "mean", "std", "size"),
+    *("images", "texts", "data", "weights", "mean", "std", "size"),
     *("detector", "tpr", "save", "load", "lines", "out"),
 )
 """What --help shows."""
@@ -36,7 +36,7 @@ FIRST = (
 
 @app.default
 def detect(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
-    """Score images by how unlike the training data they are, and say which are outliers."""
+    """Score images or texts by how unlike the training data they are; say which are outliers."""
     return run(detect_app, tokens)
 
 
@@ -48,7 +48,8 @@ def detect_app(everything: bool) -> App:
         *,
         inputs: Inputs,
         settings: dict[str, Any],
-        images: Annotated[Path, Parameter(group="Data")],
+        images: Annotated[Path | None, Parameter(group="Data")] = None,
+        texts: Annotated[Path | None, Parameter(group="Data")] = None,
         data: Annotated[str | None, Reference] = None,
         split: Annotated[str, Split] = "train",
         detector: Annotated[str | None, How] = None,
@@ -60,11 +61,14 @@ def detect_app(everything: bool) -> App:
         print_config: Annotated[bool, Running] = False,
         quiet: Annotated[bool, Running] = False,
     ) -> int:
-        """Print for every image of a folder its OOD score (higher: more unlike the training data),
-        the threshold that lets a share `--tpr` of fresh inliers through, and the decision.
+        """Print for every image of a folder, or text of a file, its OOD score (higher: more unlike
+        the training data), the threshold that lets a share `--tpr` of fresh inliers through, and
+        the decision.
 
         Args:
             images: the folder; image files in folders of it are scored too, and need no labels.
+            texts: in place of images, a file of texts for a model of texts: .txt (one per line),
+                .csv, .tsv, .jsonl or .parquet (the column of texts); they need no labels.
             data: a bundled name (digits, shapes), a hub id or a folder: what the model was trained
                 on. The detector is fitted on it, and its threshold on the validation split.
             split: the part of the reference that it is fitted on.
@@ -79,7 +83,7 @@ def detect_app(everything: bool) -> App:
             quiet: print nothing but the lines.
         """
         if detector is not None:
-            settings = merge(settings, {"detector": {"name": detector}})
+            settings = merge({"detector": {"name": detector}}, settings)
         if load is not None and (data is not None or settings or config is not None):
             raise AssayError(
                 "--load brings a detector with its settings and its threshold: leave --reference, "
@@ -89,13 +93,19 @@ def detect_app(everything: bool) -> App:
         if print_config:
             sys.stdout.write(made.to_yaml())
             return 0
+        what = images or texts
+        if what is None or (images is not None and texts is not None):
+            raise AssayError(
+                "say what is to be scored: --images FOLDER, or --texts FILE for a model of texts"
+            )
         from assay.workflows import detect as work
 
         given = {"data": data or "", "split": split}
         return work.run(
             inputs.model_copy(update=given),
             made,
-            images,
+            what,
+            texts=texts is not None,
             save=save,
             load=load,
             lines=lines,

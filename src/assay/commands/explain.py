@@ -72,9 +72,9 @@ def explain_app(everything: bool) -> App:
             return 0
         if pictures < 0:
             raise AssayError(f"--pictures must be at least 0, got {pictures}")
-        from assay.workflows.text_inputs import of_texts
+        from assay.workflows.texts import reads_texts
 
-        if of_texts(inputs):
+        if reads_texts(inputs):
             from assay.workflows import explain_text
 
             return explain_text.run(inputs, made, out, shown=pictures, quiet=quiet)

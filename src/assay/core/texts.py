@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -137,8 +138,10 @@ class TextClassifier:
     @property
     def fingerprint(self) -> str:
         """A digest of modules, weights, tokenizer and length, as 64 hexadecimal digits."""
-        about = self.tokenizer.backend_tokenizer.to_str()  # type: ignore[attr-defined]
-        sha = hashlib.sha256(f"{self.max_length} {self.pad} {about}".encode())
+        about = json.loads(self.tokenizer.backend_tokenizer.to_str())  # type: ignore[attr-defined]
+        for used in ("truncation", "padding"):  # of its last call, not of its own
+            about.pop(used, None)
+        sha = hashlib.sha256(f"{self.max_length} {self.pad} {json.dumps(about)}".encode())
         for name, module in self.model.named_modules():
             sha.update(f"{name}{type(module).__qualname__}{module.extra_repr()}".encode())
         for key, tensor in sorted(self.model.state_dict().items()):

@@ -47,22 +47,11 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
         AssayError: for a file that cannot be read, a column that is not there, a text that is none,
             or a row without a label; it names the row, the first being 1.
     """
-    if path.suffix.lower() in (".parquet", ".arrow"):
-        columns, names = _from_table(path)
-    else:
-        columns, names = columns_of_lines(path), {}
+    columns, names = _columns(path)
     shown = printable(str(path))
-    if not columns:
-        raise AssayError(f"{shown} is empty: it has no columns")
-    own = _chosen("text", text, TEXT_COLUMNS, columns, shown)
+    own, texts = _texts(columns, text, shown)
     other = _chosen("label", label, LABEL_COLUMNS, [c for c in columns if c != own], shown)
-    texts, labels = columns[own], columns[other]
-    for row, value in enumerate(texts, start=1):
-        if not isinstance(value, str):
-            raise AssayError(
-                f"row {row} of {shown} has no text in column {own!r}, but "
-                f"{'nothing' if value is None else one_line(repr(value), 40)}"
-            )
+    labels = columns[other]
     missing = [row for row, value in enumerate(labels, start=1) if value in (None, "")]
     if missing:
         raise AssayError(
@@ -70,6 +59,56 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
             f"{len(labels):,} rows): give every row one"
         )
     return Rows(texts, labels, names.get(other, ()), (own, other))
+
+
+def plain_texts(path: Path) -> list[str]:
+    """Return the texts of a file, whatever else is in it: of .txt one per line, empty lines left
+    out; of the files of `read_rows` those of the column of texts.
+
+    Raises:
+        AssayError: likewise, or there are none.
+    """
+    shown = printable(str(path))
+    suffix = path.suffix.lower()
+    if not path.is_file() or suffix not in (*SUFFIXES, ".txt"):
+        what = "is no file" if not path.is_file() else "holds no texts that can be read"
+        raise AssayError(f"{shown} {what}: give {', '.join(sorted((*SUFFIXES, '.txt')))}")
+    if suffix != ".txt":
+        return _texts(_columns(path)[0], None, shown)[1]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise AssayError(
+            f"{shown} is not UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
+        ) from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise AssayError(f"{shown} is empty: give one text per line")
+    return found
+
+
+def _columns(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
+    """Return the columns of a file, and the names of labels that it gives."""
+    if path.suffix.lower() in (".parquet", ".arrow"):
+        columns, names = _from_table(path)
+    else:
+        columns, names = columns_of_lines(path), {}
+    if not columns:
+        raise AssayError(f"{printable(str(path))} is empty: it has no columns")
+    return columns, names
+
+
+def _texts(columns: dict[str, list[Any]], asked: str | None, shown: str) -> tuple[str, list[str]]:
+    """Return the column of texts, by its name, and what it holds."""
+    own = _chosen("text", asked, TEXT_COLUMNS, columns, shown)
+    texts = columns[own]
+    for row, value in enumerate(texts, start=1):
+        if not isinstance(value, str):
+            raise AssayError(
+                f"row {row} of {shown} has no text in column {own!r}, but "
+                f"{'nothing' if value is None else one_line(repr(value), 40)}"
+            )
+    return own, texts
 
 
 def _chosen(kind: str, asked: str | None, usual: Sequence[str], columns: Any, shown: str) -> str:

@@ -106,6 +106,24 @@ def located(spec: str | Path) -> Pretrained:
     return _readable(name, _fetched(name))
 
 
+def kinds_of(spec: str | Path) -> tuple[str, ...]:
+    """Return what a folder, or an id on the hub, says it is ("BertForSequenceClassification"), by
+    its settings alone; nothing where they cannot be had: loading it says why."""
+    try:
+        if expanded(spec).is_dir():
+            found: Any = expanded(spec) / "config.json"
+        else:
+            import huggingface_hub as hub
+
+            found = hub.try_to_load_from_cache(str(spec), "config.json")
+            if not isinstance(found, str):
+                found = hub.hf_hub_download(str(spec), "config.json", etag_timeout=10)
+        kinds = json.loads(Path(found).read_text(encoding="utf-8")).get("architectures")
+    except Exception:  # whatever its transport raises
+        return ()
+    return tuple(map(str, kinds or ()))
+
+
 def _readable(name: str, folder: Path) -> Pretrained:
     if not (folder / "config.json").is_file():
         raise AssayError(
@@ -168,7 +186,7 @@ def read_tokenizer(found: Pretrained) -> Any:
         AssayError: it cannot be read.
     """
     transformers = _transformers()
-    with _quietly(), _said(found, "tokenizer"):
+    with quietly(), _said(found, "tokenizer"):
         return transformers.AutoTokenizer.from_pretrained(
             found.folder, trust_remote_code=False, local_files_only=True, use_fast=True
         )
@@ -181,7 +199,7 @@ def read_encoder(found: Pretrained) -> nn.Module:
         AssayError: its files are damaged, need code of their own, or do not fit one another.
     """
     transformers = _transformers()
-    with _quietly(), _said(found, "model"):
+    with quietly(), _said(found, "model"):
         model, info = transformers.AutoModel.from_pretrained(found.folder, **SAFELY)
     # the pooler of a masked language model is new, and not used here
     _complete(found, [key for key in info["missing_keys"] if "pooler" not in key])
@@ -195,7 +213,7 @@ def read_classifier(found: Pretrained) -> nn.Module:
         AssayError: likewise, or it has no head, or only some of it.
     """
     transformers = _transformers()
-    with _quietly(), _said(found, "model"):
+    with quietly(), _said(found, "model"):
         kind = transformers.AutoModelForSequenceClassification
         model, info = kind.from_pretrained(found.folder, **SAFELY)
     missing = sorted(info["missing_keys"])
@@ -235,7 +253,7 @@ def _transformers() -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Load without a progress bar and without advice: what matters is said by an error of ours."""
     logging: Any = _transformers().utils.logging
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -112,6 +112,8 @@ class ReadText(Config):
     """What of them: the mean over the text's tokens, or the first (CLS)."""
     train_texts: int | None = Field(default=None, ge=10)
     """How many training texts are used, drawn by each seed; none: all."""
+    validation_texts: int | None = Field(default=None, ge=10)
+    """How many validation texts, the same for every seed; none: all."""
     test_texts: int | None = Field(default=None, ge=10)
     """How many test texts, the same for every seed; none: all."""
 
@@ -139,8 +141,12 @@ class ReadText(Config):
 
     def texts(self, name: str, seed: int) -> Any:
         """Return the texts of a split that a trial of this seed uses."""
-        wanted = {"train": self.train_texts, "test": self.test_texts}.get(name)
-        return part(self.data, name, wanted, seed if name == "train" else 0)
+        wanted = {
+            "train": self.train_texts,
+            "validation": self.validation_texts,
+            "test": self.test_texts,
+        }
+        return part(self.data, name, wanted[name], seed if name == "train" else 0)
 
 
 def read(trial: Trial, work: Workspace) -> Outcome:

@@ -42,6 +42,10 @@ class TextFeatures(Config):
     """The encoder: minilm, a folder, or an id on the Hugging Face hub."""
     train_texts: int | None = Field(default=None, ge=10)
     """How many training texts, a stable random subset; none: all."""
+    seeds: int | None = Field(default=None, ge=1)
+    """So many seeds each draw their own `train_texts`, of which all are kept; none: one draws."""
+    validation_texts: int | None = Field(default=None, ge=10)
+    """How many validation texts, likewise; none: all."""
     test_texts: int | None = Field(default=None, ge=10)
     """How many test texts, likewise; none: all."""
     threads: Threads = 1
@@ -65,7 +69,17 @@ class TextFeatures(Config):
 
     def part(self, name: str) -> TextSet:
         """Return the texts of `train`, `validation` or `test`."""
-        return part(self.data, name, {"train": self.train_texts, "test": self.test_texts}.get(name))
+        if name != "train":
+            wanted = self.test_texts if name == "test" else self.validation_texts
+            return part(self.data, name, wanted)
+        if self.seeds is None or self.train_texts is None:
+            return part(self.data, name, self.train_texts)
+        drawn = {
+            row
+            for seed in range(self.seeds)
+            for row in part(self.data, name, self.train_texts, seed).ids.tolist()
+        }
+        return part(self.data, name).subset(sorted(drawn))
 
 
 def embed(trial: Trial, work: Workspace) -> Outcome:

@@ -37,7 +37,7 @@ from assay.runs.files import to_json
 from assay.runs.view import Grid, View
 from assay.tasks.judges import judge, same_encoder
 from assay.workflows.attack import target_class
-from assay.workflows.text_inputs import Loaded, loaded
+from assay.workflows.texts import Loaded, loaded
 
 ATTACK, PAGE, RECORD = "attack.json", "attack.html", "record.json"
 SCHEMA = 1

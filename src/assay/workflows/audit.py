@@ -72,7 +72,7 @@ def run(
     home, old, out = prepared(store, out, against, asked, config)
     data: Dataset | TextSet
     model: Loaded | TextClassifier
-    if reads_texts(inputs.model):
+    if reads_texts(inputs):
         data = text_part(inputs)
         model = text_model(inputs, data)
     else:

@@ -1,4 +1,4 @@
-"""`assay detect`: fit a detector or load one, score a folder of images, say which are outliers."""
+"""`assay detect`: fit a detector or load one, score images or texts, say which are outliers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,47 +16,53 @@ from pydantic import Field
 
 from assay.config import Config, Number
 from assay.core.classifier import Classifier
+from assay.core.embedding import Embedding
 from assay.data import Dataset
 from assay.data.dataset import in_memory
 from assay.data.loose import loose_images
+from assay.data.textfiles import plain_texts
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.inputs import Inputs, load_network, load_part
 from assay.ood import AnyDetector, FittedDetector
 from assay.ood.neighbours import KNN
 from assay.runs.display import say
+from assay.workflows.texts import text_alone, text_model, text_part
 
-FIELDS = ("image", "score", "threshold", "decision")
+FIELDS = ("score", "threshold", "decision")
 
 
 class DetectConfig(Config):
-    """What scores images, and where its threshold lies."""
+    """What scores images or texts, and where its threshold lies."""
 
     detector: AnyDetector = KNN()
-    """What gives an image an OOD score: the higher, the more unlike the training data."""
+    """What gives an input an OOD score: the higher, the more unlike the training data."""
     tpr: Number = Field(default=0.95, gt=0, lt=1)
     """The share of fresh inliers that the threshold lets through."""
     fitted_on: int = Field(default=5000, ge=1)
-    """Reference images that it is fitted on, and as many that the threshold is set by, at most."""
+    """Reference images, or texts, that it is fitted on, and as many that the threshold is set by,
+    at most."""
 
 
 def run(
     inputs: Inputs,
     config: DetectConfig,
-    folder: Path,
+    what: Path,
     *,
+    texts: bool = False,
     save: Path | None,
     load: Path | None,
     lines: Literal["csv", "json"],
     out: Path | None,
     quiet: bool,
 ) -> int:
-    """Score the images, write a line for each, and keep the detector.
+    """Score images or texts, write a line for each, and keep the detector.
 
     Args:
         inputs: the model, and as its data the reference; "" with `load`.
         config: the detector and its threshold, where none is loaded.
-        folder: the images.
+        what: the folder of images, or the file of texts.
+        texts: whether it is texts.
         save: a file to keep the fitted detector in.
         load: one that was kept.
         lines: how they are written.
@@ -69,17 +75,23 @@ def run(
     for path in (save, out):
         if path is not None:
             writable(path.parent)
-    if load is not None:
-        fitted, names, images, clf = _loaded(load, inputs, folder)
+    names: Sequence[str]
+    if load is not None and texts:
+        fitted, names, e = loaded_on_texts(load, inputs, what)
+    elif load is not None:
+        fitted, names, e = _loaded(load, inputs, what)
+    elif inputs.data and texts:
+        fitted, names, e = fitted_on_texts(inputs, config, what)
     elif inputs.data:
-        fitted, names, images, clf = _fitted(inputs, config, folder)
+        fitted, names, e = _fitted(inputs, config, what)
     else:
         raise AssayError(
             "a detector learns what the training data looks like: give --reference DATA, or "
             "--load a detector that was kept by --save"
         )
-    scores = fitted.score(clf.embed(images, readers=[fitted])).tolist()
-    text = "".join(written(names, scores, fitted.threshold, lines))
+    scores = fitted.score(e).tolist()
+    kind = "text" if texts else "image"
+    text = "".join(written(kind, names, scores, fitted.threshold, lines))
     for path in (save, out):
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,15 +101,19 @@ def run(
         write_atomic(out, text.encode())
     else:
         sys.stdout.write(text)
-    for note in () if quiet else told(fitted, scores):
+    for note in () if quiet else told(kind, fitted, scores):
         say(note)
     return 0
 
 
 def written(
-    names: tuple[str, ...], scores: list[float], threshold: float, lines: Literal["csv", "json"]
+    kind: str,
+    names: Sequence[str],
+    scores: list[float],
+    threshold: float,
+    lines: Literal["csv", "json"],
 ) -> Iterator[str]:
-    """Yield a line for each image, as CSV after a header, or as JSON."""
+    """Yield a line for each image or text (`kind`), as CSV after a header, or as JSON."""
 
     def row(values: tuple[object, ...]) -> str:
         file = io.StringIO()
@@ -105,18 +121,18 @@ def written(
         return file.getvalue()
 
     if lines == "csv":
-        yield row(FIELDS)
+        yield row((kind, *FIELDS))
     for name, score in zip(names, scores, strict=True):
         values = (name, score, threshold, "outlier" if score > threshold else "inlier")
-        found = dict(zip(FIELDS, values, strict=True))
+        found = dict(zip((kind, *FIELDS), values, strict=True))
         yield json.dumps(found) + "\n" if lines == "json" else row(values)
 
 
-def told(fitted: FittedDetector, scores: list[float]) -> Iterator[str]:
+def told(kind: str, fitted: FittedDetector, scores: list[float]) -> Iterator[str]:
     """Yield what was found and what to know of it, a line each."""
     above = sum(score > fitted.threshold for score in scores)
     yield (
-        f"{above:,} of {len(scores):,} images score above the threshold of "
+        f"{above:,} of {len(scores):,} {kind}s score above the threshold of "
         f"{fitted.detector.name}, {fitted.threshold:.6g}"
     )
     through = fitted.lets_through
@@ -127,17 +143,31 @@ def told(fitted: FittedDetector, scores: list[float]) -> Iterator[str]:
     yield from fitted.notes
 
 
-def _fitted(
-    inputs: Inputs, config: DetectConfig, folder: Path
-) -> tuple[FittedDetector, tuple[str, ...], Dataset, Classifier]:
-    """Fit a detector on reference data, and read the images in their shape."""
-    known = load_part(inputs).sample(config.fitted_on)
-    clf = load_network(inputs, known)
+def refuse_validation(inputs: Inputs) -> None:
+    """Refuse to fit a detector on the split that its threshold is set by."""
     if inputs.split == "validation":
         raise AssayError(
             "the threshold is set on the validation split, so the detector is fitted on another: "
             "--reference-split train"
         )
+
+
+def refuse_another(path: Path, fitted: FittedDetector, fingerprint: str) -> None:
+    """Refuse a detector that was kept for another model."""
+    if fitted.about["model"] != fingerprint:
+        raise AssayError(
+            f"{path} was fitted on another model, or on this one with other weights or another "
+            "preprocessing; scores of two models are not comparable: fit it again with --reference"
+        )
+
+
+def _fitted(
+    inputs: Inputs, config: DetectConfig, folder: Path
+) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
+    """Fit a detector on reference data, and read the images in their shape."""
+    known = load_part(inputs).sample(config.fitted_on)
+    clf = load_network(inputs, known)
+    refuse_validation(inputs)
     held = load_part(inputs, "validation").sample(config.fitted_on)
     names, images = _images(inputs, folder, known.shape, clf)
     readers = [config.detector]
@@ -149,14 +179,17 @@ def _fitted(
         "classes": json.dumps(clf.classes),
         "reference": f"{known.name} ({known.split}), {len(known):,} images",
     }
-    return replace(fitted, about=about), names, images, clf
+    fitted = replace(fitted, about=about)
+    return fitted, names, clf.embed(images, readers=[fitted])
 
 
 def _loaded(
     path: Path, inputs: Inputs, folder: Path
-) -> tuple[FittedDetector, tuple[str, ...], Dataset, Classifier]:
+) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
     """Read a detector that was kept, and the images in the shape that it is for."""
     fitted = FittedDetector.load(path)
+    if fitted.about.get("reads") == "texts":
+        raise AssayError(f"{path} was fitted on texts: give what it is to score by --texts FILE")
     if not {"model", "shape", "classes"} <= fitted.about.keys():
         raise AssayError(
             f"{path} does not say which model it is for: make it by assay detect --save, or use it "
@@ -171,13 +204,9 @@ def _loaded(
         in_memory("images", "all", json.loads(fitted.about["classes"]), *empty),
         labelled=False,
     )
-    if clf.fingerprint != fitted.about["model"]:
-        raise AssayError(
-            f"{path} was fitted on another model, or on this one with other weights or another "
-            "preprocessing; scores of two models are not comparable: fit it again with --reference"
-        )
+    refuse_another(path, fitted, clf.fingerprint)
     names, images = _images(inputs, folder, shape, clf)
-    return fitted, names, images, clf
+    return fitted, names, clf.embed(images, readers=[fitted])
 
 
 def _images(
@@ -191,3 +220,38 @@ def _images(
     names, images = loose_images(folder, shape, scaled=side is not None, crop=crop)
     labels = torch.full((len(images),), -1)
     return names, in_memory(folder.name, "all", clf.classes, images, labels)
+
+
+def fitted_on_texts(
+    inputs: Inputs, config: DetectConfig, file: Path
+) -> tuple[FittedDetector, list[str], Embedding]:
+    """Fit a detector on reference texts, and read and embed those to score."""
+    texts = plain_texts(file)
+    known = text_part(inputs)
+    refuse_validation(inputs)
+    held = text_part(inputs, "validation").sample(config.fitted_on)
+    clf = text_model(inputs, known)
+    known = known.sample(config.fitted_on)
+    readers = [config.detector]
+    e, held_out = (clf.embed(part, readers=readers) for part in (known, held))
+    fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
+    about = {
+        "model": clf.fingerprint,
+        "reads": "texts",
+        "reference": f"{known.name} ({known.split}), {len(known):,} texts",
+    }
+    fitted = replace(fitted, about=about)
+    return fitted, texts, clf.embed(texts, readers=[fitted])
+
+
+def loaded_on_texts(
+    path: Path, inputs: Inputs, file: Path
+) -> tuple[FittedDetector, list[str], Embedding]:
+    """Read a detector that was kept, and read and embed the texts to score."""
+    fitted = FittedDetector.load(path)
+    if fitted.about.get("reads") != "texts":
+        raise AssayError(f"{path} was not fitted on texts by assay detect: fit it by --reference")
+    _ = fitted.threshold
+    texts, clf = plain_texts(file), text_alone(inputs)
+    refuse_another(path, fitted, clf.fingerprint)
+    return fitted, texts, clf.embed(texts, readers=[fitted])

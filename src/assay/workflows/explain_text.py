@@ -31,7 +31,7 @@ from assay.runs.display import say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
-from assay.workflows.text_inputs import Loaded, loaded
+from assay.workflows.texts import Loaded, loaded
 
 EXPLAIN, ARRAYS, PAGE, RECORD = "explain.json", "arrays.safetensors", "explain.html", "record.json"
 SCHEMA = 1

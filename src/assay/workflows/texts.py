@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from assay.core.device import device_here
 from assay.core.texts import TextClassifier
-from assay.data.loadtexts import load_texts
+from assay.data.load import BUNDLED
+from assay.data.load import HUB as IMAGES
+from assay.data.loadtexts import HUB, load_texts
+from assay.data.textfiles import SUFFIXES
 from assay.data.textset import TextSet
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError, expanded, one_line
 from assay.inputs import Inputs
-from assay.models.encoders import located
+from assay.models.encoders import kinds_of
 from assay.models.text import load_text
 from assay.models.textnet import is_text
 
+OF_IMAGES = (
+    *("size", "channels", "mean", "std", "weights", "model_args", "trust_program", "outputs"),
+    *("access", "timeout", "header", "wire", "concurrency", "rate", "max_queries"),
+)
+"""Settings of inputs that a text model has none of."""
 
-def reads_texts(model: str) -> bool:
-    """Return whether a model is a text classifier: a file that `assay train --model` wrote, or a
-    folder of Hugging Face's that says so."""
-    path = Path(model).expanduser()
+
+@dataclass(frozen=True)
+class Loaded:
+    """A text model, what is asked of it, and what there is to know of both."""
+
+    clf: TextClassifier
+    data: TextSet
+    notes: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        return list(self.data.texts)
+
+
+def reads_texts(inputs: Inputs) -> bool:
+    """Return whether the model is a text classifier: a file that `assay train --model` wrote; a
+    folder of Hugging Face's that says so or has a tokenizer; whatever is given texts by their name
+    or file; or an id on the hub whose settings say so, unless the data are known to be images."""
+    path = expanded(inputs.model)
     if path.suffix == ".safetensors":
         return path.is_file() and is_text(path)
-    if not (path / "config.json").is_file() or not (path / "tokenizer.json").is_file():
+    if path.is_dir():
+        tokenized = any((path / name).is_file() for name in ("tokenizer.json", "vocab.txt"))
+        return tokenized and not any("ForImage" in kind for kind in kinds_of(path))
+    if ".py:" in inputs.model or "://" in inputs.model or path.is_file():
         return False
-    kinds = located(path).config.get("architectures") or []
-    return any(str(kind).endswith("ForSequenceClassification") for kind in kinds)
+    if inputs.data in HUB or Path(inputs.data).suffix.lower() in SUFFIXES:
+        return True
+    if inputs.data in (*BUNDLED, *IMAGES) or not re.fullmatch(r"[\w.-]+/[\w.-]+", inputs.model):
+        return False
+    return any(kind.endswith("ForSequenceClassification") for kind in kinds_of(inputs.model))
 
 
 def text_part(inputs: Inputs, split: str | None = None) -> TextSet:
@@ -34,23 +65,34 @@ def text_part(inputs: Inputs, split: str | None = None) -> TextSet:
     return load_texts(inputs.data, split=split or inputs.split)
 
 
-def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
-    """Return the model on its device, if it is for these texts.
+def text_alone(inputs: Inputs) -> TextClassifier:
+    """Return the model on its device, whatever texts it is for.
 
     Raises:
-        AssayError: a setting goes with images alone, or the classes are others.
+        AssayError: it cannot be read, or a setting is of images.
     """
-    usual = Inputs(model=inputs.model, data=inputs.data)
-    alone = ("size", "channels", "mean", "std", "weights", "access", "timeout", "wire")
-    for name in (*alone, "concurrency", "rate", "max_queries"):
-        if getattr(inputs, name) != getattr(usual, name):
+    for name in OF_IMAGES:
+        if getattr(inputs, name) != Inputs.model_fields[name].default:
             raise AssayError(
-                f"--{name.replace('_', '-')} goes with images, but {inputs.model} reads texts"
+                f"--{name.replace('_', '-')} is for models of images, but {inputs.model} reads "
+                "texts"
             )
     if inputs.threads is not None:
         torch.set_num_threads(inputs.threads)
     clf = load_text(inputs.model, classes=inputs.classes or None, batch_size=inputs.batch_size)
-    clf.query([""])  # a model without named classes knows them once it has answered
+    clf.model.to(device_here(inputs.device))
+    return clf
+
+
+def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
+    """Return the model on its device, if it is for these texts.
+
+    Raises:
+        AssayError: likewise, or the classes are others, or in another order.
+    """
+    clf = text_alone(inputs)
+    clf.query(list(data.texts[:1]))  # a model without named classes knows them once it has answered
+    clf.treated.clear()
     known = clf.classes
     if len(known) != len(data.classes):
         raise AssayError(
@@ -66,5 +108,16 @@ def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
             f"class {moved!r} has another place in {data.name} than in {inputs.model}, so the "
             f"labels do not fit its outputs, which are {one_line(', '.join(known), 120)}"
         )
-    clf.model.to(device_here(inputs.device))
     return clf
+
+
+def loaded(inputs: Inputs) -> Loaded:
+    """Return the text model and a stable random subset of its texts.
+
+    Raises:
+        AssayError: likewise, or the texts cannot be read.
+    """
+    data = text_part(inputs)
+    clf = text_model(inputs, data)
+    some = data if inputs.images >= len(data) else data.sample(inputs.images)
+    return Loaded(clf, some, (*data.notes, *clf.notes))

@@ -80,7 +80,7 @@ class Outliers(Section):
                 failed[detector.name] = told(error)
                 values[code(detector)] = NotRun(not_run=told(error))
                 continue
-            values[code(detector)] = hardest(scored)
+            values[code(detector)] = hardest(scored, evidence.kind)
             notes = dict.fromkeys(note for one in scored.values() for note in one.notes)
             doubts += [f"{detector.name}: {note}" for note in notes]
             results += [_row(kind, one, fitting.calibrated_on) for kind, one in scored.items()]
@@ -117,7 +117,7 @@ def code(detector: Detector) -> str:
     return detector.code or f"OOD-{detector.name}"
 
 
-def hardest(found: Mapping[str, DetectionResult]) -> Value:
+def hardest(found: Mapping[str, DetectionResult], own: str = "images") -> Value:
     """Return the AUROC on the kind of outlier that is told apart least."""
     kind = min(found, key=lambda kind: found[kind].auroc.value)
     auroc = found[kind].auroc
@@ -125,14 +125,14 @@ def hardest(found: Mapping[str, DetectionResult]) -> Value:
     return Value(
         auroc,
         detail=kind,
-        words=words(what, found[kind].detector, reversed=auroc.high < 0.5),
+        words=words(what, found[kind].detector, own, reversed=auroc.high < 0.5),
     )
 
 
-def words(what: str, detector: str, *, reversed: bool = False) -> Words:
-    """Return how the first sentence speaks of outliers; `reversed`: they score below the images."""
-    apart = f"{what} from its own images"
-    worse = f"surer on {what} than on its own images"
+def words(what: str, detector: str, own: str = "images", *, reversed: bool = False) -> Words:
+    """Return how the first sentence speaks of outliers; `reversed`: they score below its `own`."""
+    apart = f"{what} from its own {own}"
+    worse = f"surer on {what} than on its own {own}"
     return Words(
         f"able to tell {apart}",
         worse if reversed else f"unable to tell {apart}",

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from assay.core.classifier import Classifier
 from assay.disk import read_small
 from assay.errors import AssayError, one_line, told
+from assay.models.encoders import quietly
 from assay.models.loaders.base import About, Given, Loader
 from assay.models.loaders.preprocessing import Preprocess
 
@@ -235,7 +235,7 @@ def _network(folder: Path, spec: str) -> tuple[nn.Module, Mapping[str, Any]]:
             "pip install 'assay[hub]'"
         ) from error
     try:
-        with _quiet():
+        with quietly():
             network, told_of = AutoModelForImageClassification.from_pretrained(
                 folder,
                 local_files_only=True,
@@ -292,20 +292,3 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def _listed(values: Sequence[float] | None) -> str:
     return "none" if values is None else " ".join(f"{value:.4g}" for value in values)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the progress bars and advice of transformers off the terminal."""
-    from transformers.utils import logging as quiet
-
-    logging: Any = quiet  # untyped
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

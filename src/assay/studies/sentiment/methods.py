@@ -41,7 +41,7 @@ def everything() -> tuple[Tuned, ...]:
         Tuned(title="LoRA, rank 2", adaptation=LoRA(rank=2), rates=lora.rates),
         Tuned(title="LoRA, rank 32", adaptation=LoRA(rank=32), rates=lora.rates),
         Tuned(title="LoRA of attention", adaptation=LoRA(layers="attention"), rates=lora.rates),
-        Tuned(title="BitFit", adaptation=BitFit(), rates=(5e-4, 1e-3, 3e-3)),
+        Tuned(title="BitFit", adaptation=BitFit(), rates=(5e-4, 1e-3, 3e-3, 1e-2)),
         head,
     )
 
@@ -49,8 +49,8 @@ def everything() -> tuple[Tuned, ...]:
 def few() -> tuple[Tuned, Tuned, Tuned]:
     """Return what the claims are about, and the head alone."""
     return (
-        Tuned(title=FULL, adaptation=Full(), rates=(3e-5, 1e-4, 3e-4)),
-        Tuned(title=LORA, adaptation=LoRA(), rates=(3e-4, 1e-3, 3e-3)),
+        Tuned(title=FULL, adaptation=Full(), rates=(3e-5, 1e-4, 3e-4, 1e-3)),
+        Tuned(title=LORA, adaptation=LoRA(), rates=(3e-4, 1e-3, 3e-3, 1e-2)),
         Tuned(title=HEAD, adaptation=Head(), rates=(3e-3, 1e-2, 3e-2)),
     )
 

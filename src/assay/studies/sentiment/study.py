@@ -62,7 +62,9 @@ class Sentiment(Study):
             "tuned_at": 60,
             "test_texts": 100,
             "search": 40,
+            "searched_on": 100,
             "all_texts": 200,
+            "validation_texts": 100,
             "layers": False,
             "recipe": {"epochs": 1, "batch_size": 16},
         },
@@ -105,6 +107,8 @@ class Sentiment(Study):
     """How many validation sentences they are judged by; none: all."""
     all_texts: int | None = Field(default=None, ge=10)
     """How many training sentences all of them are; none: all that there are."""
+    validation_texts: int | None = Field(default=None, ge=10)
+    """How many validation sentences classical classifiers are chosen by; none: all."""
     test_texts: int | None = Field(default=None, ge=10)
     """How many test sentences; none: all."""
     recipe: Recipe = Recipe(
@@ -142,7 +146,13 @@ class Sentiment(Study):
     def features(self) -> Trial:
         """Return the trial that keeps the features of the frozen encoder."""
         config = TextFeatures(
-            data=self.data, base=self.base, test_texts=self.test_texts, threads=self.threads
+            data=self.data,
+            base=self.base,
+            train_texts=None if self.layers else self.all_texts,
+            seeds=None if self.layers or self.all_texts is None else self.seeds,
+            validation_texts=self.validation_texts,
+            test_texts=self.test_texts,
+            threads=self.threads,
         )
         return config.trial(self.device, "frozen features")
 
@@ -219,6 +229,7 @@ class Sentiment(Study):
                     data=self.data,
                     reader=reader,
                     train_texts=self.all_texts if size is None else size,
+                    validation_texts=self.validation_texts,
                     test_texts=self.test_texts,
                 )
                 name = self.cell(title, size)
@@ -242,7 +253,11 @@ class Sentiment(Study):
         for pooling in POOLS:
             for layer in range(done[features].metrics["layers"]):
                 config = ReadText(
-                    data=self.data, layer=layer, pooling=pooling, test_texts=self.test_texts
+                    data=self.data,
+                    layer=layer,
+                    pooling=pooling,
+                    validation_texts=self.validation_texts,
+                    test_texts=self.test_texts,
                 )
                 label = f"layer {layer}, {pooling}"
                 found[f"{pooling} {layer}"] = config.trials((0,), features, label, self.threads)[0]
