@@ -367,7 +367,7 @@ def test_a_url_is_a_service() -> None:
         (
             "nets.py:make_net",
             {"timeout": 3},
-            "is no URL: time-out, headers and wire go with http://",
+            "is no URL: time-out, headers, wire, concurrency and rate go with http://",
         ),
         (
             "nets.py:make_net",

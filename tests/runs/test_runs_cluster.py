@@ -211,6 +211,7 @@ def test_how_far_a_trial_is_stands_in_the_store(store, toy, ray):
 
 
 def test_a_cluster_out_of_reach_is_one_line(store):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'assay[ray]'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
