@@ -23,6 +23,7 @@ STUDIES = (
     "attacks",
     "attention",
     "ood",
+    "hardening",
     "sentiment",
     "words",
 )
