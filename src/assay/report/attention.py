@@ -46,11 +46,7 @@ def attention_rows(
     one, other = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     with styled():
         figure = picture(0.4 + TILE * len(COLUMNS) + 0.5, 0.25 + (TILE + 0.2) * len(clean) + 0.6)
-        grid = figure.subplots(len(clean), len(COLUMNS), squeeze=False)
-        for axes in grid.flat:
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
+        grid = _tiles(figure, len(clean), len(COLUMNS))
         for i, line in enumerate(grid):
             for axes, image, values in ((line[0], clean[i], one[i]), (line[2], moved[i], other[i])):
                 shown = pixels(image)
@@ -60,12 +56,9 @@ def attention_rows(
                 axes.imshow(values, cmap=LOOKED, vmin=0, vmax=1, interpolation="none")
             line[4].imshow(other[i] - one[i], cmap=MOVED, vmin=-1, vmax=1, interpolation="none")
             for axes, caption in zip((line[0], line[2]), captions[i], strict=True):
-                axes.set_title(caption, fontsize=7.5, weight="normal", loc="center", pad=3)
+                _above(axes, caption)
             line[0].set_ylabel(names[i], fontsize=7.5)
-        for axes, name in zip(grid[0], COLUMNS, strict=True):
-            below = axes.get_title(loc="center")
-            head = f"{name}\n{below}" if below else name
-            axes.set_title(head, fontsize=7.5, weight="normal", loc="center", pad=3)
+        _head(grid[0], COLUMNS)
         _bar(figure, grid[:, 0:4], LOOKED, 0, "evidence for the class, over the map's maximum")
         _bar(figure, grid[:, 4], MOVED, -1, "less · more")
         return figure
@@ -99,25 +92,39 @@ def attention_grid(
     columns = [first, *(np.asarray(values, dtype=float) for values in attacked)]
     with styled():
         figure = picture(0.4 + TILE * (1 + len(columns)), 0.25 + (TILE + 0.25) * len(shown) + 0.6)
-        grid = figure.subplots(len(shown), 1 + len(columns), squeeze=False)
-        for axes in grid.flat:
-            axes.set(xticks=[], yticks=[])
-            for spine in axes.spines.values():
-                spine.set_visible(False)
+        grid = _tiles(figure, len(shown), 1 + len(columns))
         for i, line in enumerate(grid):
             line[0].imshow(pixels(shown[i]), interpolation="none")
             for axes, values, caption in zip(line[1:], columns, captions[i], strict=True):
                 axes.imshow(values[i], cmap=LOOKED, vmin=0, vmax=1, interpolation="none")
-                axes.set_title(caption, fontsize=7.5, weight="normal", loc="center", pad=3)
+                _above(axes, caption)
             for axes in line:
                 _outline(axes, first[i], top)
             line[0].set_ylabel(names[i], fontsize=7.5)
-        for axes, name in zip(grid[0], ("image", "map", *headings), strict=True):
-            below = axes.get_title(loc="center")
-            head = f"{name}\n{below}" if below else name
-            axes.set_title(head, fontsize=7.5, weight="normal", loc="center", pad=3)
+        _head(grid[0], ("image", "map", *headings))
         _bar(figure, grid, LOOKED, 0, "evidence for the class, over the map's maximum")
         return figure
+
+
+def _tiles(figure: Picture, rows: int, columns: int) -> np.ndarray:
+    """Return axes (rows, columns) for pictures: without ticks and frames."""
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+    return np.asarray(grid)
+
+
+def _above(axes: Axes, text: str) -> None:
+    axes.set_title(text, fontsize=7.5, weight="normal", loc="center", pad=3)
+
+
+def _head(row: np.ndarray, names: Sequence[str]) -> None:
+    """Put the columns' names above what stands above the first row's pictures."""
+    for axes, name in zip(row, names, strict=True):
+        below = axes.get_title(loc="center")
+        _above(axes, f"{name}\n{below}" if below else name)
 
 
 def _bar(figure: Picture, columns: np.ndarray, colours: str, low: int, label: str) -> None:

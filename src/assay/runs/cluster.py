@@ -8,26 +8,21 @@ folder that every node sees. How far a trial is, the engine reads there too (`pr
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import os
 import platform
-import socket
 import sys
 import sysconfig
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import assay
 from assay.disk import write_atomic
-from assay.errors import AssayError, one_line, told
-from assay.runs.environment import cores
+from assay.errors import AssayError, one_line
+from assay.runs.joining import code, connect, load_ray
 from assay.runs.local import KEEP_MEMORY
 from assay.runs.store import Store
 from assay.runs.trial import Trial, torch_version
@@ -36,8 +31,6 @@ from assay.runs.worker import Message, variables, work
 TRIES = 3  # how often a trial is begun whose worker or node is lost
 LOOK_EVERY = 1.0  # seconds between two looks at the nodes, and at how far trials are
 SEEN_WITHIN = 5.0  # seconds that a network file system may take to show a new file
-REACH_WITHIN = 5.0  # seconds that a cluster may take to accept a connection
-OBJECTS = 100 * 2**20  # bytes of Ray's object store where we start Ray: results do not go by it
 
 
 class Shape(NamedTuple):
@@ -167,14 +160,14 @@ class Ray:
             AssayError: no node can run the trials.
         """
         self.lost = [one for one in self.lost if not self._begin(*one)]
-        busy = {hand.ref: hand for hand in self.hands if hand.trial is not None}
+        busy = {h.ref: (h, h.trial) for h in self.hands if h.trial is not None}
         if not busy:
             time.sleep(seconds if self.lost else 0)
             return []
         ready, _ = self.ray.wait(list(busy), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self.ray.wait(list(busy), num_returns=len(busy), timeout=0)
-        heard = [said for ref in ready for said in self._answer(busy[ref])]
+        heard = [said for ref in ready for said in self._answer(*busy[ref])]
         return heard + self._progress()
 
     def stop(self) -> None:
@@ -294,28 +287,24 @@ class Ray:
 
     # -- what workers say ------------------------------------------------------------------------
 
-    def _answer(self, hand: Hand) -> Sequence[tuple[Trial, Message]]:
+    def _answer(self, hand: Hand, trial: Trial) -> Sequence[tuple[Trial, Message]]:
         """Return what there is to say of a trial whose worker has answered, or is gone."""
-        trial = hand.trial
-        assert trial is not None
         try:
             answer = self.ray.get(hand.ref)
         except Exception as error:  # Ray's own are many, and what a task raises is not among them
             self._dismiss(hand)
             text = str(error)
             if "creation task" in text or "runtime_env" in text or "ModuleNotFound" in text:
-                return self._leave_out(hand, f"a worker could not start: {_last(text)}")
-            return self._again(hand, how_lost(error))
+                return self._leave_out(hand, trial, f"a worker could not start: {_last(text)}")
+            return self._again(hand, trial, how_lost(error))
         if isinstance(answer, Misfit):
             self._dismiss(hand)
-            return self._leave_out(hand, answer.why)
+            return self._leave_out(hand, trial, answer.why)
         hand.trial = hand.ref = None
         return [(trial, answer)]
 
-    def _leave_out(self, hand: Hand, why: str) -> Sequence[tuple[Trial, Message]]:
+    def _leave_out(self, hand: Hand, trial: Trial, why: str) -> Sequence[tuple[Trial, Message]]:
         """Do without a node from now on."""
-        trial = hand.trial
-        assert trial is not None
         new = hand.node not in self.left_out
         self.left_out[hand.node] = why
         self.nodes.pop(hand.node, None)
@@ -323,10 +312,8 @@ class Ray:
         self.lost.append((trial, hand.again))
         return [(trial, Message("lost", note=f"a node is left out: {why}"))] if new else []
 
-    def _again(self, hand: Hand, why: str) -> Sequence[tuple[Trial, Message]]:
+    def _again(self, hand: Hand, trial: Trial, why: str) -> Sequence[tuple[Trial, Message]]:
         """Begin a trial again whose worker is gone, unless that has been done often enough."""
-        trial = hand.trial
-        assert trial is not None
         self.looked = float("-inf")  # its node may be gone too
         times = self.begun[trial.address]
         if times >= TRIES:
@@ -373,68 +360,3 @@ def how_lost(error: Exception) -> str:
     if type(error).__name__.startswith("RayTaskError"):
         return f"its worker failed: {_last(text)}"
     return "its worker process is gone"
-
-
-def load_ray(*, alone: bool) -> Any:
-    """Return Ray, which tells nobody that it is used.
-
-    Args:
-        alone: for this machine only: it listens on the loopback address. Read when it is imported.
-
-    Raises:
-        AssayError: it is not installed.
-    """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    if alone:  # what its name does not say: "0" is one machine on its loopback address
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    try:
-        importlib.import_module("ray.util.scheduling_strategies")
-        return importlib.import_module("ray")
-    except ModuleNotFoundError as error:
-        raise AssayError("--engine ray needs Ray: pip install 'assay[ray]'") from error
-
-
-def _unprinted(data: Any, ignore_prefix: bool = False) -> None:
-    del data, ignore_prefix
-
-
-def connect(ray: Any, address: str | None) -> None:
-    """Join the cluster at an address, or start Ray on this machine: no dashboard, loopback only.
-
-    Raises:
-        AssayError: it is out of reach, or of another Ray or Python.
-    """
-    # It prints a page about each worker that is lost, in the midst of the display; we say it in a
-    # line. `log_to_driver` does not cover that, and nothing public does (2.60).
-    printing: Any = importlib.import_module("ray._private.worker")
-    printing.print_to_stdstream = _unprinted
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address is None:
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=OBJECTS,
-            **quiet,
-        )
-        return
-    try:
-        if ":" in address:
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), REACH_WITHIN).close()
-        ray.init(address=address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise AssayError(
-            f"no Ray cluster answers at {address!r} ({told(error)}); give --ray-address HOST:PORT "
-            "as `ray start --head` said it"
-        ) from error
-
-
-@cache
-def code() -> str:
-    """Return the digest of assay's source: what decides whether two nodes run the same code."""
-    root, found = Path(assay.__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return found.hexdigest()
