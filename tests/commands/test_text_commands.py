@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contract.tiny import bert, tokenizer
 from safetensors.torch import load_file
 
 from assay.cli import app, call
+from assay.workflows import over
 
 ROWS = [
     ("<b>a good film & plot</b>", "positive"),
@@ -59,10 +61,38 @@ def test_attack(
     page = (out / "attack.html").read_text()
     assert "<b>a" not in page
     assert not {"\u200b", "\u202e"} & set(page)
-    again = tmp_path / "again"
-    assert call(app, [*words[:-1], str(again), *more]) == 0
-    for name in ("arrays.safetensors", "texts.json"):
-        assert (out / name).read_bytes() == (again / name).read_bytes()
+    recorded = (out / "record.json").read_bytes()
+    assert call(app, [*words, *more]) == 0, "the same command reads what is there"
+    assert (out / "record.json").read_bytes() == recorded
+    capsys.readouterr()
+    assert call(app, [*words, *more, "--seed", "1"]) == 2
+    assert "seed was 0, is 1" in capsys.readouterr().err
+
+
+def test_an_attack_goes_on_where_it_was_stopped(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["attack", str(model), "--data", str(data), "--attack", "misspell", "--part", "2"]
+    words += ["--share", "0.5", "--attack-wrong", "--out"]
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    assert call(app, [*words, str(calm)]) == 0
+    write, wrote = over.write_part, list[Path]()
+
+    def stopped(path: Path, *given: Any) -> Any:
+        if len(wrote) == 1:
+            raise KeyboardInterrupt
+        wrote.append(path)
+        return write(path, *given)
+
+    monkeypatch.setattr(over, "write_part", stopped)
+    assert call(app, [*words, str(rough)]) == 130
+    assert not (rough / "attack.html").exists()
+    wrote.clear()
+    monkeypatch.setattr(over, "write_part", lambda *given: wrote.append(given[0]) or write(*given))
+    assert call(app, [*words, str(rough)]) == 0
+    assert len(wrote) == 2, "of three parts the first was there"
+    for name in ("arrays.safetensors", "texts.json", "attack.json"):
+        assert (calm / name).read_bytes() == (rough / name).read_bytes(), name
 
 
 def test_explain(
@@ -89,7 +119,8 @@ def test_explain(
     ("more", "why"),
     [
         (["--attack", "misspell", "--mean", "0.5"], "--mean is for models of images"),
-        (["--attack", "misspell", "--part", "3"], "--part is for attacks on images"),
+        (["--attack", "misspell", "--precision", "bfloat16"], "--precision is for attacks on"),
+        (["--attack", "misspell", "--part", "0"], "--part must be at least 1"),
         (["--attack", "misspell", "--edits", "swop"], "swop"),
         (["--attack", "misspell", "--targets", "nice"], "unknown class 'nice'"),
         (["--attack", "mispell"], "did you mean 'misspell'"),

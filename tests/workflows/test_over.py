@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from contract.texts import SENTENCES, Swaps, WordCounter
 from filelock import FileLock
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.source import TensorSource
 from assay.core.threats import NormBall
+from assay.data import textset
 from assay.data.dataset import in_memory
 from assay.errors import AssayError
 from assay.workflows.over import least_likely, run_over
@@ -52,7 +54,7 @@ def data(clf: Classifier) -> TensorSource:
 class Breaking:
     """A source that ends in an error before part `after`; otherwise the one it wraps."""
 
-    def __init__(self, source: TensorSource, after: int) -> None:
+    def __init__(self, source: TensorSource | textset.TextSet, after: int) -> None:
         self.source, self.after = source, after
         self.length, self.fingerprint = source.length, source.fingerprint
 
@@ -134,6 +136,37 @@ def test_it_goes_on_at_the_first_missing_part(
     assert [before for _, before, _ in told][: after + 1] == [
         PART * k for k in range(1, after + 1)
     ] + [PART * after]
+    assert contents(rough) == contents(calm)
+
+
+def test_texts_go_on_too(tmp_path: Path) -> None:
+    attack, oracle, classes = Swaps(), WordCounter(), WordCounter.classes
+    data = textset.in_memory("six", "test", classes, SENTENCES, [1, 0, 0, 1, 0, 0])
+    whole = attack(oracle, SENTENCES, data.labels, stop="fooled")
+    assert 0 < int(whole.success.sum()) < len(data), "else it shows nothing"
+    calm, rough = tmp_path / "calm", tmp_path / "rough"
+    one = run_over(attack, oracle, data, folder=calm, model="six", part=2, stop="fooled")
+    assert one.adversarial == whole.adversarial
+    assert one.inputs == SENTENCES
+    assert json.loads((calm / "texts.json").read_text()) == whole.adversarial
+    assert load_file(calm / "arrays.safetensors")["ids"].tolist() == list(range(6))
+    broken = Breaking(data, 1)
+    with pytest.raises(ConnectionError):
+        run_over(attack, oracle, broken, folder=rough, model="six", part=2, stop="fooled")
+    before = oracle.queries
+    other = run_over(attack, oracle, data, folder=rough, model="six", part=2, stop="fooled")
+    assert oracle.queries - before < int(whole.queries.sum()), "the first part is not asked again"
+    assert contents(rough) == contents(calm)
+    assert (rough / "texts.json").read_bytes() == (calm / "texts.json").read_bytes()
+    assert other.adversarial == one.adversarial
+    before = oracle.queries
+    run_over(attack, oracle, data, folder=rough, model="six", part=2, stop="fooled")
+    assert oracle.queries == before
+    (rough / "texts.json").unlink()
+    with pytest.raises(AssayError, match=r"remove arrays\.safetensors"):
+        run_over(attack, oracle, data, folder=rough, model="six", part=2, stop="fooled")
+    (rough / "arrays.safetensors").unlink()
+    run_over(attack, oracle, data, folder=rough, model="six", part=2, stop="fooled")
     assert contents(rough) == contents(calm)
 
 

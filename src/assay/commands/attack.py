@@ -179,7 +179,7 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 amplified difference) and shown on the sheet, or as sentences on the page; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
-                what can only be queried.
+                what can only be queried, or 32 texts.
             print_config: only print the attack's settings as YAML.
             progress: show how far it is.
             quiet: print nothing but the path of the folder.
@@ -203,9 +203,8 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         from assay.attacks.text import TextAttack
 
         if isinstance(made, TextAttack):
-            if precision != "float32" or part is not None:
-                flag = "--precision" if part is None else "--part"
-                raise AssayError(f"{flag} is for attacks on images; {made.name} is on texts")
+            if precision != "float32":
+                raise AssayError(f"--precision is for attacks on images; {made.name} is on texts")
             from assay.workflows import attack_text
 
             return attack_text.run(
@@ -218,7 +217,9 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 seed=seed,
                 query_budget=query_budget,
                 time_limit=time_limit,
-                shown=pictures,
+                part=part,
+                examples=pictures,
+                progress=progress and not quiet,
                 quiet=quiet,
             )
         from assay.workflows import attack as work

@@ -60,7 +60,7 @@ def run(
             with other ones.
     """
     out = writable(out)
-    refuse_foreign(out)
+    refuse_foreign(out, report.SHEET, report.PICTURES)
     data = load_part(inputs)
     goal = target_class(targets, data.classes)
     chosen = images_of(data, inputs.images, goal)
@@ -133,9 +133,9 @@ def run(
     return 0
 
 
-def refuse_foreign(out: Path) -> None:
+def refuse_foreign(out: Path, *more: str) -> None:
     """Refuse a folder with files of others under the names that this command writes to."""
-    names = (ATTACK, RECORD, report.SHEET, report.PICTURES)
+    names = (ATTACK, RECORD, *more)
     theirs = [] if (out / STATE_FILE).exists() else [n for n in names if (out / n).exists()]
     if theirs:
         raise AssayError(
@@ -194,7 +194,7 @@ def images_of(data: Dataset, count: int, targets: Targets | None) -> Dataset:
 
 
 @contextmanager
-def shown(progress: bool) -> Iterator[Progress | None]:
+def shown(progress: bool, what: str = "images") -> Iterator[Progress | None]:
     """Give what shows how far it is: a bar on a terminal, a line now and then elsewhere."""
     started = time.monotonic()
 
@@ -220,7 +220,7 @@ def shown(progress: bool) -> Iterator[Progress | None]:
             task = bar.add_task("attacking", total=None, note="")
 
             def update(done: int, before: int, whole: int | None) -> None:
-                note = f"{_of(done, whole)} images{until(left(done, before, whole))}"
+                note = f"{_of(done, whole)} {what}{until(left(done, before, whole))}"
                 bar.update(task, completed=done, total=whole, note=note)
 
             yield update
@@ -234,7 +234,7 @@ def shown(progress: bool) -> Iterator[Progress | None]:
                 said = now
                 there = f" ({before:,} done already)" if before else ""
                 rest = until(left(done, before, whole))
-                say(f"{_of(done, whole)} images attacked{there}{rest}")
+                say(f"{_of(done, whole)} {what} attacked{there}{rest}")
 
         yield line
 

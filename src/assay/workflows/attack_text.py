@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 
 from assay.attacks.base import Stop
 from assay.attacks.reliability import Indicator
 from assay.attacks.result import AttackResult
-from assay.attacks.runner import run as attack_texts
 from assay.attacks.text.base import TextAttack, WordAttack
 from assay.attacks.text.characters import FORMS
 from assay.attacks.text.defence import after_normalising
@@ -36,11 +37,11 @@ from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
 from assay.tasks.judges import judge, same_encoder
-from assay.workflows.attack import target_class
+from assay.workflows.attack import ATTACK, RECORD, SCHEMA, refuse_foreign, shown, target_class
+from assay.workflows.over import TEXTS_FILE, run_over
 from assay.workflows.texts import Loaded, loaded
 
-ATTACK, PAGE, RECORD = "attack.json", "attack.html", "record.json"
-SCHEMA = 1
+PAGE = "attack.html"
 Result = AttackResult[list[str], Words]
 
 
@@ -55,20 +56,22 @@ def run(
     seed: int,
     query_budget: int | None,
     time_limit: float | None,
-    shown: int,
+    part: int | None,
+    examples: int,
+    progress: bool,
     quiet: bool,
 ) -> int:
-    """Attack texts, write everything to `out` at the end, and say the result.
+    """Attack texts part by part, write everything to `out`, and say the result.
 
     Raises:
-        AssayError: for a model, data or settings that cannot be used.
+        AssayError: for a model, data or settings that cannot be used, or a folder that was made
+            with other ones.
     """
     started, out = datetime.now().astimezone(), writable(out)
+    refuse_foreign(out, PAGE, TEXTS_FILE)
     given = loaded(inputs)
     goal = target_class(targets, given.data.classes)
-    if isinstance(goal, str):
-        raise AssayError("--targets of texts is a class, by its name or number")
-    if goal is not None:
+    if isinstance(goal, int):
         kept = given.data.subset(given.data.labels != goal)
         if not len(kept):
             raise AssayError("--targets: every text is of this class already; name another one")
@@ -83,20 +86,24 @@ def run(
             )
     for note in () if quiet else cautions:
         say(note)
-    known = (given.data.labels >= 0).all()
-    result: Result = attack_texts(
-        attack,
-        given.clf,
-        given.texts,
-        given.data.labels if bool(known) else None,
-        targets=goal,
-        stop=stop,
-        attack_wrong=attack_wrong,
-        seed=seed,
-        query_budget=query_budget,
-        time_limit=time_limit,
-        ids=given.data.ids,
-    )
+    attacked = given.data
+    if bool((attacked.labels < 0).any()):  # the model's own predictions stand for all labels
+        attacked = replace(attacked, labels=torch.full_like(attacked.labels, -1))
+    with shown(progress, "texts") as told:
+        result: Result = run_over(
+            attack,
+            given.clf,
+            attacked,
+            folder=out,
+            targets=goal,
+            stop=stop,
+            attack_wrong=attack_wrong,
+            seed=seed,
+            query_budget=query_budget,
+            time_limit=time_limit,
+            part=part,
+            progress=told,
+        )
     raised = text_flags(result)
     cautions += [f"{flag.code}: {flag.title}. {flag.detail}." for flag in raised]
     cautions += list(given.clf.treatments())
@@ -125,11 +132,12 @@ def run(
         data={f"{given.data.name}/{given.data.split}": given.data.fingerprint},
         model=given.clf.fingerprint,
     )
-    page = page_of(result, given, title, undone, cautions, shown)
-    result.save(out)  # arrays.safetensors, texts.json and attack.json, which is written over
+    page = page_of(result, given, title, undone, cautions, examples)
     write_atomic(out / ATTACK, to_json(about, indent=2))
     write_atomic(out / PAGE, render_texts(page, made))
-    write_atomic(out / RECORD, to_json({"seconds": result.seconds, **surroundings()}, indent=2))
+    if not (out / RECORD).exists():  # of the call that attacked, not of one that read it again
+        record = {"seconds": result.seconds, **surroundings()}
+        write_atomic(out / RECORD, to_json(record, indent=2))
     if not quiet:
         Console(highlight=False).print(summary(result, raised, title, undone))
     print(out)

@@ -27,12 +27,22 @@ from torch import Tensor
 from assay.attacks.base import Attack, Stop
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.attacks.runner import check_limits, run
+from assay.core.batches import X, named
 from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
 from assay.core.oracle import Oracle
 from assay.core.source import Source
+from assay.core.threats import T
 from assay.errors import AssayError, one_line
-from assay.workflows.parts import cost_of, images_on_disk, join, write_json, write_part
+from assay.workflows.parts import (
+    cost_of,
+    images_on_disk,
+    join,
+    texts_of,
+    write_json,
+    write_part,
+    write_texts,
+)
 
 Targets = int | Literal["least-likely"]
 """What a targeted attack aims at: one class for all images, or of each the class, besides its
@@ -43,12 +53,16 @@ Progress = Callable[[int, int, int | None], None]
 are (None: unknown)."""
 
 ARRAYS_FILE, STATE_FILE = "arrays.safetensors", "state.json"
+TEXTS_FILE = "texts.json"
 PARTS_FOLDER, LOCK_FILE = "parts", ".lock"
+TEXTS = 32
+"""Texts per part where nobody says: their candidates, not they, fill a batch, and each takes a
+second or so."""
 
 
 def run_over(
-    attack: Attack,
-    oracle: Oracle[Tensor],
+    attack: Attack[X, T],
+    oracle: Oracle[X],
     source: Source,
     *,
     folder: str | Path,
@@ -63,12 +77,13 @@ def run_over(
     part: int | None = None,
     model: str | None = None,
     progress: Progress | None = None,
-) -> AttackResult:
-    """Attack every image of a source, keeping each finished part in `folder`; go on where an
-    earlier call with the same settings was stopped.
+) -> AttackResult[X, T]:
+    """Attack every image or text of a source, keeping each finished part in `folder`; go on where
+    an earlier call with the same settings was stopped.
 
     In the end the folder holds arrays.safetensors, the arrays of the whole with the images' `ids`,
-    and state.json. Another call reads these, and does not query the model.
+    and state.json; of texts also texts.json, what the attack made of each. Another call reads
+    these, and does not query the model.
 
     Args:
         attack, oracle, stop, attack_wrong, seed, precision, batch_size: as for `run`.
@@ -79,8 +94,8 @@ def run_over(
         query_budget: queries per image, as for `run`.
         time_limit: seconds for the whole, earlier calls included. A part may take the share of
             the remaining time that its images have among the remaining images.
-        part: images per part; None takes a batch (256 CIFAR images). A kill costs one part at
-            most; an attack of many stages is slower in small parts.
+        part: images per part; None takes a batch (256 CIFAR images), or 32 texts. A kill costs one
+            part at most; an attack of many stages is slower in small parts.
         model: what identifies the model, where the oracle has no `fingerprint`.
         progress: told about every finished part.
 
@@ -130,7 +145,7 @@ def run_over(
         batch_size=batch_size,
     )
 
-    def attacked(x: Tensor, y: Tensor, ids: Tensor, limit: float | None) -> AttackResult:
+    def attacked(x: X, y: Tensor, ids: Tensor, limit: float | None) -> AttackResult[X, T]:
         labels = None if bool((y < 0).all()) else y
         if targets != "least-likely":
             return ask(
@@ -151,9 +166,13 @@ def run_over(
         shutil.rmtree(folder / PARTS_FOLDER, ignore_errors=True)
         arrays = _arrays(folder / ARRAYS_FILE)
         held: dict[str, Any] = {name: arrays.get(name) for name in ARRAYS}
+        if "adversarial" in arrays:
+            held["inputs"] = images_on_disk(source, size, arrays["adversarial"].shape, folder)
+        else:
+            held["adversarial"] = _texts(folder / TEXTS_FILE)
+            held["inputs"] = [text for _, x, _ in source.batches(size) for text in x]
         return AttackResult(
             **held,
-            inputs=images_on_disk(source, size, arrays["adversarial"].shape, folder),
             attack=attack,
             threat=attack.threat,
             seed=seed,
@@ -166,12 +185,12 @@ def run_over(
         )
 
 
-def least_likely(oracle: Oracle[Tensor], x: Tensor, y: Tensor | None = None) -> Tensor:
+def least_likely(oracle: Oracle[X], x: X, y: Tensor | None = None) -> Tensor:
     """Return the class that the model thinks least likely, int64 (N,), but never the label.
 
     Args:
         oracle: a model that answers with scores or logits.
-        x: float32 (N, C, H, W) in [0, 1].
+        x: float32 (N, C, H, W) in [0, 1], or N texts.
         y: labels int64 (N,); None takes the model's own predictions.
 
     Raises:
@@ -188,7 +207,7 @@ def least_likely(oracle: Oracle[Tensor], x: Tensor, y: Tensor | None = None) -> 
 
 
 def _all_parts(
-    attacked: Callable[[Tensor, Tensor, Tensor, float | None], AttackResult],
+    attacked: Callable[[Any, Tensor, Tensor, float | None], AttackResult[Any, Any]],
     source: Source,
     size: int,
     time_limit: float | None,
@@ -217,7 +236,8 @@ def _all_parts(
                 if not files:
                     raise
                 raise AssayError(
-                    f"{error}; {done:,} images are done and kept, and the same call goes on there"
+                    f"{error}; {done:,} {named(x)} are done and kept, and the same call goes on "
+                    "there"
                 ) from error
             if not files:
                 write_json(folder / STATE_FILE, state)
@@ -233,6 +253,8 @@ def _all_parts(
             progress(done, before, source.length)
     if not files:
         raise AssayError("there is nothing to attack: the source has no images")
+    if (texts := texts_of(files)) is not None:
+        write_texts(folder / TEXTS_FILE, texts)
     join(files, folder / ARRAYS_FILE)
     kinds = sorted({kind for cost in costs for kind in cost["evaluations"]})
     reports = [cost["fast"] for cost in costs if cost["fast"] is not None]
@@ -319,6 +341,18 @@ def _arrays(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _texts(path: Path) -> list[str]:
+    """Return what an attack has made of the texts."""
+    try:
+        found: list[str] = json.loads(path.read_text())
+        return found
+    except (OSError, ValueError) as error:
+        raise AssayError(
+            f"{path} cannot be read ({one_line(str(error))}): remove {ARRAYS_FILE} beside it, and "
+            "the same call makes both again"
+        ) from error
+
+
 def _flat(tree: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in tree.items():
@@ -334,7 +368,7 @@ def _short(value: Any) -> str:
     return one_line(text, 120)
 
 
-def _fingerprint(oracle: Oracle[Tensor]) -> str:
+def _fingerprint(oracle: Oracle[Any]) -> str:
     found = getattr(oracle, "fingerprint", None)
     if found is None:
         raise AssayError(
@@ -347,7 +381,7 @@ def _fingerprint(oracle: Oracle[Tensor]) -> str:
 def _batch(source: Source) -> int:
     """Return a batch of the images of a source, which its first one gives the size of."""
     for _, x, _ in source.batches(1):
-        return rows_that_fit(x)
+        return TEXTS if isinstance(x, list) else rows_that_fit(x)
     return 1
 
 

@@ -18,10 +18,11 @@ from assay.core.source import Source, as_bytes
 from assay.disk import write_atomic, writing
 
 
-def write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
-    """Write the arrays of one part, with what it cost beside them, and return that."""
+def write_part(path: Path, result: AttackResult[Any, Any], ids: Tensor) -> dict[str, Any]:
+    """Write the arrays of one part, with what it cost (and its texts) beside them, and return what
+    it cost."""
     held = {name: getattr(result, name) for name in ARRAYS} | {"ids": ids}
-    arrays = {name: t.detach().cpu().contiguous() for name, t in held.items() if t is not None}
+    arrays = {n: t.detach().cpu().contiguous() for n, t in held.items() if isinstance(t, Tensor)}
     fast = None if result.fast is None else vars(result.fast).copy()
     if fast is not None and math.isnan(fast["difference"]):
         fast["difference"] = None  # JSON has no NaN
@@ -31,7 +32,10 @@ def write_part(path: Path, result: AttackResult, ids: Tensor) -> dict[str, Any]:
         "refused": result.refused,
         "fast": fast,
     }
-    write_atomic(path, save(arrays, metadata={"cost": json.dumps(cost)}))
+    beside = {"cost": json.dumps(cost)}
+    if isinstance(result.adversarial, list):
+        beside["texts"] = json.dumps(result.adversarial)
+    write_atomic(path, save(arrays, metadata=beside))
     return cost
 
 
@@ -45,6 +49,23 @@ def cost_of(path: Path) -> dict[str, Any] | None:
             return cost
     except SafetensorError:  # the disk lost a piece of it
         return None
+
+
+def texts_of(files: Sequence[Path]) -> list[str] | None:
+    """Return the texts of all parts, one after another; None of images."""
+    found: list[str] = []
+    for path in files:
+        with safe_open(path, "pt") as file:
+            beside = file.metadata()
+        if "texts" not in beside:
+            return None
+        found += json.loads(beside["texts"])
+    return found
+
+
+def write_texts(path: Path, texts: Sequence[str]) -> None:
+    """Write texts as JSON, as `AttackResult.save` does."""
+    write_atomic(path, json.dumps(texts, indent=2) + "\n")
 
 
 def join(files: Sequence[Path], path: Path) -> None:
