@@ -44,6 +44,10 @@ app.command("assay.commands.read:show", name="show", help="Show a study, an audi
 app.command("assay.commands.read:compare", name="compare", help="Put two runs side by side.")
 app.command("assay.commands.track:track", name="track", help="Write runs of trackers.")
 app.command("assay.commands.read:why", name="why", help="Say why two runs differ in address.")
+app.command("assay.commands.stores:sync", name="sync", help="Copy what another store lacks.")
+app.command("assay.commands.stores:gc", name="gc", help="Say what a store could do without.")
+app.command("assay.commands.stores:export", name="export", help="Write a run to one archive.")
+app.command("assay.commands.stores:import_", name="import", help="Take an archive into a store.")
 
 
 def main(tokens: Sequence[str] | None = None) -> None:

@@ -105,6 +105,38 @@ def writing_together(folder: Path) -> Iterator[Path]:
         raise refusal(error, folder) from error
 
 
+@contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Give an empty folder that appears at `folder` when the block ends, if nothing is there.
+
+    Raises:
+        FileExistsError: there is something by then; it stays.
+        DiskFull: there is no space left.
+        AssayError: it may not be made.
+    """
+    make_folder(folder.parent)
+    try:
+        prefix = f".{folder.name}."
+        _sweep(folder.parent, prefix)
+        handle, temporary = _begun_folder(folder.parent, prefix)
+        try:
+            yield temporary
+            try:
+                temporary.rename(folder)
+            except OSError as error:
+                if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise FileExistsError(errno.EEXIST, "there already", str(folder)) from error
+                raise
+            sync(folder.parent)
+        finally:
+            os.close(handle)
+            shutil.rmtree(temporary, ignore_errors=True)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise refusal(error, folder) from error
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder, and those it lies in, if need be.
 
@@ -168,10 +200,10 @@ def _begun(path: Path) -> tuple[IO[bytes], Path]:
         file.close()
 
 
-def _begun_folder(folder: Path) -> tuple[int, Path]:
+def _begun_folder(folder: Path, prefix: str = ".together.") -> tuple[int, Path]:
     """Return a new folder in `folder`, locked for as long as the handle is open."""
     while True:
-        temporary = folder / f".together.{secrets.token_hex(6)}{TEMPORARY}"
+        temporary = folder / f"{prefix}{secrets.token_hex(6)}{TEMPORARY}"
         temporary.mkdir()
         try:
             handle = os.open(temporary, os.O_RDONLY)
@@ -192,16 +224,37 @@ def _held(handle: int, path: Path) -> bool:
 def _sweep(folder: Path, prefix: str) -> None:
     """Remove what killed processes left of the same: nobody holds its lock any more."""
     for left in folder.glob(f"{glob.escape(prefix)}*{TEMPORARY}"):
-        with contextlib.suppress(OSError):
-            handle = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if left.is_dir():
-                    shutil.rmtree(left, ignore_errors=True)
-                else:
-                    left.unlink()
-            finally:
-                os.close(handle)
+        sweep(left)
+
+
+def sweep(left: Path) -> bool:
+    """Remove what a killed process left, unless a process is writing it; return whether it went."""
+    with contextlib.suppress(OSError):
+        handle = os.open(left, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink()
+        finally:
+            os.close(handle)
+    return not left.exists()
+
+
+def being_written(path: Path) -> bool:
+    """Return whether a process is writing a temporary file or folder now."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:  # held, or a disk without locks: nobody takes anything there
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def read_small(path: Path, most: int) -> bytes:

@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,29 +183,9 @@ class Entry:
 
     # -- writing, by the process that holds the lock ---------------------------------------------
 
-    @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Hold the trial, if no other process does: yields whether it is held.
-
-        The kernel lets go of it when the process ends, however it ends.
-        """
-        path = self.folder / LOCK
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab")
-        except OSError as error:
-            raise refusal(error, path) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            except OSError as error:
-                raise AssayError(
-                    f"cannot lock {path} ({error.strerror}); keep the store on a local disk"
-                ) from error
-            else:
-                yield True
+    def lock(self) -> AbstractContextManager[bool]:
+        """Hold the trial, if no other process does; see `hold`."""
+        return hold(self.folder)
 
     def begin(self) -> None:
         """Make the folder ready for a run: only a checkpoint of this very trial is kept."""
@@ -271,6 +251,34 @@ class Entry:
         )
 
 
+@contextmanager
+def hold(folder: Path) -> Iterator[bool]:
+    """Hold the trial of a folder, if no other process does: yields whether it is held.
+
+    The kernel lets go of it when the process ends, however it ends.
+
+    Raises:
+        AssayError: the folder may not be written, or its disk has no locks.
+    """
+    path = folder / LOCK
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise refusal(error, path) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        except OSError as error:
+            raise AssayError(
+                f"cannot lock {path} ({error.strerror}); keep the store on a local disk"
+            ) from error
+        else:
+            yield True
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -298,16 +306,29 @@ def read_document(path: Path) -> dict[str, Any] | None:
     try:
         if not path.is_file():  # a pipe would never end
             return None
-        document = from_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise AssayError(f"cannot read {path}: {error.strerror}") from error
+    return document_of(content, str(path))
+
+
+def document_of(content: bytes, name: str) -> dict[str, Any] | None:
+    """Return the JSON document that a file of a store holds, or None where it is none.
+
+    Raises:
+        AssayError: a newer assay wrote it.
+    """
+    try:
+        document = from_json(content)
+    except (ValueError, RecursionError):
+        return None
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         return None
     if document["schema"] > SCHEMA:
         raise AssayError(
-            f"{path} was written by a newer assay (schema {document['schema']}, this one knows "
+            f"{name} was written by a newer assay (schema {document['schema']}, this one knows "
             f"{SCHEMA}); upgrade assay, or choose another store"
         )
     return document

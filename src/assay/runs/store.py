@@ -130,7 +130,7 @@ class Store:
 
     def trials(self) -> Iterator[Entry]:
         """Yield every trial that can be read, in the order of the addresses, finished or not."""
-        for path in self._folders("trials"):
+        for path in self.folders("trials"):
             with suppress(AssayError):  # see `unreadable`
                 entry = read_entry(path)
                 if entry is not None:
@@ -139,14 +139,18 @@ class Store:
     def unreadable(self) -> list[Path]:
         """Return the trials, studies and audits of which no sense can be made: their document is
         damaged, may not be read, or was written by a newer assay."""
-        trials = [path for path in self._folders("trials") if (path / TRIAL).exists()]
-        runs = [path for name in FOLDERS.values() for path in self._folders(name)]
+        trials = [path for path in self.folders("trials") if (path / TRIAL).exists()]
+        runs = [path for name in FOLDERS.values() for path in self.folders(name)]
         read = {entry.folder for entry in self.trials()} | {run.folder for run in self.runs()}
         return [p for p in (*trials, *(p for p in runs if (p / RUN).exists())) if p not in read]
 
-    def _folders(self, name: str) -> list[Path]:
+    def folders(self, name: str) -> list[Path]:
+        """Return the folders of a shelf, in the order of their names; what begins with a dot is
+        being made."""
         folder = self.root / name
-        return sorted(folder.iterdir()) if folder.is_dir() else []
+        if not folder.is_dir():
+            return []
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
     # -- studies and audits ----------------------------------------------------------------------
 
@@ -185,7 +189,7 @@ class Store:
     def runs(self) -> list[Run]:
         """Return the finished studies and audits that can be read, the newest last."""
         found = []
-        for path in (path for name in FOLDERS.values() for path in self._folders(name)):
+        for path in (path for name in FOLDERS.values() for path in self.folders(name)):
             with suppress(AssayError):  # see `unreadable`
                 run = read_run(path)
                 if run is not None:
