@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,19 @@ from assay.models.loading import load_model
 from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
+from assay.stats import judge_claims
 from assay.studies.attention import Attention
-from assay.studies.attention.study import beyond_noise
+from assay.studies.attention.study import (
+    beyond_noise,
+    by_class,
+    entropy_of_predicted,
+    mean_of_images,
+)
 from assay.studies.skip import Skip
 from assay.studies.subjects import ROBUST, cell, of_skip
 from assay.tasks.saliency_shift import AttendNetwork, chosen
 from assay.workflows import run as running
+from studies.made_up import cells as made_up
 
 
 def smoke(**settings: object) -> Attention:
@@ -235,3 +243,63 @@ def test_claims_are_what_they_say(done: tuple[Attention, Results]) -> None:
     assert sum("saliency moved most" in title for title in drawn) == 2
     assert "The same images under every attack" in drawn
     assert "Fooled, though the saliency map hardly moved" in drawn
+
+
+@pytest.fixture(scope="module")
+def as_course(tmp_path_factory: pytest.TempPathFactory) -> tuple[Attention, Results]:
+    study = smoke(course=True, robust=None, attacks=({"name": "pgd", "eps": 0.2},), images=40)
+    store = Store(tmp_path_factory.mktemp("course") / "runs")
+    results = execute(study.plan, store, workers=1, progress=False)
+    assert not results.failures
+    return study, results
+
+
+def test_the_course_s_attack_leads_to_its_class(as_course: tuple[Attention, Results]) -> None:
+    """Its images are left out, and the class that is then explained is the target."""
+    study, results = as_course
+    (trials,) = study.trials().values()
+    fooled = 0
+    for held in (results[trial].arrays for trial in trials):
+        assert 6 not in held["labels"]
+        fooled += int(held["fooled"].sum())
+        shown = held["shown_after"].argmax(1)
+        assert (shown[held["fooled"][held["shown"]]] == 6).all()
+    assert fooled > 10
+    effects = {effect.code: effect for effect in study.findings(results).effects}
+    assert list(effects) == ["attention.course-class", "attention.course-scatters"]
+    for code, of in (("class", by_class), ("scatters", entropy_of_predicted)):
+        effect = effects[f"attention.course-{code}"]
+        assert effect.values == [mean_of_images(of(results[trial])) for trial in trials]
+        assert effect.about == "networks and images"
+
+
+@pytest.mark.parametrize(
+    ("moved", "entropy", "verdicts"),
+    [
+        (0.30, 0.05, ["holds", "holds"]),
+        (0.06, 0.011, ["holds", "holds"]),
+        (0.04, 0.009, ["does not hold", "does not hold"]),
+        (-0.3, -0.05, ["does not hold", "does not hold"]),
+    ],
+)
+def test_verdicts_on_the_course_s_maps_by_hand(
+    moved: float, entropy: float, verdicts: list[str]
+) -> None:
+    """Of fooled images alone: the others would turn every verdict round."""
+    fooled = np.arange(200) < 100
+    off = np.linspace(-1e-4, 1e-4, 200)
+
+    def run(seed: int) -> SimpleNamespace:
+        arrays = {
+            "ids": np.arange(200) + 1000 * seed,
+            "fooled": fooled,
+            "attacked_overlap": np.full(200, 0.5),
+            "predicted_overlap": 0.5 - np.where(fooled, moved, 0.1 - moved) + off,
+            "predicted_entropy": np.where(fooled, entropy, 0.02 - entropy) + off,
+        }
+        return SimpleNamespace(metrics={"collapsed": False}, arrays=arrays)
+
+    study = smoke(course=True, robust=None, attacks=({"name": "fgsm"},), seeds=3)
+    claims = judge_claims(study.effects(made_up({"fgsm 8/255": [run(seed) for seed in range(3)]})))
+    assert [claim.verdict for claim in claims] == verdicts
+    assert ("does not scatter" in study.answer(claims)) == (verdicts[1] == "does not hold")

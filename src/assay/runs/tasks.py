@@ -14,6 +14,7 @@ FUNCTIONS: Mapping[str, str] = {
     "autoencode": "assay.tasks.autoencode:autoencode",
     "attack": "assay.tasks.attack:attack",
     "attack-text": "assay.tasks.attack_text:attack",
+    "course-attack": "assay.tasks.course_attack:course_attack",
     "transfer": "assay.tasks.transfer:transfer",
     "examine": "assay.tasks.examine:examine",
     "saliency-shift": "assay.tasks.saliency_shift:saliency_shift",

@@ -64,6 +64,9 @@ class AttendNetwork(Config):
     """Each seed draws its own, so that seeds are a sample of images too; none: the same for all."""
     kept: int = Field(default=8, ge=1)
     """How many images to keep of each kind of `SHOWN_AS`."""
+    target: int | None = Field(default=None, ge=0, exclude_if=lambda target: target is None)
+    """The class that the attack leads to, as the course's did; images of that class are left out.
+    None: away from the true class."""
 
     @field_validator("attack")
     @classmethod
@@ -110,11 +113,22 @@ def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
     """
     config = AttendNetwork.parse(trial.config, where="trial")
     classifier, part = subject(trial, work, config.images, config.images_by_seed)
+    if config.target is not None:
+        part = part.subset(part.labels != config.target)
     ids, x, y = next(part.batches(len(part)))
     x = x.to(trial.device)
     with computing(trial.threads):
         work.progress(0.0, f"{config.attack.name} on {len(x)} images")
-        result = run(config.attack, classifier, x, y, stop="never", seed=trial.seed, ids=ids)
+        result = run(
+            config.attack,
+            classifier,
+            x,
+            y,
+            targets=config.target,
+            stop="never",
+            seed=trial.seed,
+            ids=ids,
+        )
         rows = result.correct.cpu().nonzero()[:, 0]
         if not len(rows):
             raise AssayError(f"the network classifies none of {len(x)} images correctly")

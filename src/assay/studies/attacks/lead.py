@@ -14,6 +14,7 @@ from assay.report.numerals import budget, norm_name
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult
 from assay.report.style import colour_of
+from assay.studies.attacks import course
 from assay.studies.attacks.page import done_to
 from assay.studies.subjects import NATURAL, cell
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def figures_of(study: Attacks, result: StudyResult) -> list[Drawing]:
     """Return success against budget, one figure per norm, and how well what is made on one network
     transfers to others."""
-    found = []
+    found = course.figures_of(result)
     for network in study.networks():
         table = result.table(done_to(network))
         fooled = table.column("fooled") if table else {}
@@ -66,7 +67,7 @@ def _against_budget(
     best = sorted(at_last.items(), key=lambda one: -(one[1][0].value or 0))
     told = ", ".join(f"{method} {said(share)}" for method, (share, _) in best[:3])
     hardened = "" if network == NATURAL else ", network trained against attacks"
-    lead = norm == "linf" and network == NATURAL
+    lead = norm == "linf" and network == NATURAL and not study.course
     drawing = hero(
         f"Success against budget, {norm_name(norm)}{hardened}",
         f"Fooled at {first}{hardened}: {told}",

@@ -16,6 +16,7 @@ from assay.report.result import Cell, Drawing, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.studies.answers import SHARE, Wording, compose, points
+from assay.studies.attacks import course
 from assay.studies.cells import Cells, Column
 from assay.studies.subjects import NATURAL, cell
 from assay.tasks.train import settings, split
@@ -61,6 +62,8 @@ def tables(study: Attacks, cells: Cells, done: Results) -> tuple[Table, ...]:
                 },
             )
         )
+    if study.course:
+        found.insert(0, course.table(cells, study))
     transfer = study.transferred()
     result = None if transfer is None else done.get(transfer)
     return (*found, *(_transfer(study, result) if result else ()))
@@ -153,6 +156,7 @@ def answer(study: Attacks, claims: Sequence[stats.Claim]) -> str:
                 f"noise of {most} leaves more than {left}",
                 SHARE,
             ),
+            **course.wordings(),
         },
     )
 
@@ -173,9 +177,10 @@ def summary(study: Attacks, cells: Cells) -> str:
 def notes(study: Attacks) -> tuple[str, ...]:
     """Return what a reader must know."""
     return (
+        *(course.notes() if study.course else ()),
         "Budgets are in pixel units of [0, 1], images stay in [0, 1], and float32 confirms every "
         "success. The course's were in normalised units, not clipped, with a step of PGD longer "
-        "than its radius.",
+        "than its radius (--preset paper).",
         "An image stops early once it is fooled, so distances and queries are those of the first "
         "success; the pictures are of attacks that make all their steps.",
         f"Black-box attacks are given few queries ({_spends(study)}): with more they fool more.",

@@ -28,7 +28,7 @@ from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
-from assay.studies.attacks import lead, page
+from assay.studies.attacks import course, lead, page
 from assay.studies.base import Findings
 from assay.studies.cells import Cells
 from assay.studies.on_images import per_image
@@ -92,6 +92,18 @@ class Attacks(SubjectStudy):
         },
         "quick": {},
         "full": {"robust": hardening(8 / 255).model_dump(mode="json")},
+        "paper": {
+            "course": True,
+            "budgets": (2 / 255,),
+            "pixels": (20,),
+            "attacks": (
+                {"name": "noise"},
+                {"name": "fgsm"},
+                {"name": "pgd", "steps": 20},
+                {"name": "few-pixel"},
+                {"name": "genetic", "population": 10, "steps": 50},
+            ),
+        },
     }
 
     attacks: tuple[AnyAttack, ...] = Field(
@@ -122,6 +134,9 @@ class Attacks(SubjectStudy):
     the pictures."""
     delta: Number = Field(default=0.05, ge=0, lt=1)
     """Smallest share of images that matters."""
+    course: bool = Field(default=False, exclude_if=lambda course: not course)
+    """Run the course's attacks too, as its notebooks did and with one fault less each; the claims
+    are then about these."""
 
     @field_validator("budgets", "pixels")
     @classmethod
@@ -168,6 +183,8 @@ class Attacks(SubjectStudy):
                 found[name] = AttackNetwork(
                     attack=run.attack, images=self.images, images_by_seed=self.drawn
                 ).trials(needs, name)
+        if self.course:
+            found |= course.trials(self, self.networks()[NATURAL])
         return found
 
     def pictured(self) -> dict[str, Trial]:
@@ -228,6 +245,8 @@ class Attacks(SubjectStudy):
         return lead.figures_of(self, result)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
+        if self.course:
+            return course.effects(self, cells)
         found = []
         share = f"{100 * self.delta:g} images in a hundred"
         fgsm, pgd, noise = self.named("fgsm"), self.named("pgd"), self.named("noise")

@@ -184,6 +184,20 @@ def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
                 "attacks that succeed move the saliency map further than attacks that fail",
                 lost,
             ),
+            "attention.course-class": Wording(
+                "Explained for the class that is then predicted, as the course did, a map seems to "
+                "move further than it does for the true class",
+                "Explained for the class that is then predicted, as the course did, a map seems to "
+                "move no further than for the true class",
+                "a map seems to move further when the class is explained that is then predicted",
+                points("overlap"),
+            ),
+            "attention.course-scatters": Wording(
+                "Explained so, the map scatters, as the course says",
+                "Explained so, the map does not scatter",
+                "the map scatters when it is explained so",
+                points("the greatest entropy"),
+            ),
         },
     )
 
@@ -208,9 +222,16 @@ def summary(study: Attention, cells: Cells) -> str:
     )
 
 
+COURSE = (
+    "The attack is the course's, FGSM of 0.06 in normalised units (4/255) towards class 6, whose "
+    "own images are left out; but attacked images stay in [0, 1], as pictures do."
+)
+
+
 def notes(study: Attention) -> tuple[str, ...]:
     """Return what a reader must know."""
     return (
+        *((COURSE,) if study.course else ()),
         "The course showed Grad-CAM for the class that is predicted, of ten images under one "
         "attack in normalised units that were not clipped. Here the true class is explained on "
         "both images, and what the predicted one's map shows stands apart.",

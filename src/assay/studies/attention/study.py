@@ -37,6 +37,9 @@ from assay.studies.cells import Cells
 from assay.studies.subjects import ROBUST, SubjectStudy, cell, hardening, of_skip
 from assay.tasks.saliency_shift import AttendNetwork
 
+COURSE_TARGET = 6
+"""The class that the course's attack leads to: a frog."""
+
 
 class Attention(SubjectStudy):
     """How far attacks move the saliency map of a trained CNN, natural and adversarially trained."""
@@ -62,6 +65,8 @@ class Attention(SubjectStudy):
         # Three steps of half the budget in place of seven: training takes half the time.
         "quick": {"robust": PGD(eps=8 / 255, steps=3, step_size=4 / 255).model_dump(mode="json")},
         "full": {},
+        # FGSM 0.06 in normalised units is about 4/255; the course ran it towards class 6.
+        "paper": {"course": True, "robust": None, "attacks": (FGSM(eps=4 / 255).model_dump(),)},
     }
 
     robust: AnyAttack | None = hardening(8 / 255)
@@ -88,6 +93,9 @@ class Attention(SubjectStudy):
     """How many images a gallery shows at most."""
     delta: Number = Field(default=0.05, ge=0, lt=1)
     """Smallest difference of the overlap that matters, as a fraction."""
+    course: bool = Field(default=False, exclude_if=lambda course: not course)
+    """Attack towards class 6, as the course did, and judge what explaining the class that is then
+    predicted, as the course did, makes of it."""
     delta_entropy: Number = Field(default=0.01, ge=0)
     """Smallest change of a map's entropy that matters, as a share of the greatest there can be."""
     delta_clinging: Number = Field(default=0.1, ge=0)
@@ -115,6 +123,7 @@ class Attention(SubjectStudy):
                     images=self.images,
                     images_by_seed=self.drawn,
                     kept=self.kept,
+                    target=COURSE_TARGET if self.course else None,
                 ).trials(needs, name)
         return found
 
@@ -144,6 +153,8 @@ class Attention(SubjectStudy):
         names = [named(attack) for attack in self.attacks]
         strongest = self.strongest()
         eye = f"{100 * self.delta:g} points are about what the eye makes out on two maps"
+        if self.course:
+            return self._as_course(cells, names[0], eye)
         found = [
             cells.effect(
                 "attention.moves",
@@ -206,6 +217,33 @@ class Attention(SubjectStudy):
             )
         return tuple(found)
 
+    def _as_course(self, cells: Cells, name: str, eye: str) -> tuple[stats.Effect, ...]:
+        """Return the effects of the course's protocol: on fooled images, the map of the class that
+        is then predicted beside that of the true class."""
+        return (
+            cells.effect(
+                "attention.course-class",
+                "Explained for the class that is then predicted, as the course did, the map of a "
+                "fooled image moves further than explained for its true class.",
+                delta=self.delta,
+                of=(name,),
+                value=lambda run: mean_of_images(by_class(run)),
+                images=lambda rows: by_image([by_class(run) for (run,) in rows]),
+                why_delta=f"{eye}; by as much a map would seem to have moved that has not.",
+            ),
+            cells.effect(
+                "attention.course-scatters",
+                "Explained for the class that is then predicted, the map of a fooled image "
+                "scatters, as the course says: its entropy rises.",
+                delta=self.delta_entropy,
+                of=(name,),
+                value=lambda run: mean_of_images(entropy_of_predicted(run)),
+                images=lambda rows: by_image([entropy_of_predicted(run) for (run,) in rows]),
+                why_delta="a hundredth of the greatest entropy is a map that rests on about 7 % "
+                "more of 32 × 32 pixels; nobody would see less.",
+            ),
+        )
+
     def strongest(self) -> str | None:
         """Return the attack that natural and robust networks are compared under: PGD at its
         largest budget, or else none."""
@@ -244,8 +282,7 @@ def beyond_noise_by_image(runs: Sequence[Result]) -> dict[int, float]:
 def steadier(one: Result, other: Result) -> float:
     """Return by how much more of the map stays under the attack in one network than in another:
     the mean over the images that both classify correctly."""
-    found = steadier_by_image(one, other)
-    return sum(found.values()) / len(found) if found else math.nan
+    return mean_of_images(steadier_by_image(one, other))
 
 
 def steadier_by_image(one: Result, other: Result) -> dict[int, float]:
@@ -257,6 +294,29 @@ def steadier_by_image(one: Result, other: Result) -> dict[int, float]:
     )
     known = np.isfinite(difference)
     return dict(zip(ids[known].tolist(), difference[known].tolist(), strict=True))
+
+
+def by_class(run: Result) -> dict[int, float]:
+    """Return how much less of the map of each fooled image stays when the class that is then
+    predicted is explained, and not the true one, by its id."""
+    return fooled_images(run, run.arrays["attacked_overlap"] - run.arrays["predicted_overlap"])
+
+
+def entropy_of_predicted(run: Result) -> dict[int, float]:
+    """Return by how much the entropy of the map of each fooled image rises when the class that is
+    then predicted is explained, by its id."""
+    return fooled_images(run, run.arrays["predicted_entropy"])
+
+
+def fooled_images(run: Result, values: NDArray[Any]) -> dict[int, float]:
+    """Return those of the values that are of fooled images and finite, by the image's id."""
+    kept = run.arrays["fooled"] & np.isfinite(values)
+    return dict(zip(run.arrays["ids"][kept].tolist(), values[kept].tolist(), strict=True))
+
+
+def mean_of_images(found: Mapping[int, float]) -> float:
+    """Return the mean over images; NaN where there is none."""
+    return sum(found.values()) / len(found) if found else math.nan
 
 
 def by_image(rows: Sequence[Mapping[int, float]]) -> stats.PerImage | None:
