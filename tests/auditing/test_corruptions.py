@@ -8,7 +8,7 @@ import torch
 
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
-from assay.auditing.sections.corruptions import ONLY_QUERIED, Corruptions
+from assay.auditing.sections.corruptions import ONLY_QUERIED, Corruptions, said
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
@@ -38,8 +38,29 @@ def test_the_mean_is_over_kinds_and_severities_of_each_image() -> None:
     assert value.value == pytest.approx(np.mean([1, 0.5, 0, 1]))
     assert value.n == 4
     chapter = found.chapters["corruptions"]
-    assert chapter.lead.startswith("Right on 100.0 % of 4 images as they are, and on 62.5 %")
+    assert chapter.title == "Corruptions take accuracy from 100.0 % to 62.5 %"
+    assert chapter.name == "Common corruptions"
     assert [row[0].text for row in chapter.tables[0].rows] == ["none", "brightness"]
+
+
+def test_the_heading_says_what_is_seen_whichever_way_it_went() -> None:
+    assert said(0.97, 0.812, "fog") == (
+        "Corruptions take accuracy from 97.0 % to 81.2 %; fog costs most"
+    )
+    assert said(0.5, 0.55, "") == "Corruptions raise accuracy from 50.0 % to 55.0 %"
+    assert said(0.97, 0.97, "") == "Corruptions leave accuracy at 97.0 %"
+
+
+def test_what_costs_most_is_named_where_something_costs() -> None:
+    x, y = grey([0.1, 0.3, 0.45, 0.7]), torch.tensor([0, 0, 0, 1])
+
+    def title(*kinds: str) -> str:
+        section = Corruptions(kinds=kinds, severities=(3,))
+        found = section.measure(Evidence(Classifier(Bright()), x, y, AuditConfig()))
+        return found.chapters["corruptions"].title
+
+    assert title("jpeg", "brightness").endswith("; brightness costs most")
+    assert title("jpeg", "pixelate") == "Corruptions leave accuracy at 100.0 %"
 
 
 def test_a_model_that_can_only_be_queried_is_asked_less() -> None:

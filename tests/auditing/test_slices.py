@@ -13,7 +13,7 @@ from assay import stats
 from assay.auditing.conduct import audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
-from assay.auditing.sections.slices import Slice, Slices, properties, significant, tree_leaves
+from assay.auditing.sections.slices import Slice, Slices, properties, said, significant, tree_leaves
 from assay.core.blackbox import BlackBox
 from assay.errors import AssayError
 
@@ -41,7 +41,8 @@ def test_a_kind_of_images_on_which_it_is_worse_is_found_and_named() -> None:
     assert value.detail.startswith("brightness ≤ ")
     assert value.estimate.low > 0.2
     chapter = found.chapters["slices"]  # type: ignore[attr-defined]
-    assert "brightness ≤" in chapter.lead
+    assert "% of images with brightness ≤" in chapter.title
+    assert chapter.name == "Slices"
     rows = {row[0].text: row[-1].text for row in chapter.tables[0].rows}
     assert rows[value.detail] == "worse"
     assert rows["class 0"] == "not known to be"
@@ -71,6 +72,17 @@ def test_properties_by_hand() -> None:
     # two columns of four differ from their surroundings by a third
     np.testing.assert_allclose(found["sharpness"], [0, 1 / 6, 0], atol=1e-6)
     assert "colour" not in properties(torch.rand(2, 1, 4, 4))
+
+
+def test_the_heading_says_what_was_found() -> None:
+    dark, seven = Slice("brightness ≤ 0.4", 8, 20, 45, 50), Slice("class 7", 12, 20, 45, 50)
+    assert said([], 12, "images") == "None of 12 kinds of images is known to be worse than the rest"
+    alone = said([seven], 12, "images")
+    assert alone == "Right on 60.0 % of class 7, on 90.0 % of the rest"
+    assert said([seven, dark], 12, "images") == (
+        "Right on 40.0 % of images with brightness ≤ 0.4, on 90.0 % of the rest; 2 of 12 kinds are "
+        "worse"
+    )
 
 
 def test_a_slice_by_hand() -> None:

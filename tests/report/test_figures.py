@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -409,20 +410,33 @@ def test_an_attack_has_one_colour_whatever_its_settings():
     assert colour_of("coin", 3) == 3
 
 
-def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_one_place():
+@pytest.mark.parametrize("width", [8.5, 3.9])
+def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_one_place(width):
     points = [
         Point("full fine-tuning", 2.2e7, Estimate(0.81, 0.79, 0.83, 3, "seeds"), 1),
         Point("LoRA", 3.3e5, Estimate(0.80, 0.78, 0.82, 3, "seeds")),
         Point("head alone", 770, Estimate(0.75, 0.73, 0.77, 3, "seeds")),
-        Point("frozen", 770, Estimate(0.752, 0.73, 0.77, 3, "seeds")),
+        Point("frozen + logistic regression", 385, Estimate(0.752, 0.73, 0.77, 3, "seeds")),
+        Point("frozen + linear SVM", 385, Estimate(0.751, 0.73, 0.77, 3, "seeds")),
         Point("nothing measured", 10, Estimate(float("nan"), 0.0, 1.0, 0, "seeds")),
         Point("one seed", 5e3, Estimate(0.7, float("-inf"), float("inf"), 1, "seeds")),
     ]
-    figure = scatter(points, "trained parameters", "test accuracy")
+    figure = scatter(points, "trained parameters", "test accuracy", width=width)
     (axes,) = figure.axes
     drawn = {(line.get_xdata()[0], line.get_ydata()[0]) for line in data_lines(axes)}
     assert drawn == {(p.x, p.y.value) for p in points if p.label != "nothing measured"}
     named = {note.get_text(): note.xy for note in axes.texts}
     assert "nothing measured" not in named
-    assert abs(named["head alone"][1] - named["frozen"][1]) > 0.002
-    assert len(axes.collections) == 4, "an interval that says nothing is not drawn"
+    figure.draw_without_rendering()
+    boxes = [note.get_window_extent() for note in axes.texts]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other)
+    for line in data_lines(axes):
+        mark = axes.transData.transform((line.get_xdata()[0], line.get_ydata()[0]))
+        assert not any(box.contains(*mark) for box in boxes), "no name lies on a mark"
+    for box in boxes:
+        assert axes.bbox.x0 - 1 <= box.x0, "and none sticks out"
+        assert box.x1 <= axes.bbox.x1 + 1
+    ticks = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
+    assert not any(one.overlaps(other) for one, other in itertools.pairwise(ticks))
+    assert len(axes.collections) == 5, "an interval that says nothing is not drawn"

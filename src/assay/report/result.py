@@ -117,6 +117,14 @@ class Table(Record):
         found = {row[0].text: row[place].estimate for row in self.rows}
         return {name: one for name, one in found.items() if one and one.value is not None}
 
+    def texts(self, title: str) -> dict[str, str]:
+        """Return what is written in a column, by the text of the first cell; empty where there is
+        no such column."""
+        if title not in self.columns:
+            return {}
+        place = self.columns.index(title)
+        return {row[0].text: text for row in self.rows if (text := row[place].text)}
+
 
 class Drawing(Record):
     """A figure of a study's page."""

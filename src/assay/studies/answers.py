@@ -39,6 +39,10 @@ class Scale:
         low, high = reversed(ends) if self.falls else ends
         return self.pattern.format(value=value, low=low, high=high)
 
+    def so_far(self, claim: Claim) -> str:
+        """Return the effect of a claim that is open, to stand in brackets after it."""
+        return f"so far {self.said(claim)}".replace(" (", ", ").replace(")", "")
+
     def too_small(self, claim: Claim) -> str:
         """Return what would have mattered, where there is an effect, but a smaller one."""
         if not self.matters or not claim.estimate.low > 0:
@@ -102,14 +106,14 @@ def compose(claims: Sequence[Claim], wordings: Mapping[str, Wording]) -> str:
     open_claims: dict[str, list[str]] = {}
     for wording, claim in said:
         if not _is_decided(claim):
-            open_claims.setdefault(_why_open(claim), []).append(f"whether {wording.whether}")
+            leads = not decided and not open_claims
+            so_far = f" ({wording.scale.so_far(claim)})" if leads and claim.estimate.n else ""
+            question = f"whether {wording.whether}{so_far}"
+            open_claims.setdefault(_why_open(claim), []).append(question)
     sentences = [f"{_upper(sentence)}." for sentence in decided]
     for reason, questions in open_claims.items():
         if not sentences:
-            first, claim = said[0]
-            effect = f" So far: {first.scale.said(claim)}." if claim.estimate.n else ""
             sentences.append(f"{_upper(reason)}: {_listed(questions)}.")
-            sentences[0] += effect if reason == _why_open(claim) else ""
         elif len(questions) == 1:
             sentences.append(f"{_upper(questions[0])} is {reason}.")
         else:

@@ -96,22 +96,29 @@ class Corruptions(Section):
                 right[i, j] = self._right(evidence, x, y, kind, severity)
         mean = stats.mean_interval(right.double().mean((0, 1)).numpy(), "images")
         clean = stats.proportion(int(evidence.correct[:most].sum()), len(x), "images")
-        worst = min(
-            self.kinds, key=lambda kind: float(right[self.kinds.index(kind)].double().mean())
-        )
         lead = (
-            f"Right on {100 * clean.value:.1f} % of {len(x):,} images as they are, and on "
-            f"{100 * mean.value:.1f} % of their corrupted versions; {worst} costs most."
+            f"Mean over {len(self.kinds)} kinds of corruption at {len(self.severities)} "
+            f"{'severity' if len(self.severities) == 1 else 'severities'}, of {len(x):,} images."
         )
+        found = said(clean.value, mean.value, self._worst(right, clean.value))
         return Measured(
             {
                 self.name: Chapter(
-                    title="Common corruptions", lead=lead, tables=(self._table(right, clean),)
+                    title=found,
+                    lead=lead,
+                    tables=(self._table(right, clean),),
+                    name="Common corruptions",
                 )
             },
             {"COR-001": Value(mean)},
             {"corruptions/correct": right.numpy()},
         )
+
+    def _worst(self, right: Tensor, clean: float) -> str:
+        """Return the kind that costs most; empty if there is but one, or none costs anything."""
+        means = right.double().mean((1, 2)).tolist()
+        costs = len(means) > 1 and min(means) < clean
+        return self.kinds[means.index(min(means))] if costs else ""
 
     def _right(self, evidence: Evidence, x: Tensor, y: Tensor, kind: str, severity: int) -> Tensor:
         """Return which corrupted images are classified correctly: bool (N,)."""
@@ -134,3 +141,14 @@ class Corruptions(Section):
                 "Intervals are Wilson's, at 95 %.",
             }
         )
+
+
+def said(clean: float, corrupted: float, worst: str) -> str:
+    """Return what corruptions do to accuracy, in a sentence; `worst` costs most, if it is known."""
+    change = f"from {100 * clean:.1f} % to {100 * corrupted:.1f} %"
+    costs = f"; {worst} costs most" if worst else ""
+    if f"{100 * clean:.1f}" == f"{100 * corrupted:.1f}":
+        return f"Corruptions leave accuracy at {100 * clean:.1f} %{costs}"
+    if corrupted > clean:
+        return f"Corruptions raise accuracy {change}{costs}"
+    return f"Corruptions take accuracy {change}{costs}"

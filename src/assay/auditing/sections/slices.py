@@ -130,15 +130,17 @@ class Slices(Section):
                 f"more {evidence.kind}"
             )
         sure = significant([one.p for one in slices])
-        worse = [one.name for one, is_sure in zip(slices, sure, strict=True) if is_sure]
-        lead = (
-            f"Worse than on the rest, and not by chance: {'; '.join(worse)}."
-            if worse
-            else f"None of {len(slices)} kinds of {evidence.kind} is known to be worse than the "
-            "rest."
+        worse = [one for one, is_sure in zip(slices, sure, strict=True) if is_sure]
+        names = [one.name for one in worse]
+        table = _table(slices, names, evidence.kind, bool(by_metadata), left_out)
+        chapter = Chapter(
+            title=said(worse, len(slices), evidence.kind),
+            lead=f"Worse than on the rest, and not by chance: {'; '.join(names)}."
+            if len(worse) > 1
+            else "",
+            tables=(table,),
+            name="Slices",
         )
-        table = _table(slices, worse, evidence.kind, bool(by_metadata), left_out)
-        chapter = Chapter(title="Slices", lead=lead, tables=(table,))
         rows = leaves | by_metadata or ({} if seen else known)
         candidates = [one for one in slices if one.name in rows and (rows[one.name] & half).any()]
         value: Value | NotRun = NotRun(
@@ -148,6 +150,18 @@ class Slices(Section):
             chosen = min(candidates, key=lambda one: float(correct[half & rows[one.name]].mean()))
             value = Value(chosen.gap, detail=chosen.name)
         return Measured({self.name: chapter}, {"SLI-001": value})
+
+
+def said(worse: list[Slice], tried_on: int, of: str) -> str:
+    """Return on which kinds it is worse than on the rest, in a sentence; of several the one with
+    the widest gap, and how many there are."""
+    if not worse:
+        return f"None of {tried_on} kinds of {of} is known to be worse than the rest"
+    most = max(worse, key=lambda one: one.gap.value)
+    right, rest = most.right / most.n, most.rest_right / most.rest_n
+    kind = most.name if most.name.startswith("class ") else f"{of} with {most.name}"
+    found = f"Right on {100 * right:.1f} % of {kind}, on {100 * rest:.1f} % of the rest"
+    return found if len(worse) == 1 else f"{found}; {len(worse)} of {tried_on} kinds are worse"
 
 
 def seen_of(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from assay.report.heroes import Dot, dots, hero, said, seen
 from assay.report.numerals import interval, with_unit
+from assay.report.record import EstimateModel
 from assay.report.result import Drawing, StudyResult, Table
 from assay.studies.attention.galleries import COMMON, attack_cells
 from assay.studies.attention.page import MARGINS, OVERLAPS
@@ -24,14 +25,24 @@ def figures_of(study: Attention, result: StudyResult) -> list[Drawing]:
     for network in study.networks():
         found += _overlaps(study, table, network)
     if (claim := result.claim("attention.success")) and claim.estimate and claim.estimate.n:
-        effect = claim.estimate
-        found += seen(
-            result.figure(MARGINS),
-            f"At equal margin the overlap is {with_unit(effect.value, claim.unit).lstrip('+')} "
-            f"less where an attack succeeds ({interval(effect, claim.unit)})",
-        )
+        found += seen(result.figure(MARGINS), margins_said(claim.estimate))
     found += seen(result.figure(COMMON), "The same images under every attack")
     return found
+
+
+def margins_said(effect: EstimateModel) -> str:
+    """Return what success costs of the overlap at equal margin; where it costs nothing, adds."""
+    value = effect.value or 0.0
+    way = "less" if value >= 0 else "more"
+    return (
+        f"At equal margin the overlap is {with_unit(abs(value), 'points').lstrip('+')} {way} where "
+        f"an attack succeeds ({interval(effect if value >= 0 else _turned(effect), 'points')})"
+    )
+
+
+def _turned(effect: EstimateModel) -> EstimateModel:
+    low, high = (None if end is None else -end for end in (effect.high, effect.low))
+    return effect.model_copy(update={"low": low, "high": high})
 
 
 def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:

@@ -9,24 +9,25 @@ from typing import TYPE_CHECKING
 from assay import stats
 from assay.report import figures as draw
 from assay.report.result import Cell, Drawing, Table
-from assay.report.scatter import Point, scatter
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
-from assay.studies.sentiment.methods import COUNTS, FROZEN, FULL, LORA, READERS, SVM, TREES
+from assay.studies.sentiment.lead import (
+    AMOUNTS,
+    COLOURS,
+    DATA,
+    DEPTHS,
+    LAYERS,
+    METHODS,
+    amount,
+)
+from assay.studies.sentiment.methods import READERS
 from assay.tasks.text_features import POOLS
 
 if TYPE_CHECKING:
     from assay.studies.sentiment.study import Sentiment
-
-COLOURS = {FULL: 1, LORA: 0, FROZEN: 2, SVM: 2, TREES: 3, COUNTS: 6}
-
-
-def amount(texts: int | None) -> str:
-    """Return so many training sentences in words."""
-    return "all training sentences" if texts is None else f"{texts:,} training sentences"
 
 
 def main(study: Sentiment, cells: Cells) -> list[str]:
@@ -54,45 +55,13 @@ def tables(study: Sentiment, cells: Cells, done: Results) -> tuple[Table, ...]:
 
 
 def figures(study: Sentiment, cells: Cells, done: Results) -> tuple[Drawing, ...]:
-    """Return accuracy against parameters, against time and against data, and layer by layer."""
-    names = [name for name in main(study, cells) if cells.kept(name)]
-    if not names:
-        return ()
-    at = amount(study.tuned_at)
-    accuracy = {name: cells.mean(name, "test_accuracy") for name in names}
-
-    def against(value: dict[str, float], label: str) -> str:
-        shown = [
-            Point(name, value[name], accuracy[name], COLOURS.get(name, 4))
-            for name in names
-            if value[name] > 0
-        ]
-        return draw.inline_svg(scatter(shown, label, "test accuracy"))
-
-    counted = {name: cells.mean(name, "parameters").value for name in names}
-    taken = {name: _mean(_seconds(study, cells, done, name)) for name in names}
-    drawings = [
-        Drawing(
-            title="Accuracy against trained parameters",
-            caption=f"Mean over seeds with its 95 % interval, {at}. Parameters of a forest are its "
-            "leaves, of TF-IDF one per word or pair of words.",
-            svg=against(counted, "trained parameters"),
-            role="hero",
-            finding=_finding(cells, names, counted),
-        ),
-        Drawing(
-            title="Accuracy against time",
-            caption="Seconds of training and, for frozen features, of embedding the training "
-            "sentences once; one thread. Machines that are busy with other things take longer.",
-            svg=against(taken, "seconds"),
-            role="why",
-        ),
-    ]
+    """Return accuracy against data, and layer by layer; `lead` draws what its tables say."""
+    drawings: list[Drawing] = []
     curves = [line for title in _curved(study) if (line := _line(study, cells, title))]
     if curves:
         drawings.append(
             Drawing(
-                title="Accuracy against training sentences",
+                title=AMOUNTS,
                 caption="Mean over seeds, with the range from the least to the greatest seed. "
                 "Ticks are not to scale: each step has more sentences.",
                 svg=draw.inline_svg(
@@ -105,7 +74,7 @@ def figures(study: Sentiment, cells: Cells, done: Results) -> tuple[Drawing, ...
     if layers:
         drawings.append(
             Drawing(
-                title="What each layer knows",
+                title=DEPTHS,
                 caption="Test accuracy of a logistic regression on the frozen features of each "
                 "layer, all training sentences; 0 is the embeddings, before any attention.",
                 svg=draw.inline_svg(
@@ -115,18 +84,6 @@ def figures(study: Sentiment, cells: Cells, done: Results) -> tuple[Drawing, ...
             )
         )
     return tuple(drawings)
-
-
-def _finding(cells: Cells, names: list[str], counted: dict[str, float]) -> str:
-    best = cells.best("test_accuracy", "highest", names)
-    if best is None:
-        return ""
-    value = cells.mean(best, "test_accuracy").value
-    said = f"{best} reaches {100 * value:.1f} % with {counted[best]:,.0f} trained parameters"
-    if FROZEN in names and best != FROZEN:
-        other = cells.mean(FROZEN, "test_accuracy").value
-        said += f", {FROZEN} {100 * other:.1f} % with {counted[FROZEN]:,.0f}"
-    return f"{said[0].upper()}{said[1:]}"
 
 
 def answer(study: Sentiment, claims: Sequence[stats.Claim]) -> str:
@@ -201,7 +158,7 @@ def notes(study: Sentiment, cells: Cells) -> tuple[str, ...]:
 
 def _methods(study: Sentiment, cells: Cells, done: Results) -> Table:
     return cells.table(
-        "The methods",
+        METHODS,
         (
             Column("test accuracy", "test_accuracy", best="highest"),
             Column("test loss", _maybe("test_loss"), "number", best="lowest"),
@@ -235,7 +192,7 @@ def _data(study: Sentiment, cells: Cells) -> Table:
             row.append(Cell(estimate=cells.mean(name, "test_accuracy")) if known else Cell(text=""))
         rows.append(tuple(row))
     return Table(
-        title="More data",
+        title=DATA,
         columns=("method", *("all" if size is None else f"{size:,}" for size in sizes)),
         rows=tuple(rows),
         caption="Test accuracy by number of training sentences, mean over seeds with its 95 % "
@@ -271,7 +228,7 @@ def _layers(study: Sentiment, done: Results) -> Table:
     probes = study.probes(done)
     count = len(probes) // len(POOLS)
     return Table(
-        title="Layer by layer",
+        title=LAYERS,
         columns=("features", *(str(layer) for layer in range(count))),
         rows=tuple(
             (
@@ -326,7 +283,6 @@ def _line(study: Sentiment, cells: Cells, title: str) -> draw.Series | None:
         [min(some) for some in values],
         [max(some) for some in values],
         colour=COLOURS.get(title, 4),
-        dash=int(title == SVM),
     )
 
 
@@ -372,7 +328,8 @@ def _of_all(cells: Cells, name: str) -> str:
 
 
 def _span(values: Sequence[float]) -> str:
-    return f"{_mean(values):,.3g}" if values else ""
+    mean = _mean(values)
+    return "" if not values else f"{mean:,.0f}" if mean >= 100 else f"{mean:.3g}"
 
 
 def _mean(values: Sequence[float]) -> float:

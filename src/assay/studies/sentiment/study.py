@@ -18,11 +18,12 @@ from assay import stats
 from assay.config import Number
 from assay.errors import AssayError
 from assay.models.textnet import TextNetwork
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
 from assay.studies.cells import Cells
-from assay.studies.sentiment import page
+from assay.studies.sentiment import lead, page
 from assay.studies.sentiment.methods import (
     COUNTS,
     FROZEN,
@@ -303,9 +304,12 @@ class Sentiment(Study):
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(self, claims)
 
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return lead.figures_of(self, result)
+
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
         """Return what each claim rests on."""
-        at = page.amount(self.tuned_at)
+        at = lead.amount(self.tuned_at)
         share = page.trained_share(cells, LORA)
         of = f", which trains {100 * share:.1f} % as many weights," if share else ""
         found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +31,11 @@ COURSE = {
     "skip [7,7]": 0.82,
 }
 """The course's test accuracies: one seed, early stopping on the test set."""
-
+NORMS, CURES = "Gradient norm from layer to layer", "What batch norm and He initialisation do"
+REACH = "gradient of the first layer over the last, at the start"
+"""Titles of a figure, a table and its column."""
 WHEN = {"before the first step": 0.0, "halfway": 0.5, "at the end": 1.0}
-"""The measurements of which gradients are shown, as a share of all of a training."""
+"""Which gradients are shown, as a share of all of a training."""
 
 
 def tables(study: Skip, cells: Cells, done: Results) -> tuple[Table, ...]:
@@ -49,6 +51,7 @@ def tables(study: Skip, cells: Cells, done: Results) -> tuple[Table, ...]:
 def figures(study: Skip, cells: Cells, done: Results) -> tuple[Drawing, ...]:
     """Return learning curves, gradient norms from layer to layer, and loss surfaces."""
     names = [cell for cell in study.grid() if cells.finished(cell)]
+    reached = {cell: _reach(cells, cell) for cell in names}
     return (
         Drawing(
             title="Validation accuracy while training",
@@ -74,7 +77,8 @@ def figures(study: Skip, cells: Cells, done: Results) -> tuple[Drawing, ...]:
             ),
         ),
         Drawing(
-            title="Gradient norm from layer to layer",
+            title=NORMS,
+            finding=gradients_said(study, reached),
             caption="From the first convolution (left) to the linear layer (right), two "
             "convolutions to a block; before the first step, halfway and at the end. A line "
             "that falls to the left is a gradient that vanishes: where it does not, and the "
@@ -148,14 +152,25 @@ def figures_of(study: Skip, result: StudyResult) -> list[Drawing]:
             result.figure("Training loss"),
             f"After training the loss of {plain} is {ends[0]}, that of {skipping} {ends[1]}",
         )
-    found += seen(
-        result.figure("Gradient norm from layer to layer"),
-        "Gradients from layer to layer, which tell a degraded network from one where they vanish",
-    )
+    if norms := result.figure(NORMS):
+        cures = result.table(CURES)
+        told = gradients_said(study, cures.texts(REACH)) if cures else norms.finding
+        found += seen(norms, told)
     found += seen(
         result.figure("Validation accuracy while training"), role="data", beside=table.title
     )
     return found
+
+
+def gradients_said(study: Skip, reached: Mapping[str, str]) -> str:
+    """Return how far the gradient of the deepest networks reaches before the first step, by what
+    is written of each: the gradient of its first layer over that of its last."""
+    deep = max(study.depths)
+    cells = (name(False, deep), name(True, deep), name(False, deep, BARE))
+    known = [f"{reached[cell]} in {cell}" for cell in cells if cell in reached]
+    if not known:
+        return ""
+    return f"Gradient of the first layer over the last, before the first step: {', '.join(known)}"
 
 
 def answer(study: Skip, claims: Sequence[stats.Claim]) -> str:
@@ -287,12 +302,12 @@ def _cures(study: Skip, cells: Cells) -> Table:
         rows += [name(False, deep, HE_ONLY), name(False, deep, NORM_ONLY)]
     rows += [name(skip, deep) for skip in (False, True)]
     return Table(
-        title="What batch norm and He initialisation do",
+        title=CURES,
         columns=(
             "network",
             "test accuracy",
             "training loss",
-            "gradient of the first layer over the last, at the start",
+            REACH,
             "stayed at chance",
         ),
         rows=tuple(

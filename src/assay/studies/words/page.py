@@ -13,6 +13,7 @@ from assay.attacks.text.threat import Words
 from assay.core.edits import edits
 from assay.report.charts import intervals
 from assay.report.curves import Series, learning_curves
+from assay.report.heroes import hero, seen
 from assay.report.numerals import with_unit
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 NATURAL = "natural"
 ATTACKS = "What every attack does"
 """The title of the first table."""
+CHANGED = "Success against the share of words changed"
+"""The title of the figure of lines."""
 
 
 def named(attack: TextAttack) -> str:
@@ -218,7 +221,8 @@ def answer(claims: Sequence[Claim]) -> str:
 
 
 def leading(result: StudyResult) -> list[Drawing]:
-    """Return the figure that leads: the share that each attack fools, read off the first table."""
+    """Return the figure that leads, the share that each attack fools, and what is seen in the
+    other: both read off the first table."""
     table = next((table for table in result.tables if table.title == ATTACKS), None)
     if table is None:
         return []
@@ -229,17 +233,30 @@ def leading(result: StudyResult) -> list[Drawing]:
     rows = [(name, share, int("strict" in name)) for name, share in shares.items()]
     most = max(shares, key=lambda name: shares[name].value or 0.0)
     least = min(shares, key=lambda name: shares[name].value or 0.0)
-    return [
-        Drawing(
-            title="Texts that are fooled, by attack and setting",
-            caption="Share of the texts that the classifier gets right; the line is its 95 % "
-            "interval, over seeds and texts.",
-            svg=inline_svg(intervals(rows, "texts fooled")),
-            role="hero",
-            finding=f"{most}: {with_unit(shares[most].value, 'fraction')} of the texts are fooled; "
-            f"{least}: {with_unit(shares[least].value, 'fraction')}",
-        )
-    ]
+    drawing = hero(
+        "Texts that are fooled, by attack and setting",
+        f"{most[:1].upper()}{most[1:]}: {with_unit(shares[most].value, 'fraction')} of the texts "
+        f"are fooled; {least}: {with_unit(shares[least].value, 'fraction')}",
+        "Share of the texts that the classifier gets right; the line is its 95 % interval, over "
+        "seeds and texts.",
+        lambda width: intervals(rows, "texts fooled", width=width),
+    )
+    return [drawing, *seen(result.figure(CHANGED), words_changed(table))]
+
+
+def words_changed(table: Table) -> str:
+    """Return how many words the most and the least sparing attack changes where it succeeds."""
+    texts = table.texts("words changed")
+    shares = {name: int(t.split()[0]) for name, t in texts.items() if t[:1].isdigit()}
+    if not shares:
+        return ""
+    few, many = (way(shares, key=shares.__getitem__) for way in (min, max))
+    if shares[few] == shares[many]:
+        return f"Where they succeed, attacks change a median of {shares[few]} % of the words"
+    return (
+        f"Where it succeeds, {few}, changes a median of {shares[few]} % of the words; {many}, "
+        f"{shares[many]} %"
+    )
 
 
 def figures(study: WordStudy, cells: Cells) -> tuple[Drawing, ...]:
@@ -262,8 +279,8 @@ def figures(study: WordStudy, cells: Cells) -> tuple[Drawing, ...]:
     )
     return (
         Drawing(
-            title="Success against the share of words changed",
-            svg=inline_svg(figure, title="Success against the share of words changed"),
+            title=CHANGED,
+            svg=inline_svg(figure, title=CHANGED),
             caption="Of all seeds' texts that are classified correctly; at most six attacks.",
             role="why",
         ),
