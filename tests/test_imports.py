@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what brings the families together
     "inputs": FAMILY | {"data", "models"},
     "provenance": FOUNDATION | {"runs", "report"},
-    "tasks": FAMILY | {"data", "models", "train", "attacks", "explain", "ood", "certify", "runs"},
+    "tasks": FAMILY
+    | {"data", "models", "train", "attacks", "explain", "ood", "certify", "runs", "inputs"},
     "studies": EVERYTHING - {"cli", "commands", "workflows", "auditing", "inputs"},
     "auditing": EVERYTHING - {"cli", "commands", "workflows", "studies"},
     "workflows": EVERYTHING - {"cli", "commands"},

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import glob
+import hashlib
 import os
 import secrets
 import shutil
@@ -274,6 +275,19 @@ def read_small(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise AssayError(f"cannot read {path}: it is longer than {most / 1e6:g} MB")
     return content
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, 64 hexadecimal digits.
+
+    Raises:
+        AssayError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AssayError(f"cannot read {path}: {error.strerror}") from error
 
 
 def sync(path: Path) -> None:

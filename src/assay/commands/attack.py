@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.commands.flags import HELP_ALL, apart, flag_app, flags_of, merge, read_settings, run
+from assay.commands.spreading import spread_of
 from assay.errors import AssayError, unknown
 
 if TYPE_CHECKING:
@@ -27,12 +28,13 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 
+Data = Parameter(group="Data")
 How = Parameter(group="Attack")
 Running = Parameter(group="Running")
 
 
 FIRST = (
-    *("name", "data", "images", "weights", "mean", "std"),
+    *("name", "data", "shards", "images", "weights", "mean", "std"),
     *("access", "stop", "query_budget", "out"),
 )
 """What --help shows, besides the settings of the attack that --attack names."""
@@ -138,6 +140,8 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         *,
         inputs: Inputs,
         settings: dict[str, Any],
+        data: Annotated[str | None, Data] = None,
+        shards: Annotated[str | None, Data] = None,
         name: Annotated[str | None, How, Parameter(name="--attack")] = None,
         config: Annotated[Path | None, How] = None,
         targets: Annotated[str | None, How] = None,
@@ -150,6 +154,9 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         pictures: Annotated[int, Running] = 16,
         precision: Annotated[Literal["float32", "bfloat16"], Running] = "float32",
         part: Annotated[int | None, Running] = None,
+        engine: Annotated[Literal["local", "ray"], Running] = "local",
+        ray_address: Annotated[str | None, Running] = None,
+        workers: Annotated[int | None, Running] = None,
         print_config: Annotated[bool, Running] = False,
         progress: Annotated[bool, Running, Parameter(negative="--no-progress")] = True,
         quiet: Annotated[bool, Running] = False,
@@ -159,6 +166,11 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         texts MODEL is a text model, the data are texts, and the result has a page.
 
         Args:
+            data: a bundled name (digits, shapes), a hub id or a folder.
+            shards: in place of --data, a set that is too large for one process: a folder of
+                .parquet, .arrow or .npz files, or a hub id, which is streamed. Every shard is
+                attacked by itself, all of its images, and is not attacked again when the command
+                is given again; the rates are over all of them.
             name: the attack. `assay attack --help` lists them, `assay attack --attack NAME --help`
                 explains the settings of one.
             config: a YAML file of the attack's settings (name: pgd, eps: 8/255, ...); flags are
@@ -179,7 +191,11 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 amplified difference) and shown on the sheet, or as sentences on the page; 0: none.
             precision: of the copy of the model that screens; float32 confirms every success.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
-                what can only be queried, or 32 texts.
+                what can only be queried, or 32 texts. Of shards, the images attacked at a time.
+            engine: where shards are attacked: local, or ray (extra `ray`), on the nodes of a
+                cluster.
+            ray_address: HOST:PORT of the cluster; default: RAY_ADDRESS, or Ray on this machine.
+            workers: processes that attack shards; default: cores / --threads (1).
             print_config: only print the attack's settings as YAML.
             progress: show how far it is.
             quiet: print nothing but the path of the folder.
@@ -200,8 +216,38 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         for flag, (given, bound) in least.items():
             if given is not None and given < bound:
                 raise AssayError(f"{flag} must be at least {bound}, got {given}")
+        spread = spread_of(shards, engine, ray_address, workers)
+        if (data is None) == (shards is None):
+            raise AssayError(
+                "say what is attacked: --data DATA, or --shards FOLDER for a set in shards"
+                if data is None
+                else "--data and --shards were given: one of them is attacked"
+            )
+        inputs = inputs.model_copy(update={"data": data or ""})
         from assay.attacks.text import TextAttack
 
+        if shards is not None and spread is not None:
+            if isinstance(made, TextAttack) or time_limit is not None:
+                what = made.name if isinstance(made, TextAttack) else "--time-limit"
+                raise AssayError(f"{what} does not go with --shards: give --data")
+            from assay.workflows import attack_shards
+
+            return attack_shards.run(
+                made,
+                inputs,
+                shards,
+                out,
+                spread,
+                targets=targets,
+                stop=stop,
+                attack_wrong=attack_wrong,
+                seed=seed,
+                precision=precision,
+                query_budget=query_budget,
+                part=part,
+                progress=progress and not quiet,
+                quiet=quiet,
+            )
         if isinstance(made, TextAttack):
             if precision != "float32":
                 raise AssayError(f"--precision is for attacks on images; {made.name} is on texts")
@@ -248,7 +294,7 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
         command,
         kind or Attack,
         defaults,
-        inputs={},
+        inputs={"data": ""},
         first=(*FIRST, *settings),
         everything=everything,
     )

@@ -51,11 +51,11 @@ def open_tables(listing: Listing, tables: list[File], asked: Asked) -> Opened:
     files = {split: [Table(listing.root, file) for file in kept] for split, kept in splits.items()}
     every = [table for kept in files.values() for table in kept]
     schema = every[0].schema
-    declared = _declared(schema)
-    image = _column("image", asked.image_column, IMAGE_COLUMNS, schema, declared, where)
+    declared = declared_by(schema)
+    image = column_of("image", asked.image_column, IMAGE_COLUMNS, schema, declared, where)
     label = None
     if asked.labelled:
-        label = _column("label", asked.label_column, LABEL_COLUMNS, schema, declared, where)
+        label = column_of("label", asked.label_column, LABEL_COLUMNS, schema, declared, where)
     for table in every[1:]:
         for name in filter(None, (image, label)):
             if _kind(table.schema, name) != _kind(schema, name):
@@ -124,6 +124,14 @@ class Table:
         with self._opened() as table:
             return table.schema_arrow if self.file.suffix == ".parquet" else table.schema
 
+    @property
+    def rows(self) -> int:
+        """How many rows it has; of an arrow file only reading it tells."""
+        with self._opened() as table:
+            if self.file.suffix == ".parquet":
+                return int(table.metadata.num_rows)
+            return sum(self._tried(lambda: [len(batch) for batch in table]))
+
     def batches(self, columns: list[str]) -> Iterator[Any]:
         """Yield the pyarrow.RecordBatches of some columns, of at most `CHUNK` rows."""
         with self._opened() as table:
@@ -155,7 +163,7 @@ class Table:
             raise AssayError(f"{self} cannot be read as an image set: {told(error)}") from error
 
 
-def _declared(schema: Any) -> dict[str, Any]:
+def declared_by(schema: Any) -> dict[str, Any]:
     """Return what the file says of its columns, as `datasets` writes it; {} where it does not."""
     try:
         found = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
@@ -164,7 +172,7 @@ def _declared(schema: Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _names(declared: dict[str, Any], column: str) -> tuple[str, ...] | None:
+def names_of(declared: dict[str, Any], column: str) -> tuple[str, ...] | None:
     """Return the declared class names of a column, or None."""
     feature = declared.get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
@@ -173,7 +181,7 @@ def _names(declared: dict[str, Any], column: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _column(
+def column_of(
     kind: str, asked: str | None, usual: tuple[str, ...], schema: Any, declared: Any, where: str
 ) -> str:
     """Return the column to read: the one given, a usual name, or the only one that fits."""
@@ -192,7 +200,7 @@ def _column(
         if name in fitting:
             return name
     if kind == "label":  # another whole number may be anything, a class label is one
-        fitting = [name for name in fitting if _names(declared, name)]
+        fitting = [name for name in fitting if names_of(declared, name)]
     if len(fitting) == 1:
         return fitting[0]
     shown = one_line(", ".join(names), 200)
@@ -263,7 +271,7 @@ def _numbered(
     values: dict[str, list[Any]], label: str | None, declared: dict[str, Any]
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """Return the classes, and each split's labels; -1 for a row that has none."""
-    names = None if label is None else _names(declared, label)
+    names = None if label is None else names_of(declared, label)
     if label is None or names is not None:
         most = len(names or ())
         labels = {
@@ -292,12 +300,12 @@ def _images(
     def images() -> Iterator[list[Encoded]]:
         for table in tables:
             for batch in table.batches([column]):
-                yield [_encoded(value, table, known) for value in batch.column(0).to_pylist()]
+                yield [encoded(value, table, known) for value in batch.column(0).to_pylist()]
 
     return images
 
 
-def _encoded(value: Any, table: Table, known: set[tuple[str, ...]]) -> Encoded:
+def encoded(value: Any, table: Table, known: set[tuple[str, ...]]) -> Encoded:
     """Return the bytes of an image, or the path of a file that lies in the folder of the set.
 
     Raises:

@@ -24,6 +24,9 @@ FUNCTIONS: Mapping[str, str] = {
     "read-text": "assay.tasks.read_text:read",
     "detect": "assay.tasks.detect:detect",
     "evade": "assay.tasks.evade:evade",
+    "attack-shard": "assay.tasks.shards:attack",
+    "fit-detectors": "assay.tasks.shards:fit",
+    "score-shard": "assay.tasks.shards:score",
 }
 """The function of each task of ours, as "module:function"; a task elsewhere is named so itself."""
 
