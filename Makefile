@@ -19,7 +19,7 @@ AXE := 4.14.1
 # Tests are handed out as workers come free: no file of many tests is left to one of them.
 SPREAD := --quiet --numprocesses 2 --dist worksteal
 
-.PHONY: help install demo test test-slow axe nightly lint format bench bench-env clean
+.PHONY: help install demo test test-slow axe nightly lint format docs bench bench-env clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -68,6 +68,12 @@ format: $(VENV)/.tests-installed ## format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
+docs: $(VENV)/.docs-installed ## build the documentation site, into build/site
+	@echo "==> the site"
+	@$(BIN)/python -m sphinx -q -W --keep-going docs build/site
+	@$(BIN)/python tools/links.py build/site
+	@echo "==> open build/site/index.html"
+
 bench: bench-env ## run every benchmark, side by side with its peers (tens of minutes)
 	@for file in benchmarks/*.py; do echo "==> $$file"; $(BIN)/python $$file || exit 1; done
 
@@ -91,8 +97,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e ".[data]"
 	@touch $@
 
+$(VENV)/.docs-installed: $(VENV)/.installed
+	@echo "==> installing what the site is built with"
+	@$(PIP) -e ".[data,docs]"
+	@touch $@
+
 $(VENV)/.tests-installed: $(VENV)/.installed
 	@echo "==> installing the test tools, and the libraries that assay is compared with"
-	@$(PIP) -e ".[data,dev]"
+	@$(PIP) -e ".[data,dev,docs]"
 	@$(PIP) --no-deps $(PEERS) $(PEERS_NEED) $(SUBJECTS)
 	@touch $@
