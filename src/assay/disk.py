@@ -160,6 +160,16 @@ def not_text(path: Path) -> bool:
     return False
 
 
+def cache_folder(cache: str | Path | None) -> Path:
+    """Return where what can be made again is kept: `cache`, `$ASSAY_CACHE`, or the user's cache."""
+    if cache is not None:
+        return expanded(cache)
+    if os.environ.get("ASSAY_CACHE"):
+        return expanded(os.environ["ASSAY_CACHE"])
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "assay"
+
+
 def writable(folder: Path, name: str = "report.html") -> Path:
     """Return a folder as it is meant (~ is a home), tried out before anything runs for its sake.
 

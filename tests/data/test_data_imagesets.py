@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
-from assay.data import cache as cache_module
 from assay.data import decode as decode_module
 from assay.data import imageset as imageset_module
 from assay.data import load_data, outliers
 from assay.data.splits import content_key, held_out
+from assay.disk import cache_folder
 from assay.errors import AssayError
 
 CIFAR10_TEST = "6eddf1b0858f0242742e73bf97a63361a28dee8f4d709d729046a9c462b2d862"
@@ -351,13 +351,13 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cache_module.cache_folder(tmp_path) == tmp_path
-    assert cache_module.cache_folder(None) == tmp_path / "cache"
+    assert cache_folder(tmp_path) == tmp_path
+    assert cache_folder(None) == tmp_path / "cache"
     monkeypatch.delenv("ASSAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert cache_module.cache_folder(None) == Path("/xdg/assay")
+    assert cache_folder(None) == Path("/xdg/assay")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_module.cache_folder(None) == Path.home() / ".cache" / "assay"
+    assert cache_folder(None) == Path.home() / ".cache" / "assay"
 
 
 # -- many images -----------------------------------------------------------------------------

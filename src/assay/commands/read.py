@@ -12,6 +12,7 @@ from assay.disk import make_folder, writable, write_atomic
 from assay.errors import AssayError
 from assay.runs import reading
 from assay.runs.audits import audit_of, compare_audits
+from assay.runs.remote import open_store
 from assay.runs.store import Store
 from assay.runs.view import View
 
@@ -26,7 +27,7 @@ def list_(*, store: Path = Where, as_json: Json = False) -> int:
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
     """
-    return say(reading.list_runs(Store(store)), as_json)
+    return say(reading.list_runs(open_store(store)), as_json)
 
 
 def show(
@@ -43,10 +44,10 @@ def show(
         as_json: print JSON instead of a table.
     """
     if out is None:
-        return say(reading.show(Store(store), run), as_json)
+        return say(reading.show(open_store(store), run), as_json)
     from assay.workflows.redraw import redraw
 
-    print(redraw(Store(store), run, out))
+    print(redraw(open_store(store), run, out))
     return 0
 
 
@@ -64,7 +65,7 @@ def compare(
             the tables of two audits.
         as_json: print JSON instead of a table.
     """
-    home = Store(store)
+    home = open_store(store)
     if out is None:
         return say(reading.compare(home, run, other), as_json)
     page = writable(out.parent, out.name) / out.name
@@ -101,7 +102,7 @@ def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) 
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
     """
-    return say(reading.why(Store(store), run, other), as_json)
+    return say(reading.why(open_store(store), run, other), as_json)
 
 
 def say(view: View, as_json: bool) -> int:

@@ -11,6 +11,7 @@ from assay.commands.read import Json, Where, say
 from assay.errors import AssayError
 from assay.runs import archive, garbage, parcels
 from assay.runs.garbage import Kind, megabytes
+from assay.runs.remote import open_store, place_of, url_of
 from assay.runs.store import Store
 from assay.runs.view import View
 
@@ -22,17 +23,16 @@ def sync(source: Path, target: Path, /, *, as_json: Json = False) -> int:
     code 1. Given again, it copies what is missing by then.
 
     Args:
-        source: the store to copy from.
-        target: the store to copy to; it is made if need be.
+        source: the store to copy from: a folder, or a URL (s3://bucket/path).
+        target: the store to copy to, likewise; a folder is made if need be.
         as_json: print JSON instead of a table.
     """
-    here, there = Store(source), Store(target)
-    if not here.root.is_dir():
-        raise AssayError(f"there is no store {source}")
-    if here.root.resolve() == there.root.resolve():
-        raise AssayError(f"{source} and {target} are the same store")
-    moved = parcels.move(parcels.Folder(here), parcels.Folder(there))
-    return tell(moved, f"{here.root} to {there.root}", as_json)
+    here, there = place_of(source), place_of(target)
+    if not here.there():
+        raise AssayError(f"there is no store {here.name}")
+    if Path(here.name).resolve() == Path(there.name).resolve():
+        raise AssayError(f"{here.name} and {there.name} are the same store")
+    return tell(parcels.move(here, there), f"{here.name} to {there.name}", as_json)
 
 
 def gc(
@@ -55,6 +55,8 @@ def gc(
     """
     if dry_run and yes:
         raise AssayError("--dry-run removes nothing and --yes does: give one of them")
+    if url_of(store) is not None:
+        raise AssayError("gc cleans folders; a bucket has rules of its own for old objects")
     home = Store(store)
     if not home.root.is_dir():
         raise AssayError(f"there is no store {store}")
@@ -71,9 +73,10 @@ def export(run: str, out: Path, /, *, store: Path = Where) -> int:
         out: the archive: a name that ends in .tar or .tar.gz, where nothing is yet.
         store: the folder that keeps trials, studies and audits.
     """
-    home = Store(store)
+    home = open_store(store)
     found = home.find(run)
-    home = Store(found.folder.parent.parent)  # of a path: the store that it is in
+    if home.root not in found.folder.parents:  # it was found by its path, in another store
+        home = Store(found.folder.parent.parent)
     names, gone = archive.parcels_of(home, found)
     if not names:
         raise AssayError(f"{run} is not finished: there is nothing to export")
@@ -93,8 +96,8 @@ def import_(archive_: Annotated[Path, Parameter(name="archive")], /, *, store: P
         archive_: the archive.
         store: the folder that gets its trials, studies and audits.
     """
-    home = Store(store)
-    return tell(archive.import_(archive_, home), f"{archive_} to {home.root}", False)
+    home = place_of(store)
+    return tell(archive.import_(archive_, home), f"{archive_} to {home.name}", False)
 
 
 def tell(moved: parcels.Moved, what: str, as_json: bool) -> int:

@@ -28,17 +28,7 @@ import torch
 
 from assay.config import digest
 from assay.data.dataset import Dataset, channel_moments, content_digest
-from assay.errors import AssayError, expanded
-
-
-def cache_folder(cache: str | Path | None) -> Path:
-    """Return where decoded images are kept: `cache`, `$ASSAY_CACHE`, or the user's cache."""
-    if cache is not None:
-        return expanded(cache)
-    if os.environ.get("ASSAY_CACHE"):
-        return expanded(os.environ["ASSAY_CACHE"])
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "assay"
+from assay.errors import AssayError
 
 
 def cached(entry: Path, split: str, name: str) -> Dataset | None:

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from assay.data.cache import cache_folder
 from assay.data.dataset import Dataset
 from assay.data.digits import digits
 from assay.data.hub import fetched
@@ -18,6 +17,7 @@ from assay.data.opened import Asked
 from assay.data.shapes import shapes
 from assay.data.splits import SPLITS
 from assay.data.walk import printable
+from assay.disk import cache_folder
 from assay.errors import AssayError, expanded, one_line, unknown
 
 BUNDLED = ("digits", "shapes")

@@ -27,9 +27,9 @@ from assay.runs.files import to_json
 from assay.runs.parcels import (
     Damaged,
     Files,
-    Folder,
     Moved,
     Place,
+    Target,
     copy_checked,
     in_order,
     last_of,
@@ -128,6 +128,9 @@ class Archive:
     def name(self) -> str:
         return str(self.path)
 
+    def there(self) -> bool:
+        return self.path.is_file()
+
     def parcels(self) -> Iterator[str]:
         yield from sorted(
             self.tables, key=lambda parcel: (not parcel.startswith("trials/"), parcel)
@@ -222,12 +225,12 @@ def _hangs_together(parcel: str, files: Files, documents: Mapping[str, bytes], n
     )
 
 
-def import_(path: Path, store: Store) -> Moved:
-    """Take what an archive holds and a store lacks; nothing is written if any of it is damaged.
+def import_(path: Path, target: Target) -> Moved:
+    """Take what an archive holds and a place lacks; nothing is written if any of it is damaged.
 
     Raises:
-        AssayError: it is no whole archive, or the store cannot be written.
+        AssayError: it is no whole archive, or the place cannot be written.
     """
     archive = Archive(path)
     with archive.opened():
-        return move(archive, Folder(store))
+        return move(archive, target)

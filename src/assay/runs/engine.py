@@ -147,6 +147,7 @@ class _Execution:
         self.results.trials[trial.address] = trial
         if result is not None:
             entry.tidy()
+            self.store.publish(trial)
             self.results.keep(result)
             return found + 1
         failure = entry.failure()
@@ -177,6 +178,11 @@ class _Execution:
             if any(need not in self.results for need in trial.needs):
                 continue
             if self.held.get(address, now) > now:
+                continue
+            if self.store.fetch(trial):  # another machine has finished it meanwhile
+                del self.waiting[address]
+                self.display.begin(trial)
+                self._done(self.store.entry(trial))
                 continue
             if not self.engine.submit(trial, again=self.again and address not in self.held):
                 return
@@ -210,6 +216,7 @@ class _Execution:
         if result is None:
             self._fail(entry.trial, Failure("died", f"its files in {entry.folder} are gone"))
             return
+        self.store.publish(entry.trial)
         self.results.keep(result)
         self.display.end(entry.trial, None)
 

@@ -57,6 +57,10 @@ class Damaged(AssayError):
 class Place(Protocol):
     """Something that holds parcels. Their names are those of a store: "trials/<address[:12]>"."""
 
+    def there(self) -> bool:
+        """Return whether there is such a place."""
+        ...
+
     @property
     def name(self) -> str:
         """What people call it."""
@@ -77,6 +81,14 @@ class Place(Protocol):
 
 class Target(Place, Protocol):
     """A place that takes parcels."""
+
+    def prepare(self) -> None:
+        """See that the place may be written.
+
+        Raises:
+            AssayError: it may not.
+        """
+        ...
 
     def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
         """Take a parcel, unless one of its name is here; it is here whole, or not at all.
@@ -107,14 +119,15 @@ class Moved:
     damaged: dict[str, str] = field(default_factory=dict)
 
 
-def move(source: Place, target: Target, only: Callable[[str], bool] = lambda _: True) -> Moved:
+def move(source: Place, target: Target) -> Moved:
     """Copy what the target lacks, trials before the studies that name them.
 
     Raises:
         AssayError: one of the places cannot be read or written.
     """
+    target.prepare()
     moved = Moved()
-    for parcel in filter(only, source.parcels()):
+    for parcel in source.parcels():
         files = source.files(parcel)
         if files is None:  # it went in this moment
             continue
@@ -215,6 +228,12 @@ class Folder:
     def name(self) -> str:
         return str(self.store.root)
 
+    def there(self) -> bool:
+        return self.store.root.is_dir()
+
+    def prepare(self) -> None:
+        self.store.prepare()
+
     def parcels(self) -> Iterator[str]:
         for shelf in ("trials", *FOLDERS.values()):
             for path in self.store.folders(shelf):
@@ -249,7 +268,6 @@ class Folder:
 
     def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
         refuse_names(parcel, files)
-        self.store.prepare()
         if not parcel.startswith("trials/"):
             return self._keep_run(parcel, files, opened)
         folder = self.store.root / parcel

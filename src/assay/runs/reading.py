@@ -34,11 +34,11 @@ PAGES = ("report.html", "index.html")
 def list_runs(store: Store) -> View:
     """Return the studies and audits of a store, the newest first, and how many trials it holds."""
     runs = store.runs()[::-1]
-    states = Counter(map(_state, store.trials()))
+    states = store.states()
     unreadable = store.unreadable()
     keys = ("id", "kind", "created", "headline")
     data = {
-        "store": str(store.root),
+        "store": store.name,
         "runs": [
             {**{key: run.document.get(key) for key in keys}, "verdicts": dict(_verdicts(run))}
             for run in runs
@@ -53,14 +53,7 @@ def list_runs(store: Store) -> View:
     if not runs:
         lines.append("no study and no audit has been finished here yet")
     grid = Grid("", ("id", "made", "verdicts", "answer"), rows, one_line=True)
-    return View(str(store.root), data, (grid,), (*lines,))
-
-
-def _state(entry: Entry) -> str:
-    try:
-        return entry.state()
-    except AssayError:
-        return "unreadable"
+    return View(store.name, data, (grid,), (*lines,))
 
 
 def show(store: Store, text: str) -> View:

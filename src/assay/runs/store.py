@@ -11,9 +11,10 @@ Reading never writes: a store may be on a read-only disk, or another process may
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -40,17 +41,19 @@ class Run:
         id: the name of its folder.
         folder: where its page and its files are.
         document: its run.json, as `Store.save_run` was given it.
+        home: the store, where that is not the folder that it lies in.
     """
 
     kind: Kind
     id: str
     folder: Path
     document: dict[str, Any]
+    home: Store | None = field(default=None, compare=False, repr=False)
 
     @property
     def store(self) -> Store:
         """The store that holds it, and its trials."""
-        return Store(self.folder.parent.parent)
+        return self.home or Store(self.folder.parent.parent)
 
     @property
     def trials(self) -> tuple[str, ...]:
@@ -85,6 +88,11 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise AssayError(f"the store {root} is a file; give the path of a folder")
 
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return str(self.root)
+
     def prepare(self) -> None:
         """Make the store's folders, and see that they may be written.
 
@@ -107,6 +115,16 @@ class Store:
     def entry(self, trial: Trial) -> Entry:
         """Return the place of a trial, whether or not anything is there."""
         return Entry(trial, self.root / "trials" / trial.short)
+
+    def fetch(self, trial: Trial) -> bool:
+        """Bring a finished trial that is kept elsewhere; return whether there was one to bring.
+
+        A folder has what it has; see `runs.remote`."""
+        del trial
+        return False
+
+    def publish(self, trial: Trial) -> None:
+        """Put a finished trial where others find it; in a folder it is there already."""
 
     def result(self, trial: Trial | str, *, verify: bool = False) -> Result | None:
         """Return the result of a trial (or of an address), or None where there is none.
@@ -136,6 +154,10 @@ class Store:
                 if entry is not None:
                     yield entry
 
+    def states(self) -> Counter[str]:
+        """Return how many trials are in each state that occurs."""
+        return Counter(map(_state, self.trials()))
+
     def unreadable(self) -> list[Path]:
         """Return the trials, studies and audits of which no sense can be made: their document is
         damaged, may not be read, or was written by a newer assay."""
@@ -159,8 +181,7 @@ class Store:
 
         The same address gives the same folder, so a repeated run takes the place of the first.
         """
-        slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or kind
-        folder = self.root / FOLDERS[kind] / f"{slug[:48]}-{address[:8]}"
+        folder = self.root / FOLDERS[kind] / f"{(slug(name) or kind)[:48]}-{address[:8]}"
         self.prepare()
         try:
             folder.mkdir(exist_ok=True)
@@ -248,6 +269,15 @@ class Store:
         raise AssayError(f"{run!r} is a run and {trial!r} a trial; give two runs or two trials")
 
 
+def slug(name: str) -> str:
+    """Return a name as a folder can have it.
+
+    >>> slug("a model on digits!")
+    'a-model-on-digits'
+    """
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.")
+
+
 def read_run(folder: Path) -> Run | None:
     """Return the finished run in a folder, or None."""
     document = read_document(folder / RUN)
@@ -261,6 +291,13 @@ def read_run(folder: Path) -> Run | None:
     if not said or not all(isinstance(address, str) for address in trials):
         return None
     return Run(cast(Kind, document["kind"]), folder.name, folder, document)
+
+
+def _state(entry: Entry) -> str:
+    try:
+        return entry.state()
+    except AssayError:
+        return "unreadable"
 
 
 def _short(name: str, known: Mapping[str, Run | Entry]) -> str:

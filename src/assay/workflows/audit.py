@@ -32,6 +32,7 @@ from assay.report.formats import write_formats
 from assay.report.terminal import summary
 from assay.runs.audits import Kept, audit_of, compare_audits
 from assay.runs.display import say
+from assay.runs.remote import open_store
 from assay.runs.store import Store
 from assay.workflows.gate import Asked
 from assay.workflows.texts import reads_texts, text_model, text_part
@@ -124,7 +125,7 @@ def prepared(
         AssayError: one of them cannot be used, or something unknown is asked for.
     """
     asked.refuse_unknown(config)
-    home = Store(store)
+    home = open_store(store)
     writable(home.root)
     old = None if against is None else audit_of(home, against)
     if against is not None and old is None:

@@ -11,7 +11,7 @@ from assay.inputs import Inputs
 from assay.models import CNN
 from assay.runs.engine import execute
 from assay.runs.environment import cores
-from assay.runs.store import Store
+from assay.runs.remote import open_store
 from assay.tasks.train import TrainNetwork
 from assay.train import AdamW, OneCycle, Recipe
 from assay.workflows import audit
@@ -29,7 +29,7 @@ def run(store: Path, out: Path | None) -> int:
     """
     if out is not None:
         out = writable(out)
-    home = Store(store)
+    home = open_store(store)
     writable(home.root)
     training = TrainNetwork(
         data="digits",

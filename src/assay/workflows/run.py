@@ -29,6 +29,7 @@ from assay.report.terminal import study_summary
 from assay.runs.cluster import Ray
 from assay.runs.engine import execute
 from assay.runs.entry import RECORD
+from assay.runs.remote import open_store
 from assay.runs.results import Results
 from assay.runs.status import kin, plan_status
 from assay.runs.store import Store
@@ -96,8 +97,8 @@ def run(
         out = writable(out)
     study = study.resolved()
     study.plan(Results())  # a mistake in the settings shows before anything is written
-    home = Store(store)
-    tracked = tracking(track, store, f"{study.NAME}-{study.preset}")
+    home = open_store(store)
+    tracked = tracking(track, home.root, f"{study.NAME}-{study.preset}")
     words = command(study)
     written: list[Judgement] = []
 
@@ -386,7 +387,7 @@ def check_max_seeds(study: Study, most: int) -> None:
 def dry_run(study: Study, store: Path, *, workers: int | None = None) -> int:
     """Say which trials there are, which are done, and what the others will cost; run nothing."""
     study = study.resolved()
-    home = Store(store)
+    home = open_store(store)
     costs: dict[str, Cost | None] = {}
 
     def guess(trial: Trial) -> Cost | None:

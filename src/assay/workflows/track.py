@@ -8,7 +8,8 @@ from pathlib import Path
 from assay.errors import AssayError
 from assay.runs.display import say
 from assay.runs.entry import Entry, Result
-from assay.runs.store import Run, Store
+from assay.runs.remote import open_store
+from assay.runs.store import Run
 from assay.runs.tracked import Tracking, tracking
 from assay.tasks.trackers import TrialRun
 from assay.train.history import FOLLOWED
@@ -20,7 +21,7 @@ def run(text: str, *, store: Path, to: Sequence[str]) -> int:
     Raises:
         AssayError: nothing answers to `text`, none of it is finished, or a tracker is not known.
     """
-    home = Store(store)
+    home = open_store(store)
     found = home.find(text)
     entries: list[Entry | None] = [found] if isinstance(found, Entry) else []
     if isinstance(found, Run):
@@ -29,7 +30,7 @@ def run(text: str, *, store: Path, to: Sequence[str]) -> int:
     results = [result for result in kept if result is not None]
     if not results:
         raise AssayError(f"{text} has no finished trials in {store}: nothing can be tracked")
-    told = tracking(to, store, found.id if isinstance(found, Run) else "trials")
+    told = tracking(to, home.root, found.id if isinstance(found, Run) else "trials")
     assert told is not None  # `to` has at least one name
     written = write_runs(told, results)
     print(f"{written} of {len(results)} trials as new runs, in {told.folder}")

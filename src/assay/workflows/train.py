@@ -20,7 +20,7 @@ from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json
-from assay.runs.store import Store
+from assay.runs.remote import open_store
 from assay.runs.tracked import tracking
 from assay.tasks.train import SPLITS, TrainNetwork, split
 from assay.workflows.track import write_runs
@@ -55,9 +55,10 @@ def run(
     if out is not None:
         refuse_other(out, config, seed)
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
-    tracked = tracking(track, store, "train")
+    home = open_store(store)
+    tracked = tracking(track, home.root, "train")
     with nullcontext() if tracked is None else tracked.told():
-        done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
+        done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
     if tracked is not None:
         write_runs(tracked, [done.need(trial)])
     result = done.need(trial)

@@ -10,7 +10,7 @@ from assay.core.device import device_here
 from assay.disk import writable
 from assay.runs.display import say
 from assay.runs.engine import execute
-from assay.runs.store import Store
+from assay.runs.remote import open_store
 from assay.tasks.texts import PARTS
 from assay.tasks.train_text import TrainText
 from assay.workflows.train import MODEL, export, refuse_other, summary
@@ -42,7 +42,7 @@ def run(
         refuse_other(out, config, seed)
     label = f"{Path(config.network.base).name} ({config.network.adaptation.name}) on "
     (trial,) = config.trials((seed,), device, label + Path(config.data).name)
-    done = execute([trial], Store(store), progress=not quiet, rerun_failed=rerun_failed)
+    done = execute([trial], open_store(store), progress=not quiet, rerun_failed=rerun_failed)
     result = done.need(trial)
     model = result.path(MODEL)
     if out is not None:
