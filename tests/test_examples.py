@@ -27,7 +27,21 @@ WITH_EXAMPLES = sorted(
     for file in SRC.rglob("*.py")
     if ">>> " in file.read_text()
 )
-ROOMS = ("assay.attacks", "assay.explain", "assay.ood")
+ROOMS = (
+    "assay",
+    "assay.attacks",
+    "assay.attacks.text",
+    "assay.auditing",
+    "assay.certify",
+    "assay.data",
+    "assay.explain",
+    "assay.explain.text",
+    "assay.models",
+    "assay.ood",
+    "assay.stats",
+    "assay.studies",
+    "assay.train",
+)
 """Rooms whose public names have examples throughout."""
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -11,7 +11,14 @@ MOST_NAMES = 40
 
 
 class AssayError(Exception):
-    """A mistake in what was asked. The command prints it as one line and exits with code 2."""
+    """A mistake in what was asked. The command prints it as one line and exits with code 2.
+
+    >>> try:
+    ...     assay.load_data("digitz")
+    ... except assay.AssayError as error:
+    ...     print("digits" in str(error))
+    True
+    """
 
 
 def expanded(path: str | Path) -> Path:

@@ -26,6 +26,11 @@ class Words:
         whether: completes "it is undecided whether …": "it is accurate enough".
         about: what was not measured where it was not run: "accuracy".
         by: what sets it apart from the others about the same: "max-softmax".
+
+    >>> from assay import auditing
+    >>> words = auditing.Words("accurate", "inaccurate", "it is accurate enough", "accuracy")
+    >>> words.fails
+    'inaccurate'
     """
 
     passes: str
@@ -59,6 +64,11 @@ class Criterion:
             cannot be had.
         share: whether the value is a share of the images that `more` gives: how many decide it is
             then known beforehand.
+
+    >>> from assay import auditing
+    >>> asked = ("DBT-001", "doubt", "Is it sure as a rule?", 0.5, "at most")
+    >>> auditing.Criterion(*asked, advice="train it for longer").threshold
+    0.5
     """
 
     code: str
@@ -85,6 +95,11 @@ class Value:
         barred: why it does not pass even where the whole interval does; "": nothing bars it.
         remedy: what to do about what bars it.
         words: in place of the criterion's, where what was measured can be said more closely.
+
+    >>> from assay import auditing
+    >>> value = auditing.Value(assay.stats.proportion(3, 40, "images"))
+    >>> value.estimate.value, value.flags
+    (0.075, ())
     """
 
     estimate: stats.Estimate

@@ -50,6 +50,12 @@ class Audit:
         arrays: the labels of the test images and what the model says of them; for each attack at
             the audit's eps the adversarial images and which succeeded; the gallery's images and
             maps; what other sections keep.
+
+    >>> from assay import auditing
+    >>> config = auditing.AuditConfig(sections=("accuracy",))
+    >>> audited = assay.audit(clf, x.repeat(2, 1, 1, 1), y.repeat(2), config=config)
+    >>> [(check.code, check.verdict) for check in audited.checks]
+    [('ACC-001', 'undecided')]
     """
 
     report: AuditReport
@@ -170,6 +176,12 @@ def audit(
         AssayError: for images out of range or that the model cannot take, labels that do not fit
             its outputs, outputs that are NaN or undeclared probabilities, or a `Classifier` without
             a gradient.
+
+    >>> from assay import auditing
+    >>> config = auditing.AuditConfig(sections=("accuracy", "calibration"))
+    >>> audited = assay.audit(clf, x.repeat(2, 1, 1, 1), y.repeat(2), config=config)
+    >>> audited.save("report.html").name
+    'report.html'
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()

@@ -19,7 +19,12 @@ from assay.ood import GEN, KNN, AnyDetector, MaxLogit
 
 
 class Thresholds(Config):
-    """What each check requires. Set them to what your use of the model needs."""
+    """What each check requires. Set them to what your use of the model needs.
+
+    >>> from assay import auditing
+    >>> auditing.Thresholds(accuracy=0.95).accuracy
+    0.95
+    """
 
     accuracy: Number = Field(default=0.9, ge=0, le=1)
     """ACC-001: least clean accuracy."""
@@ -44,7 +49,13 @@ def every_section() -> tuple[Any, ...]:
 
 
 class AuditConfig(Config):
-    """Settings of an audit; the defaults suit natural images of 8 bits."""
+    """Settings of an audit; the defaults suit natural images of 8 bits.
+
+    >>> from assay import auditing
+    >>> config = auditing.AuditConfig(eps="4/255", thresholds={"robustness": 0.3})
+    >>> config.eps == 4 / 255, config.thresholds.robustness
+    (True, 0.3)
+    """
 
     sections: tuple[AnySection, ...] = Field(default_factory=every_section, min_length=1)
     """What is measured, in this order; by default all that comes with assay."""

@@ -42,6 +42,11 @@ class Evidence:
         tick: told what is being done.
         metadata: what else is known of each image, by the name of its column: text, a number, or
             None where it is not known.
+
+    >>> from assay import auditing
+    >>> evidence = auditing.Evidence(clf, x, y, auditing.AuditConfig())
+    >>> evidence.probabilities.shape
+    torch.Size([12, 3])
     """
 
     model: Oracle[Tensor]

@@ -78,6 +78,15 @@ def audit_predictions(
 
     Raises:
         AssayError: there are too few of them.
+
+    >>> from assay import auditing
+    >>> from pathlib import Path
+    >>> rows = "label,p_cat,p_dog\\n" + "cat,0.9,0.1\\ndog,0.2,0.8\\n" * 10
+    >>> _ = Path("said.csv").write_text(rows)
+    >>> said = assay.data.load_predictions("said.csv")
+    >>> config = auditing.AuditConfig(sections=("accuracy",))
+    >>> [check.verdict for check in auditing.audit_predictions(said, config=config).checks]
+    ['undecided']
     """
     started, clock = datetime.now().astimezone(), time.perf_counter()
     if len(said) < MIN_EXAMPLES:

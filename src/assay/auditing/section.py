@@ -29,6 +29,11 @@ class Measured:
         values: by the code of each criterion what it is judged by, or why there is nothing.
         arrays: what arrays.npz keeps of it, by name.
         flags: reasons not to trust some of it.
+
+    >>> from assay import auditing
+    >>> value = auditing.Value(assay.stats.proportion(3, 40, "images"))
+    >>> sorted(auditing.Measured(chapters={}, values={"DBT-001": value}).values)
+    ['DBT-001']
     """
 
     chapters: Mapping[str, ReportChapter | Chapter | NotRun]
@@ -43,6 +48,12 @@ class Section(Config):
     To add one: derive from this, tag it with `name: Literal["..."] = "..."`, say what it `needs`
     and by what `criteria` it is judged, and write `measure`. What it raises takes away its own
     chapters and checks, which then say why, and nothing else.
+
+    >>> from assay import auditing
+    >>> class Doubt(auditing.Section):
+    ...     pass
+    >>> Doubt(name="doubt").criteria(auditing.AuditConfig())
+    ()
     """
 
     needs: ClassVar[Access] = "labels"

@@ -47,6 +47,11 @@ class BlackBox:
         AssayError: for images outside [0, 1]; for an answer of the wrong shape, type or range; for
             whatever the function raises; for one image that alone does not fit in memory; for a
             query beyond the budget.
+
+    >>> brightness = lambda images: (images.mean((1, 2, 3)) > 0.5).astype(int)
+    >>> box = assay.BlackBox(brightness, classes=("dark", "bright"), access="labels")
+    >>> box.query(torch.tensor([0.2, 0.9]).reshape(2, 1, 1, 1).expand(2, 3, 4, 4)).tolist()
+    [0, 1]
     """
 
     def __init__(

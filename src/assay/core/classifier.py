@@ -65,6 +65,11 @@ class Classifier:
             were declared, that gives integers or complex numbers, or whose number of outputs is 1,
             or not that of `classes`; for whatever the model or `preprocess` raises; for
             one image that alone does not fit in memory.
+
+    >>> net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    >>> own = assay.Classifier(net, mean=[0.5] * 3, std=[0.25] * 3, classes=("a", "b", "c"))
+    >>> own.query(torch.rand(5, 3, 8, 8)).shape, own.access
+    (torch.Size([5, 3]), 'gradient')
     """
 
     def __init__(

@@ -31,7 +31,14 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 @dataclass(frozen=True)
 class Stream:
-    """A named source of random numbers: `Stream(seed).child("train", "order", epoch)`."""
+    """A named source of random numbers: `Stream(seed).child("train", "order", epoch)`.
+
+    >>> stream = assay.Stream(0)
+    >>> stream.child("train").integer() == assay.Stream(0).child("train").integer()
+    True
+    >>> stream.child("train").integer() == stream.child("test").integer()
+    False
+    """
 
     seed: int
     path: tuple[str | int, ...] = ()

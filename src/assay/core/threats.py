@@ -58,6 +58,11 @@ class NormBall(Threat[Tensor]):
 
     `linf`, `l2` and `l1` measure the difference over all channels and pixels. `l0` counts pixels:
     a pixel counts once, whichever of its channels changed (Su et al. 2019, one-pixel attack).
+
+    >>> ball = assay.NormBall(norm="linf", eps=0.1)
+    >>> grey = torch.full((2, 1, 4, 4), 0.5)
+    >>> ball.contains(grey, grey + torch.tensor([0.05, 0.2]).reshape(2, 1, 1, 1)).tolist()
+    [True, False]
     """
 
     norm: Norm = "linf"

@@ -31,7 +31,12 @@ Span = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
 
 
 class NoAugmentation(Config):
-    """The images as they are."""
+    """The images as they are.
+
+    >>> rng = assay.Stream(0).rows(range(12))
+    >>> torch.equal(assay.data.NoAugmentation()(x, rng), x)
+    True
+    """
 
     name: Literal["none"] = "none"
 
@@ -40,7 +45,12 @@ class NoAugmentation(Config):
 
 
 class CropFlip(Config):
-    """A random crop of the padded image, a mirror, and a hole: what CIFAR networks train with."""
+    """A random crop of the padded image, a mirror, and a hole: what CIFAR networks train with.
+
+    >>> rng = assay.Stream(0).rows(range(12))
+    >>> assay.data.CropFlip(padding=1)(x, rng).shape
+    torch.Size([12, 1, 8, 8])
+    """
 
     name: Literal["crop-flip"] = "crop-flip"
     padding: int = Field(4, ge=0)
@@ -64,7 +74,12 @@ class CropFlip(Config):
 
 
 class Simple(Config):
-    """A slight turn, shift and zoom, and sometimes a slight blur."""
+    """A slight turn, shift and zoom, and sometimes a slight blur.
+
+    >>> rng = assay.Stream(0).rows(range(12))
+    >>> assay.data.Simple(degrees=5)(x, rng).shape
+    torch.Size([12, 1, 8, 8])
+    """
 
     name: Literal["simple"] = "simple"
     degrees: Number = Field(10.0, ge=0, le=180)
@@ -87,6 +102,10 @@ class Heavy(Config):
     """Strong turns, shifts, zooms and shears, perspective, elastic bending, blur and holes.
 
     The geometric parts are composed and the image is sampled once.
+
+    >>> rng = assay.Stream(0).rows(range(12))
+    >>> assay.data.Heavy()(x, rng).shape
+    torch.Size([12, 1, 8, 8])
     """
 
     name: Literal["heavy"] = "heavy"

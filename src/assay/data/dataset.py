@@ -32,6 +32,11 @@ class Dataset:
             held out, scaled or not read; each a line to show the user.
         metadata: what else is known of each image, by the name of its column: text, a number, or
             None where it is not known.
+
+    >>> data = assay.load_data("digits", split="test")
+    >>> images, labels = data.take(5)
+    >>> images.shape, len(data.classes)
+    (torch.Size([5, 1, 28, 28]), 10)
     """
 
     name: str

@@ -56,6 +56,10 @@ def load_data(
 
     Raises:
         AssayError: says what is wrong with the name, the split, the columns or an image.
+
+    >>> data = assay.load_data("digits", split="test")
+    >>> data.shape, len(data)
+    ((1, 28, 28), 1000)
     """
     if name in BUNDLED:
         if split not in SPLITS:

@@ -110,6 +110,9 @@ def noise(kind: NoiseKind, shape: Shape, n: int = 1000, *, seed: int = 0) -> Dat
     deviation 0.25, clipped to [0, 1]. Values are rounded to the 256 grey levels, as those of any
     image are. Each image depends on its own index and the seed alone: fewer are the beginning of
     more.
+
+    >>> assay.data.noise("uniform", (3, 8, 8), 10).images.shape
+    torch.Size([10, 3, 8, 8])
     """
     if kind not in ("uniform", "gaussian"):
         raise AssayError(f"noise is 'uniform' or 'gaussian', not {kind!r}")

@@ -69,6 +69,12 @@ class Predictions:
             examples, whatever they are.
         mark: a digest of what was said.
         notes: what was understood, a line each.
+
+    >>> from pathlib import Path
+    >>> _ = Path("said.csv").write_text("label,prediction\\ncat,cat\\ndog,cat\\n")
+    >>> said = assay.data.load_predictions("said.csv")
+    >>> said.classes, said.access
+    (('cat', 'dog'), 'labels')
     """
 
     name: str

@@ -18,6 +18,10 @@ class Architecture(Config):
     To add one: derive from this, tag it with `name: Literal["..."] = "..."` and write `build`. It
     never imports torch before it builds. One that computes something from training images before it
     is trained has a method `prepare(module, x)` beside `build` (see `Whitened`).
+
+    >>> net = assay.models.MLP(widths=(8,)).build((1, 8, 8), 3, assay.Stream(0))
+    >>> net(x).shape
+    torch.Size([12, 3])
     """
 
     name: str

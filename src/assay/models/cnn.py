@@ -20,6 +20,11 @@ class CNN(Architecture):
     A block is conv3×3, norm, ReLU, conv3×3, norm, then its input is added where there is a skip,
     then ReLU (He et al. 2016). With the defaults this is the course's network: no norm, no stride,
     no pooling before the global average, and no skip in a block that widens.
+
+    >>> net = assay.models.CNN(depths=(1, 1), widths=(4, 8), skip=True)
+    >>> net = net.build((1, 8, 8), 3, assay.Stream(0))
+    >>> net(x).shape
+    torch.Size([12, 3])
     """
 
     name: Literal["cnn"] = "cnn"

@@ -81,6 +81,10 @@ class HttpModel:
     Raises:
         AssayError: for a service that cannot be reached, is too slow, answers with another status
             than 200, or with what is not an answer for these images; as from a `BlackBox`.
+
+    >>> service = assay.models.HttpModel("http://localhost:8000", classes=10, access="scores")
+    >>> service.access
+    'scores'
     """
 
     def __init__(

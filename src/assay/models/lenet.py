@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 class LeNet(Architecture):
     """Two 5 × 5 convolutions of 6 and 16 filters, each with ReLU and 2 × 2 max pooling, then layers
     of 120, 84 and the classes (after LeCun et al. 1998, LeNet-5, with ReLU and max pooling as it is
-    taught today)."""
+    taught today).
+
+    >>> net = assay.models.LeNet().build((1, 28, 28), 10, assay.Stream(0))
+    >>> net(torch.rand(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
 
     name: Literal["lenet"] = "lenet"
     """The kind of network."""

@@ -53,6 +53,12 @@ def load_model(
 
     Raises:
         AssayError: one line that says what is wrong with the file, the factory or the weights.
+
+    >>> from pathlib import Path
+    >>> code = "from torch import nn; make = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 3))"
+    >>> _ = Path("mynet.py").write_text(code)
+    >>> assay.load_model("mynet.py:make", mean=[0.5], std=[0.25]).query(x).shape
+    torch.Size([12, 3])
     """
     spec = str(spec)
     if _is_url(spec):

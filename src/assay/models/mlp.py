@@ -34,6 +34,9 @@ class MLP(Architecture):
 
     A hidden layer is linear, activation, norm, dropout, in this order: the course puts batch norm
     after the activation.
+
+    >>> assay.models.MLP(widths="3x16", activation="gelu").widths
+    (16, 16, 16)
     """
 
     name: Literal["mlp"] = "mlp"

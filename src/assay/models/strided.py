@@ -18,6 +18,11 @@ class Strided(Architecture):
     """Convolutions, a ReLU after each, then linear layers: no skip, no norm, nothing pooled.
 
     What interval bounds are tightest on. The defaults are the small network of Gowal et al. 2018.
+
+    >>> net = assay.models.Strided(widths=(4,), kernels=(3,), strides=(2,))
+    >>> net = net.build((1, 8, 8), 3, assay.Stream(0))
+    >>> net(x).shape
+    torch.Size([12, 3])
     """
 
     name: Literal["strided"] = "strided"

@@ -31,6 +31,10 @@ def load_text(
     Raises:
         AssayError: for files that are not there, are damaged, or need code to be run; for a model
             without a trained classification head.
+
+    >>> _ = text_clf.model.save_pretrained("films"), text_clf.tokenizer.save_pretrained("films")
+    >>> assay.load_text("films").query(["a good film"]).shape
+    torch.Size([1, 2])
     """
     if str(spec).endswith(".safetensors") and Path(spec).is_file():
         if not is_text(spec):

@@ -25,6 +25,11 @@ class ViT(Architecture):
     the mean of all tokens. Weights start as in the authors' code, Xavier's in the blocks, position
     embeddings normal with 0.02, but for the head: there it is 0, here normal with 0.02 (Touvron et
     al. 2021), so that an untrained network has gradients.
+
+    >>> net = assay.models.ViT(patch=4, width=16, depth=1, heads=2)
+    >>> net = net.build((1, 8, 8), 3, assay.Stream(0))
+    >>> net(x).shape
+    torch.Size([12, 3])
     """
 
     name: Literal["vit"] = "vit"

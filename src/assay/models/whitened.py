@@ -29,6 +29,10 @@ class Whitened(Architecture):
     Where airbench whitens 2×2 patches at every pixel and pools after the first convolution of each
     stage, this one whitens 4×4 patches at every other pixel and pools between stages, for less
     arithmetic (docs/log.md).
+
+    >>> net = assay.models.Whitened(widths=(8, 8, 8)).build((3, 32, 32), 3, assay.Stream(0))
+    >>> net(torch.rand(2, 3, 32, 32)).shape
+    torch.Size([2, 3])
     """
 
     name: Literal["whitened"] = "whitened"

@@ -24,6 +24,11 @@ class Calibration:
         edges: of the equal-width bins, (bins + 1,), from 0 to 1.
         count, correct: images, and correctly classified ones, in each bin, (bins,).
         confidence, accuracy: means in each bin, (bins,); NaN in empty ones.
+
+    >>> said = [[0.9, 0.1]] * 10
+    >>> found = assay.stats.calibration(said, [0] * 9 + [1], rng=np.random.default_rng(0))
+    >>> found.ece_equal_mass < 1e-9
+    True
     """
 
     ece: Estimate
@@ -62,6 +67,11 @@ def calibration(
 
     Raises:
         AssayError: for shapes that do not fit, rows that are not probabilities, foreign labels.
+
+    >>> said = [[0.9, 0.1]] * 10
+    >>> half = assay.stats.calibration(said, [0, 1] * 5, rng=np.random.default_rng(0))
+    >>> round(half.ece.value, 3)  # 0.9 said, 0.5 right
+    0.4
     """
     p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
     if p.ndim != 2 or p.shape[1] == 0 or y.shape != p.shape[:1]:
@@ -101,6 +111,9 @@ def calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 15)
 
     Raises:
         AssayError: for lengths that differ, or confidences that are no probabilities.
+
+    >>> round(assay.stats.calibration_error([0.9] * 10, [True] * 5 + [False] * 5), 3)
+    0.4
     """
     p, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     if p.ndim != 1 or p.shape != right.shape or not bool(((p >= 0) & (p < 1 + 1e-6)).all()):
@@ -155,6 +168,9 @@ def confusion(labels: ArrayLike, predictions: ArrayLike, k: int) -> Ints:
 
     Raises:
         AssayError: for lengths that differ, or classes outside 0 ... k - 1.
+
+    >>> assay.stats.confusion([0, 0, 1], [0, 1, 1], 2).tolist()
+    [[1, 1], [0, 1]]
     """
     true, seen = _classes(labels, k, "labels"), _classes(predictions, k, "predictions")
     if true.shape != seen.shape:

@@ -78,6 +78,10 @@ class Crossed:
         estimate: the mean with its interval; n counts networks.
         variances: what the interval rests on; None where there are fewer than two networks.
         images: how many different images there are.
+
+    >>> found = assay.stats.crossed_mean([[1, 0, 1], [1, 0, 0]], "share")
+    >>> found.images, found.estimate.n
+    (3, 2)
     """
 
     estimate: Estimate
@@ -149,6 +153,9 @@ class Missing:
     Attributes:
         seeds: how many more networks, on the images that there are for them; None: no number would.
         images: how many more images of the same networks; None: more than there are.
+
+    >>> assay.stats.Missing(seeds=4, images=None).seeds
+    4
     """
 
     seeds: int | None
@@ -169,6 +176,10 @@ def still_missing(
         gap: how far the mean is from the smallest effect that matters.
         level: of the interval that will judge.
         there_are: how many images the test set has; None: those met, and no more.
+
+    >>> found = assay.stats.crossed_mean([[1, 0, 1, 1], [1, 0, 0, 1], [0, 0, 1, 1]], "share")
+    >>> assay.stats.still_missing(found, 0.001, level=0.95).images is None
+    True
     """
     known = found.variances
     if known is None or not gap > 0:

@@ -27,6 +27,9 @@ class Estimate:
         n: how many observations it rests on.
         of: what they are: the denominator in words ("correctly classified images", "seeds").
         level: the confidence level of the interval.
+
+    >>> print(assay.stats.Estimate(0.5, 0.25, 0.75, 10, "images"))
+    0.500 [0.250, 0.750], n = 10 images
     """
 
     value: float
@@ -76,6 +79,9 @@ def proportion(successes: int, n: int, of: str, level: float = 0.95) -> Estimate
 
     Raises:
         AssayError: for `successes` outside 0 ... n.
+
+    >>> print(assay.stats.proportion(5, 10, "images"))  # Wilson: 0.2366 to 0.7634
+    0.500 [0.237, 0.763], n = 10 images
     """
     if not 0 <= successes <= n:
         raise AssayError(f"a proportion needs 0 <= successes <= n, got {successes} of {n} {of}")
@@ -90,6 +96,9 @@ def binomial_variance(rate: float, images: int) -> float:
 
     This is the floor for `mean_interval`. Two successes and two failures are added (Agresti &
     Coull 1998), so that it is not zero at a rate of 0 or 1.
+
+    >>> assay.stats.binomial_variance(0.5, 100)  # 0.25 / 100
+    0.0025
     """
     smoothed = (rate * images + 2) / (images + 4)
     return smoothed * (1 - smoothed) / images
@@ -120,6 +129,9 @@ def mean_interval(
 
     Raises:
         AssayError: for values that are not finite: runs that collapsed are counted, not averaged.
+
+    >>> print(assay.stats.mean_interval([1, 2, 3]))  # 2 ± 4.303 / √3
+    2.000 [-0.484, 4.484], n = 3 seeds
     """
     x = vector(values, "values")
     if not np.isfinite(x).all():
@@ -149,6 +161,9 @@ def paired_difference(
 
     Raises:
         AssayError: for lengths that differ, and as `mean_interval`.
+
+    >>> print(assay.stats.paired_difference([2, 4, 6], [1, 2, 3]))
+    2.000 [-0.484, 4.484], n = 3 seeds
     """
     x, y = vector(a, "a"), vector(b, "b")
     if len(x) != len(y):
@@ -164,6 +179,10 @@ class McNemar:
         p: exact two-sided p-value of "both are right equally often".
         difference: accuracy of A minus accuracy of B.
         only_a, only_b: images that only A, or only B, gets right.
+
+    >>> found = assay.stats.mcnemar([1, 1, 1, 0], [1, 0, 0, 0])
+    >>> found.only_a, found.only_b
+    (2, 0)
     """
 
     p: float
@@ -182,6 +201,9 @@ def mcnemar(
 
     Raises:
         AssayError: for lengths that differ.
+
+    >>> assay.stats.mcnemar([1, 1, 1, 0], [1, 0, 0, 0]).p  # 2 · (1/2)²
+    0.5
     """
     a, b = np.asarray(correct_a, dtype=bool).ravel(), np.asarray(correct_b, dtype=bool).ravel()
     if len(a) != len(b):

@@ -22,6 +22,12 @@ def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int)
         look: judges all claims on so many seeds: `judge_claims`, each time one analysis further.
         seeds: how many seeds to begin with.
         most: never more than these.
+
+    >>> def look(seeds):
+    ...     values = [0.1 + 0.01 * (seed % 2) for seed in range(seeds)]
+    ...     return assay.stats.judge_claims([assay.stats.Effect("a", "A wins.", 0.0, values)])
+    >>> [claim.estimate.n for claim in assay.stats.until_decided(look, 3, 48)]
+    [3]
     """
     while True:
         claims = look(seeds)

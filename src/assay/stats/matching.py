@@ -35,6 +35,10 @@ def stratified_difference(
 
     Raises:
         AssayError: for arrays of unequal length.
+
+    >>> difference, _ = assay.stats.stratified_difference([1, 2, 3, 4], [1, 0, 1, 0], [0] * 4, 1)
+    >>> difference
+    -1.0
     """
     x, along = vector(values, "values"), vector(by, "by")
     inside = np.asarray(group, dtype=bool)

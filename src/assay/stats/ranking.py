@@ -31,6 +31,9 @@ def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> E
 
     Raises:
         AssayError: for NaN.
+
+    >>> assay.stats.auroc([1, 2, 3], [2.5, 4, 5]).value  # 8 of 9 pairs
+    0.8888888888888888
     """
     inliers, outliers = _scores(scores_in, "scores_in"), _scores(scores_out, "scores_out")
     m, n = len(inliers), len(outliers)
@@ -78,6 +81,9 @@ def aupr(
 
     Raises:
         AssayError: for NaN.
+
+    >>> assay.stats.aupr([1, 2], [3, 4]).value
+    1.0
     """
     other, wanted = _scores(scores_in, "scores_in"), _scores(scores_out, "scores_out")
     if positive == "in":
@@ -129,6 +135,9 @@ def fpr_at_tpr(
 
     Raises:
         AssayError: for NaN, or `tpr` outside (0, 1].
+
+    >>> assay.stats.fpr_at_tpr(range(100), [50, 200]).value
+    0.5
     """
     if not 0 < tpr <= 1:
         raise AssayError(f"tpr is a share in (0, 1], got {tpr:g}")
@@ -165,6 +174,10 @@ def roc_curve(scores_in: ArrayLike, scores_out: ArrayLike) -> tuple[Floats, Floa
 
     Raises:
         AssayError: for NaN, or without an inlier and an outlier.
+
+    >>> fpr, tpr, thresholds = assay.stats.roc_curve([1, 2], [3, 4])
+    >>> float(fpr[-1]), float(tpr[-1])
+    (1.0, 1.0)
     """
     inliers = np.sort(_scores(scores_in, "scores_in"))
     outliers = np.sort(_scores(scores_out, "scores_out"))

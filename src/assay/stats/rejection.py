@@ -21,6 +21,10 @@ def risk_coverage(scores: ArrayLike, wrong: ArrayLike) -> tuple[Floats, Floats]:
 
     Raises:
         AssayError: for NaN, none at all, or as many of the one as not of the other.
+
+    >>> coverage, risk = assay.stats.risk_coverage([0.1, 0.2, 0.9, 0.8], [0, 0, 1, 0])
+    >>> risk.tolist()
+    [0.0, 0.0, 0.0, 0.25]
     """
     values, mistakes = vector(scores, "scores"), np.asarray(wrong, dtype=float)
     if not len(values) or values.shape != mistakes.shape or np.isnan(values).any():

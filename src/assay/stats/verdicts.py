@@ -33,6 +33,9 @@ class PerImage:
             image; the mean of a row is that seed's value.
         kind: as in `crossed_mean`.
         there_are: how many images the test set has; None: those met, and no more.
+
+    >>> assay.stats.PerImage(np.array([[1.0, 0.0], [1.0, 1.0]]), "share").values.mean(1).tolist()
+    [0.5, 1.0]
     """
 
     values: Floats
@@ -70,6 +73,9 @@ class Effect:
         why_delta: why an effect of delta matters, and a smaller one does not: what a reader would
             do differently; one sentence.
         per: what the effect is counted by, such as "layer"; empty: nothing.
+
+    >>> assay.stats.Effect("a.wins", "A is better than B.", 0.02, [0.05, 0.06]).about
+    'networks, on these images'
     """
 
     code: str
@@ -117,6 +123,11 @@ class Claim:
         look: the interim analysis whose estimate this is: the one that decided it, or the newest.
         latest: what all seeds say at the newest analysis, where an earlier one decided.
         latest_note: when it was decided, and what must be known of `latest`.
+
+    >>> effect = assay.stats.Effect("a.wins", "A is better than B.", 0.02, [0.05, 0.06, 0.055])
+    >>> (claim,) = assay.stats.judge_claims([effect])
+    >>> claim.verdict, claim.estimate.n
+    ('holds', 3)
     """
 
     code: str
@@ -155,6 +166,11 @@ def judge(low: float, high: float, delta: float, asks: Asks = "larger") -> Verdi
 
     With asks="equivalent", the verdict on "the effect lies in (-delta, delta)", by two one-sided
     tests (Schuirmann 1987).
+
+    >>> assay.stats.judge(0.03, 0.07, 0.02), assay.stats.judge(0.01, 0.07, 0.02)
+    ('holds', 'undecided')
+    >>> assay.stats.judge(-0.01, 0.01, 0.02, "equivalent")
+    'equivalent'
     """
     if asks == "equivalent":
         if -delta < low and high < delta:
@@ -176,6 +192,9 @@ def level_at(claims: int, look: int = 1, alpha: float = 0.05) -> float:
 
     Raises:
         AssayError: for less than one claim or analysis.
+
+    >>> round(assay.stats.level_at(5, look=2), 6)  # 1 - 0.05 / 5 / 4
+    0.9975
     """
     if claims < 1 or look < 1:
         raise AssayError(f"claims and interim analyses are counted from 1, got {claims} and {look}")
@@ -209,6 +228,10 @@ def judge_claims(
     No verdict is given where more runs of one kind were lost (collapsed or failed) than values
     remain, which is so whenever more than half of them were: the survivors are a selected sample.
     With fewer lost, the claim is about runs that train, and its note counts the others.
+
+    >>> effect = assay.stats.Effect("a.wins", "A is better than B.", 0.02, [0.01, 0.06])
+    >>> [claim.verdict for claim in assay.stats.judge_claims([effect])]
+    ['undecided']
     """
     looks = [look] * len(effects) if isinstance(look, int) else look
     before = {
@@ -346,6 +369,9 @@ def more_seeds(estimate: Estimate, gap: float, level: float | None = None) -> in
 
     Returns:
         None where the spread is unknown, or where not even 10,000 more would do.
+
+    >>> assay.stats.more_seeds(assay.stats.mean_interval([1.0, 2.0, 3.0]), gap=2.0)
+    1
     """
     n = estimate.n
     half = (estimate.high - estimate.low) / 2
@@ -368,6 +394,11 @@ def judge_check(
     "not run" where the value rests on nothing (n = 0), which never counts as a pass.
 
     An end of the interval that is exactly the threshold keeps it.
+
+    >>> assay.stats.judge_check(assay.stats.proportion(95, 100, "images"), 0.8)
+    'pass'
+    >>> assay.stats.judge_check(assay.stats.proportion(95, 100, "images"), 0.9)
+    'undecided'
     """
     if estimate.n == 0 or math.isnan(estimate.value):
         return "not run"

@@ -53,12 +53,20 @@ GROUP = "assay.studies"
 
 
 def names() -> list[str]:
-    """Return the names of all studies, ours and those of installed packages."""
+    """Return the names of all studies, ours and those of installed packages.
+
+    >>> "skip" in assay.studies.names()
+    True
+    """
     return sorted({*BUILT_IN, *(point.name for point in entry_points(group=GROUP))})
 
 
 def questions() -> dict[str, str]:
-    """Return each study's name and question; only out-of-tree ones are imported for it."""
+    """Return each study's name and question; only out-of-tree ones are imported for it.
+
+    >>> assay.studies.questions()["skip"]
+    'Do skip connections undo the degradation of deep plain CNNs?'
+    """
     return {
         name: BUILT_IN[name][1] if name in BUILT_IN else load(name).QUESTION for name in names()
     }
@@ -70,6 +78,9 @@ def load(name: str) -> type[Study]:
     Raises:
         AssayError: for a name that is not there, and gives the nearest one; for an entry point that
             does not lead to a study.
+
+    >>> assay.studies.load("skip").__name__
+    'Skip'
     """
     if name in BUILT_IN:
         module, attribute = BUILT_IN[name][0].split(":")

@@ -15,7 +15,11 @@ Fraction = Annotated[Number, Field(ge=0, lt=1)]
 
 
 class AdamW(Config):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019).
+
+    >>> assay.train.Recipe(optimizer=assay.train.AdamW(lr=3e-3)).optimizer.lr
+    0.003
+    """
 
     name: Literal["adamw"] = "adamw"
     """The optimizer."""
@@ -27,7 +31,11 @@ class AdamW(Config):
 
 
 class Adam(Config):
-    """Adam (Kingma & Ba 2015); its weight decay is an L2 penalty on the gradient."""
+    """Adam (Kingma & Ba 2015); its weight decay is an L2 penalty on the gradient.
+
+    >>> assay.train.Recipe(optimizer={"name": "adam"}).optimizer
+    Adam(name='adam', lr=0.001, weight_decay=0.0)
+    """
 
     name: Literal["adam"] = "adam"
     """The optimizer."""
@@ -38,7 +46,11 @@ class Adam(Config):
 
 
 class SGD(Config):
-    """Stochastic gradient descent with momentum; its weight decay is an L2 penalty."""
+    """Stochastic gradient descent with momentum; its weight decay is an L2 penalty.
+
+    >>> assay.train.SGD(momentum=0.9, nesterov=True).lr
+    0.1
+    """
 
     name: Literal["sgd"] = "sgd"
     """The optimizer."""
@@ -65,7 +77,11 @@ Optimizer = Annotated[AdamW | Adam | SGD, Field(discriminator="name")]
 
 
 class Constant(Config):
-    """The same learning rate throughout, after the warm-up."""
+    """The same learning rate throughout, after the warm-up.
+
+    >>> assay.train.Constant().factor(3, 10)
+    1.0
+    """
 
     name: Literal["constant"] = "constant"
     """The schedule."""
@@ -78,7 +94,12 @@ class Constant(Config):
 
 
 class Cosine(Config):
-    """Half a cosine from the highest learning rate towards the last (Loshchilov & Hutter 2017)."""
+    """Half a cosine from the highest learning rate towards the last (Loshchilov & Hutter 2017).
+
+    >>> schedule = assay.train.Cosine()
+    >>> [round(schedule.factor(step, 10), 2) for step in (0, 5)]
+    [1.0, 0.5]
+    """
 
     name: Literal["cosine"] = "cosine"
     """The schedule."""
@@ -96,7 +117,12 @@ class Cosine(Config):
 
 
 class OneCycle(Config):
-    """Up and down once, along cosines (Smith & Topin 2018); momentum stays."""
+    """Up and down once, along cosines (Smith & Topin 2018); momentum stays.
+
+    >>> schedule = assay.train.OneCycle(peak=0.5, start=0.1)
+    >>> [round(schedule.factor(step, 10), 2) for step in (0, 4)]
+    [0.1, 1.0]
+    """
 
     name: Literal["one_cycle"] = "one_cycle"
     """The schedule."""
@@ -116,7 +142,12 @@ class OneCycle(Config):
 
 
 class Piecewise(Config):
-    """Constant, and lower from certain steps on (He et al. 2016)."""
+    """Constant, and lower from certain steps on (He et al. 2016).
+
+    >>> schedule = assay.train.Piecewise(at=(0.5,), by=0.1)
+    >>> [schedule.factor(step, 10) for step in (4, 5)]
+    [1.0, 0.1]
+    """
 
     name: Literal["piecewise"] = "piecewise"
     """The schedule."""
@@ -153,7 +184,11 @@ def _cosine(start: float, end: float, done: float) -> float:
 
 
 class CrossEntropy(Config):
-    """-log p_y, p = softmax(z) of the logits z."""
+    """-log p_y, p = softmax(z) of the logits z.
+
+    >>> assay.train.Recipe().loss == assay.train.CrossEntropy()
+    True
+    """
 
     name: Literal["cross-entropy"] = "cross-entropy"
     """The loss."""
@@ -166,6 +201,9 @@ class LogitNorm(Config):
     Cross-entropy can always be lowered by longer logits, of training images and of all others; here
     only their direction counts, and low confidence keeps its meaning for detecting outliers. The
     network's own logits are as they come: scores and probabilities are taken of z, as in the paper.
+
+    >>> assay.train.Recipe(loss="logit-norm").loss.temperature
+    0.04
     """
 
     name: Literal["logit-norm"] = "logit-norm"
@@ -181,6 +219,9 @@ class Trades(Config):
 
     The attack makes the second term rise. As in the authors' code clean and attacked images pass
     the network apart, so that each have batch statistics of their own.
+
+    >>> assay.train.Recipe(loss={"name": "trades", "beta": 3}).loss.beta
+    3.0
     """
 
     VERSION = 1
@@ -198,6 +239,10 @@ class IBP(Config):
 
     ẑ holds the greatest value that each z_k - z_y can have within ε of x in L∞. ε rises in a line
     from 0, and κ falls from 1: with the whole ε at once training stays at chance.
+
+    >>> eps, kappa = assay.train.IBP(eps=0.3).at(0.0)
+    >>> eps, kappa
+    (0.0, 1.0)
     """
 
     VERSION = 1
@@ -245,6 +290,9 @@ class Guard(Config):
     longer several. On a few validation images the accuracy under several steps then falls, within a
     fraction of an epoch, while that under one step rises. Training goes back to the end of the last
     epoch, and goes on with half the attack's step.
+
+    >>> assay.train.Recipe(guard={}).guard == assay.train.Guard()
+    True
     """
 
     images: int = Field(default=256, ge=16)
@@ -264,7 +312,12 @@ class Guard(Config):
 
 
 class Recipe(Config):
-    """How a network is trained. `auto` is resolved by `assay.train.resolve` beforehand."""
+    """How a network is trained. `auto` is resolved by `assay.train.resolve` beforehand.
+
+    >>> recipe = assay.train.Recipe(epochs=3, optimizer={"name": "sgd", "lr": 0.1})
+    >>> recipe.epochs, recipe.optimizer.momentum
+    (3, 0.9)
+    """
 
     epochs: int = Field(default=20, ge=1)
     """Passes over the training data, at most."""
@@ -311,7 +364,11 @@ class Recipe(Config):
 
 
 class Watch(Config):
-    """How often a training is measured, and on what; measuring changes nothing."""
+    """How often a training is measured, and on what; measuring changes nothing.
+
+    >>> assay.train.Watch(images=64).images
+    64
+    """
 
     every: int = Field(default=50, ge=1)
     """Measure at every n-th optimizer step; the first and the last are measured too."""

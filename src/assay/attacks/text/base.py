@@ -18,7 +18,11 @@ word in its place (Gao et al. 2018's replace-1), or by chance."""
 
 
 class TextAttack(Attack[list[str], Words]):
-    """An attack on texts, under the constraints of a setting; see `attacks.text.threat`."""
+    """An attack on texts, under the constraints of a setting; see `attacks.text.threat`.
+
+    >>> issubclass(assay.attacks.text.Misspell, assay.attacks.text.TextAttack)
+    True
+    """
 
     needs: ClassVar[Access] = "scores"
 

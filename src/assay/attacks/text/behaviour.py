@@ -138,7 +138,13 @@ RULES: Mapping[str, tuple[Callable[[str], str | None], Literal["same", "other"]]
 
 
 def behaviours(oracle: Oracle[list[str]], x: list[str], y: Tensor) -> list[Behaviour]:
-    """Return what each rule found on texts `x` with labels `y` int64 (N,)."""
+    """Return what each rule found on texts `x` with labels `y` int64 (N,).
+
+    >>> said = ["the plot is good", "the plot is bad"]
+    >>> found = assay.attacks.text.behaviours(text_clf, said, text_clf.predict(said))
+    >>> [one.name for one in found][:2]
+    ['names', 'contractions']
+    """
     right = (labels(oracle.query(x)).cpu() == y).tolist()
     found = []
     for name, (rule, expects) in RULES.items():

@@ -16,6 +16,11 @@ from assay.stats import Estimate
 class Normalised:
     """An oracle that is given every text in a normal form: a model with that defence, which an
     attack may know of and search around.
+
+    >>> defended = assay.attacks.text.Normalised(text_clf, "nfkc")
+    >>> wide = defended.query(["a ｇｏｏｄ film"])
+    >>> torch.equal(wide, text_clf.query(["a good film"]))
+    True
     """
 
     def __init__(self, oracle: Oracle[list[str]], form: Form) -> None:
@@ -41,6 +46,12 @@ def after_normalising(result: AttackResult[list[str], Words], form: Form) -> Est
     """Return the success rate once the attacked texts are in a normal form; queries the model.
 
     Of the correctly classified texts: those that were fooled, and still are.
+
+    >>> attack = assay.attacks.text.Misspell(edits=("wide",), share=1)
+    >>> said = ["a good film", "the plot is bad"]
+    >>> result = attack(text_clf, said, text_clf.predict(said), seed=0)
+    >>> assay.attacks.text.after_normalising(result, "nfkc").value
+    0.0
     """
     rows = result.fooled.nonzero()[:, 0].tolist()
     kept = 0

@@ -38,6 +38,10 @@ class TextFaithfulness:
             enough.
         random_comprehensiveness, random_sufficiency: the same with words in a random order, which
             any attribution must beat.
+
+    >>> maps = assay.explain.text.WordOcclusion()(text_clf, ["a good film", "the plot is bad"])
+    >>> assay.explain.text.text_faithfulness(text_clf, maps).sufficiency.shape
+    (2,)
     """
 
     comprehensiveness: NDArray[np.float64]
@@ -128,6 +132,11 @@ def randomised_text(
 
     Raises:
         AssayError: the model cannot be copied, or has nothing to make random.
+
+    >>> explainer, said = assay.explain.text.GradientInput(), ["a good film", "the plot is bad"]
+    >>> tried, maps = {"gradient": explainer}, {"gradient": explainer(text_clf, said)}
+    >>> list(assay.explain.text.randomised_text(text_clf, tried, maps, networks=1))
+    ['gradient']
     """
     first = next(iter(maps.values()))
     texts = list(first.texts)

@@ -34,6 +34,9 @@ class HotFlip(WordAttack):
     taken; then again, until the model is fooled or the share of words is spent. The paper changes
     characters, and takes a beam; its section on words asks for a neighbour in embedding space of
     the same part of speech that is no stop word, as here, and takes the estimate alone.
+
+    >>> assay.attacks.text.HotFlip(share=0.1, setting="strict").needs
+    'gradient'
     """
 
     needs: ClassVar[Access] = "gradient"

@@ -26,6 +26,10 @@ class Names(TextAttack):
     does, the model has learnt the name. Texts without a known name cannot be attacked, and count
     among those that are not fooled; `attacks.text.behaviour` counts those with one alone. The
     setting does not matter: the constraint is that names replace names.
+
+    >>> attack = assay.attacks.text.Names()
+    >>> attack.name, attack.needs
+    ('names', 'scores')
     """
 
     name: Literal["names"] = "names"

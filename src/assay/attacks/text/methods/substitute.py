@@ -26,6 +26,10 @@ class Substitute(WordAttack):
     less its antonyms, or what a masked language model fills in (BERT-Attack). As in the authors'
     code a word is not changed twice; unlike it, sentences are encoded in order of preference, and
     no more of them than it takes.
+
+    >>> attack = assay.attacks.text.Substitute(setting="strict", share=0.1)
+    >>> attack.threat.similarity, attack.threat.share
+    (0.98, 0.1)
     """
 
     name: Literal["substitute"] = "substitute"

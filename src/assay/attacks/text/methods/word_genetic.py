@@ -33,6 +33,9 @@ class WordGenetic(WordAttack):
     lives on. Fitness, its softmax in units of its spread, and the draw of parents are those of the
     genetic attack on images, from the same authors. The paper also has a language model judge
     substitutes, and takes a population of 60 for 20 generations.
+
+    >>> assay.attacks.text.WordGenetic(population=10, steps=5).population
+    10
     """
 
     name: Literal["word-genetic"] = "word-genetic"
