@@ -176,7 +176,8 @@ def figures_of(result: StudyResult) -> list[Drawing]:
     return [
         hero(
             "The course's attacks, and one fault less",
-            f"{theirs}: {said(fooled[theirs])} fooled; {most}: {said(fooled[most])}",
+            f"{theirs[:1].upper()}{theirs[1:]}: {said(fooled[theirs])} fooled; {most}: "
+            f"{said(fooled[most])}",
             "Share of the correctly classified images that are fooled, mean over seeds with its "
             f"95 % interval. Mended: {'; '.join(mended for _, mended in pairs)}.",
             lambda width: dots(rows, width=width, x_label="fooled"),

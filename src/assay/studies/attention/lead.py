@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from assay.report.heroes import Dot, dots, hero, said, seen
@@ -9,7 +10,7 @@ from assay.report.numerals import interval, with_unit
 from assay.report.record import EstimateModel
 from assay.report.result import Drawing, StudyResult, Table
 from assay.studies.attention.galleries import COMMON, attack_cells
-from assay.studies.attention.page import MARGINS, OVERLAPS
+from assay.studies.attention.page import HEADINGS, MARGINS, OVERLAPS, PREDICTED
 from assay.studies.subjects import NATURAL
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def figures_of(study: Attention, result: StudyResult) -> list[Drawing]:
         return []
     found: list[Drawing] = []
     for network in study.networks():
-        found += _overlaps(study, table, network)
+        apart = result.table(PREDICTED) if study.course else None
+        predicted = apart.column(HEADINGS["overlap"]) if apart else {}
+        found += _overlaps(study, table, network, predicted)
     if (claim := result.claim("attention.success")) and claim.estimate and claim.estimate.n:
         found += seen(result.figure(MARGINS), margins_said(claim.estimate))
     found += seen(result.figure(COMMON), "The same images under every attack")
@@ -45,8 +48,11 @@ def _turned(effect: EstimateModel) -> EstimateModel:
     return effect.model_copy(update={"low": low, "high": high})
 
 
-def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:
-    """Return overlaps under attack beside noise baseline and same-class control."""
+def _overlaps(
+    study: Attention, table: Table, network: str, predicted: Mapping[str, EstimateModel]
+) -> list[Drawing]:
+    """Return overlaps under attack beside noise baseline and same-class control, and beside those
+    of the predicted class where they are asked for."""
     under, noise = (table.column(c) for c in ("under the attack", "under noise of the same size"))
     names = {one: own for one, own in attack_cells(study, network).items() if own in under}
     if not names:
@@ -56,6 +62,11 @@ def _overlaps(study: Attention, table: Table, network: str) -> list[Drawing]:
             name,
             (
                 Dot("under the attack", under[own], 1),
+                *(
+                    [Dot("explained for the class then predicted", predicted[own], 2)]
+                    if own in predicted
+                    else []
+                ),
                 *([Dot("under noise of that size", noise[own], 0)] if own in noise else []),
             ),
         )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 OVERLAPS = "How much of the top fifth of the map stays"
 """Title of the first table."""
+PREDICTED = "Secondary: the attacked image's map is that of the class then predicted"
+"""Title of the table of the class then predicted."""
 MARGINS = "Successes and failures at equal clean margin"
 """Title of the figure of overlaps against margins."""
 FINER = 20
@@ -102,7 +104,7 @@ def tables(study: Attention, cells: Cells) -> tuple[Table, ...]:
             heading="budget of",
         ),
         cells.table(
-            "Secondary: the attacked image's map is that of the class then predicted",
+            PREDICTED,
             measured("predicted"),
             cells=every,
             caption="A successful attack changes the class that is explained, and the map moves by "
