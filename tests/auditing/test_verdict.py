@@ -57,6 +57,13 @@ def test_checks_about_one_thing_are_told_apart_where_they_differ() -> None:
     )
 
 
+def test_what_two_say_alike_is_said_once() -> None:
+    assert say((SOFTMAX, "fail"), (LOGIT, "fail"), (words("noise", "knn"), "pass")) == (
+        "Able to tell noise from its own images by knn; **surer on noise than on its own images by "
+        "max-softmax and max-logit**."
+    )
+
+
 def test_what_is_not_known_is_said() -> None:
     assert say((ACCURATE, "undecided"), (CALIBRATED, "undecided")) == (
         "Undecided whether it is accurate enough, and whether it is calibrated."

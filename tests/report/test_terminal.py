@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.console import Console
 
 from assay.report.numerals import full
 from assay.report.schema import Check
-from assay.report.terminal import study_summary, summary
+from assay.report.terminal import answer, study_summary, summary
 
 
 def printed(renderable) -> str:
@@ -70,3 +72,24 @@ def test_brackets_in_names_are_not_markup(report):
                   direction="at least", verdict="not run")  # fmt: skip
     text = printed(summary(report.model_copy(update={"checks": (check,)})))
     assert "[red]cat[/red] [link=a]" in text
+
+
+def test_no_number_is_torn_from_its_unit():
+    console = Console(width=24, no_color=True)
+    with console.capture() as caught:
+        console.print(answer("**The accuracy stays at 50.0 %.** It is 12.3 points more."))
+    lines = [line.rstrip() for line in caught.get().splitlines()]
+    assert lines == ["The accuracy stays at", "50.0 %. It is", "12.3 points more."]
+    console = Console(width=24, force_terminal=True, color_system="standard")
+    with console.capture() as caught:
+        console.print(answer("**The accuracy stays at 50.0 %.** It is 12.3 points more."))
+    bold = re.findall("\x1b\\[1m([^\x1b]*)", caught.get())
+    assert " ".join(bold).split() == ["The", "accuracy", "stays", "at", "50.0", "%."]
+
+
+def test_advice_that_two_checks_share_is_given_once(report):
+    one = report.checks[0].model_copy(update={"advice": "train it on attacked images"})
+    other = one.model_copy(update={"code": "ZZZ-001"})
+    text = printed(summary(report.model_copy(update={"checks": (one, other)})))
+    assert text.count(one.advice) == 1
+    assert f"What to do: as for {one.code}" in text

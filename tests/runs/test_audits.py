@@ -12,7 +12,7 @@ from assay.cli import app, call
 from assay.report.record import Provenance
 from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
-from assay.runs.reading import compare
+from assay.runs.reading import compare, show, why
 from assay.runs.store import Store
 from assay.stats import proportion
 
@@ -121,3 +121,23 @@ def test_two_kept_audits_make_a_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "default-src 'none'" in text
     for said in ("ACC-001", "McNemar", "at least 70.0", "20.0 points"):
         assert said in text
+
+
+def test_a_kept_audit_is_shown_and_its_settings_told_apart(tmp_path: Path) -> None:
+    a = kept(tmp_path / "a", range(30, 40), range(8))
+    b = kept(tmp_path / "b", range(38, 40), range(6, 8))
+    store = Store(tmp_path / "runs")
+    shown = show(store, str(a))
+    assert [one.code for one in shown.judged] == ["ACC-001", "ERR-001"]
+    assert shown.whole == (str(a),)
+    assert show(store, str(a / "report.json")).data == shown.data
+    assert [one["path"] for one in why(store, str(a), str(b)).data["differences"]] == ["config.eps"]
+    assert why(store, str(a), str(a)).lines == ("the same model, settings, versions and data",)
+
+
+def test_neither_is_better_where_the_interval_cannot_tell(tmp_path: Path) -> None:
+    a = kept(tmp_path / "a", range(30, 40), range(8))
+    b = kept(tmp_path / "b", range(31, 40), range(8))
+    accuracy, _ = compare(Store(tmp_path / "runs"), str(a), str(b)).data["checks"]
+    assert accuracy["change"]["value"] > 0
+    assert accuracy["better"] == ""

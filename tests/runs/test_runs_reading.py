@@ -126,7 +126,7 @@ def test_show_a_study(store, studies):
     assert "holds SKIP-1 +3.4 points (+1.0 to +8.0, n = 3)" in shown
     assert "skip connections help" in shown
     assert f"page: {folder / 'index.html'}" in shown
-    assert f"{network(2).address[:12]} plain 2 (seed 0) finished 1.0 s" in shown
+    assert f"{network(2).address[:12]} plain 2 (seed 0) 1.0 s" in shown
     assert "model.width 16" in shown
     (store.entry(network(5)).folder / "record.json").unlink()
     assert f"{network(5).address[:12]} gone" in text(show(store, "skip-5"))
@@ -469,3 +469,29 @@ def test_a_name_that_is_no_path_is_one_line(store):
             store.find(name)
         with pytest.raises(AssayError, match="is no path"):
             load_data(name)
+
+
+def lines_of(view: View, width: int) -> list[str]:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(view, crop=False)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+def test_a_narrow_terminal_has_rows_that_compare_one_by_one(store):
+    a = made(store, network(2), test_accuracy=0.5, chance=0.1, history=[0.123456, 0.2, 0.3])
+    b = made(store, network(5), test_accuracy=0.75, chance=0.1, history=[0.123456, 0.4, 0.5])
+    view = compare(store, a[:8], b[:8])
+    narrow = lines_of(view, 40)
+    assert "the same in both: chance" in narrow
+    at = narrow.index("test_accuracy")
+    assert narrow[at + 1] == f"  {a[:12]}  0.5"
+    assert narrow[at + 3] == "  difference    +0.25"
+    assert max(map(len, narrow)) <= 40
+    assert any("difference" in line and a[:12] in line for line in lines_of(view, 120))
+
+
+def test_paths_and_addresses_are_never_broken(store):
+    address = made(store, network(2), accuracy=0.5)
+    shown = lines_of(show(store, address[:8]), 40)
+    assert address in shown
+    assert str(store.entry(network(2)).folder) in shown

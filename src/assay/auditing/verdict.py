@@ -58,14 +58,15 @@ def sentence(checks: Sequence[Spoken]) -> str:
 def _phrases(checks: Sequence[Spoken], verdict: CheckVerdict) -> list[str]:
     """Return what the checks of a verdict say: once, where all that are about one thing agree;
     otherwise each with what sets it apart."""
-    found: list[str] = []
+    found: dict[str, list[str]] = {}
     for check in checks:
         if check.verdict != verdict or not check.phrase:
             continue
         same = {(one.verdict, one.phrase) for one in checks if one.words.about == check.words.about}
-        apart = f" by {check.words.by}" if len(same) > 1 and check.words.by else ""
-        found.append(check.phrase + apart)
-    return list(dict.fromkeys(found))
+        apart = found.setdefault(check.phrase, [])
+        if len(same) > 1 and check.words.by:
+            apart.append(check.words.by)
+    return [f"{one} by {_listed(ways)}" if ways else one for one, ways in found.items()]
 
 
 def _listed(phrases: Iterable[str]) -> str:

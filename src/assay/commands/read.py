@@ -37,7 +37,7 @@ def show(
 
     Args:
         run: its id or address, the beginning of either, or its folder; of a study also the path of
-            its result.json, or of a folder with one.
+            its result.json, of an audit that of its report.json, or of a folder with one.
         store: the folder that keeps trials, studies and audits.
         out: a folder that gets the page of a study, as `run --out` would write it today; its
             numbers and verdicts are those that were stored.
@@ -97,7 +97,8 @@ def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) 
     """Say which parts of two addresses differ: config, seed, data, versions.
 
     Args:
-        run: id, address or folder of the first; of a study also the path of its result.json.
+        run: id, address or folder of the first; of a study also the path of its result.json, of
+            an audit that of its report.json.
         other: of the second.
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
@@ -112,5 +113,5 @@ def say(view: View, as_json: bool) -> int:
         return 0
     from rich.console import Console
 
-    Console(highlight=False).print(view)
+    Console(highlight=False).print(view, crop=False)
     return 0

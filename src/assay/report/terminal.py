@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -25,6 +29,8 @@ _STYLES = {
     "undecided": "bold yellow",
     "not run": "dim",
 }
+UNIT = re.compile(r"(?<=\d) (%|points\b|seeds?\b|images\b)")
+"""What stays with the number before it."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +52,40 @@ class Judged:
     more: str = ""
 
 
+@dataclass(frozen=True)
+class Prose:
+    """Sentences, broken where no number is torn from its unit.
+
+    Attributes:
+        text: the sentences.
+        style: of all of it.
+        bold: where what is bold begins and ends.
+    """
+
+    text: str
+    style: str = ""
+    bold: tuple[tuple[int, int], ...] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Rich breaks at no-break spaces too; textwrap does not.
+        whole = UNIT.sub("\u00a0\\1", self.text)
+        width = max(options.max_width, 1)
+        lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+        shown = Text("\n".join(lines).replace("\u00a0", " "), self.style, no_wrap=True)
+        for start, end in self.bold:
+            shown.stylize("bold", start, end)
+        yield shown
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(20, options.max_width), min(len(self.text), options.max_width))
+
+
 def summary(report: AuditReport) -> RenderableType:
     """Return what the terminal shows of an audit: verdict, numbers, checks, raised flags."""
     parts: list[RenderableType] = [Text(report.title, style="bold")]
     parts += [answer(report.answer)] if report.answer else []
-    parts += [Text(report.summary)] if report.summary else []
-    parts += [block(map(judged_check, worst_first(report.checks)))]
+    parts += [Prose(report.summary)] if report.summary else []
+    parts += [block(judged_checks(report))]
     parts += [
         Text(f"! {flag.code}: {flag.title}. {flag.detail}", style="yellow")
         for flag in report.flags
@@ -68,7 +102,7 @@ def study_summary(result: StudyResult) -> RenderableType:
     if result.answer:
         parts.append(answer(result.answer))
     elif result.summary:
-        parts.append(Text(result.summary))
+        parts.append(Prose(result.summary))
     parts.append(block(map(judged_claim, result.claims)))
     failed = sum(trial.status == "failed" for trial in result.trials)
     if failed:
@@ -76,9 +110,12 @@ def study_summary(result: StudyResult) -> RenderableType:
     return Group(*parts)
 
 
-def answer(text: str) -> Text:
+def answer(text: str) -> Prose:
     """Return the answer of a study with its bold words in bold."""
-    return Text.assemble(*((piece, "bold" if bold else "") for piece, bold in pieces(text)))
+    found = pieces(text)
+    ends = [0, *itertools.accumulate(len(piece) for piece, _ in found)]
+    bold = [(ends[k], ends[k + 1]) for k, (_, is_bold) in enumerate(found) if is_bold]
+    return Prose("".join(piece for piece, _ in found), bold=tuple(bold))
 
 
 def block(judged: Iterable[Judged]) -> RenderableType:
@@ -89,8 +126,8 @@ def block(judged: Iterable[Judged]) -> RenderableType:
     table.add_column(overflow="fold")
     for one in judged:
         head = Columns([Text(one.code, style="dim"), Text(one.value, style="bold")], padding=(0, 2))
-        told: list[RenderableType] = [head, Text(one.sentence)]
-        told += [Text(one.more, style="dim")] if one.more else []
+        told: list[RenderableType] = [head, Prose(one.sentence)]
+        told += [Prose(one.more, "dim")] if one.more else []
         table.add_row(Text(one.verdict, style=_STYLES.get(one.verdict, "")), Group(*told))
     return Padding(table, (1, 0))
 
@@ -110,6 +147,19 @@ def judged_check(check: Check) -> Judged:
     more = [check.reason] if check.verdict in ("undecided", "not run") else []
     more += [f"What to do: {check.advice}"] if check.advice else []
     return Judged(check.verdict, check.code, value, threshold, ". ".join(filter(None, more)))
+
+
+def judged_checks(report: AuditReport) -> list[Judged]:
+    """Return the checks of an audit as the terminal shows them, failures first; advice that two
+    share is given once."""
+    found: list[Judged] = []
+    given: dict[str, str] = {}
+    for check in worst_first(report.checks):
+        before = given.setdefault(check.advice, check.code)
+        if check.advice and before != check.code:
+            check = check.model_copy(update={"advice": f"as for {before}"})
+        found.append(judged_check(check))
+    return found
 
 
 def _more(claim: Claim) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 
 from assay import stats
 from assay.errors import AssayError, expanded, told
+from assay.report.answer import plain
 from assay.report.comparison import Change, by_code, change, change_text
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.numerals import MISSING, full, with_unit
 from assay.report.schema import AuditReport, Check
+from assay.report.terminal import judged_checks
 from assay.runs.files import Array, Arrays
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
@@ -47,10 +49,8 @@ def audit_of(store: Store, text: str) -> Kept | None:
     Raises:
         AssayError: its report cannot be read.
     """
-    path = expanded(text)
-    file = path / REPORT if path.is_dir() else path
-    if file.is_file() and file.suffix == ".json" and file.name != RUN:
-        return Kept(text.rstrip("/"), AuditReport.read(file), file.parent) if _is(file) else None
+    if (outside := audit_outside(text)) is not None:
+        return outside
     try:
         found = store.find(text)
     except AssayError:
@@ -67,6 +67,42 @@ def _is(file: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(document, dict) and "checks" in document
+
+
+def audit_outside(text: str) -> Kept | None:
+    """Return the audit that is no run of a store: that of a path of a report.json, or of a folder
+    with one; None where `text` is no such path.
+
+    Raises:
+        AssayError: its report cannot be read.
+    """
+    path = expanded(text)
+    file = path / REPORT if path.is_dir() else path
+    if not file.is_file() or file.suffix != ".json" or file.name == RUN or not _is(file):
+        return None
+    return Kept(text.rstrip("/"), AuditReport.read(file), file.parent)
+
+
+def show_audit(kept: Kept) -> View:
+    """Return what the terminal shows of an audit outside a store."""
+    report = kept.report
+    page = kept.folder / "report.html"
+    lines = [f"audit, made {report.created[:16].replace('T', ' ')}", report.title]
+    lines.append(plain(report.answer) or report.summary)
+    return View(
+        kept.name,
+        report.model_dump(mode="json"),
+        (Grid("settings", ("setting", "value"), table_of(report.made.config)),),
+        tuple(lines),
+        (f"page: {page}" if page.is_file() else str(kept.folder),),
+        tuple(judged_checks(report)),
+    )
+
+
+def table_of(values: Any) -> tuple[tuple[str, str], ...]:
+    """Return settings or metrics as rows: dotted path and value, without those that are empty."""
+    found = ((path, text_of(value)) for path, value in flatten(values).items() if path)
+    return tuple((path, text) for path, text in found if text)
 
 
 def compare_audits(a: Kept, b: Kept) -> View:
@@ -186,8 +222,9 @@ def _said(check: Check | None) -> str:
 
 
 def _better(check: Check, moved: Change | None) -> str:
-    """Return which of the two has the better value, by the direction of the check."""
-    if moved is None or moved.value == 0:
+    """Return which of the two is better, by the direction of the check; "" where the interval of
+    their difference cannot tell."""
+    if moved is None or moved.low is None or moved.high is None or moved.low <= 0 <= moved.high:
         return ""
     return "B" if (moved.value > 0) == (check.direction == "at least") else "A"
 

@@ -17,18 +17,20 @@ from assay.report.numerals import MISSING, duration, full
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
 from assay.report.terminal import Judged, judged_claim
-from assay.runs.audits import audit_of, compare_audits
+from assay.runs.audits import audit_of, audit_outside, compare_audits, show_audit, table_of
 from assay.runs.entry import Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
 from assay.runs.why import why as _why
-from assay.runs.why import why_results
+from assay.runs.why import why_made, why_results
 
 __all__ = ["compare", "compare_studies", "list_runs", "result_of", "show", "why"]
 
 RESULT = "result.json"
 KINDS = ("claims", "checks")
 PAGES = ("report.html", "index.html")
+TRIALS = ("address", "trial", "time")
+SMOKE = "smoke test: not evidence"
 
 
 def list_runs(store: Store) -> View:
@@ -61,12 +63,15 @@ def show(store: Store, text: str) -> View:
 
     Args:
         store: where it is looked for.
-        text: what it is called there; a study may also be the path of its result.json, or of a
-            folder that holds one.
+        text: what it is called there; a study may also be the path of its result.json, an audit
+            that of its report.json, either that of a folder that holds one.
 
     Raises:
         AssayError: nothing, or more than one thing, answers to `text`.
     """
+    audit = audit_outside(text)
+    if audit is not None:
+        return show_audit(audit)
     outside = result_outside(text)
     if outside is not None:
         return _show_result(*outside)
@@ -151,6 +156,9 @@ def why(store: Store, a: str, b: str) -> View:
     Raises:
         AssayError: one of them is not there, or one is a run and the other a trial.
     """
+    audits = [kept for kept in (audit_of(store, a), audit_of(store, b)) if kept is not None]
+    if len(audits) == 2 and any(audit_outside(text) for text in (a, b)):
+        return why_made(audits[0].name, audits[1].name, *(kept.report.made for kept in audits))
     if result_outside(a) is None and result_outside(b) is None:
         return _why(store, a, b)
     results = compare_studies(store, a, b)
@@ -222,38 +230,39 @@ def _compare_others(store: Store, a: str, b: str) -> View:
         grid = Grid("", ("code", "what", *names), tuple(rows))
         return View(" and ".join(names), data, (grid,), (*lines, count))
     first, second = (flatten(_metrics(side)) for side in (left, right))
-    rows = []
+    rows, same = [], []
     for path in [*first, *(path for path in second if path not in first)]:
         one, other = first.get(path), second.get(path)
-        rows.append((path, text_of(one), text_of(other), _change(one, other)))
+        if path in first and path in second and one == other:
+            same.append(path)
+        else:
+            rows.append((path, text_of(one), text_of(other), _change(one, other)))
     data = {"a": _metrics(left), "b": _metrics(right)}
-    both = [path for path in first if path in second]
-    same = bool(both) and all(first[path] == second[path] for path in both)
-    lines = ("no difference in any shared number",) if same else ()
+    alike = bool(same) and not any(row[0] in first and row[0] in second for row in rows)
+    told = ["no difference in any shared number"] if alike else []
+    told += [f"the same in both: {', '.join(same)}"] if same else []
     grid = Grid("", ("metric", *names, "difference"), tuple(rows))
-    return View(" and ".join(names), data, (grid,), lines)
+    return View(" and ".join(names), data, (grid,), tuple(told))
 
 
 def _show_run(run: Run) -> View:
     document = run.document
-    lines = [f"{run.kind}, made {_when(document)}, in {run.folder}"]
-    if run.headline:
-        lines.append(run.headline)
+    lines = [f"{run.kind}, made {_when(document)}"]
+    lines += [SMOKE] if run.config.get("preset") == "smoke" else []
+    lines += [run.headline] if run.headline else []
     page = next((run.folder / name for name in PAGES if (run.folder / name).is_file()), None)
-    if page is not None:
-        lines.append(f"page: {page}")
     judged = tuple(_judgement(item) for kind in KINDS for item in _by_code(run, kind).values())
-    grids, rows = [], []
+    rows = []
     for address in run.trials:
         result = run.store.result(address)
-        if result is None:
-            rows.append((address[:12], "", "gone", ""))
-        else:
-            time = duration(result.record["seconds"])
-            rows.append((address[:12], result.trial.title, "finished", time))
-    grids.append(Grid("trials", ("address", "trial", "state", "time"), tuple(rows)))
-    grids.append(Grid("settings", ("setting", "value"), _table(run.config)))
-    return View(run.id, document, tuple(grids), tuple(lines), judged)
+        time = "gone" if result is None else duration(result.record["seconds"])
+        rows.append((address[:12], "" if result is None else result.trial.title, time))
+    grids = (
+        Grid("trials", TRIALS, tuple(rows)),
+        Grid("settings", ("setting", "value"), table_of(run.config)),
+    )
+    where = f"page: {page}" if page is not None else str(run.folder)
+    return View(run.id, document, grids, tuple(lines), (where,), judged)
 
 
 def _show_result(name: str, result: StudyResult) -> View:
@@ -261,16 +270,23 @@ def _show_result(name: str, result: StudyResult) -> View:
         f"study {result.study}, preset {result.preset}, made {_when(result.model_dump())}",
         plain(result.answer) or result.summary or result.question,
     ]
+    lines[1:1] = [SMOKE] if result.preset == "smoke" else []
     trials = tuple(
-        (trial.address[:12], trial.label, trial.status, duration(trial.seconds))
+        (
+            trial.address[:12],
+            trial.label,
+            duration(trial.seconds)
+            if trial.status == "done" and trial.seconds is not None
+            else trial.status,
+        )
         for trial in result.trials
     )
     grids = (
-        Grid("trials", ("address", "trial", "state", "time"), trials),
-        Grid("settings", ("setting", "value"), _table(result.made.config)),
+        Grid("trials", TRIALS, trials),
+        Grid("settings", ("setting", "value"), table_of(result.made.config)),
     )
     judged = tuple(map(judged_claim, result.claims))
-    return View(name, result.model_dump(mode="json"), grids, tuple(lines), judged)
+    return View(name, result.model_dump(mode="json"), grids, tuple(lines), judged=judged)
 
 
 def _show_trial(entry: Entry) -> View:
@@ -283,19 +299,24 @@ def _show_trial(entry: Entry) -> View:
         "record": result.record if result else None,
         "failure": failure.message if failure and not result else None,
     }
-    lines = [f"{trial.address}", f"{data['state']}, in {entry.folder}"]
+    lines = [data["state"]]
     if data["failure"]:
         lines.append(f"failed: {data['failure']}")
-    grids = [Grid("settings", ("setting", "value"), _table(trial.config))]
+    grids = [Grid("settings", ("setting", "value"), table_of(trial.config))]
     if result is not None:
-        record = {key: value for key, value in result.record.items() if key != "files"}
-        sizes = {name: f"{size / 1e6:.2f} MB" for name, (size, _) in result.record["files"].items()}
+        record = {k: v for k, v in result.record.items() if k not in ("files", "address")}
+        sizes = {name: _size(size) for name, (size, _) in result.record["files"].items()}
         grids += [
-            Grid("metrics", ("metric", "value"), _table(result.metrics)),
+            Grid("metrics", ("metric", "value"), table_of(result.metrics)),
             Grid("files", ("file", "size"), tuple(sizes.items())),
-            Grid("how it was made", ("", ""), _table(record)),
+            Grid("how it was made", ("", ""), table_of(record)),
         ]
-    return View(trial.title, data, tuple(grids), tuple(lines))
+    whole = (trial.address, str(entry.folder))
+    return View(trial.title, data, tuple(grids), tuple(lines), whole)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _name(found: Run | Entry) -> str:
@@ -357,8 +378,5 @@ def _value(item: Mapping[str, Any]) -> str:
     if found is None:
         return MISSING
     estimate = EstimateModel.model_validate({"of": "", **found})
-    return full(estimate, item.get("unit", "points" if claimed else "fraction"))
-
-
-def _table(values: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((path, text_of(value)) for path, value in flatten(values).items() if path)
+    per = f" per {item['per']}" if item.get("per") else ""
+    return full(estimate, item.get("unit", "points" if claimed else "fraction")) + per

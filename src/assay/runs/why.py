@@ -9,6 +9,7 @@ from typing import Any
 from assay.report.comparison import Comparison
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.numerals import MISSING
+from assay.report.record import Provenance
 from assay.runs.entry import Entry
 from assay.runs.store import Run, Store
 from assay.runs.trial import Trial
@@ -34,13 +35,7 @@ def why(store: Store, a: str, b: str) -> View:
 def why_results(both: Comparison) -> View:
     """Return what makes two results of studies differ, where a store does not hold both: settings,
     versions, data, and how many trials they share."""
-    parts = {
-        part: differing(*(flatten(getattr(side.made, part)) for side in (both.a, both.b)))
-        for part in ("config", "data", "versions")
-    }
-    found: list[Difference] = [
-        (f"{part}.{path}", one, two) for part, differ in parts.items() for path, one, two in differ
-    ]
+    found = _parts(both.a.made, both.b.made)
     alone = [len(side.trials) - len(both.shared) for side in (both.a, both.b)]
     data = {
         "same": not found and not any(alone),
@@ -50,6 +45,27 @@ def why_results(both: Comparison) -> View:
     line = f"{len(both.shared)} trials are the same, {alone[0]} are only in A, {alone[1]} only in B"
     grid = Grid("", ("part", "A", "B"), tuple(_row(item) for item in found))
     return View(" and ".join(both.names), data, (grid,), (line,))
+
+
+def why_made(name: str, other: str, one: Provenance, two: Provenance) -> View:
+    """Return what makes two audits differ, where a store does not hold both: the model, settings,
+    versions, data."""
+    found = _parts(one, two)
+    if one.model != two.model:
+        ours, theirs = (made.model and made.model[:12] for made in (one, two))
+        found.insert(0, ("model", ours, theirs))
+    data = {"same": not found, "differences": [_as_dict(item) for item in found]}
+    lines = () if found else ("the same model, settings, versions and data",)
+    grid = Grid("", ("part", "A", "B"), tuple(_row(item) for item in found))
+    return View(f"{name} and {other}", data, (grid,), lines)
+
+
+def _parts(one: Provenance, two: Provenance) -> list[Difference]:
+    parts = {
+        part: differing(*(flatten(getattr(made, part)) for made in (one, two)))
+        for part in ("config", "data", "versions")
+    }
+    return [(f"{part}.{path}", a, b) for part, differ in parts.items() for path, a, b in differ]
 
 
 def differences(a: Trial, b: Trial, prefix: str = "") -> list[Difference]:
@@ -90,10 +106,11 @@ def _why_runs(a: Run, b: Run) -> View:
         "trials": {"shared": shared, "a": len(ours - theirs), "b": len(theirs - ours)},
         "parts": [{**_as_dict(item), "trials": count} for item, count in parts],
     }
-    lines = [
+    count = (
         f"{shared} trials are the same, {len(ours - theirs)} are only in {a.id}, "
         f"{len(theirs - ours)} only in {b.id}"
-    ]
+    )
+    lines = [count] if ours or theirs else []  # an audit has none
     if same:
         lines.insert(0, "the same address: nothing that was asked differs")
     names = ("A", "B") if a.id == b.id else (a.id, b.id)
