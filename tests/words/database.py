@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 SYNSETS = {
-    "noun": [("n", ["film", "movie", "picture"], []), ("n", ["plot"], [])],
+    "noun": [
+        ("n", ["film", "movie", "picture"], [("@", 2, 0, 0)]),
+        ("n", ["plot"], [("@", 2, 0, 0)]),
+        ("n", ["work"], [("~", 0, 0, 0), ("~", 1, 0, 0)]),
+    ],
     "verb": [("v", ["start", "begin", "get_down"], [("!", 1, 1, 1)]), ("v", ["end"], [])],
     "adj": [
         ("a", ["good"], [("!", 1, 1, 1)]),

@@ -84,6 +84,21 @@ def test_similar_sentences_by_the_angle() -> None:
     assert not inside(Words(similarity=near + 0.02), adv, x)
 
 
+def test_windows_around_each_word_changed() -> None:
+    x = "b c f g h j k l"
+    two = 1 - math.acos(3 / 4) / math.pi  # one of three words is another; `bag` counts a fourth
+    threat = Words(share=1.0, similarity=two, window=3)
+    for adv in ("b c f g h j k x", "x c f g h j k l"):  # j k x, and x c f
+        assert threat.likeness([x], [adv]).tolist() == pytest.approx([two])
+    assert inside(threat, "b c f x h j k x", x), "each window has one of them"
+    assert not inside(threat, "b c f x x j k l", x), "each window has both of them"
+    assert inside(Words(share=1.0, similarity=two), "b c f x z j k l", x), "of eight they are few"
+    assert inside(Words(share=1.0, similarity=0.9, window=9), "n p q r u v w x", x), "too short"
+    assert not inside(Words(share=1.0, similarity=0.9), "n p q r u v w x", x)
+    assert "window" not in Words().model_dump()
+    assert "every 3 words" in threat.describe()
+
+
 def test_word_vectors() -> None:
     vectors = Vectors(("a", "b", "c"), torch_of([[1.0, 0.0], [3.0, 4.0], [-1.0, 0.0]]))
     assert vectors.cosine("a", "B") == pytest.approx(0.6)
@@ -112,8 +127,8 @@ def test_the_settings_are_those_of_the_papers() -> None:
     loose, strict = (
         Some(setting=one, substitutes=Neighbours()).threat for one in ("permissive", "strict")
     )
-    assert (loose.word_similarity, loose.similarity) == (0.5, 0.84)
-    assert (strict.word_similarity, strict.similarity) == (0.9, 0.98)
+    assert (loose.word_similarity, loose.similarity, loose.window) == (0.5, 0.84, 15)
+    assert (strict.word_similarity, strict.similarity, strict.window) == (0.9, 0.98, None)
     assert Some(word_similarity=0.7).threat.word_similarity == 0.7
     assert loose.antonyms_refused
     assert strict.part_of_speech == "wordnet"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from assay.attacks.text import wordnet as reader
+from assay.attacks.text.substitutes import Synonyms
 from assay.attacks.text.wordnet import opened, wordnet
 from assay.errors import AssayError
 
@@ -19,6 +20,18 @@ def test_synonyms_in_the_words_form() -> None:
     assert found.synonyms("starts") == ("begins",)
     assert found.synonyms("great") == ("grand", "fine", "decent")  # grand(a): where it stands
     assert found.synonyms("plot") == found.synonyms("xyzzy") == ()
+
+
+def test_related_words_the_nearer_first() -> None:
+    found = wordnet()
+    assert found.related("Films") == ("works", "plots")  # more general, then as special
+    assert found.related("work") == ("film", "movie", "picture", "plot")
+    assert found.related("great") == ("good",)  # similar
+    assert found.related("quickly") == found.related("xyzzy") == ()
+    of = "a great film", 1
+    assert Synonyms().of(*of) == ["grand", "fine", "decent"]
+    assert Synonyms(related=True).of(*of) == ["grand", "fine", "decent", "good"]
+    assert Synonyms().model_dump() == {"name": "wordnet", "most": 50}, "or old trials move"
 
 
 def test_antonyms_of_a_word_and_of_what_it_is_like() -> None:

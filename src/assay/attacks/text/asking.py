@@ -135,10 +135,9 @@ def preferred(
         heads = {k: queues[k][: max(winners[k], together)] for k in open_rows}
         pairs = [(k, text) for k, some in heads.items() for text in some]
         alike = threat.likeness([rows[k].text for k, _ in pairs], [text for _, text in pairs])
-        least = threat.similarity or 0.0
         near: dict[int, list[tuple[float, str]]] = {k: [] for k in open_rows}
         for (k, text), value_of in zip(pairs, alike.tolist(), strict=True):
-            if value_of >= least:
+            if value_of >= threat.least(rows[k].text):
                 near[k].append((value_of, text))
         still = []
         for k in open_rows:

@@ -39,10 +39,14 @@ class Synonyms(Substitutes):
 
     name: Literal["wordnet"] = "wordnet"
     """The source's name in configs."""
+    related: bool = Field(default=False, exclude_if=lambda related: not related)
+    """Also similar adjectives, more general and more special words, and those as special, after the
+    synonyms: as many as the 50 nearest vectors of TextFooler, and like these not all the same."""
 
     def candidates(self, text: str, start: int, end: int, word: str) -> list[str]:
         del text, start, end
-        return list(wordnet().synonyms(word.lower()))
+        more = wordnet().related(word.lower()) if self.related else ()
+        return [*wordnet().synonyms(word.lower()), *more]
 
 
 class Neighbours(Substitutes):

@@ -25,13 +25,17 @@ Setting = Literal["permissive", "strict"]
 TOLERANCE = 1e-6
 
 WORDS: dict[Setting, dict[str, Any]] = {
-    "permissive": {"word_similarity": 0.5, "similarity": 0.84},
+    "permissive": {"word_similarity": 0.5, "similarity": 0.84, "window": 15},
     "strict": {"word_similarity": 0.9, "similarity": 0.98},
 }
-"""Least similarities when words are substituted. Permissive: those that TextAttack gives TextFooler
-(Jin et al. 2020), whose authors' code has 0.7 and 0.7 of other measures; strict: Morris et al.
-2020. Both were set for counter-fitted word vectors and the Universal Sentence Encoder: with other
-ones the numbers are the same, and what they let through is not."""
+"""Least similarities when words are substituted. Permissive: TextFooler's (Jin et al. 2020). Its
+paper says 0.7 of both; its code has cosines of words of 0.5 and forgets to divide angles by π, so
+TextAttack's recipe has 0.5 and 1 - 0.5 / π = 0.84. The code compares windows of 15 words around the
+word changed, and does not ask it of shorter texts; it compares with the text before that change,
+here it is the original. (PWWS, Ren et al. 2019, and Alzantot et al. 2018 ask no similarity of
+sentences at all.) Strict: Morris et al. 2020, whole sentences. Both were set for counter-fitted
+word vectors and the Universal Sentence Encoder: with other ones the numbers are the same, and what
+they let through is not."""
 CHARACTERS: dict[Setting, dict[str, Any]] = {
     "permissive": {"in_all": 30},
     "strict": {"per_word": 1, "shortest": 4, "ends_kept": True},
@@ -70,6 +74,9 @@ class Words(Threat[list[str]]):
     """Which word vectors measure it."""
     similarity: Number | None = Field(default=None, ge=0, le=1)
     """Least similarity of the sentences, 1 - angle / π between their encodings; none: any."""
+    window: PositiveInt | None = Field(default=None, exclude_if=lambda window: window is None)
+    """Words of a text that are compared, around each word changed: the least similar window counts,
+    and of shorter texts no similarity is asked; none: whole texts are compared."""
     encoder: str = "default"
     """Which sentence encoder measures it: another model than the one attacked."""
     per_word: PositiveInt | None = None
@@ -144,13 +151,23 @@ class Words(Threat[list[str]]):
 
     def alike(self, x: list[str], adv: list[str]) -> Tensor:
         """Return which sentences are similar enough: bool (N,); encodes what it has not yet."""
-        return self.likeness(x, adv) >= (self.similarity or 0.0) - TOLERANCE
+        return self.likeness(x, adv) >= torch.tensor([self.least(text) for text in x])
+
+    def least(self, text: str) -> float:
+        """Return how similar to a text another one must be; -1 where any will do."""
+        short = self.window is not None and len(words(text)) < self.window
+        return -1.0 if self.similarity is None or short else self.similarity - TOLERANCE
 
     def likeness(self, x: list[str], adv: list[str]) -> Tensor:
-        """Return how similar sentences are, float32 (N,); 1 where that is not asked."""
+        """Return how similar sentences are, float32 (N,), also where any will do; 1 where no
+        similarity is asked at all."""
         if self.similarity is None:
             return torch.ones(len(x))
-        return offered("encoder", self.encoder).similarity(x, adv)
+        near = [_windows(one, other, self.window) for one, other in zip(x, adv, strict=True)]
+        pairs = [pair for some in near for pair in some]
+        alike = offered("encoder", self.encoder).similarity(*_unzipped(pairs))
+        found = [part.amin() for part in torch.split(alike, [len(some) for some in near])]
+        return torch.stack(found) if found else torch.zeros(0)
 
     def describe(self) -> str:
         """Return the limits in a few words."""
@@ -162,12 +179,37 @@ class Words(Threat[list[str]]):
         if self.word_similarity is not None:
             said.append(f"words at least {self.word_similarity:g} alike")
         if self.similarity is not None:
-            said.append(f"sentences at least {self.similarity:g} alike ({self.encoder})")
+            what = "sentences" if self.window is None else f"every {self.window} words"
+            said.append(f"{what} at least {self.similarity:g} alike ({self.encoder})")
         if self.per_word is not None:
             said.append(f"at most {self.per_word} edit{'s' * (self.per_word > 1)} in a word")
         if self.in_all is not None:
             said.append(f"{self.in_all} edits of characters in all")
         return ", ".join(said)
+
+
+def _windows(x: str, adv: str, size: int | None) -> list[tuple[str, str]]:
+    """Return the windows of two texts around each word that differs; both whole where there is no
+    size, or a text is not longer, or they do not have as many words.
+
+    >>> _windows("a b c d e", "a b c x e", 3)
+    [('c d e', 'c x e')]
+    """
+    one, two = words(x), words(adv)
+    if size is None or len(one) <= size or len(one) != len(two):
+        return [(x, adv)]
+    found = []
+    for k, (p, q) in enumerate(zip(one, two, strict=True)):
+        if x[p.start : p.end] != adv[q.start : q.end]:
+            first = min(max(0, k - size // 2), len(one) - size)
+            last = first + size - 1
+            here = x[one[first].start : one[last].end]
+            found.append((here, adv[two[first].start : two[last].end]))
+    return found or [(x, adv)]
+
+
+def _unzipped(pairs: list[tuple[str, str]]) -> tuple[list[str], list[str]]:
+    return [one for one, _ in pairs], [other for _, other in pairs]
 
 
 def _shared(old: str, new: str) -> bool:

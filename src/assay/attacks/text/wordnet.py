@@ -30,6 +30,8 @@ ENDINGS: dict[Pos, tuple[tuple[str, str], ...]] = {
     "r": (),
 }
 """The endings that morphy(7WN) detaches, and what it puts in their place."""
+NEAR = frozenset("@~&")
+"""Pointers to what is more general, more special, and similar."""
 VOWELS = "aeiou"
 PARTICIPLES = ("en", "ne", "wn", "un")
 SHORT = 6
@@ -109,12 +111,39 @@ class WordNet:
         for pos in FILES:
             for lemma in self.lemmas(word, pos):
                 for offset in self._offsets(lemma, pos):
-                    for other in self._words(pos, offset):
-                        form = self.inflected(other, pos, word.lower(), lemma)
-                        if other != lemma and other.isalpha() and form:
-                            made[form] = None
+                    self._add(made, pos, offset, pos, word, lemma)
         made.pop(word.lower(), None)
         return tuple(made)
+
+    @lru_cache(maxsize=2**14)  # noqa: B019
+    def related(self, word: str) -> tuple[str, ...]:
+        """Return the single words that are near a word without sharing a meaning, in its form: what
+        is similar (of adjectives), more general or more special, and then what is as special.
+        """
+        near: dict[str, None] = {}
+        beside: dict[str, None] = {}
+        for pos in FILES:
+            for lemma in self.lemmas(word, pos):
+                for offset in self._offsets(lemma, pos):
+                    for symbol, other, kind, *_ in list(self._pointers(pos, offset)):
+                        if symbol not in NEAR:
+                            continue
+                        self._add(near, kind, other, pos, word, lemma)
+                        if symbol == "@":
+                            for below, one, of, *_ in list(self._pointers(kind, other)):
+                                if below == "~":
+                                    self._add(beside, of, one, pos, word, lemma)
+        same = {word.lower(), *self.synonyms(word.lower())}
+        return tuple(one for one in {**near, **beside} if one not in same)
+
+    def _add(
+        self, made: dict[str, None], kind: str, offset: int, pos: Pos, word: str, lemma: str
+    ) -> None:
+        """Add the single words of a meaning, in the form that `word` is of `lemma`."""
+        for other in self._words(kind, offset):
+            form = self.inflected(other, pos, word.lower(), lemma)
+            if other != lemma and other.isalpha() and form:
+                made[form] = None
 
     @lru_cache(maxsize=2**14)  # noqa: B019
     def antonyms(self, word: str) -> frozenset[str]:
