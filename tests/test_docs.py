@@ -80,7 +80,7 @@ def test_the_reader_finds_what_a_page_says() -> None:
     assert ("python run", "x = 1\n") in blocks(page)
 
 
-SETTLED = ("audit", "attack", "explain", "run", "train")
+SETTLED = ("audit", "attack", "explain", "run", "sweep", "train")
 """The commands that show their first flags by --help, and all by --help-all."""
 
 
@@ -95,14 +95,14 @@ def test_the_commands_of_the_documents_parse(
 
     monkeypatch.setenv("COLUMNS", "300")
     flags = [word.split("=")[0] for word in words if word.startswith("--")]
-    named = words[: 2 if words[:1] == ["run"] else 1]
+    named = words[: 2 if words[0] in ("run", "sweep") else 1]
     named = [word for word in named if not word.startswith("-")]
     everything = "--help-all" if named[0] in SETTLED else "--help"
     assert call(app, [*named, everything]) == 0, f"{page}: {capsys.readouterr().err}"
     shown = capsys.readouterr().out
     for flag in flags:
         assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w.-])", shown), f"{page}: no {flag}"
-    settled = len(named) == 2 or (named == ["attack"] and "--attack" in flags)
+    settled = named[0] == "run" and len(named) == 2 or (named == ["attack"] and "--attack" in flags)
     if settled and "--config" not in flags and "--help" not in flags:
         asked = {"--print-config"} - set(flags)
         assert call(app, [*words, *asked]) == 0, f"{page}: {capsys.readouterr().err}"

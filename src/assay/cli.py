@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from assay.errors import AssayError
 
 WRONG_INPUT, POLICY_FAILED, INTERRUPTED = 2, 1, 130
-RESUMED = ("attack", "demo", "run", "train")
+RESUMED = ("attack", "demo", "run", "sweep", "train")
 """Commands that go on where they were stopped."""
 
 FLAGS = Parameter(negative="", consume_multiple=True, show_env_var=False)
@@ -37,6 +37,7 @@ app.command("assay.commands.attack:app", name="attack", help="Attack the images 
 app.command("assay.commands.explain:app", name="explain", help="Explain a model's predictions.")
 app.command("assay.commands.detect:app", name="detect", help="Say which images are outliers.")
 app.command("assay.commands.run:app", name="run", help="Run a study: assay run STUDY --help.")
+app.command("assay.commands.sweep:app", name="sweep", help="Try settings of a study.")
 app.command("assay.commands.train:app", name="train", help="Train a network on a data set.")
 app.command("assay.commands.demo:demo", name="demo", help="Train and audit a small network.")
 app.command("assay.commands.read:list_", name="list", help="List what the store holds.")

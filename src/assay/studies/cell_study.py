@@ -73,6 +73,14 @@ class CellStudy(Study):
             found[cell] = tuned.trials(seeds, self.device, cell, marked[cell])
         return found
 
+    def on_seeds(self, seeds: Sequence[int]) -> dict[str, list[Trial]]:
+        """Return the trials of each cell on any seeds, at the recipe's learning rate."""
+        marked = self._marks(seeds)
+        return {
+            cell: config.trials(seeds, self.device, cell, marked[cell])
+            for cell, config in self.trainings().items()
+        }
+
     def searches(self) -> dict[str, list[Trial]]:
         """Return the trials by which each cell's learning rate is chosen; empty without `rates`."""
         if self.rates is None:

@@ -1,0 +1,239 @@
+"""Sweeps: what is tried, what is given up, what is judged, on made-up trainings in this process."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assay.cli import app, call
+from assay.errors import AssayError
+from assay.report.result import StudyResult
+from assay.runs.engine import execute
+from assay.runs.store import Store
+from assay.runs.trial import Outcome, Trial
+from assay.runs.worker import Message
+from assay.studies.gradients import Gradients
+from assay.studies.regularization import Regularization
+from assay.studies.searching import Param, at, read_param, written
+from assay.workflows import sweep as working
+
+pytest.importorskip("optuna")
+
+BEST = 0.01
+"""The learning rate at which made-up trainings do best."""
+SMALL = ("regularization", "--data", "digits", "--quiet", "--train-images", "300")
+LR = ("--param", "recipe.lr=1e-4..1e-1")
+
+
+def made_up(trial: Trial) -> Outcome:
+    """Return what a training might have found: the best at `BEST`, a little other by seed and cell.
+
+    On seeds that choose, chance adds more to large rates: whoever believes that score is misled.
+    """
+    rate = trial.config["recipe"]["optimizer"]["lr"]
+    accuracy = 0.9 - 0.1 * abs(math.log10(rate / BEST)) + 0.001 * (trial.seed % 7)
+    history = {"val_accuracy": [0.5, accuracy + (0.02 if trial.seed >= 2000 else 0.0)]}
+    metrics: dict[str, Any] = {"test_accuracy": accuracy, "train_accuracy": accuracy, "n_test": 500}
+    return Outcome({**metrics, "history": history, "collapsed": False})
+
+
+class Here:
+    """An engine that makes results up, at most `most` of them, and fails rates above `fails`."""
+
+    def __init__(self, root: Path, most: float, fails: float) -> None:
+        self.store, self.most, self.fails = Store(root), most, fails
+        self.done: list[Trial] = []
+        self.said: list[tuple[Trial, Message]] = []
+
+    def submit(self, trial: Trial, *, again: bool) -> bool:
+        del again
+        if len(self.done) >= self.most:
+            raise KeyboardInterrupt
+        self.done.append(trial)
+        entry = self.store.entry(trial)
+        with entry.lock():
+            entry.begin()
+            if trial.config["recipe"]["optimizer"]["lr"] > self.fails:
+                failure = working_failure()
+                entry.fail(failure)
+                self.said.append((trial, Message("failed", failure=failure)))
+                return True
+            entry.finish(made_up(trial), {"seconds": 1.0})
+        self.said.append((trial, Message("done")))
+        return True
+
+    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
+        del seconds
+        said, self.said = self.said, []
+        return said
+
+    def stop(self) -> None:
+        pass
+
+
+def working_failure() -> Any:
+    from assay.runs.entry import Failure
+
+    return Failure(kind="error", message="the loss is not finite")
+
+
+Command = Callable[..., tuple[int, list[Trial]]]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run `assay sweep` on made-up trainings: (exit code, the trials that it ran)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(
+        *tokens: str, most: float = float("inf"), fails: float = float("inf")
+    ) -> tuple[int, list[Trial]]:
+        engine = Here(tmp_path / "runs", most, fails)
+        monkeypatch.setattr(working, "execute", partial(_instead, engine))
+        return call(app, ["sweep", *SMALL, *tokens]), engine.done
+
+    return run
+
+
+def _instead(here: Here, *args: Any, engine: object, **settings: Any) -> Any:
+    del engine
+    return execute(*args, engine=here, **settings)
+
+
+def found(folder: Path) -> StudyResult:
+    (path,) = folder.glob("runs/studies/sweep-regularization-*/result.json")
+    return StudyResult.model_validate_json(path.read_text())
+
+
+ONE = ("--cell", "none")
+
+
+def test_the_best_is_found_and_judged_on_seeds_that_chose_nothing(
+    sweep: Command, tmp_path: Path
+) -> None:
+    command = (*LR, "--tries", "12", "--seeds", "4", *ONE)
+    code, ran = sweep(*command)
+    assert code == 0
+    chose = [trial for trial in ran if trial.seed >= 2000]
+    judged = [trial for trial in ran if trial.seed < 2000]
+    rates = {trial.config["recipe"]["optimizer"]["lr"] for trial in chose}
+    assert len(chose) == len(rates) == 12  # one training each
+    assert {trial.seed for trial in judged} == {0, 1, 2, 3}
+    winner = min(rates, key=lambda rate: abs(math.log10(rate / BEST)))
+    own = chose[0].config["recipe"]["optimizer"]["lr"]
+    assert {t.config["recipe"]["optimizer"]["lr"] for t in judged} == {winner, own}
+    result = found(tmp_path)
+    (claim,) = result.claims
+    gain = 0.1 * (abs(math.log10(own / BEST)) - abs(math.log10(winner / BEST)))
+    assert claim.estimate is not None
+    assert claim.estimate.value == pytest.approx(gain, abs=1e-6)  # without what chance added
+    assert claim.estimate.level == pytest.approx(0.975)  # one claim, its first look: 1 - 0.05 / 2
+    assert "12 settings" in claim.text
+    table = result.table("Every setting that was tried")
+    assert table is not None
+    assert len(table.rows) == 12
+    assert sweep(*command) == (0, [])  # all of it is there
+    code, more = sweep(*LR, "--tries", "14", "--seeds", "4", *ONE)
+    assert len([trial for trial in more if trial.seed >= 2000]) == 2
+    look = found(tmp_path).claims[0].look
+    assert look == (2 if any(trial.seed < 2000 for trial in more) else 1)
+
+
+def test_it_goes_on_where_it_was_stopped(sweep: Command, tmp_path: Path) -> None:
+    command = (*LR, "--tries", "6", "--seeds", "2", *ONE, "--workers", "2")
+    whole = [trial.address for trial in sweep(*command)[1]]
+    for path in (tmp_path / "runs").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    code, first = sweep(*command, most=3)
+    assert (code, len(first)) == (130, 3)
+    code, rest = sweep(*command)
+    assert code == 0
+    assert [trial.address for trial in (*first, *rest)] == whole
+
+
+def test_settings_that_start_badly_are_given_up(sweep: Command, tmp_path: Path) -> None:
+    code, ran = sweep(*LR, "--tries", "14", "--seeds", "2", *ONE, "--select-seeds", "3")
+    assert code == 0
+    table = found(tmp_path).table("Every setting that was tried")
+    assert table is not None
+    given_up = [row for row in table.rows if row[-1].text == "given up early"]
+    assert given_up
+    steps = [int(row[-2].text) for row in table.rows]
+    assert sum(steps) == len([trial for trial in ran if trial.seed >= 2000]) < 3 * 14
+    best = [row for row in table.rows if row[2].mark == "best"]
+    assert [row[-1].text for row in best] == [""]
+
+
+def test_failed_settings_count_as_tried_and_say_why(
+    sweep: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _ = sweep(*LR, "--tries", "8", "--seeds", "2", *ONE, fails=3e-3)
+    assert code == 0
+    table = found(tmp_path).table("Every setting that was tried")
+    assert table is not None
+    assert len(table.rows) == 8
+    assert any("failed: the loss is not finite" in row[-1].text for row in table.rows)
+    code, _ = sweep(*LR, "--tries", "3", "--seeds", "2", "--cell", "dropout 0.2", fails=0.0)
+    assert code == 1
+    assert "None of 3 settings could be scored: the loss is not finite" in capsys.readouterr().out
+
+
+MISTAKES = {
+    "study": (("nostudy", *LR), "nostudy"),
+    "no cells": (("attacks", *LR), "attacks is no study of trainings side by side"),
+    "none": ((), "say what is varied: --param recipe.lr=1e-4..1e-1"),
+    "no values": (("--param", "recipe.lr"), "--param is NAME=LOW..HIGH or NAME=A,B,C"),
+    "one value": (("--param", "recipe.lr=0.1"), "'0.1' is one value"),
+    "backwards": (("--param", "recipe.lr=1..0.1"), "a range goes from less to more"),
+    "words": (("--param", "recipe.lr=a..b"), "the ends of a range are numbers"),
+    "unknown": (("--param", "recipe.lrr=1e-4..1"), "has no such setting; did you mean"),
+    "many": (("--param", "name=a,b"), "--param name could be recipe.optimizer.name"),
+    "run": (("--param", "seeds=2..9"), "seeds says how the study is run"),
+    "twice": ((*LR, "--param", "recipe.optimizer.lr=1..2"), "was given twice"),
+    "cell": ((*LR, "--cell", "nine"), "--cell nine: regularization has the cells"),
+    "tries": ((*LR, "--tries", "1"), "--tries must be at least 2, got 1"),
+    "bucket": ((*LR, "--store", "s3://b/runs"), "--store s3://b/runs: a sweep keeps a journal"),
+    "delta": ((*LR, "--delta", "2"), "--delta is a difference of fractions"),
+}
+
+
+@pytest.mark.parametrize("which", MISTAKES)
+def test_mistakes_are_one_line(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tokens, words = MISTAKES[which]
+    given = tokens if which in ("study", "no cells") else (*SMALL, *tokens)
+    assert call(app, ["sweep", *given]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.strip().splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ranges_are_read_as_they_are_written() -> None:
+    study = Regularization.parse({"data": "digits"})
+    rate = read_param("recipe.lr=1e-4..1e-1", study)
+    assert rate == Param("recipe.optimizer.lr", 1e-4, 0.1, whole=False, log=True)
+    assert read_param("recipe.epochs=2..9", study) == Param("recipe.epochs", 2, 9, whole=True)
+    assert read_param("recipe.label-smoothing=0..0.5", study).log is False
+    choice = read_param("recipe.optimizer.name=sgd,adamw", study)
+    assert choice.choices == ("sgd", "adamw")
+    values = {"recipe.optimizer.lr": 0.25, "recipe.epochs": 3}
+    other = at(study, values)
+    assert (other.recipe.optimizer.lr, other.recipe.epochs) == (0.25, 3)
+    assert at(study, {"recipe.optimizer.name": "sgd"}).recipe.optimizer.name == "sgd"
+    assert written({"recipe.optimizer.lr": 0.25}, [rate]) == "lr 0.25"
+    assert rate.at_an_end(1.1e-4)
+    assert rate.at_an_end(0.095)
+    assert not rate.at_an_end(0.01)
+    with pytest.raises(AssayError, match=r"--param recipe.epochs=0"):
+        at(study, {"recipe.epochs": 0})
+    assert json.loads(json.dumps(Gradients.parse({}).model_dump(mode="json")))
