@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Iterator
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, symbolic_trace
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
 from assay.core.classifier import Classifier, check_channels
 from assay.core.fused import can_fuse, fuse, hooked, is_fused
@@ -198,14 +198,22 @@ class Copies:
 def renewed(fast: FastCopy, x: Tensor) -> tuple[FastCopy | Classifier, FastReport]:
     """Return the copy with the weights that its original has by now, as `fast_copy` would.
 
-    For a network in training, whose weights change at every step: nothing is copied or traced anew.
+    For a network in training, whose weights change at every step: nothing is copied or traced anew,
+    and the logits of two rows are enough to check on, since what is computed is as it was. Where
+    they differ, all is checked that `fast_copy` checks.
 
     Args:
         fast: what `fast_copy` returned; it is changed.
         x: images to check on, as for `fast_copy`.
     """
-    with fast.original.borrowed():
+    original, few = fast.original, x[:FEW]
+    with original.borrowed():
         _take_weights(fast)
+        with suppress(Exception), redirect_stderr(io.StringIO()):  # then the check says it
+            difference = _apart(original.query(few), fast.query(few))
+            if difference <= _allowed(fast):
+                fast.tally.queries = 0
+                return fast, FastReport(True, fast.precision, len(fast._folds), difference, "")
         return _checked(fast, x[:CHECKED_ROWS])
 
 
@@ -230,8 +238,13 @@ def _take_weights(fast: FastCopy) -> None:
         module, after = model.get_submodule(conv), model.get_submodule(norm)
         assert isinstance(module, nn.Conv2d)
         assert isinstance(after, nn.BatchNorm2d)
-        fused = fuse_conv_bn_eval(module, after)
-        now |= {f"{conv}.weight": fused.weight, f"{conv}.bias": fused.bias}
+        assert after.running_mean is not None
+        assert after.running_var is not None
+        weight, bias = fuse_conv_bn_weights(
+            module.weight, module.bias, after.running_mean, after.running_var, after.eps,
+            after.weight, after.bias,
+        )  # fmt: skip
+        now |= {f"{conv}.weight": weight, f"{conv}.bias": bias}
     for name, tensor in _tensors(fast.model):
         if name in now:  # a graph also holds tensors that are no parameters: they do not change
             tensor.copy_(now[name])
@@ -347,10 +360,7 @@ def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[fl
     expected, slope = in_parts(own, rows, x, x, tally=classifier.tally, kind="gradient")
     said, copied = expected.argmax(1), partial(gradient, candidate, loss=_lead)
     seen, fast_slope = in_parts(copied, rows, x, said, tally=candidate.tally, kind="gradient")
-    finite = expected[expected != -torch.inf]  # -inf is what a class is given that is masked
-    spread = float(finite.std().clamp_min(1e-6))
-    difference = _furthest(expected, seen) / spread
-    allowed = 0.25 if loose else 1e-3
+    difference, allowed = _apart(expected, seen), _allowed(candidate)
     if not difference <= allowed:
         return difference, f"its logits differ by {difference:.3g} of their spread"
     cosine = float(F.cosine_similarity(slope.flatten(), fast_slope.flatten(), dim=0))
@@ -360,10 +370,25 @@ def _compare(classifier: Classifier, candidate: FastCopy, x: Tensor) -> tuple[fl
     if isinstance(candidate.model, GraphModule):
         few = x[:FEW]
         again = (classifier.query(few) for _ in range(ASKED_AGAIN))
-        wavers = max(_furthest(expected[:FEW], said) / spread for said in again)
+        wavers = max(_furthest(expected[:FEW], said) / _spread(expected) for said in again)
         if not wavers <= allowed:
             return difference, f"{RANDOMISED}: its logits differ by {wavers:.3g} of their spread"
     return difference, ""
+
+
+def _allowed(candidate: FastCopy) -> float:
+    """Return by how much the logits of a copy may differ, over their spread."""
+    return 0.25 if candidate.precision == "bfloat16" else 1e-3
+
+
+def _apart(expected: Tensor, seen: Tensor) -> float:
+    """Return the largest difference of a logit, over the spread of those expected."""
+    return _furthest(expected, seen) / _spread(expected)
+
+
+def _spread(logits: Tensor) -> float:
+    finite = logits[logits != -torch.inf]  # -inf is what a class is given that is masked
+    return float(finite.std().clamp_min(1e-6))
 
 
 def _furthest(a: Tensor, b: Tensor) -> float:

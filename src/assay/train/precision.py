@@ -1,4 +1,4 @@
-"""How numbers are computed with: precision, memory format, threads, repeatable kernels."""
+"""How numbers are computed with: precision, memory format, threads, repeatable kernels, memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+
+from assay.core.heap import kept
 
 FORMATS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
@@ -20,14 +22,16 @@ def precise(precision: str, device: torch.device) -> AbstractContextManager[Any]
 
 @contextmanager
 def computing(threads: int) -> Iterator[None]:
-    """Compute with so many threads, and with cuDNN's repeatable kernels; put both back after."""
+    """Compute with so many threads, cuDNN's repeatable kernels, and memory that stays with the
+    process; put all back after."""
     before = torch.get_num_threads()
     cudnn = torch.backends.cudnn
     repeatable, searching = cudnn.deterministic, cudnn.benchmark
     torch.set_num_threads(threads)
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
-        yield
+        with kept():
+            yield
     finally:
         torch.set_num_threads(before)
         cudnn.deterministic, cudnn.benchmark = repeatable, searching

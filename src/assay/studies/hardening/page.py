@@ -16,7 +16,6 @@ from assay.report.numerals import budget
 from assay.report.result import Cell, Drawing, Table
 from assay.report.tiles import rows
 from assay.runs.entry import Result
-from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 
 if TYPE_CHECKING:
@@ -290,67 +289,6 @@ def _fronts(study: Hardening, cells: Cells) -> list[Drawing]:
             beside="Accuracy against ε, under PGD",
         )
     ]
-
-
-def answer(study: Hardening, claims: Sequence[stats.Claim]) -> str:
-    """Return what the verdicts answer."""
-    judge, accuracy = study.judge, points("accuracy")
-    area = points("AUROC")
-
-    def holds(name: str) -> Wording:
-        return Wording(
-            f"{name} is more robust under {judge} than natural training",
-            f"{name} is no more robust under {judge} than natural training",
-            f"{name.replace('The', 'the')} is more robust under {judge}",
-            accuracy,
-        )
-
-    def costs(name: str) -> Wording:
-        return Wording(
-            f"{name} costs clean accuracy",
-            f"{name} costs no clean accuracy that matters",
-            f"{name} costs clean accuracy",
-            points("accuracy", falls=True),
-        )
-
-    def detects(of: str) -> Wording:
-        return Wording(
-            f"Hardening by N-FGSM makes {of} easier to detect by max-logit",
-            f"Hardening by N-FGSM does not make {of} easier to detect by max-logit",
-            f"hardening by N-FGSM makes {of} easier to detect",
-            area,
-        )
-
-    return compose(
-        claims,
-        {
-            "hardening.holds.several": holds("PGD-AT"),
-            "hardening.holds.noisy": holds("N-FGSM"),
-            "hardening.holds.mix": holds("The static mix"),
-            "hardening.costs.several": costs("PGD-AT"),
-            "hardening.costs.noisy": costs("N-FGSM"),
-            "hardening.seen": Wording(
-                f"The static mix is more robust under the attack that it saw than under {judge}",
-                f"The static mix is no more robust under the attack that it saw than under {judge}",
-                "the static mix is robust above all under the attack that it saw",
-                accuracy,
-            ),
-            "hardening.cheap": Wording(
-                f"At equal compute N-FGSM is more robust under {judge} than PGD-AT",
-                f"At equal compute N-FGSM is no more robust under {judge} than PGD-AT",
-                f"at equal compute N-FGSM is more robust under {judge} than PGD-AT",
-                accuracy,
-            ),
-            "hardening.third": Wording(
-                f"PGD-AT is more robust under {judge} than N-FGSM at a third of the compute",
-                f"N-FGSM at a third of the compute is within 2 points of PGD-AT under {judge}",
-                f"PGD-AT is more robust under {judge} than N-FGSM at a third of the compute",
-                accuracy,
-            ),
-            "hardening.noise": detects("noise"),
-            "hardening.near": detects("near outliers"),
-        },
-    )
 
 
 def summary(study: Hardening, cells: Cells) -> str:

@@ -26,7 +26,18 @@ from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
-from assay.studies.hardening import page
+from assay.studies.hardening import claims, page
+from assay.studies.hardening.names import (
+    BALANCED,
+    BOUNDED,
+    FAST,
+    MIX,
+    NATURAL,
+    NOISY,
+    SEVERAL,
+    SHORT,
+    under,
+)
 from assay.tasks.adversaries import NFGSM, StaticMix
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
@@ -35,11 +46,6 @@ from assay.tasks.images import apart, how_many
 from assay.tasks.saliency_shift import AttendNetwork
 from assay.tasks.train import TrainNetwork
 from assay.train import IBP, Adam, Guard, OneCycle, Recipe, Trades
-
-NATURAL, MIX, FAST, NOISY = "natural", "static mix", "Fast-AT", "N-FGSM"
-SEVERAL, BALANCED, BOUNDED = "PGD-AT", "TRADES", "IBP"
-SHORT = "short N-FGSM"
-"""With a third of the others' passes."""
 
 
 class Hardening(CellStudy):
@@ -300,89 +306,8 @@ class Hardening(CellStudy):
             notes=page.notes(self),
         )
 
-    def answer(self, claims: Sequence[stats.Claim]) -> str:
-        return page.answer(self, claims)
+    def answer(self, judged: Sequence[stats.Claim]) -> str:
+        return claims.answer(self, judged)
 
     def effects(self, cells: Cells) -> tuple[stats.Effect, ...]:
-        judge, at = self.judge, budget(self.eps, "linf")
-        natural = under(NATURAL, judge)
-
-        def more(code: str, text: str, a: str, b: str, metric: str, why: str) -> stats.Effect:
-            return cells.difference(code, text, a, b, metric, delta=self.delta, why_delta=why)
-
-        found = [
-            more(
-                f"hardening.holds.{code}",
-                f"Trained by {name}, more images remain right under {judge} at {at} than after "
-                "natural training.",
-                under(name, judge),
-                natural,
-                "robust_accuracy",
-                "Two points are what another seed changes.",
-            )
-            for code, name in (("mix", MIX), ("noisy", NOISY), ("several", SEVERAL))
-        ]
-        found += [
-            more(
-                f"hardening.costs.{code}",
-                f"{name} costs clean accuracy.",
-                NATURAL,
-                name,
-                "test_accuracy",
-                "For less than two points of accuracy few would do without robustness.",
-            )
-            for code, name in (("noisy", NOISY), ("several", SEVERAL))
-        ]
-        found.append(
-            more(
-                "hardening.seen",
-                "The static mix is more robust under the attack that it saw (fgsm) than under "
-                f"{judge}.",
-                under(MIX, "fgsm"),
-                under(MIX, judge),
-                "robust_accuracy",
-                "Two points are what another seed changes.",
-            )
-        )
-        found.append(
-            more(
-                "hardening.cheap",
-                f"At equal compute N-FGSM leaves more images right under {judge} than PGD-AT.",
-                under(NOISY, judge),
-                under(SEVERAL, judge),
-                "robust_accuracy",
-                "Two points are what another seed changes.",
-            )
-        )
-        found.append(
-            more(
-                "hardening.third",
-                f"PGD-AT leaves more images right under {judge} than N-FGSM with a third of its "
-                "passes.",
-                under(SEVERAL, judge),
-                under(SHORT, judge),
-                "robust_accuracy",
-                "Two points are what another seed changes; fewer are not worth three times the "
-                "compute.",
-            )
-        )
-        for code, kind, text in (
-            ("noise", "noise_auroc", "Hardening by N-FGSM improves the detection of noise"),
-            ("near", "near_auroc", "Hardening by N-FGSM improves the detection of near outliers"),
-        ):
-            found.append(
-                more(
-                    f"hardening.{code}",
-                    f"{text} by max-logit (AUROC).",
-                    under(NOISY, "examined"),
-                    under(NATURAL, "examined"),
-                    kind,
-                    "Detectors differ by as much from seed to seed.",
-                )
-            )
-        return tuple(found)
-
-
-def under(name: str, what: str) -> str:
-    """Return what the cell is called of a recipe's networks under an attack."""
-    return f"{name}, {what}"
+        return claims.effects(self, cells)
