@@ -18,12 +18,16 @@ import pytest
 
 from assay.cli import app, call
 from assay.errors import AssayError
+from assay.report.record import EstimateModel
+from assay.report.result import Claim, Drawing, StudyResult
 from assay.runs.store import Store
 from assay.runs.tracked import VARIABLE, current, tracking
 from assay.runs.trial import Trial
 from assay.tasks.trackers import TrialRun, runs_of
 from assay.workflows.track import write_runs
+from assay.workflows.track_study import write_study
 
+RESULTS = Path(__file__).resolve().parent.parent.parent / "docs" / "results"
 FEW = ("--data", "digits", "--network.name", "mlp", "--network.widths", "8", "--threads", "1")
 FEW += ("--train-images", "60", "--test-images", "40", "--quiet")
 
@@ -235,4 +239,64 @@ def test_results_are_written_to_what_lacks_them(tmp_path: Path) -> None:
 
     metrics = {"history": {"train_loss": [3.0, 2.0]}, "test_accuracy": 0.5}
     kept: Any = SimpleNamespace(trial=trial(), metrics=metrics)
-    assert [write_runs(told, [kept]) for _ in range(2)] == [1, 0]
+    labels = {trial().address: "as the study calls it"}
+    assert [write_runs(told, [kept], labels) for _ in range(2)] == [1, 0]
+    (folder,) = (tmp_path / "tracking" / "tensorboard" / "study").iterdir()
+    assert folder.name == "as the study calls it"
+
+
+def judged(low: float = 0.02) -> StudyResult:
+    """A result with one decided claim, one that nothing was measured of, and a figure."""
+    estimate = EstimateModel(value=0.05, low=low, high=0.08, n=3, of="seeds")
+    made = StudyResult.read(RESULTS / "skip" / "result.json")
+    claims = (
+        Claim(code="toy.wins", text="It wins.", delta=0.01, estimate=estimate, verdict="holds"),
+        Claim(code="toy.open", text="It may.", delta=0.01, verdict="not run"),
+    )
+    figures = (
+        Drawing(title="A line", caption="", svg="<svg xmlns='http://www.w3.org/2000/svg'></svg>"),
+    )
+    return made.model_copy(update={"claims": claims, "figures": figures, "answer": "**It wins.**"})
+
+
+def test_a_study_leaves_its_claims_as_a_run(tmp_path: Path) -> None:
+    """Once for each judgement: other values are another run."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = tracking(["tensorboard"], tmp_path, "study")
+    assert told is not None
+    assert [write_study(told, judged(), pytest.fail) for _ in range(2)] == [True, False]
+    (folder,) = (tmp_path / "tracking" / "tensorboard" / "study").glob("claims of skip*/*")
+    found = scalars(folder)
+    ends = {name: value for name, ((_, value),) in found.items()}
+    assert ends == {
+        "final/claims/toy.wins": pytest.approx(0.05),
+        "final/claims/toy.wins/low": pytest.approx(0.02),
+        "final/claims/toy.wins/high": pytest.approx(0.08),
+    }
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    (picture,) = events.Images("claims/points")
+    assert picture.width > 300 < 4 * picture.height
+    (answer,) = events.Tensors("answer/text_summary")
+    said = answer.tensor_proto.string_val[0].decode()
+    assert "**It wins.**" in said
+    assert "| not run | `toy.open` | It may. |" in said
+    assert write_study(told, judged(low=0.03), pytest.fail)
+    assert len(list(folder.parent.iterdir())) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_other_trackers_get_claims_and_figures(
+    name: str, tmp_path: Path, offline: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed (extra track)")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    told = tracking([name], tmp_path, "study")
+    assert told is not None
+    assert write_study(told, judged(), pytest.fail)
+    kept = {path.suffix for path in (tmp_path / "tracking" / name).rglob("*") if path.is_file()}
+    assert {".png", ".html"} <= kept
+    assert not offline

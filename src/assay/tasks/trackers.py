@@ -61,7 +61,7 @@ class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
         """Open the runs; one that was broken off goes on."""
         for name in self.tracking.to:
             if not self.tracking.mark(name, self.trial.address).exists():
-                with self._guarded(name):
+                with self.guarded(name):
                     run = OPENERS[name](self.tracking, self.trial)
                     run.start()
                     self.runs[name] = run
@@ -73,7 +73,7 @@ class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
     def log(self, values: Mapping[str, Any], step: int | None = None, **more: Any) -> None:
         """Log numbers at a step."""
         for name, run in list(self.runs.items()):
-            with self._guarded(name):
+            with self.guarded(name):
                 run.log(dict(values), step=step, **more)
                 if name == "tensorboard":
                     run.writer.flush()  # what is shown while it trains
@@ -86,14 +86,15 @@ class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
         found = {f"final/{name}": value for name, value in numbers(metrics).items()}
         self.log(found, step=step)
         for name, run in list(self.runs.items()):
-            with self._guarded(name):
+            with self.guarded(name):
                 run.finish()
                 mark = self.tracking.mark(name, self.trial.address)
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()
 
     @contextmanager
-    def _guarded(self, name: str) -> Iterator[None]:
+    def guarded(self, name: str) -> Iterator[None]:
+        """Say what fails in a tracker meanwhile, and call it no more."""
         try:
             yield
         except Exception as error:  # whatever a tracker may raise: no training ends by it

@@ -27,6 +27,7 @@ from assay.report.result import Claim, StudyResult, TrialLine
 from assay.report.study_page import render_study
 from assay.report.terminal import study_summary
 from assay.runs.cluster import Ray
+from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.entry import RECORD
 from assay.runs.remote import open_store
@@ -115,12 +116,15 @@ def run(
                 progress=progress,
                 rerun_failed=rerun_failed and not written,  # once is enough
             )
-        if tracked is not None:
-            from assay.workflows.track import write_runs  # loads torch, as trackers do
-
-            write_runs(tracked, [done[address] for address in done])
         seconds = time.perf_counter() - clock
         written.append(write(grown, done, home, words, started=started, seconds=seconds))
+        if tracked is not None:
+            from assay.workflows.track import write_runs  # loads torch, as trackers do
+            from assay.workflows.track_study import write_study
+
+            labels = {address: trial.label for address, trial in done.trials.items()}
+            write_runs(tracked, [done[address] for address in done], labels)
+            write_study(tracked, written[-1].result, say)
         return written[-1].claims
 
     if max_seeds is None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from assay.errors import AssayError
+from assay.report.result import StudyResult
 from assay.runs.display import say
 from assay.runs.entry import Entry, Result
 from assay.runs.remote import open_store
@@ -32,15 +33,27 @@ def run(text: str, *, store: Path, to: Sequence[str]) -> int:
         raise AssayError(f"{text} has no finished trials in {store}: nothing can be tracked")
     told = tracking(to, home.root, found.id if isinstance(found, Run) else "trials")
     assert told is not None  # `to` has at least one name
-    written = write_runs(told, results)
+    judged = None
+    if isinstance(found, Run) and found.kind == "study":
+        judged = StudyResult.read(found.folder / "result.json")
+    labels = {line.address: line.label for line in judged.trials} if judged else {}
+    written = write_runs(told, results, labels)
+    if judged is not None:
+        from assay.workflows.track_study import write_study  # loads matplotlib
+
+        write_study(told, judged, say)
     print(f"{written} of {len(results)} trials as new runs, in {told.folder}")
     return 0
 
 
-def write_runs(told: Tracking, results: Iterable[Result]) -> int:
+def write_runs(told: Tracking, results: Iterable[Result], labels: Mapping[str, str]) -> int:
     """Write each result as a run to the trackers that do not have it; return how many were new.
 
     A curve of the training is logged epoch by epoch, everything else at the end.
+
+    Args:
+        labels: what the study calls trials, by address: a trial that another study planned first
+            is kept under that one's label.
     """
     written = 0
     complained: set[str] = set()
@@ -52,7 +65,8 @@ def write_runs(told: Tracking, results: Iterable[Result]) -> int:
             say(line)
 
     for result in results:
-        run = TrialRun(told, result.trial, once)
+        label = labels.get(result.trial.address, result.trial.label)
+        run = TrialRun(told, result.trial.model_copy(update={"label": label}), once)
         run.start()
         if not run.runs:
             continue

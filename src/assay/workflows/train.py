@@ -60,7 +60,7 @@ def run(
     with nullcontext() if tracked is None else tracked.told():
         done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
     if tracked is not None:
-        write_runs(tracked, [done.need(trial)])
+        write_runs(tracked, [done.need(trial)], {})
     result = done.need(trial)
     model = result.path(MODEL)
     if out is not None:
