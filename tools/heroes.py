@@ -31,7 +31,7 @@ WIDTH = 860
 """CSS pixels."""
 LINE = 1750
 """Size of a letter in CSS pixels times letters: what fits into one line."""
-COLOURS = 64
+COLOURS = 128
 """Of a PNG: flat figures need no more, and stay small."""
 
 

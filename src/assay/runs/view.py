@@ -117,6 +117,7 @@ def _records(grid: Grid) -> Iterator[RenderableType]:
 
     if grid.title:
         yield Text(f"\n{grid.title}", style="bold italic")
+    before = None
     for first, *others in grid.rows:
         told = Table.grid(padding=(0, 2, 0, 0))
         told.add_column(no_wrap=True, style="dim")
@@ -124,5 +125,7 @@ def _records(grid: Grid) -> Iterator[RenderableType]:
         for name, cell in zip(grid.columns[1:], others, strict=True):
             if cell:
                 told.add_row(Text(name), Text(cell))
-        yield Text(first, style="bold")
+        if first != before:
+            yield Text(first, style="bold")
+        before = first
         yield Padding(told, (0, 0, 0, 2))
