@@ -41,8 +41,11 @@ class DiskFull(AssayError):
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
+def writing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Open a file that appears at `path`, whole and on the disk, when the block ends.
+
+    Args:
+        durable: wait for the disk; without it a power cut (no kill) may leave it empty or away.
 
     Raises:
         DiskFull: there is no space left; what was at `path` stays.
@@ -55,23 +58,28 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             with file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
                 temporary.replace(path)
-            sync(path.parent)
+            if durable:
+                sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise refusal(error, path) from error
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | str, *, durable: bool = True) -> None:
     """Write a file so that a reader, or a power cut, meets the old content or the new one.
+
+    Args:
+        durable: as in `writing`; without it that holds for readers alone.
 
     Raises:
         DiskFull: there is no space left; the old content stays.
         AssayError: `path` may not be written.
     """
-    with writing(path) as file:
+    with writing(path, durable=durable) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 

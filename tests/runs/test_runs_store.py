@@ -115,10 +115,34 @@ def test_a_damaged_folder_is_recognised_and_redone_with_the_same_bytes(store, to
     assert store.result(trial, verify=True) is None
     if damage not in ("changed arrays", "changed model"):
         assert store.result(trial) is None  # seen without reading every file
+    if not damage.startswith("changed"):  # sizes are all that a list looks at
+        assert store.survey() == ({"not begun": 1}, [])
     finished(store, trial)
     assert {name: (folder / name).read_bytes() for name in names} == before
     assert store.result(trial, verify=True) is not None
     assert not list(folder.glob("*.tmp"))
+
+
+@pytest.mark.parametrize("worth", [0.0, 60.0])
+def test_a_trial_waits_for_the_disk_if_it_took_long(store, toy, monkeypatch, worth):
+    waited = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: waited.append(name_of(handle)) or real(handle))
+    monkeypatch.setattr("assay.runs.entry.WORTH_WAITING_FOR", worth)
+    folder = finished(store, trial := toy("walk", epochs=1))
+    waited = [path for path in waited if not {"checkpoint", ".model.bin"} & set(path.split("/"))]
+    files = {"trial.json", "metrics.json", "arrays.npz", "model.bin"}
+    if worth:
+        assert not files & {Path(path).name for path in waited}
+    else:
+        assert files <= {Path(path).name for path in waited}
+        assert waited[-1] == str(folder)
+        assert ".record.json." in waited[-2]  # after all the others
+    assert store.result(trial, verify=True) is not None
+
+
+def name_of(handle: int) -> str:
+    return str(Path(f"/proc/self/fd/{handle}").readlink())
 
 
 def test_a_checkpoint_of_another_trial_is_not_used(store, toy):

@@ -69,13 +69,19 @@ def _revive(item: dict[str, Any]) -> Any:
 # -- arrays ------------------------------------------------------------------------------------
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, Any], *, durable: bool = True) -> None:
     """Write an .npz whose bytes depend on the arrays alone: sorted, little-endian, no dates.
+
+    Args:
+        durable: wait for the disk, as `disk.writing` does.
 
     Raises:
         TypeError: for an array of Python objects.
     """
-    with writing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        writing(path, durable=durable) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for name in sorted(arrays):
             array = np.asarray(arrays[name], order="C")
             if array.dtype.hasobject:

@@ -36,8 +36,7 @@ SMOKE = "smoke test: not evidence"
 def list_runs(store: Store) -> View:
     """Return the studies and audits of a store, the newest first, and how many trials it holds."""
     runs = store.runs()[::-1]
-    states = store.states()
-    unreadable = store.unreadable()
+    states, unreadable = store.survey()
     keys = ("id", "kind", "created", "headline")
     data = {
         "store": store.name,

@@ -102,13 +102,13 @@ class RemoteStore(Store):
         self._bring(f"trials/{address[:12]}")
         return super().stored(address)
 
-    def states(self) -> Counter[str]:
+    def survey(self) -> tuple[Counter[str], list[Path]]:
         self.bucket.look(within=LOOK_EVERY)
-        states = super().states()
+        states, unreadable = super().survey()
         here = {path.name for path in self.folders("trials") if (path / "record.json").is_file()}
         names = (name for name in self.bucket.versions if name.startswith("trials/"))
         states["finished"] += sum(name.partition("/")[2] not in here for name in names)
-        return +states
+        return +states, unreadable
 
     def _bring(self, parcel: str) -> bool:
         """Copy a trial from the bucket if it is not here; return whether it was."""

@@ -21,7 +21,16 @@ from typing import Any, Literal, cast
 
 from assay.disk import not_text, refusal, write_atomic
 from assay.errors import AssayError, expanded, nearest, one_line
-from assay.runs.entry import SCHEMA, TRIAL, Entry, Failure, Result, read_document, read_entry
+from assay.runs.entry import (
+    SCHEMA,
+    TRIAL,
+    Entry,
+    Failure,
+    Result,
+    read_document,
+    read_entry,
+    seems_finished,
+)
 from assay.runs.files import to_json
 from assay.runs.trial import Trial
 
@@ -154,17 +163,31 @@ class Store:
                 if entry is not None:
                     yield entry
 
-    def states(self) -> Counter[str]:
-        """Return how many trials are in each state that occurs."""
-        return Counter(map(_state, self.trials()))
+    def survey(self) -> tuple[Counter[str], list[Path]]:
+        """Return how many trials are in each state that occurs, and what `unreadable` returns.
+
+        Files of finished trials are not compared with their digests: see `seems_finished`."""
+        states, unreadable = Counter[str](), []
+        for path in self.folders("trials"):
+            if seems_finished(path):
+                states["finished"] += 1
+            elif (path / TRIAL).exists():
+                state = _state(path)
+                if state is None:
+                    unreadable.append(path)
+                else:
+                    states[state] += 1
+        return states, unreadable + self._unreadable_runs()
 
     def unreadable(self) -> list[Path]:
         """Return the trials, studies and audits of which no sense can be made: their document is
         damaged, may not be read, or was written by a newer assay."""
-        trials = [path for path in self.folders("trials") if (path / TRIAL).exists()]
-        runs = [path for name in FOLDERS.values() for path in self.folders(name)]
-        read = {entry.folder for entry in self.trials()} | {run.folder for run in self.runs()}
-        return [p for p in (*trials, *(p for p in runs if (p / RUN).exists())) if p not in read]
+        return self.survey()[1]
+
+    def _unreadable_runs(self) -> list[Path]:
+        read = {run.folder for run in self.runs()}
+        paths = (path for name in FOLDERS.values() for path in self.folders(name))
+        return [path for path in paths if (path / RUN).exists() and path not in read]
 
     def folders(self, name: str) -> list[Path]:
         """Return the folders of a shelf, in the order of their names; what begins with a dot is
@@ -172,7 +195,8 @@ class Store:
         folder = self.root / name
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        found = sorted(folder.iterdir(), key=lambda path: path.name)  # faster than by path
+        return [path for path in found if not path.name.startswith(".")]
 
     # -- studies and audits ----------------------------------------------------------------------
 
@@ -293,7 +317,13 @@ def read_run(folder: Path) -> Run | None:
     return Run(cast(Kind, document["kind"]), folder.name, folder, document)
 
 
-def _state(entry: Entry) -> str:
+def _state(folder: Path) -> str | None:
+    """Return the state of a trial, or None where no sense can be made of its folder."""
+    entry = None
+    with suppress(AssayError):
+        entry = read_entry(folder)
+    if entry is None:
+        return None
     try:
         return entry.state()
     except AssayError:

@@ -182,7 +182,8 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
         if now - noted >= NOTE_EVERY:
             noted = now
             state = {"resumed": resumed, "seconds": spent + now, "fraction": fraction, "note": note}
-            write_atomic(entry.folder / PROGRESS, to_json({"schema": SCHEMA, **state}))
+            said = to_json({"schema": SCHEMA, **state})
+            write_atomic(entry.folder / PROGRESS, said, durable=False)
         if now - shown >= SHOW_EVERY:
             shown = now
             tell(Message("progress", fraction, note))
