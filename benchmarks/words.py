@@ -7,6 +7,10 @@ one thread. What is measured:
 - candidates asked together, against one at a time, as sentences per second of the model itself;
 - what that brings to a whole attack, and how many queries the cache of a search saves;
 - greedy substitution, permissive and strict: success, share of words changed, queries;
+- what readers say of its successes that no attack has used: a classifier of word counts (TF-IDF and
+  logistic regression, on all training sentences), and with `--reader ENCODER` (a folder or an id on
+  the hub) another sentence encoder. Both are held against antonyms: the same sentences, the first
+  word that has one replaced by its opposite, which does change what is said;
 - TextAttack 0.3.11 with the same transformation (WordNet synonyms), search (importance by deletion)
   and constraints (stop words, a fifth of the words, no word twice), without a sentence encoder in
   either: its own (Universal Sentence Encoder) must be downloaded. It is skipped, and the reason
@@ -34,14 +38,20 @@ import torch
 from assay.attacks.runner import run
 from assay.attacks.text import Substitute, greedy, text_attacks
 from assay.attacks.text.asking import Row, ask
-from assay.attacks.text.offers import offered
+from assay.attacks.text.offers import Remembered, offered
+from assay.attacks.text.stopwords import STOP_WORDS
 from assay.attacks.text.substitutes import Synonyms
 from assay.attacks.text.threat import Words
+from assay.attacks.text.wordnet import wordnet
+from assay.core.edits import replaced, words
 from assay.data.loadtexts import load_texts
 from assay.models.text import load_text
-from assay.tasks.judges import judge
+from assay.stats import proportion
+from assay.tasks.judges import Judge, judge
+from assay.tasks.read_text import WordCounts
 
 OUT = Path(__file__).parent / "out"
+DATA = "rotten_tomatoes"
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
@@ -95,15 +105,58 @@ def described(result: Any, seconds: float, encoded: int) -> dict[str, Any]:
     }
 
 
-def settings(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
-    """Return what greedy substitution does in both settings."""
+def opposite(text: str) -> str | None:
+    """Return the text with the first word that has an antonym replaced by it; None without one."""
+    for place, piece in enumerate(words(text)):
+        word = text[piece.start : piece.end]
+        if word.lower() not in STOP_WORDS and (found := sorted(wordnet().antonyms(word))):
+            return replaced(text, {place: found[0]})
+    return None
+
+
+def read_again(results: dict[str, Any], other: Judge | None) -> dict[str, Any]:
+    """Return what readers that no attack has used say of the successes: of those whose original
+    the classifier of word counts gets right, the share whose label it still gives; and the median
+    similarity by another encoder. The sentences are those that the permissive attack fooled."""
+    train = load_texts(DATA, split="train")
+    counts = WordCounts().made(3.0, 0).fit(list(train.texts), train.labels.numpy())
+    pairs = {
+        name: [(r.inputs[k], r.adversarial[k], int(r.labels[k])) for k in rows_of(r)]
+        for name, r in results.items()
+    }
+    pairs["antonyms"] = [
+        (text, made, label) for text, _, label in pairs["permissive"] if (made := opposite(text))
+    ]
     found = {}
+    for name, some in pairs.items():
+        known = [one for one in some if counts.predict([one[0]])[0] == one[2]]
+        kept = sum(counts.predict([adv])[0] == label for _, adv, label in known)
+        found[name] = {
+            "n": len(some),
+            "label_kept": proportion(kept, len(known), "texts").to_dict(),
+        }
+        if other is not None and some:
+            alike = Remembered(other).similarity(*([list(c) for c in zip(*some, strict=True)][:2]))
+            found[name]["similarity"] = float(alike.quantile(0.5))
+    return found
+
+
+def rows_of(result: Any) -> list[int]:
+    return list(result.fooled.nonzero()[:, 0].tolist())
+
+
+def settings(clf: Any, texts: list[str], y: torch.Tensor, other: Judge | None) -> dict[str, Any]:
+    """Return what greedy substitution does in both settings, and what others say of it."""
+    found, results = dict[str, Any](), dict[str, Any]()
     for setting in ("permissive", "strict"):
         attack = Substitute(setting=setting)
         before = offered("encoder", "default").encoded
         seconds, result = timed(lambda a=attack: run(a, clf, texts, y, stop="fooled"))
+        results[setting] = result
         found[setting] = described(result, seconds, offered("encoder", "default").encoded - before)
         print(f"{setting}: {result.describe()}", json.dumps(found[setting]), flush=True)
+    found["read_again"] = read_again(results, other)
+    print("read again", json.dumps(found["read_again"]), flush=True)
     return found
 
 
@@ -155,9 +208,6 @@ class StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def theirs(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
     """Return what TextAttack does with the same parts, or why it does nothing."""
-    from assay.attacks.text.stopwords import STOP_WORDS
-    from assay.attacks.text.wordnet import wordnet
-
     sys.meta_path.append(StandIn())
     try:
         with warnings.catch_warnings():
@@ -213,13 +263,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", help="a text classifier that assay has trained")
     parser.add_argument("--texts", type=int, default=12)
-    parser.add_argument("--data", default="rotten_tomatoes")
+    parser.add_argument("--reader", help="another sentence encoder, which no attack uses")
+    parser.add_argument("--split", default="test")
     parser.add_argument("--only", nargs="*", help="of batching, settings, plain, textattack")
     options = parser.parse_args()
     torch.set_num_threads(1)
     wanted = set(options.only or ("batching", "settings", "plain", "textattack"))
     clf = load_text(options.model)
-    texts, y = load_texts(options.data, split="test").take(4 * options.texts)
+    texts, y = load_texts(DATA, split=options.split).take(4 * options.texts)
     right = (clf.predict(texts) == y).nonzero()[: options.texts, 0].tolist()
     texts, y = [texts[k] for k in right], y[right]
     judge()
@@ -234,7 +285,9 @@ def main() -> None:
         report["textattack"] = theirs(clf, texts, y)
         print("textattack", json.dumps(report["textattack"]), flush=True)
     if "settings" in wanted:
-        report["settings"] = settings(clf, texts, y)
+        report["settings"] = settings(
+            clf, texts, y, None if options.reader is None else Judge(options.reader)
+        )
     OUT.mkdir(exist_ok=True)
     (OUT / "words.json").write_text(json.dumps(report, indent=2) + "\n")
 

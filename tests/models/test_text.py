@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +208,26 @@ def test_a_name_that_is_nothing_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
     with pytest.raises(AssayError, match="no text classifier of assay"):
         load_text(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_an_id_in_the_hubs_cache_needs_no_network(tmp_path: Path, offline: str) -> None:
+    """In a process of its own: the library reads HF_HOME once, and loads parts of itself late."""
+    repo = tmp_path / "hub" / "models--some-org--films"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("a" * 40)
+    with_head(repo / "snapshots" / ("a" * 40))
+    program = (
+        "from assay.models.encoders import kinds_of, located\n"
+        "print(located('some-org/films').folder, *kinds_of('some-org/films'))\n"
+    )
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    where = {**os.environ, **unreachable, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": offline}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=where, capture_output=True, text=True, check=False
+    )
+    folder = repo / "snapshots" / ("a" * 40)
+    assert done.stdout.split() == [str(folder), "BertForSequenceClassification"], done.stderr
 
 
 def test_minilm_is_the_sentence_transformer() -> None:

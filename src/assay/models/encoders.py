@@ -148,28 +148,35 @@ def _readable(name: str, folder: Path) -> Pretrained:
 
 
 def _fetched(name: str) -> Path:
-    """Return the folder of a model's files in the hub's own cache."""
+    """Return the folder of a model's files in the hub's own cache ($HF_HOME); without a network
+    that of what is there already."""
     try:
         import huggingface_hub as hub
+        from huggingface_hub import constants, errors
     except ImportError as error:
         raise AssayError(f"fetching {name} from the Hugging Face hub needs {NEEDED}") from error
     guess = nearest(name, BUNDLED)
     hint = f" (did you mean {guess!r}?)" if guess else ""
-    revision = None
-    if not hub.constants.HF_HUB_OFFLINE:
+    revision, why = None, None
+    offline = bool(constants.HF_HUB_OFFLINE)
+    if not offline:
         try:  # one short request, since a download retries for half a minute without a network
             revision = hub.model_info(name, timeout=10).sha
-        except hub.errors.RepositoryNotFoundError as error:
+        except errors.RepositoryNotFoundError as error:
             raise AssayError(
                 f"there is no folder {name!r}, and no model of this name on the Hugging Face hub, "
                 f"or it is not public{hint}; in the package: {', '.join(BUNDLED)}"
             ) from error
         except Exception as error:  # whatever its transport raises
-            raise _unreachable(name, hint, error) from error
+            offline, why = True, error
     try:
-        return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(FILES)))
+        return Path(
+            hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(FILES), local_files_only=offline
+            )
+        )
     except Exception as error:
-        raise _unreachable(name, hint, error) from error
+        raise _unreachable(name, hint, why or error) from error
 
 
 def _unreachable(name: str, hint: str, error: Exception) -> AssayError:

@@ -303,9 +303,10 @@ def _moved(run: Result) -> Any:
 def notes(study: WordStudy) -> tuple[str, ...]:
     """Return what a reader must know."""
     return (
-        "Permissive: sentence similarity (1 − angle / π) at least 0.84, as TextAttack gives "
-        "TextFooler; strict: 0.98, as Morris et al. 2020 found that people accept. Both were set "
-        "for another encoder than ours.",
+        "Permissive: similarity (1 − angle / π) of 15 words around each one changed at least "
+        "0.84, and none asked of shorter texts, as TextAttack gives TextFooler; strict: 0.98 of "
+        "whole texts, as Morris et al. 2020 found that people accept. Both were set for another "
+        "encoder than ours.",
         "Substitutes are WordNet's synonyms in the word's form, of a part of speech that both can "
         "be; antonyms are refused. Similarity is judged by the frozen, pretrained MiniLM, of which "
         "the attacked classifier was fine-tuned.",
