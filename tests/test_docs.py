@@ -102,7 +102,9 @@ def test_the_commands_of_the_documents_parse(
     shown = capsys.readouterr().out
     for flag in flags:
         assert re.search(rf"(?<![\w-]){re.escape(flag)}(?![\w.-])", shown), f"{page}: no {flag}"
-    settled = named[0] == "run" and len(named) == 2 or (named == ["attack"] and "--attack" in flags)
+    settled = (named[0] == "run" and len(named) == 2) or (
+        named == ["attack"] and "--attack" in flags
+    )
     if settled and "--config" not in flags and "--help" not in flags:
         asked = {"--print-config"} - set(flags)
         assert call(app, [*words, *asked]) == 0, f"{page}: {capsys.readouterr().err}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_runs_engine import contents_of, run
 
@@ -323,3 +325,55 @@ def test_a_worker_has_its_environment_and_no_torch_and_a_dead_one_is_replaced(no
     assert not results[plan[4]].metrics["torch"]
     assert results.failure(plan[2]).message.endswith("the last of 3 times")
     assert results.failure(plan[3]).kind == "error"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_shards_are_attacked_on_nodes_that_come_and_go_with_the_same_bytes(
+    nodes, tmp_path, monkeypatch
+):
+    from networks.trained import FOLDER
+
+    from assay.cli import app, call
+    from assay.data import load_data
+
+    digits = load_data("digits", split="test")
+    (tmp_path / "set").mkdir()
+    for k in range(8):
+        rows = slice(125 * k, 125 * (k + 1))
+        held = {"images": digits.images[rows].numpy(), "labels": digits.labels[rows].numpy()}
+        np.savez(tmp_path / "set" / f"{k}.npz", **held)
+    first = nodes.add()
+    nodes.add()
+    killed = []
+
+    class Disturbed(Ray):
+        """Loses a node once two shards are done, and gains one."""
+
+        def events(self, seconds):
+            heard = super().events(seconds)
+            if not killed and len(list(self.root.glob("trials/*/record.json"))) >= 2:
+                killed.append(first)
+                nodes.remove_node(first, allow_graceful=False)
+                nodes.add()
+            return heard
+
+    monkeypatch.setattr("assay.workflows.shards.Ray", Disturbed)
+    monkeypatch.chdir(tmp_path)
+    command = ["attack", str(FOLDER / "robust.safetensors"), "--attack", "pgd", "--eps", "0.1"]
+    command += ["--steps", "40", "--shards", "set", "--quiet", "--out"]
+    assert call(app, [*command, "local", "--workers", "1"]) == 0
+    spread = ("--engine", "ray", "--ray-address", nodes.address)
+    assert call(app, [*command, "spread", *spread]) == 0
+    assert killed
+    local, ray = (json.loads((tmp_path / out / "attack.json").read_text()) for out in OUTS)
+    assert {**local, "seconds": 0} == {**ray, "seconds": 0}
+    assert local["n"] == 1000
+    for file in ("metrics.json", "arrays.npz"):
+        found = [sorted(tmp_path.glob(f"{out}/trials/*/{file}")) for out in OUTS]
+        assert len(found[0]) == 8
+        assert [p.read_bytes() for p in found[0]] == [p.read_bytes() for p in found[1]]
+
+
+OUTS = ("local", "spread")

@@ -25,7 +25,7 @@ from PIL import Image
 
 from assay.attacks import PGD
 from assay.cli import app, call
-from assay.data import load_data
+from assay.data import load_data, load_predictions
 from assay.data.dataset import Dataset, to_float
 from assay.data.shards import Reading, batches, classes_of, shape_of, shards_in
 from assay.errors import AssayError
@@ -159,6 +159,11 @@ def test_shards_have_the_numbers_of_the_whole(
     rows = read_csv(tmp_path / "out" / "shards.csv")
     assert [int(row["n"]) for row in rows] == [17, 20, 23]
     assert sum(int(row["success"]) for row in rows) == about["success"] > 0
+    said = load_predictions(tmp_path / "out" / "predictions.npz")
+    assert said.classes == digits.classes
+    assert torch.equal(said.answer, whole.clean_prediction)
+    assert torch.equal(said.labels, digits.labels)
+    assert len(set(said.metadata["shard"])) == 3
 
 
 def test_what_is_done_is_not_done_again(digits: Dataset, assay: Command, tmp_path: Path) -> None:

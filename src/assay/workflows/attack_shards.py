@@ -31,7 +31,7 @@ from assay.tasks.shards import MODEL, AttackShard, components, shard_trials
 from assay.workflows.attack import LEAST_LIKELY, SCHEMA, target_class
 from assay.workflows.shards import Spread, done_of, planned, refuse_foreign, tell_missing
 
-ATTACK, TABLE = "attack.json", "shards.csv"
+ATTACK, TABLE, SAID = "attack.json", "shards.csv", "predictions.npz"
 SURELY = 0.001
 """Below this probability, were all shards alike, they are said to differ."""
 
@@ -56,7 +56,8 @@ def run(
     """Attack every shard that `out` has not the result of, and say the rates over all of them.
 
     `out` gets trials/, a folder for each shard with its arrays; attack.json, counts and rates with
-    their intervals; and shards.csv, a line for each shard.
+    their intervals; shards.csv, a line for each shard; and predictions.npz, what the model says of
+    every clean image, which `assay audit` takes.
 
     Args:
         where: a folder of shards, or the id of a set on the hub.
@@ -70,7 +71,7 @@ def run(
     Raises:
         AssayError: for a model, data or settings that cannot be used.
     """
-    out = refuse_foreign(out, (ATTACK, TABLE))
+    out = refuse_foreign(out, (ATTACK, TABLE, SAID))
     if targets == LEAST_LIKELY:
         raise AssayError(
             "--targets least-likely goes with --data; over --shards name a class, by its name or "
@@ -110,6 +111,7 @@ def run(
         "missing": [{"shard": trial.label, "why": why} for trial, why in missing],
     }
     write_atomic(out / TABLE, table(there))
+    write_atomic(out / SAID, predictions(there, plan.clf.classes))
     write_atomic(out / ATTACK, to_json(about, indent=2))
     if not quiet:
         threat = attack.threat
@@ -181,6 +183,22 @@ def table(there: Sequence[tuple[Trial, Result]]) -> str:
         record = result.record
         cost = (f"{record['seconds']:.3f}", record["peak_memory"])
         lines.writerow((trial.label.removeprefix("shard "), *counts, *cost, trial.short))
+    return file.getvalue()
+
+
+def predictions(there: Sequence[tuple[Trial, Result]], classes: Sequence[str]) -> bytes:
+    """Return what the model says of the clean images, with their labels and shards, as an .npz that
+    `assay audit` takes; images without an answer are left out."""
+    parts: dict[str, list[Any]] = {"label": [], "prediction": [], "shard": []}
+    for trial, result in there:
+        said = result.arrays["clean_prediction"]
+        known = said >= 0
+        parts["label"].append(result.arrays["labels"][known])
+        parts["prediction"].append(said[known])
+        parts["shard"].append(np.full(int(known.sum()), trial.label.removeprefix("shard ")))
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {name: np.concatenate(own) for name, own in parts.items()}
+    np.savez(file, classes=np.array(classes), **arrays)
     return file.getvalue()
 
 
