@@ -108,6 +108,7 @@ class TestARun:
             assert row[3].estimate.value == pytest.approx(gap(one))
             assert row[5].estimate.value == pytest.approx(calibration_error(one))
         assert len(result.figures) == 5
+        assert next(one for one in result.figures if one.role == "hero").narrow
         assert result.figures[-1].svg.count("<image") == 7 * 10, "examples of seven kinds"
         assert {claim.verdict for claim in result.claims} == {"undecided"}, "on one seed"
 

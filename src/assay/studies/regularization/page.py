@@ -12,7 +12,7 @@ from assay.core.random import Stream
 from assay.data.dataset import to_float
 from assay.models.autoencoder import load_autoencoder
 from assay.report import figures as draw
-from assay.report.heroes import WIDE, seen
+from assay.report.heroes import NARROW, WIDE, seen
 from assay.report.numerals import with_unit
 from assay.report.record import EstimateModel, Unit
 from assay.report.result import Drawing, StudyResult, Table
@@ -120,6 +120,11 @@ def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
     if not kept:
         return ()
     gains = {name: _gain(cells, name) for name in kept if name != NONE}
+
+    def gained(width: float) -> str:
+        figure = _forest(study, gains, "gain of test accuracy", "points", 0.0, width=width)
+        return draw.inline_svg(figure)
+
     return (
         Drawing(
             title=LOSSES,
@@ -133,9 +138,8 @@ def _measured(study: Regularization, cells: Cells) -> tuple[Drawing, ...]:
             "95 % interval. Blue: changes to the architecture; green: to the weights, the "
             "labels or both; orange: images in input space; violet: in feature space; yellow: "
             "the best two.",
-            svg=draw.inline_svg(
-                _forest(study, gains, "gain of test accuracy", "points", 0.0, width=WIDE)
-            ),
+            svg=gained(WIDE),
+            narrow=gained(NARROW),
         ),
         Drawing(
             title=GAP,
