@@ -220,6 +220,23 @@ def test_calls_that_fail_are_made_again_and_nothing_is_lost(store, toy, tmp_path
     assert bytes_of(back.store.root) == bytes_of(store.root)
 
 
+def test_of_many_manifests_only_those_that_failed_are_asked_for_again(store, toy, monkeypatch):
+    for seed in range(12):
+        finished(store, toy("walk", seed=seed, epochs=1))
+    move(Folder(store), Bucket(URL))
+    source, failed = Bucket(URL), set()
+    real = source.fs.cat_file
+
+    def first_fails(path, *args, **kwargs):
+        if path not in failed:
+            failed.add(path)
+            raise ConnectionError("reset by peer")
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(source.fs, "cat_file", first_fails)
+    assert len(list(source.parcels())) == len(failed) == 12
+
+
 def test_a_store_that_does_not_answer_is_one_line_and_the_trial_is_kept(
     machine, toy, monkeypatch, tmp_path
 ):

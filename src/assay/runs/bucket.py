@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -97,7 +96,7 @@ class Bucket:
         for first in range(0, len(new), AT_ONCE):
             some = new[first : first + AT_ONCE]
             paths = [path for _, _, path in some]
-            held = self._ask(partial(self.fs.cat, paths))
+            held = self._read(paths)
             for (parcel, number, _), content in zip(some, map(held.get, paths), strict=True):
                 self._learn(parcel, number, content)
         self.looked = time.monotonic()
@@ -209,6 +208,24 @@ class Bucket:
         except FileNotFoundError:
             return []
         return [str(path) for path in found]
+
+    def _read(self, paths: list[str]) -> dict[str, bytes]:
+        """Return what some objects hold; of those that fail only they are asked for again."""
+        held: dict[str, bytes] = {}
+
+        def ask() -> None:
+            answers = self.fs.cat([p for p in paths if p not in held], on_error="return")
+            for path, answer in answers.items():
+                if isinstance(answer, bytes):
+                    held[path] = answer
+                elif isinstance(answer, FileNotFoundError):  # it went in this moment
+                    held[path] = b""
+            failed = [answer for path, answer in answers.items() if path not in held]
+            if failed:
+                raise failed[0]
+
+        self._ask(ask)
+        return held
 
     def _learn(self, parcel: str, number: int, content: bytes | None) -> None:
         """Take note of a manifest, which may be another's: of one that makes no sense nothing."""
