@@ -112,8 +112,10 @@ def _path(name: str, study: CellStudy) -> str:
         return fits[0]
     if fits:
         raise AssayError(f"--param {name} could be {', '.join(fits)}: give more of the name")
-    guess = nearest(name, known)
-    hint = f"; did you mean {guess}?" if guess else ""
+    below = [path for path in known if path.startswith(f"{first}.")] or known
+    by_last = {path.rpartition(".")[2]: path for path in below}
+    guess = nearest(last, by_last)
+    hint = f"; did you mean {by_last[guess]}?" if guess else ""
     raise AssayError(f"--param {name}: {study.NAME} has no such setting{hint}")
 
 
