@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assay.core.crop import middle_square
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -142,15 +144,23 @@ def _decode(
         if image.mode != mode:
             image = image.convert(mode)
         if scaled and image.size != (width, height):
-            if crop is not None:
-                side = max(1, round(min(image.size) * crop))
+            box = None if crop is None or crop == 1 else _box(image, width, crop)
+            if crop == 1:
+                side = min(image.size)
                 left, top = (image.width - side) // 2, (image.height - side) // 2
                 image = image.crop((left, top, left + side, top + side))
-            image = image.resize((width, height), Image.Resampling.BICUBIC)
+            image = image.resize((width, height), Image.Resampling.BICUBIC, box)
         if image.size != (width, height):
             raise ValueError(f"it is {image.height}×{image.width}, not {height}×{width}")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _box(image: Image, side: int, crop: float) -> tuple[float, float, float, float]:
+    """Return the left, top, right and bottom of what is kept of an image, in its own pixels."""
+    (high, wide), (top, left) = middle_square(image.height, image.width, side, crop)
+    x, y = image.width / wide, image.height / high
+    return left * x, top * y, (left + side) * x, (top + side) * y
 
 
 def _turned(image: Image) -> int:

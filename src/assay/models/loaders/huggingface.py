@@ -111,6 +111,8 @@ class Processor:
     Attributes:
         side, crop, mode: as in `Preprocess`.
         mean, std: per channel; None: nothing is taken off, nothing divided.
+        squashed: whether it scales to a square before it crops (DeiT's does), and so changes the
+            proportions of images that are no squares. That is not followed, and said.
     """
 
     side: int | None = None
@@ -118,6 +120,7 @@ class Processor:
     mode: str = "bilinear"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    squashed: bool = False
 
     def __str__(self) -> str:
         parts = []
@@ -126,6 +129,8 @@ class Processor:
             if self.crop is not None and self.crop < 1:
                 how = f"the middle {100 * self.crop:.1f} % of its shorter side scaled"
             parts.append(f"the image, {how} to {self.side} × {self.side}")
+            if self.squashed:
+                parts.append("with its proportions, which its own processor does not keep")
         parts += [f"mean {_listed(self.mean)}", f"std {_listed(self.std)}"]
         return ", ".join(parts)
 
@@ -157,7 +162,10 @@ def read_processor(folder: Path) -> Processor | None:
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise AssayError(f"{path} cannot be understood: {told(error)}") from error
     mode = RESAMPLING.get(said.get("resample", 2), "bilinear")
-    return Processor(side, crop, mode, mean, std)
+    size, squashed = said.get("size"), False
+    if isinstance(size, Mapping) and "height" in size:
+        squashed = crop is not None and crop < 1 and bool(said.get("do_resize", True))
+    return Processor(side, crop, mode, mean, std, squashed)
 
 
 def _sized(said: Mapping[str, Any]) -> tuple[int | None, float | None]:

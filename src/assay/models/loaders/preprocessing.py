@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
+from assay.core.crop import middle_square
 from assay.errors import AssayError
 
 
@@ -16,8 +17,8 @@ class Preprocess:
 
     Attributes:
         side: height and width in pixels that images are brought to; None: as they are.
-        crop: the middle square that is cut out before, as a share of the shorter side; None: the
-            whole image is squashed to a square.
+        crop: the middle square that is kept, as a share of the shorter side; None: the whole image
+            is squashed to a square.
         mode: how pixels are interpolated, with antialiasing where the image shrinks.
         colour: whether grey images are made coloured, the same in each channel.
         blue_first: whether the order of colours is turned round.
@@ -43,13 +44,10 @@ class Preprocess:
             x = x.flip(1)
         if self.side is None or x.shape[2:] == (self.side, self.side):
             return x
+        size, (top, left) = (self.side, self.side), (0, 0)
         if self.crop is not None:
-            height, width = x.shape[2:]
-            kept = max(1, round(min(height, width) * self.crop))
-            top, left = (height - kept) // 2, (width - kept) // 2
-            x = x[:, :, top : top + kept, left : left + kept]
-        scaled = F.interpolate(
-            x, (self.side, self.side), mode=self.mode, antialias=self.mode != "nearest"
-        )
+            size, (top, left) = middle_square(x.shape[2], x.shape[3], self.side, self.crop)
+        scaled = F.interpolate(x, size, mode=self.mode, antialias=self.mode != "nearest")
+        scaled = scaled[:, :, top : top + self.side, left : left + self.side]
         # bicubic weights are negative in places, and pixels end at 0 and 1
         return scaled.clamp(0, 1) if self.mode == "bicubic" else scaled
