@@ -272,7 +272,7 @@ class Faking:
         return Rivals(self.rival(0), self.rival(1), gentler)
 
 
-def fitted(looks: list[tuple[float, float]], recipe: Recipe = GUARDED) -> Any:
+def fitted(looks: list[tuple[float, float]], recipe: Recipe = GUARDED, **settings: Any) -> Any:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     with torch.no_grad():  # right from the start, and never learnt away
         model[1].weight.copy_(torch.tensor([[-1.0] * 16, [1.0] * 16]))
@@ -287,6 +287,7 @@ def fitted(looks: list[tuple[float, float]], recipe: Recipe = GUARDED) -> Any:
         stream=Stream(4),
         rivals=faking.rivals(),
         adversary=unmoved,
+        **settings,
     )
     return history, faking.scales
 
@@ -313,6 +314,32 @@ def test_a_collapse_is_noticed_and_gone_back_from() -> None:
     assert said.startswith("epoch 3: catastrophic overfitting: 90%")
     assert scales == [0.5, 0.5]  # of the epochs after it
     assert history.best_epoch == 4
+
+
+SLIDING = looks((0.5, 0.4), (0.6, 0.5), (0.3, 0.2), (0.9, 0.1), (0.6, 0.5), (0.6, 0.55))
+"""In epoch 3 both fall, in epoch 4 it is seen what that was."""
+
+
+def test_what_is_gone_back_to_is_from_before_the_fall() -> None:
+    history, scales = fitted(SLIDING)
+    assert history.strong_looks == pytest.approx([0.4, 0.5, 0.5, 0.55])
+    (said,) = history.collapses
+    assert said.startswith("epoch 4: catastrophic overfitting: 90%")
+    assert scales == [0.5, 0.5]
+
+
+def test_stopped_between_the_fall_and_the_alarm_it_goes_back_as_far(tmp_path: Path) -> None:
+    whole, _ = fitted(SLIDING)
+
+    def stop(done: float, _: str) -> None:
+        if done == 0.75:
+            raise Stopped
+
+    kept = tmp_path / "training.pt"
+    with pytest.raises(Stopped):
+        fitted(SLIDING, checkpoint=kept, progress=stop)
+    again, _ = fitted(SLIDING[6:], checkpoint=kept)
+    assert again.metrics() == whole.metrics()
 
 
 def test_a_training_that_keeps_collapsing_ends_with_the_last_good_weights() -> None:

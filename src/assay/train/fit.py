@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
@@ -32,6 +31,7 @@ from assay.train.evaluate import check_labels, check_range, check_recipe, evalua
 from assay.train.guard import Adversary, Rivals, Watchman
 from assay.train.history import History, describe
 from assay.train.losses import Given, objective
+from assay.train.mixup import mixup
 from assay.train.optimizers import norm_biases, optimizer
 from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import Recipe, Watch
@@ -105,7 +105,9 @@ def fit(
                 looks = stream.child("guard")
                 run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
         if checkpoint is not None and checkpoint.exists():
-            run.restore(read_checkpoint(checkpoint, recipe, stream))
+            kept = read_checkpoint(checkpoint, recipe, stream)
+            run.restore(kept)
+            run.good = kept.get("good")
         run.remember()
         try:
             while run.wants_more():
@@ -119,7 +121,8 @@ def fit(
                     break
                 run.remember()
                 if checkpoint is not None:
-                    write_checkpoint(checkpoint, run.state(), recipe, stream)
+                    kept = run.state() | {"good": None if run.sound() else run.good}
+                    write_checkpoint(checkpoint, kept, recipe, stream)
                 if progress is not None:
                     loss = run.history.train_loss[-1]
                     note = describe(run.history, epoch, recipe.epochs, loss)
@@ -145,6 +148,7 @@ class _Run:
         self.recipe = recipe
         self.stream = stream
         self.device = classifier.device
+        self.classes = len(classifier.classes)
         self.layout = FORMATS[recipe.memory_format]
         self.model = classifier.model.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -193,13 +197,17 @@ class _Run:
             self.watchman.best = tuple(state["guarded"])
 
     def remember(self) -> None:
-        """Keep what training is to go back to where it collapses."""
-        if self.watchman is not None:
+        """Keep what training is to go back to where it collapses, if it is sound."""
+        if self.watchman is not None and (self.good is None or self.sound()):
             self.good = copy.deepcopy(self.state())
 
+    def sound(self) -> bool:
+        """Return whether training is not on its way into a collapse."""
+        return self.watchman is None or self.watchman.sound(self.history)
+
     def go_back(self) -> bool:
-        """Return to the end of the last epoch after a collapse; False where there was none, or
-        where it has been returned to often enough: training then ends with the weights of there."""
+        """Return to the end of the last sound epoch after a collapse; False where there was none,
+        or where training has returned often enough: it then ends with the weights of there."""
         if not self.collapse or self.watchman is None or self.good is None:
             return False
         said = [*self.history.collapses, self.collapse]
@@ -267,7 +275,8 @@ class _Run:
                     looking.before(history.steps)
                 for batch in group:
                     x, clean, y = self.prepare(batch, epoch, augment, adversary)
-                    mixed, target = self.mixed(x, y, epoch, rows)
+                    draws = self.stream.child("mixup", epoch, rows)
+                    mixed, target = mixup(x, y, recipe.mixup, self.classes, draws)
                     done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
                     given = Given(mixed, clean, target, done)
                     part, logits = self.backward(given, sum(len(b[0]) for b in group))
@@ -324,7 +333,7 @@ class _Run:
         """Return what the network is trained on, images float32 in [0, 1] or texts, the same before
         it was attacked, and labels."""
         ids, x, y = batch
-        check_range(y, len(self.classifier.classes), "training")
+        check_range(y, self.classes, "training")
         y = y.to(self.device)
         if isinstance(x, list):
             draws = self.stream.child("augment", epoch).rows(ids)
@@ -361,20 +370,6 @@ class _Run:
         """Return the logits of the network in training, float32 (B, K), in the recipe's format."""
         with precise(self.recipe.precision, self.device):
             return self.classifier.trained(x)
-
-    def mixed(self, x: Any, y: Tensor, epoch: int, rows: int) -> tuple[Any, Tensor]:
-        """Return x as it is trained on, and its labels or, with mixup, shares of classes (B, K).
-
-        Args:
-            rows: how many rows of the epoch came before: with the epoch it names the draw.
-        """
-        if not self.recipe.mixup:
-            return x, y
-        draw = self.stream.child("mixup", epoch, rows).numpy()
-        share = float(draw.beta(self.recipe.mixup, self.recipe.mixup))
-        other = torch.from_numpy(draw.permutation(len(x))).to(x.device)
-        shares = F.one_hot(y, len(self.classifier.classes)).to(torch.float32)
-        return x.lerp(x[other], 1 - share), shares.lerp(shares[other], 1 - share)
 
     def set_lr(self, epoch: int, step: int, steps: int | None) -> float:
         """Set the learning rate of this step; of the epoch, where its steps are not known."""

@@ -89,6 +89,13 @@ class Watchman:
         history.collapses.append(said)
         return ""
 
+    def sound(self, history: History) -> bool:
+        """Return whether the network remained as robust at the last look as a collapse allows: the
+        accuracy under several steps may fall a look or two before that under one step rises."""
+        if not history.strong_looks:
+            return True
+        return history.strong_looks[-1] >= self.config.fall * self.best[1]
+
     def softened(self, adversary: Adversary | None, history: History) -> Adversary | None:
         """Return the training's adversary, its step halved for every collapse so far."""
         if not history.collapses or self.config.response == "note":
