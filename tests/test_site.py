@@ -136,6 +136,7 @@ def test_links_of_the_repository_become_those_of_the_site() -> None:
     linked = from_file(DOCS / "_ext" / "repository.py").linked
     given = "[a](docs/ci.md#x) [b](../CONTRIBUTING.md) [c](docs/results/skip/index.html)"
     assert linked(given) == "[a](ci.md#x) [b](contributing.md) [c](copied:results/skip/index.html)"
+    assert linked("![d](images/a.svg)") == "![d](images/a.svg)"
     assert linked('<img src="docs/images/a.png">') == '<img src="images/a.png">'
 
 

@@ -19,7 +19,8 @@ COPIED = ("results", "images")
 def linked(text: str) -> str:
     """Return a page with links as they are from the site: pages to pages, the rest as copied."""
     text = text.replace("](docs/", "](").replace('="docs/', '="')
-    text = re.sub(rf"\]\(({'|'.join(COPIED)})/", r"](copied:\1/", text)
+    # pictures stay: Sphinx finds them by itself
+    text = re.sub(rf"(?<!!)(\[[^\[\]]*\])\(({'|'.join(COPIED)})/", r"\1(copied:\2/", text)
     for there, here in PAGES.items():
         text = re.sub(rf"\]\((\.\./)?{re.escape(there)}", f"]({here}", text)
     return text
