@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -416,3 +417,14 @@ def test_results_behave_as_a_mapping(store, toy):
     assert [np.isfinite(result.metrics["end"]) for result in results.values()] == [True]
     with pytest.raises(AssayError, match="has not been run"):
         results.need(toy("walk", epochs=2))
+
+
+def test_several_processes_that_torchrun_started_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(AssayError, match="one of several that torchrun"):
+        execute([], Store(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert len(execute([], Store(tmp_path / "runs"))) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -85,9 +86,15 @@ def execute(
         The results, and the failures: a failed trial does not stop the others.
 
     Raises:
-        AssayError: the store cannot be written, or its disk is full.
+        AssayError: the store cannot be written, or its disk is full; this process is one of
+            several that `torchrun` started.
         KeyboardInterrupt: after the engine was stopped; the same call goes on from there.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise AssayError(
+            "trials run in processes of their own, and this is one of several that torchrun or "
+            "accelerate launch started: start assay alone, or call assay.train.fit.fit in a script"
+        )
     store.prepare()
     engine = Local(store.root, workers) if engine is None else engine
     trials = () if callable(plan) else tuple(plan)

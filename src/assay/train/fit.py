@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -33,6 +34,7 @@ from assay.train.history import History, describe
 from assay.train.losses import Given, objective
 from assay.train.mixup import mixup
 from assay.train.optimizers import norm_biases, optimizer
+from assay.train.parallel import Peers
 from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import Recipe, Watch
 from assay.train.watch import Watcher
@@ -69,6 +71,10 @@ def fit(
     Texts are trained on with those that are as long, batch for batch, so that there is hardly any
     padding; they can be augmented, but not mixed or watched.
 
+    Under `torchrun` or `accelerate launch` several processes train together (see
+    `assay.train.parallel`): each calls `fit` with the same arguments, on its own device, and has
+    the same weights in the end. The first one writes the checkpoint and tells the progress.
+
     Args:
         classifier: the network and its preprocessing; left in eval mode.
         train: labelled images; one that is in memory is permuted anew every epoch.
@@ -86,7 +92,8 @@ def fit(
 
     Raises:
         AssayError: for an empty training set, labels the network has no output for, an unresolved
-            `auto`, or a checkpoint that is another training's or cannot be written.
+            `auto`, a checkpoint that is another training's or cannot be written, or a guard where
+            several processes train.
     """
     check_recipe(recipe, validation, rivals is not None)
     if isinstance(classifier, TextClassifier):
@@ -98,6 +105,9 @@ def fit(
         if validation is not None:
             check_labels(classifier, validation, "validation")
         run = _Run(classifier, recipe, stream, trackers)
+        run.peers.check(recipe)
+        if not run.peers.first:
+            progress = None
         if isinstance(classifier, Classifier):
             if watch is not None:
                 run.watcher = Watcher(watch, classifier, validation, run.history.looks)
@@ -108,6 +118,7 @@ def fit(
             kept = read_checkpoint(checkpoint, recipe, stream)
             run.restore(kept)
             run.good = kept.get("good")
+        run.peers.share(run.model)
         run.remember()
         try:
             while run.wants_more():
@@ -120,7 +131,7 @@ def fit(
                         continue
                     break
                 run.remember()
-                if checkpoint is not None:
+                if checkpoint is not None and run.peers.first:
                     kept = run.state() | {"good": None if run.sound() else run.good}
                     write_checkpoint(checkpoint, kept, recipe, stream)
                 if progress is not None:
@@ -128,6 +139,7 @@ def fit(
                     note = describe(run.history, epoch, recipe.epochs, loss)
                     progress(epoch / recipe.epochs, note)
             run.finish()
+            run.peers.share(run.model)
         finally:
             classifier.model.eval()
             run.accelerator.end_training()
@@ -155,7 +167,13 @@ class _Run:
         # Precision is torch's autocast, not accelerate's: its state is one per process, so a second
         # training at another precision would be refused, and its wrapper would stay on the model.
         # The optimizer is not wrapped either: the wrapper searches the import path at every step.
-        self.accelerator = Accelerator(device_placement=False, log_with=list(trackers) or None)
+        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self.accelerator = Accelerator(
+            device_placement=False,
+            log_with=list(trackers) or None,
+            cpu=several and self.device.type == "cpu",  # or it would not join the others
+        )
+        self.peers = Peers(self.accelerator)
         self.optimizer = optimizer(recipe, self.parameters, norm_biases(self.model))
         self.history = History()
         self.best: dict[str, Tensor] | None = None
@@ -267,49 +285,56 @@ class _Run:
         lr = 0.0
         self.model.train()
         reader = batches(train, recipe.batch_size, self.stream.child("order", epoch))
-        with self.stream.child("dropout", epoch).seeding(self.device):
+        with self.peers.own(self.stream.child("dropout", epoch)).seeding(self.device):
             for group in grouped(reader, recipe.accumulate):
                 lr = self.set_lr(epoch, step, steps)
                 looking = self.looking(epoch, step, steps)
                 if looking is not None:
                     looking.before(history.steps)
                 for batch in group:
-                    x, clean, y = self.prepare(batch, epoch, augment, adversary)
-                    draws = self.stream.child("mixup", epoch, rows)
-                    mixed, target = mixup(x, y, recipe.mixup, self.classes, draws)
-                    done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
-                    given = Given(mixed, clean, target, done)
-                    part, logits = self.backward(given, sum(len(b[0]) for b in group))
-                    loss += part
-                    self.unseen += part
-                    correct += (logits.argmax(1) == y).sum()
-                    rows += len(y)
-                    self.unseen_rows += len(y)
+                    own = self.peers.part(batch)
+                    if len(own[0]):
+                        x, clean, y = self.prepare(own, epoch, augment, adversary)
+                        draws = self.peers.own(self.stream.child("mixup", epoch, rows))
+                        mixed, target = mixup(x, y, recipe.mixup, self.classes, draws)
+                        done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
+                        given = Given(mixed, clean, target, done)
+                        part, logits = self.backward(given, sum(len(b[0]) for b in group))
+                        loss += part
+                        self.unseen += part
+                        correct += (logits.argmax(1) == y).sum()
+                    rows += len(batch[0])
+                    self.unseen_rows += len(batch[0])
+                self.peers.sum_gradients(self.parameters)
                 if looking is not None:
                     looking.gradients()
-                    history.looks.loss.append(float(self.unseen) / self.unseen_rows)
+                    seen = float(self.peers.summed(self.unseen)) / self.unseen_rows
+                    history.looks.loss.append(seen)
                     self.unseen.zero_()
                     self.unseen_rows = 0
                 self.step()
                 step += 1
                 history.steps += 1
                 if step % CHECK_EVERY == 0:
-                    if not math.isfinite(float(loss)):
-                        return self.diverged(f"training loss is {float(loss)}", epoch, step)
+                    so_far = float(self.peers.summed(loss))
+                    if not math.isfinite(so_far):
+                        return self.diverged(f"training loss is {so_far}", epoch, step)
                     if progress is not None:
                         done = (epoch - 1 + (step / steps if steps else 0.0)) / recipe.epochs
-                        progress(done, describe(history, epoch, recipe.epochs, float(loss) / rows))
+                        progress(done, describe(history, epoch, recipe.epochs, so_far / rows))
                 if self.watchman and self.watchman.due(step, steps) and self.collapsing(epoch):
                     return False
-        if not math.isfinite(float(loss)):
-            return self.diverged(f"training loss is {float(loss)}", epoch, step)
+        total = float(self.peers.summed(loss))
+        if not math.isfinite(total):
+            return self.diverged(f"training loss is {total}", epoch, step)
         curves = {
-            "train_loss": float(loss) / rows,
-            "train_accuracy": int(correct) / rows,
+            "train_loss": total / rows,
+            "train_accuracy": int(self.peers.summed(correct)) / rows,
             "lr": lr,
         }
         if self.collapsing(epoch):
             return False
+        self.peers.share(self.model, weights=False)
         if validation is not None:
             with self.validated():
                 curves["val_loss"], curves["val_accuracy"] = evaluate(
@@ -317,6 +342,7 @@ class _Run:
                 )
                 if self.watchman is not None:
                     curves["robust_accuracy"] = self.watchman.robust()
+            curves = self.peers.of_first(curves)
             if not math.isfinite(curves["val_loss"]):
                 return self.diverged(f"validation loss is {curves['val_loss']}", epoch, step)
         for name, value in curves.items():
