@@ -44,6 +44,26 @@ def parse_number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(parse_number)]
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+"""Seconds in what a time may be given in."""
+
+
+def parse_seconds(text: str) -> float:
+    """Return how many seconds a text means.
+
+    Raises:
+        AssayError: it is no time, or none at all.
+
+    >>> parse_seconds("90"), parse_seconds("60s"), parse_seconds("5m"), parse_seconds("1.5 h")
+    (90.0, 60.0, 300.0, 5400.0)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*(s|m|min|h)?\s*", text)
+    seconds = float(found[1]) * UNITS[found[2] or "s"] if found else 0.0
+    if seconds <= 0:
+        raise AssayError(f"{text!r} is no time: write 60s, 5m or 1h")
+    return seconds
+
+
 Threads = Annotated[int, Field(ge=1, le=1024)]
 """More would not be had, or would be refused by the system in words that say nothing."""
 Repeats = Annotated[int, Field(ge=1, le=100_000)]

@@ -9,7 +9,7 @@ import pytest
 from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
 from assay.auditing import AuditConfig
-from assay.auditing.conduct import outcome
+from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
 from assay.auditing.sections.robustness import Robustness, attack_all, label, stand_in, worst_value
 from assay.core.fast import Copies

@@ -11,7 +11,7 @@ from torch import Tensor
 from assay.attacks import PGD
 from assay.auditing import AuditConfig, Thresholds
 from assay.auditing.checks import judged
-from assay.auditing.conduct import outcome
+from assay.auditing.outcome import outcome
 from assay.auditing.sections.saliency import Maps, Saliency, Shown, attention, empty_maps, galleries
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from assay.auditing import AuditConfig, Thresholds, audit
-from assay.auditing.conduct import outcome
+from assay.auditing.outcome import outcome
 from assay.auditing.section import Measured
 from assay.auditing.sections.accuracy import Accuracy
 from assay.auditing.sections.calibration import Calibration

@@ -11,19 +11,23 @@ from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
-from torch import Tensor, nn
+from torch import Tensor
 
 from assay.auditing import plausible
-from assay.auditing.checks import Value, judged
+from assay.auditing.checks import judged
 from assay.auditing.config import AuditConfig
-from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.cost import affordable, pace_of
+from assay.auditing.evidence import Evidence
+from assay.auditing.images import image_evidence
+from assay.auditing.outcome import NOT_MEASURED
 from assay.auditing.policy import Policy
-from assay.auditing.section import Measured, Section
+from assay.auditing.rounds import in_turn, within_budget
 from assay.auditing.texts import text_evidence
+from assay.auditing.timed import TIME, time_chapter
 from assay.auditing.verdict import sentence, spoken
-from assay.core.classifier import Classifier, check_gradient, check_images
-from assay.core.oracle import Oracle, granted, unwrapped
+from assay.auditing.watch import Tick, Watch
+from assay.core.classifier import Classifier, check_images
+from assay.core.oracle import Oracle
 from assay.core.source import TensorSource
 from assay.core.texts import TextClassifier
 from assay.core.tokens import check_texts
@@ -35,10 +39,8 @@ from assay.provenance import provenance
 from assay.report.audit_page import render_audit
 from assay.report.numerals import budget, interval, norm_name, with_unit
 from assay.report.record import NotRun
-from assay.report.schema import AuditReport, Chapter, Check, Flag
+from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
-
-MIN_IMAGES = 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,6 +52,7 @@ class Audit:
         arrays: the labels of the test images and what the model says of them; for each attack at
             the audit's eps the adversarial images and which succeeded; the gallery's images and
             maps; what other sections keep.
+        seconds: what each section took, by its name.
 
     >>> from assay import auditing
     >>> config = auditing.AuditConfig(sections=("accuracy",))
@@ -60,6 +63,7 @@ class Audit:
 
     report: AuditReport
     arrays: dict[str, NDArray[Any]] = field(repr=False)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -141,6 +145,7 @@ def audit(
     command: str = "",
     data: dict[str, str] | None = None,
     progress: Tick | None = None,
+    budget: float | None = None,
 ) -> Audit:
     """Put a classifier to the test and return what was found.
 
@@ -170,7 +175,10 @@ def audit(
         title: what the report is called; default: the model's class.
         command: what made it, for the report's last chapter.
         data: fingerprints of the data sets by name; default: that of `x` and `y`.
-        progress: told what is being done.
+        progress: told what is being done, and about how long still.
+        budget: seconds that it may take, from now on. What there is no time for is measured on
+            fewer images or not run, and the report says so: see `auditing.rounds`. None: all that
+            is asked for.
 
     Raises:
         AssayError: for images out of range or that the model cannot take, labels that do not fit
@@ -197,25 +205,30 @@ def audit(
         y, x = x.labels, to_float(x.images)
     if y is None:
         raise AssayError("audit needs labels: audit(clf, x, y), or audit(clf, dataset)")
-    tick = progress if progress is not None else _silent
+    watch = Watch(progress, budget)
+    texts = isinstance(model, TextClassifier)
+    x, y = check_texts(x) if texts else check_images(cast(Tensor, x)), torch.as_tensor(y)
+    metadata, given = metadata or {}, len(x)
+    if budget is not None and len(x) == len(y) and hasattr(model, "query"):
+        n = affordable(model, x, budget, watch.clock)
+        x, y, masks = x[:n], y[:n], None if masks is None else masks[:n]
+        metadata = {name: values[:n] for name, values in metadata.items()}
+    begun = watch.clock()
     evidence: Evidence
     if isinstance(model, TextClassifier):
-        evidence = text_evidence(model, check_texts(x), y, reference, calibration, config, tick)
-    else:
-        images = check_images(cast(Tensor, x))
-        evidence = _evidence(
-            model,
-            images,
-            torch.as_tensor(y),
-            reference,
-            calibration,
-            masks,
-            metadata or {},
-            config,
-            tick,
+        evidence = text_evidence(
+            model, check_texts(x), y, reference, calibration, config, watch.tick
         )
+    else:
+        images = cast(Tensor, x)
+        evidence = image_evidence(
+            model, images, y, reference, calibration, masks, metadata, config, watch.tick
+        )
+    watch.pace = pace_of(evidence, watch.clock() - begun, watch.clock)
     return conducted(
         evidence,
+        watch,
+        given=given,
         policy=policy,
         title=title or type(getattr(model, "model", model)).__name__,
         command=command or "assay.audit(clf, x, y, ...), called from Python",
@@ -228,7 +241,9 @@ def audit(
 
 def conducted(
     evidence: Evidence,
+    watch: Watch,
     *,
+    given: int,
     policy: Policy | None,
     title: str,
     command: str,
@@ -241,13 +256,21 @@ def conducted(
 
     Args:
         evidence: checked, with the one clean pass over it.
+        watch: what its sections are timed by, and its budget.
+        given: images that there are; fewer are evidence where a budget is too short for all.
         policy, title, command, data: as for `audit`.
         inputs: what the model is given, for the report's last chapter.
         started: when the audit began, and
         clock: what `time.perf_counter` said then.
     """
     config, model = evidence.config, evidence.model
-    found = [(section, outcome(section, evidence)) for section in config.sections]
+    if watch.budget is None:
+        shares = in_turn(evidence, watch)
+    else:
+        criteria = [one for section in config.sections for one in section.criteria(config)]
+        counted = [one.code for one in criteria if one.gated] if policy is None else policy.checks
+        shares = within_budget(evidence, watch, counted)
+    found = [(share.section, share.found) for share in shares]
     values = [
         (evidence.asked(criterion), measured.values.get(criterion.code, NOT_MEASURED))
         for section, measured in found
@@ -264,6 +287,8 @@ def conducted(
         for name, chapter in measured.chapters.items():
             (chapters if name in section.chapters else more)[name] = chapter
         arrays |= measured.arrays
+    if watch.budget is not None:
+        more[TIME] = time_chapter(shares, evidence, watch, given)
     report = AuditReport(
         title=title,
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -280,7 +305,8 @@ def conducted(
             command=command,
             config=config.model_dump(mode="json")
             | {"inputs": inputs}
-            | ({} if policy is None else {"policy": policy.model_dump(mode="json")}),
+            | ({} if policy is None else {"policy": policy.model_dump(mode="json")})
+            | ({} if watch.budget is None else {"budget": watch.budget}),
             seeds=(config.seed,),
             started=started,
             seconds=time.perf_counter() - clock,
@@ -289,102 +315,7 @@ def conducted(
             model=getattr(model, "fingerprint", ""),
         ),
     )
-    return Audit(report, arrays)
-
-
-NOT_MEASURED = NotRun(not_run="the section measured nothing of it")
-
-
-def outcome(section: Section, evidence: Evidence) -> Measured:
-    """Return what a section measures; where it cannot be run, the reason in all of its places."""
-    criteria = section.criteria(evidence.config)
-    try:
-        if why_not := evidence.refuses(section):
-            raise AssayError(why_not)
-        if not granted(evidence.model, section.needs):
-            what = "a network" if section.needs == "gradient" else f"the model's {section.needs}"
-            raise AssayError(
-                f"it needs {what}; this model answers with {evidence.model.access} only"
-            )
-        return _fitting(section, section.measure(evidence), {c.code for c in criteria})
-    except Exception as error:  # whatever a user's model, or another package's section, may raise
-        why = NotRun(not_run=told(error))
-        names = section.chapters or (section.name,)
-        return Measured(dict.fromkeys(names, why), {c.code: why for c in criteria})
-
-
-def _fitting(section: Section, found: Measured, codes: set[str]) -> Measured:
-    """Return what a section measured, if the report can hold it.
-
-    Raises:
-        AssayError, ValidationError: it cannot, and why.
-    """
-    for name, chapter in found.chapters.items():
-        known = AuditReport.model_fields if name in section.chapters else {}
-        kind: Any = known[name].annotation if name in known else Chapter | NotRun
-        TypeAdapter(kind).validate_python(chapter)
-    TypeAdapter(tuple[Flag, ...]).validate_python(found.flags)
-    for code, value in found.values.items():
-        if code not in codes:
-            raise AssayError(f"it has a value for {code}, which is none of its criteria")
-        if not isinstance(value, Value | NotRun):
-            raise AssayError(f"{code} is a {type(value).__name__}, not a Value or a NotRun")
-    return found
-
-
-def _evidence(
-    model: Oracle[Tensor],
-    x: Tensor,
-    y: Tensor,
-    reference: tuple[Tensor, Tensor] | None,
-    calibration: tuple[Tensor, Tensor] | None,
-    masks: Tensor | None,
-    metadata: Mapping[str, Sequence[Any]],
-    config: AuditConfig,
-    tick: Tick,
-) -> Evidence:
-    """Return what is audited, checked, with the one clean pass over it."""
-    if isinstance(model, nn.Module):
-        raise unwrapped(model)
-    if not (hasattr(model, "query") and hasattr(model, "access")):
-        raise AssayError(
-            f"audit takes an assay.Classifier(model, ...), not {type(model).__name__}; or what can "
-            "be queried, such as assay.BlackBox(function, classes=..., access=...)"
-        )
-    x, y = check_images(x).detach().float().cpu(), torch.as_tensor(y).cpu()
-    _check_labels(x, y)
-    y = y.long()
-    reference, calibration = (_images(part) for part in (reference, calibration))
-    if reference is None and calibration is not None:
-        raise AssayError("calibration= goes with reference=: what detectors are fitted on")
-    for part in (reference, calibration):
-        if part is not None and torch.equal(part[0], x):
-            raise AssayError(
-                "reference and calibration are not the images that are scored: give others, or none"
-            )
-    if masks is not None and (masks.dtype != torch.bool or masks.shape != x[:, 0].shape):
-        raise AssayError(
-            f"masks must be bool {tuple(x[:, 0].shape)}, one of each image's size, got "
-            f"{masks.dtype} {tuple(masks.shape)}"
-        )
-    masks = None if masks is None else masks.cpu()
-    for name, values in metadata.items():
-        if len(values) != len(x):
-            raise AssayError(f"metadata {name!r} has {len(values)} values for {len(x)} images")
-    evidence = Evidence(model, x, y, config, reference, calibration, masks, tick, metadata)
-    tick(f"evaluating the model on {len(x):,} images")
-    silent = int((evidence.predictions < 0).sum())
-    classes = evidence.classes
-    if int(y.max()) >= len(classes):
-        raise AssayError(
-            f"the labels go up to {int(y.max())}, but the model has {len(classes)} outputs "
-            f"(0 to {len(classes) - 1}): these data do not fit this model"
-        )
-    if isinstance(model, Classifier):
-        if silent:
-            raise AssayError(f"the model returns NaN or infinity for {silent} of {len(x)} images")
-        check_gradient(model, x)
-    return evidence
+    return Audit(report, arrays, watch.took)
 
 
 def _preprocessing(model: Oracle[Any], x: Any) -> dict[str, Any]:
@@ -409,32 +340,10 @@ def _fingerprint(evidence: Evidence) -> str:
     return TensorSource(evidence.x, evidence.y).fingerprint
 
 
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
 def _kind(evidence: Evidence) -> str:
     """Return what the arrays call what the model answers."""
     access = evidence.model.access
     return {"labels": "predictions", "scores": "scores"}.get(access, "logits")
-
-
-def _check_labels(x: Tensor, y: Tensor) -> None:
-    if y.ndim != 1 or len(y) != len(x):
-        raise AssayError(f"y must hold one label per image ({len(x)},), got {tuple(y.shape)}")
-    if y.is_floating_point() or y.dtype == torch.bool:
-        raise AssayError(f"labels must be class numbers (int64), got {y.dtype}")
-    if len(x) < MIN_IMAGES:
-        raise AssayError(f"an audit needs at least {MIN_IMAGES} images, got {len(x)}")
-    if int(y.min()) < 0:
-        raise AssayError(f"labels must be 0 or more, got {int(y.min())}")
-
-
-def _images(given: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor] | None:
-    """Return images and labels as the audit works with them."""
-    if given is None:
-        return None
-    return check_images(given[0]).detach().float().cpu(), torch.as_tensor(given[1]).cpu().long()
 
 
 def _summary(checks: tuple[Check, ...], config: AuditConfig, kind: str = "images") -> str:

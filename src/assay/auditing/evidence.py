@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from assay.attacks.base import Attack, Stop
 from assay.attacks.result import AttackResult
 from assay.auditing.config import AuditConfig
+from assay.auditing.watch import Tick
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.core.fast import Copies
@@ -23,9 +25,6 @@ from assay.errors import AssayError
 if TYPE_CHECKING:
     from assay.auditing.checks import Criterion
     from assay.auditing.section import Section
-
-Tick = Callable[[str], None]
-"""Told what is being done, in a few words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +41,8 @@ class Evidence:
         tick: told what is being done.
         metadata: what else is known of each image, by the name of its column: text, a number, or
             None where it is not known.
+        most: images that a section takes at most (the first ones), where a budget leaves time for
+            no more.
 
     >>> from assay import auditing
     >>> evidence = auditing.Evidence(clf, x, y, auditing.AuditConfig())
@@ -58,6 +59,7 @@ class Evidence:
     masks: Tensor | None = None
     tick: Tick = lambda _: None
     metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    most: int | None = None
 
     kind: ClassVar[str] = "images"
     """What `x` is: images, texts (see `auditing.texts`), or examples of which there are only
@@ -116,10 +118,32 @@ class Evidence:
         scores = self.answer.cpu().double()
         return scores / scores.sum(1, keepdim=True)  # services round them
 
+    def first(self, most: int) -> int:
+        """Return how many images a section takes that would take so many: what there are, and what
+        a budget leaves time for."""
+        return min(most, len(self.y), len(self.y) if self.most is None else self.most)
+
+    def within(self, most: int | None, *, short: bool) -> Self:
+        """Return the same evidence for a section with less time; nothing is evaluated again.
+
+        Args:
+            most: images that it takes at most; None: as many as it would.
+            short: whether curves have two budgets, eps and the furthest from it, and no more.
+        """
+        self.copies  # noqa: B018 - made once, for all
+        other = copy.copy(self)
+        config = self.config
+        if short:
+            ends = (config.curve[0], config.curve[-1])
+            other_end = max(ends, key=lambda eps: (abs(eps - config.eps), eps))
+            config = config.model_copy(update={"budgets": (other_end,)})
+        vars(other).update(most=most, config=config)
+        return other
+
     @property
     def attacked(self) -> Tensor:
         """The rows that are attacked: int64, the first `config.attacked`."""
-        return torch.arange(min(self.config.attacked, len(self.x)))
+        return torch.arange(self.first(self.config.attacked))
 
     @property
     def classifier(self) -> Classifier:

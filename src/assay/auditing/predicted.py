@@ -13,9 +13,10 @@ from torch import Tensor
 from assay.auditing.checks import Criterion
 from assay.auditing.conduct import Audit, conducted
 from assay.auditing.config import AuditConfig
-from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.evidence import Evidence
 from assay.auditing.policy import Policy
 from assay.auditing.section import Section
+from assay.auditing.watch import Tick, Watch
 from assay.core.oracle import Access
 from assay.data.predictions import Predictions
 from assay.errors import AssayError
@@ -91,6 +92,7 @@ def audit_predictions(
     started, clock = datetime.now().astimezone(), time.perf_counter()
     if len(said) < MIN_EXAMPLES:
         raise AssayError(f"an audit needs at least {MIN_EXAMPLES} predictions, got {len(said)}")
+    watch = Watch(progress)
     evidence = PredictedEvidence(
         model=Recorded(said),
         x=torch.empty(len(said), 0),
@@ -98,10 +100,12 @@ def audit_predictions(
         config=config if config is not None else AuditConfig(),
         metadata=said.metadata,
         said=said.answer,
-        tick=progress if progress is not None else lambda _: None,
+        tick=watch.tick,
     )
     return conducted(
         evidence,
+        watch,
+        given=len(said),
         policy=policy,
         title=title or f"predictions of {said.name}",
         command=command or "assay.auditing.audit_predictions(said), called from Python",

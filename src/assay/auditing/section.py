@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from numpy.typing import NDArray
 
 from assay.auditing.checks import Criterion, Value
+from assay.auditing.cost import Work
 from assay.config import Config
 from assay.core.oracle import Access
 from assay.report.record import NotRun
@@ -64,6 +65,9 @@ class Section(Config):
     """Whether saved predictions are enough for it: it then looks at no image and asks no model."""
     chapters: ClassVar[tuple[str, ...]] = ()
     """The chapters of the report that it fills; none: one of its own, called by its name."""
+    fewest: ClassVar[int] = 0
+    """The fewest images that it is measured on where there is no time for more (then it is not run
+    at all); 0: it takes what it takes."""
 
     name: str
     """The section's name in configs."""
@@ -71,6 +75,16 @@ class Section(Config):
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
         """Return what it is judged by; known before anything is measured."""
         del config
+        return ()
+
+    def rests_on(self, evidence: Evidence) -> int:
+        """Return how many images it is measured on."""
+        return len(evidence.y)
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        """Return what `measure` does beyond the clean pass, a stretch for each `evidence.tick`:
+        what says how long it takes. Nothing here: as good as no time."""
+        del evidence
         return ()
 
     def measure(self, evidence: Evidence) -> Measured:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from assay.auditing.config import AuditConfig
-from assay.auditing.evidence import Evidence, Tick
+from assay.auditing.evidence import Evidence
 from assay.auditing.kinds import BUILT_IN, shown
 from assay.auditing.section import Section
+from assay.auditing.watch import Tick
 from assay.core.embedding import Embedding
 from assay.core.random import Stream
 from assay.core.texts import TextClassifier

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.commands.flags import flag_app, read_settings, resolve, run
+from assay.config import parse_seconds
 from assay.errors import AssayError
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ Running = Parameter(group="Running")
 Format = Literal["markdown", "junit", "sarif", "model-card", "eval-results"]
 
 
-FIRST = ("data", "images", "weights", "mean", "std", "access", "eps", "attacks", "policy", "out")
+FIRST = (
+    *("data", "images", "weights", "mean", "std", "access", "eps", "attacks"),
+    *("budget", "policy", "out"),
+)
 """What --help shows."""
 SAVED = (".csv", ".tsv", ".jsonl", ".ndjson", ".npz")
 """How files of saved predictions end."""
@@ -66,6 +70,7 @@ def audit_app(everything: bool) -> App:
         policy: Annotated[Path | None, Running] = None,
         formats: Annotated[list[Format] | None, Running] = None,
         against: Annotated[str | None, Running] = None,
+        budget: Annotated[str | None, Running] = None,
         print_config: Annotated[bool, Running] = False,
         quiet: Annotated[bool, Running] = False,
     ) -> int:
@@ -92,6 +97,9 @@ def audit_app(everything: bool) -> App:
                 eval-results.
             against: an older audit, as a folder, a report.json or a run: what got better or worse,
                 in pairs where the images are the same.
+            budget: the time that it may take once model and data are loaded, such as 60s or 5m: the
+                checks that count go first, and the report says what was measured on fewer images
+                or not run; default: whatever it takes.
             print_config: only print the settings as YAML.
             quiet: print nothing but the path of the report.
         """
@@ -121,6 +129,7 @@ def audit_app(everything: bool) -> App:
             asked=Asked(fail_on, checks or (), asked),
             formats=tuple(formats or ()),
             against=against,
+            budget=None if budget is None else parse_seconds(budget),
             quiet=quiet,
             command=work.command(sys.argv[1:]),
         )

@@ -16,8 +16,8 @@ from rich.console import Console
 from assay.auditing import plausible
 from assay.auditing.conduct import Audit, audit
 from assay.auditing.config import AuditConfig
-from assay.auditing.evidence import Tick
 from assay.auditing.policy import Policy
+from assay.auditing.watch import Tick
 from assay.config import digest
 from assay.core.texts import TextClassifier
 from assay.data import Dataset
@@ -52,6 +52,7 @@ def run(
     asked: Asked,
     formats: tuple[str, ...] = (),
     against: str | None = None,
+    budget: float | None = None,
     quiet: bool,
     command: str,
 ) -> int:
@@ -67,6 +68,7 @@ def run(
         asked: what makes the exit code another than 0.
         formats: further files beside the report, by their names in `FORMATS`.
         against: an older audit that this one is compared with: a run, a folder or a report.json.
+        budget: seconds that the audit may take, once model and data are loaded; None: any number.
         quiet: print nothing but the path of the report.
         command: what made it, for the report.
     """
@@ -102,6 +104,7 @@ def run(
             title=title or f"{name} on {data.name}{scaled(inputs)}",
             command=command,
             progress=tick,
+            budget=budget,
         )
     made = found.report.made
     identity = {
@@ -110,7 +113,7 @@ def run(
         "images": inputs.images,
         "config": config.model_dump(mode="json"),
         "torch": torch.__version__,
-    }
+    } | ({} if budget is None else {"budget": budget})
     page = keep(found, identity, title or Path(name).stem, home, out)
     return reported(found, page, config, asked, formats, old, quiet=quiet)
 
@@ -172,6 +175,7 @@ def examine(
     title: str,
     command: str,
     progress: Tick | None = None,
+    budget: float | None = None,
 ) -> Audit:
     """Audit the model on the images of `inputs`; detectors, which look inside, get reference
     images only where the model is a network."""
@@ -212,6 +216,7 @@ def examine(
         command=command,
         data=marks,
         progress=progress,
+        budget=budget,
     )
     if isinstance(data, TextSet):
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from assay import stats
+from assay.auditing.cost import Work
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.robustness import at_budget
 from assay.certify import ibp
@@ -17,6 +18,9 @@ from assay.report.schema import Chapter
 
 if TYPE_CHECKING:
     from assay.auditing.evidence import Evidence
+
+BOUNDS = 2
+"""Forward passes that interval bounds take: of centres and of radii."""
 
 
 class Certificate(Section):
@@ -34,12 +38,20 @@ class Certificate(Section):
     name: Literal["certificate"] = "certificate"
     """The section's name in configs."""
 
+    def rests_on(self, evidence: Evidence) -> int:
+        return len(evidence.attacked)
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        if evidence.config.norm != "linf" or not isinstance(evidence.model, Classifier):
+            return ()
+        return (Work("bounds", forward=BOUNDS * len(evidence.attacked)),)
+
     def measure(self, evidence: Evidence) -> Measured:
         config, model = evidence.config, evidence.model
         if config.norm != "linf" or not isinstance(model, Classifier):
             return Measured({})
         evidence.tick("certificate")
-        rows = slice(0, config.attacked)
+        rows = slice(0, len(evidence.attacked))
         x, y = evidence.x[rows], evidence.y[rows]
         try:
             found = ibp(model, x, y, eps=config.eps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from assay import stats
+from assay.auditing.cost import Work
 from assay.auditing.section import Measured, Section
 from assay.core.oracle import Access
 from assay.errors import AssayError
@@ -27,6 +28,17 @@ class Faithfulness(Section):
 
     name: Literal["faithfulness"] = "faithfulness"
     """The section's name in configs."""
+
+    def rests_on(self, evidence: Evidence) -> int:
+        return evidence.first(min(evidence.config.attacked, JUDGED))
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        asked, n = evidence.config.faithfulness, self.rests_on(evidence)
+        curves = 2 * (asked.steps + 1) * n
+        random = asked.randomised * (1 + asked.stages)
+        each = Work("explainer", curves, n + random)
+        many = len(asked.explainers)
+        return (Work("faithfulness", many * each.forward, many * each.gradient),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("which explainer is the most faithful")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.cost import Work
 from assay.auditing.kinds import outliers_named, shown, without_twins
 from assay.auditing.section import Measured, Section
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access
+from assay.data.dataset import Dataset
 from assay.errors import AssayError, told
 from assay.ood.base import Detector
 from assay.ood.evaluation import DetectionResult, evaluate
@@ -31,6 +33,7 @@ class Outliers(Section):
     needs: ClassVar[Access] = "gradient"
     texts: ClassVar[bool] = True
     chapters: ClassVar[tuple[str, ...]] = ("ood",)
+    fewest: ClassVar[int] = 100
 
     name: Literal["outliers"] = "outliers"
     """The section's name in configs."""
@@ -52,16 +55,28 @@ class Outliers(Section):
             for detector in config.detectors
         )
 
+    def rests_on(self, evidence: Evidence) -> int:
+        n = len(evidence.y)
+        return evidence.first(n - 2 * (n // 3) if evidence.reference is None else n)
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        kinds = len(evidence.config.outliers)
+        learned = sum(len(part[1]) for part in (evidence.reference, evidence.calibration) if part)
+        return (Work("outliers", forward=learned + kinds * self.rests_on(evidence)),)
+
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("outliers")
         fitting, inside = fitted_on(evidence)
+        if (most := self.rests_on(evidence)) < len(inside):
+            inside = inside.rows(slice(0, most))
         outside: dict[str, Embedding] = {}
         doubts: list[str] = []
         for kind, x in outliers_for(evidence).items():
             if isinstance(x, AssayError):
                 doubts.append(f"{kind} left out: {told(x)}")
                 continue
-            outside[kind], twins = evidence.embed(x), ""
+            some = x if evidence.most is None else first(x, evidence.most)
+            outside[kind], twins = evidence.embed(some), ""
             if evidence.kind != "texts":
                 outside[kind], twins = without_twins(inside, outside[kind])
             doubts += [f"{kind}: {twins}"] if twins else []
@@ -86,6 +101,11 @@ class Outliers(Section):
             results += [_row(kind, one, fitting.calibrated_on) for kind, one in scored.items()]
         chapter = Ood(fitted_on=fitting.fitted_on, results=tuple(results), failed=failed)
         return Measured({"ood": chapter}, values, flags=_flag(doubts))
+
+
+def first(x: Dataset | Sequence[str], most: int) -> Any:
+    """Return the first outliers, where there is no time for more."""
+    return x.subset(range(min(most, len(x)))) if isinstance(x, Dataset) else x[:most]
 
 
 def _flag(doubts: list[str]) -> tuple[Flag, ...]:

@@ -15,10 +15,11 @@ from assay.attacks.methods.pixels import OnePixel
 from assay.attacks.methods.square import Square
 from assay.attacks.result import AttackResult
 from assay.auditing.checks import Criterion, Value, Words
-from assay.auditing.reliability import flags_of
+from assay.auditing.cost import Work, attack_work
+from assay.auditing.reliability import BLACK_BOX_QUERIES, FEW, flags_of
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.fooled import fooled
-from assay.core.oracle import Access
+from assay.core.oracle import Access, granted
 from assay.errors import AssayError, told
 from assay.report import schema
 from assay.report.numerals import budget, norm_name
@@ -46,6 +47,8 @@ class Robustness(Section):
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness", "fooled")
+    fewest: ClassVar[int] = FEW
+    """What the reliability flags rest on too."""
 
     name: Literal["robustness"] = "robustness"
     """The section's name in configs."""
@@ -71,6 +74,22 @@ class Robustness(Section):
                 share=True,
             ),
         )
+
+    def rests_on(self, evidence: Evidence) -> int:
+        return len(evidence.attacked)
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        config, model, n = evidence.config, evidence.model, len(evidence.attacked)
+        run = [attack for attack in config.attacks if granted(model, attack.needs)]
+        ticks = [Work("refused")] * (len(config.attacks) - len(run))
+        run = run or [stand_in(model.access, config)]
+        ticks += [attack_work(attack, n) for attack in run for _ in config.curve]
+        few = min(FEW, n)
+        again = [attack_work(attack, few) for attack in run]  # unbounded, and step by step
+        dearest = max(again, key=lambda one: one.gradient + one.forward)
+        black = few * BLACK_BOX_QUERIES if model.access == "gradient" else 0
+        forward = dearest.forward + dearest.gradient + black + 3 * few
+        return (*ticks, Work("flags", forward, 2 * dearest.gradient + 2 * few))
 
     def measure(self, evidence: Evidence) -> Measured:
         config, rows = evidence.config, evidence.attacked

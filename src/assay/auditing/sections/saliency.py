@@ -14,6 +14,7 @@ from assay import stats
 from assay.attacks.methods.noise import noisy
 from assay.attacks.result import AttackResult
 from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.cost import Work, attack_work
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.robustness import at_budget, label
 from assay.core.attribution import Attribution
@@ -60,6 +61,13 @@ WITHOUT_CONTROL = ("entropy", "gini", "clinging", "inside")
 """Measures that say nothing of another image of the class, the same-class control: the changes from
 one image to the next add up to 0 once round, and the others are about this image's perturbation and
 object."""
+PER_PAIR = 2e-3
+"""Seconds that it takes to compare a pair of maps by every measure, about."""
+
+
+def mapped(evidence: Evidence) -> int:
+    """Return how many images are attacked and explained, at most."""
+    return max(evidence.config.gallery, MAPPED)
 
 
 class Saliency(Section):
@@ -68,6 +76,7 @@ class Saliency(Section):
 
     needs: ClassVar[Access] = "gradient"
     chapters: ClassVar[tuple[str, ...]] = ("attention", "gallery", "hardly")
+    fewest: ClassVar[int] = 40
 
     name: Literal["saliency"] = "saliency"
     """The section's name in configs."""
@@ -91,6 +100,14 @@ class Saliency(Section):
                 more="",
             ),
         )
+
+    def rests_on(self, evidence: Evidence) -> int:
+        return evidence.first(min(evidence.config.attacked, mapped(evidence)))
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        n, last = self.rests_on(evidence), evidence.config.attacks[-1]
+        attacked = attack_work(last, n)
+        return (Work("saliency", attacked.forward + n, attacked.gradient + 3 * n, PER_PAIR * n),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("gallery and saliency")
@@ -165,7 +182,7 @@ def show(evidence: Evidence) -> Shown:
     """
     config, x, y, masks = evidence.config, evidence.x, evidence.y, evidence.masks
     rows = evidence.attacked
-    ids = rows[evidence.correct[rows]][: max(config.gallery, MAPPED)]
+    ids = rows[evidence.correct[rows]][: mapped(evidence)]
     if len(ids) == 0:
         raise AssayError("no image is classified correctly, so there is nothing to attack")
     attack = at_budget(config.attacks[-1], config, config.eps)
