@@ -91,6 +91,7 @@ class Told:
 
     def __call__(self, doing: str) -> None:
         self.lines.append((self.clock() - self.started, doing))
+        print(f"{self.lines[-1][0]:7.1f} s  {doing}", flush=True)
 
     def right(self, total: float) -> list[tuple[float, float, float]]:
         """Return what was said after a quarter of the time, while more than a tenth was left: when,
@@ -141,8 +142,6 @@ def main() -> None:
         kilobytes = (Path(folder) / "report.html").stat().st_size / 1000
     written = clock() - began[2] - audited
     took, spent = time.perf_counter() - began[0], time.process_time() - began[1]
-    for at, line in told.lines:
-        print(f"{at:7.1f} s  {line}")
     right = told.right(audited)
     close = sum(abs(one - other) <= 0.3 * other for _, one, other in right)
     print(f"\nseconds of the {options.clock}")

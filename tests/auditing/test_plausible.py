@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from networks import trained as networks
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import assay
-from assay.auditing import AuditConfig
+from assay.auditing import AuditConfig, plausible
 from assay.auditing.evidence import Evidence
 from assay.auditing.plausible import (
     class_order,
@@ -24,7 +25,9 @@ from assay.auditing.plausible import (
     units,
 )
 from assay.auditing.registry import Accuracy
+from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
+from assay.errors import AssayError
 
 
 @pytest.mark.parametrize(
@@ -220,3 +223,36 @@ def test_the_report_has_the_flags_and_the_preprocessing() -> None:
         "outputs": "logits",
         "preprocess": None,
     }
+
+
+def silent_for(some: int) -> BlackBox:
+    """Return what has no scores for the first images of what it was asked first."""
+
+    def scores(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = np.full((len(x), 2), 0.5, np.float32)
+        found[:, 0] += 0.4 * np.sign(x[:, 0, 0, 0] - 0.5)
+        found[:, 1] = 1 - found[:, 0]
+        found[x[:, 0, 0, 1] < some / 100] = np.nan
+        return found
+
+    return BlackBox(scores, classes=2, access="scores")
+
+
+@pytest.mark.parametrize("some", [0, 30])
+def test_images_without_an_answer_are_counted(some: int) -> None:
+    x = torch.zeros(100, 1, 2, 2)
+    x[:, 0, 0, 0] = 1.0
+    x[:, 0, 0, 1] = (torch.arange(100) + 0.5) / 100
+    only = AuditConfig(sections=(Accuracy(),))
+    found = assay.audit(silent_for(some), x, torch.zeros(100, dtype=torch.long), config=only)
+    flag = next(flag for flag in found.report.flags if flag.code == "PRE-006")
+    assert flag.raised == (some > 0)
+    assert flag.detail.startswith(f"{some} of 100 images have no answer")
+    assert found.report.accuracy.overall.value == pytest.approx(1 - some / 100)
+    assert "PRE-006" in "".join(plausible.warnings(found.report.flags)) or not some
+
+
+def test_what_has_no_answer_at_all_is_refused() -> None:
+    x = torch.zeros(40, 1, 2, 2)
+    with pytest.raises(AssayError, match="an answer for none of 40 images"):
+        assay.audit(silent_for(100), x, torch.zeros(40, dtype=torch.long))

@@ -44,6 +44,19 @@ def test_checks_are_rows_with_failures_first(page):
     assert "1 fail 1 undecided 1 not run 2 pass" in read(page)
 
 
+def test_what_was_not_tested_is_a_chapter_by_reason(report):
+    checks = [one for one in report.checks if one.verdict != "not run"]
+    why = "the budget of 60 s was spent"
+    for code in ("OOD-002", "OOD-003"):
+        lost = {"code": code, "verdict": "not run", "reason": why, "value": None}
+        checks.append(report.checks[0].model_copy(update=lost))
+    gone = {"checks": tuple(checks), "ood": NotRun(not_run=why)}
+    html = render_audit(report.model_copy(update=gone))
+    text = read(html[html.index('id="not-tested"') :])
+    assert f"OOD-002, OOD-003, Unfamiliar inputs: {why}" in text
+    assert '<a href="#not-tested">' in html
+
+
 def test_what_to_do_stands_below_what_does_not_pass(report):
     checks = tuple(
         one.model_copy(update={"advice": f"mend {one.code}", "flags": ()}) for one in report.checks
@@ -88,10 +101,10 @@ def test_chapters_are_headed_by_what_they_found(page):
         assert any(heading.startswith(found) for heading in headings), (found, headings)
 
 
-def test_the_contents_name_six_parts(page):
+def test_the_contents_name_the_parts(page):
     contents = re.search(r"<nav.*?</nav>", page, re.DOTALL).group(0)
     assert read(contents) == (
-        "Checks Accuracy Robustness Saliency Unfamiliar inputs How this was made"
+        "Checks Accuracy Robustness Saliency Unfamiliar inputs Not tested How this was made"
     )
 
 
@@ -202,7 +215,7 @@ def test_chapters_of_other_sections_stand_in_their_part(report):
     )]  # fmt: skip
     assert places == sorted(places)
     contents = read(re.search(r"<nav.*?</nav>", html, re.DOTALL).group(0))
-    assert "Unfamiliar inputs Slices gone not run How" in contents
+    assert "Unfamiliar inputs Slices gone not run Not tested How" in contents
     assert "corruptions" not in contents
     text = read(html)
     assert "Blur costs 23 points Of five. By kind" in text

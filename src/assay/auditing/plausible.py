@@ -84,7 +84,9 @@ def looked_at(
         ),
         "PRE-005": lambda: class_order(said, meant, classes),
     }
-    if isinstance(model, Classifier):
+    if not isinstance(model, Classifier):
+        looks["PRE-006"] = lambda: no_answer(int((said < 0).sum()), len(meant))
+    else:
         mean, std = _values(model.mean), _values(model.std)
         looks["PRE-002"] = lambda: mean_without_std(mean, std)
         looks["PRE-003"] = lambda: units(mean, std)
@@ -218,6 +220,19 @@ def class_order(predictions: Labels, y: Labels, classes: Sequence[str]) -> Flag:
         raised=raised,
         detail=detail,
     )
+
+
+def no_answer(silent: int, n: int) -> Flag:
+    """PRE-006: what can only be queried has no answer for some images: NaN, infinity or null.
+
+    Args:
+        silent: images without one, of `n`.
+    """
+    detail = f"{silent} of {n} images have no answer (NaN, infinity or null)"
+    if silent:
+        detail += ", and count as wrong: accuracy, and what rests on it, is of an answer to each"
+    return Flag(code="PRE-006", title="The model has no answer for some images",
+                raised=silent > 0, detail=f"{detail}.")  # fmt: skip
 
 
 def _mended(order: Sequence[str]) -> str:

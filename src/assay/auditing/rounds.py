@@ -1,12 +1,13 @@
 """Which section is run when, and on how many images, where a budget of time is given.
 
 In the first round every section is run as it is asked for, if that leaves time for the others, even
-if it took twice as long as thought; otherwise on the fewest images that it makes sense on; otherwise not at all. Those whose checks
-count go first, and of these the cheapest. In the second round what is left of the time goes to
-those that had few images, in the same order: they are measured anew on as many as the time allows,
-at the pace of the first round. Only how many images there are ever differs, and how many budgets a
-curve has: never the steps, restarts or queries of an attack. What was found decides nothing of
-this: looking at verdicts before taking more images would make them too sure.
+if it took twice as long as thought; otherwise on the fewest images that it makes sense on;
+otherwise not at all. Those whose checks count go first, and of these the cheapest. In the second
+round what is left of the time goes to those that had few images, in the same order: they are
+measured anew on as many as the time allows, at the pace of the first round. Only how many images
+there are ever differs, and how many budgets a curve has: never the steps, restarts or queries of an
+attack. What was found decides nothing of this: looking at verdicts before taking more images would
+make them too sure.
 """
 
 from __future__ import annotations

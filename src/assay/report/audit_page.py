@@ -80,6 +80,7 @@ def render_audit(report: AuditReport) -> str:
         figures=audit_figures(report),
         fooled=fooled(report),
         found=findings,
+        missing=missing(report),
         groups=groups,
         explainers=explainers,
         shown_open=OPEN,
@@ -105,6 +106,14 @@ def stretches(report: AuditReport) -> Iterator[Stretch]:
             ours.append(Shown(name, name, findings.finding(name, chapter), chapter))
         yield Stretch(title, (*ours, *placed.get(key, ())))
     yield from own
+
+
+def missing(report: AuditReport) -> dict[str, list[str]]:
+    """Return what was not run, by the reason: codes of checks, and what chapters are about."""
+    found: dict[str, list[str]] = {}
+    for name, why in findings.not_tested(report).items():
+        found.setdefault(why, []).append(findings.TOPICS.get(name, name))
+    return found
 
 
 def fooled(report: AuditReport) -> tuple[Gallery, list[GalleryItem]] | None:

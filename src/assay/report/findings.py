@@ -67,6 +67,16 @@ def finding(name: str, chapter: ReportChapter | Chapter | NotRun) -> str:
     return TOPICS.get(name, name)
 
 
+def not_tested(report: AuditReport) -> dict[str, str]:
+    """Return why something was not run: checks and chapters, by code or name."""
+    found = {check.code: check.reason for check in report.checks if check.verdict == "not run"}
+    chapters = {name: getattr(report, name) for name in type(report).model_fields} | report.more
+    for name, chapter in chapters.items():
+        if isinstance(chapter, NotRun) and chapter.not_run:
+            found.setdefault(name, chapter.not_run)
+    return found
+
+
 def accuracy(chapter: Accuracy) -> str:
     """Return how many are right, and of which class the fewest."""
     overall = f"{_share(chapter.overall)} of {chapter.n:,} images are classified correctly"

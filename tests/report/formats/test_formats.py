@@ -14,9 +14,10 @@ from junitparser import Failure, JUnitXml, Skipped
 from sarif_pydantic import Sarif
 
 from assay.commands.audit import Format
+from assay.report.findings import not_tested
 from assay.report.formats import FORMATS, write_formats
 from assay.report.formats.junit import junit
-from assay.report.formats.markdown import markdown, not_tested
+from assay.report.formats.markdown import markdown
 from assay.report.formats.model_card import eval_results, model_card
 from assay.report.formats.sarif import model_file, sarif
 from assay.report.record import EstimateModel, NotRun, Provenance

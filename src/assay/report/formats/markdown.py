@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from assay.report.findings import not_tested
 from assay.report.numerals import MISSING, full, with_unit
-from assay.report.record import NotRun
 from assay.report.schema import AuditReport, Check, worst_first
 
 MARKS = {"pass": "✅", "fail": "❌", "undecided": "❔", "not run": "➖"}
@@ -37,16 +37,6 @@ def markdown(report: AuditReport) -> str:
         lines += [f"- {name}: {plain(why)}" for name, why in missing.items()]
     lines += ["", f"Made by `{report.made.command.replace('`', '')}`."]
     return "\n".join(lines) + "\n"
-
-
-def not_tested(report: AuditReport) -> dict[str, str]:
-    """Return why something was not run: checks and chapters, by code or name."""
-    found = {check.code: check.reason for check in report.checks if check.verdict == "not run"}
-    chapters = {name: getattr(report, name) for name in type(report).model_fields} | report.more
-    for name, chapter in chapters.items():
-        if isinstance(chapter, NotRun) and chapter.not_run:
-            found.setdefault(name, chapter.not_run)
-    return found
 
 
 def plain(text: str) -> str:
