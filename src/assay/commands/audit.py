@@ -29,7 +29,7 @@ Format = Literal["markdown", "junit", "sarif", "model-card", "eval-results"]
 
 
 FIRST = (
-    *("data", "images", "weights", "mean", "std", "access", "eps", "attacks"),
+    *("data", "images", "weights", "mean", "std", "access", "eps"),
     *("budget", "policy", "out"),
 )
 """What --help shows."""

@@ -33,7 +33,7 @@ def kept() -> Iterator[None]:
 
     >>> with kept():
     ...     clf.predict(x).shape
-    torch.Size([60])
+    torch.Size([12])
     """
     global _holders
     libc = _glibc()
