@@ -17,6 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -176,7 +177,9 @@ def neighbours(queries: int, rounds: int = 3) -> dict[str, Any]:
             for part in h.split(size):
                 (part @ bank.mT).topk(50, dim=1)
 
-        ours = min(seconds(lambda: fitted.score(e)) for _ in range(rounds))  # noqa: B023
+        # features of its own each time: what was found of some is not looked for again
+        fresh = [replace(e, features=e.features.clone()) for _ in range(rounds)]
+        ours = min(seconds(lambda: fitted.score(one)) for one in fresh)  # noqa: B023
         alone = {size: seconds(lambda: bare(size)) for size in (128, 256, 512, 1024)}  # noqa: B023
         best = min(alone, key=lambda size: alone[size])
         alone[best] = min(alone[best], *(seconds(lambda: bare(best)) for _ in range(rounds - 1)))  # noqa: B023

@@ -16,7 +16,7 @@ from PIL import Image
 from assay.cli import app, call
 from assay.data import load_data
 from assay.data.dataset import to_float
-from assay.ood import FittedDetector
+from assay.ood import FittedDetector, Reconstruction
 
 MODEL = str(FOLDER / "natural.safetensors")
 
@@ -74,6 +74,38 @@ def test_a_kept_detector_says_the_same_and_serves_in_five_lines(
     scores = detector.score(clf.embed(x, readers=[detector]))
     assert torch.allclose(scores, torch.tensor(again[:6], dtype=torch.float64), rtol=1e-5)
     assert detector.about["reference"] == "digits (train), 200 images"
+
+
+@pytest.mark.parametrize(
+    "detector",
+    [("reconstruction",), ("evidence-bound",), ("rank-average", "--detector.of", "reconstruction")],
+    ids=lambda tokens: tokens[0],
+)
+def test_a_detector_by_reconstruction_trains_its_autoencoder_and_brings_it_along(
+    detector: tuple[str, ...], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, settings = tmp_path / "kept.safetensors", ("--fitted-on", "200", "--detector", *detector)
+    if detector[0] == "rank-average":
+        settings = (*settings, "--detector.of", "max-logit")
+    fitting = (*settings, "--autoencoder-epochs", "15", "--reference", "digits")
+    assert detect("--images", folder, *fitting, "--save", kept, "--quiet") == 0
+    first = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    if detector[0] != "rank-average":  # in which max-logit has a say
+        assert [row["decision"] for row in first[6:]] == ["outlier"] * 2
+    assert detect("--images", folder, "--load", kept, "--quiet") == 0
+    assert list(csv.DictReader(io.StringIO(capsys.readouterr().out))) == first
+
+
+def test_a_detector_that_lost_its_autoencoder(
+    folder: Path, tmp_path: Path, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare.safetensors"
+    about = FittedDetector.load(kept).about
+    FittedDetector(Reconstruction(), {"grey": torch.zeros(1)}, 10, 0.1, 0.95, about=about).save(
+        bare
+    )
+    told = refused(capsys, "--images", folder, "--load", bare)
+    assert "reads what an autoencoder makes of images, and brings none" in told
 
 
 def test_settings_of_a_detector_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
     with computing(trial.threads):
         stream = Stream(trial.seed).child("autoencoder")
         model = config.learning.network.build(data.shape, stream.child("init")).to(trial.device)
-        curve = learn(model, data, config.learning, stream.child("train"), work)
+        curve = learn(model, data, config.learning, stream.child("train"), work.progress)
         mean = to_float(data.images).mean(0)
         from_mean = [(x - mean).square().mean((1, 2, 3)) for _, x, _ in validation.batches(500)]
         metrics = {
@@ -146,9 +147,14 @@ def autoencode(trial: Trial, work: Workspace) -> Outcome:
 
 
 def learn(
-    model: Autoencoder, data: Dataset, learning: Autoencoding, stream: Stream, work: Workspace
+    model: Autoencoder,
+    data: Dataset,
+    learning: Autoencoding,
+    stream: Stream,
+    progress: Callable[[float, str], None] | None = None,
 ) -> list[float]:
-    """Train `model` in place to reproduce the images; return the mean loss per epoch."""
+    """Train `model` in place to reproduce the images; return the mean loss per epoch. `progress` is
+    told after each what share is done, and with what loss."""
     model.train()
     device = next(model.parameters()).device
     adam = optimizer(Recipe(optimizer=Adam(lr=learning.lr)), list(model.parameters()))
@@ -170,7 +176,8 @@ def learn(
             adam.step()
             total += loss.detach() * len(x)
         errors.append(float(total) / len(data))
-        work.progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, loss {errors[-1]:.4f}")
+        if progress is not None:
+            progress((epoch + 1) / learning.epochs, f"epoch {epoch + 1}, loss {errors[-1]:.4f}")
     model.eval()
     return errors
 

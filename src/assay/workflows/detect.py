@@ -42,6 +42,9 @@ class DetectConfig(Config):
     fitted_on: int = Field(default=5000, ge=1)
     """Reference images, or texts, that it is fitted on, and as many that the threshold is set by,
     at most."""
+    autoencoder_epochs: int = Field(default=10, ge=1)
+    """Passes over those images by which the autoencoder learns, of a detector that reads what one
+    makes of an image: reconstruction, evidence-bound."""
 
 
 def run(
@@ -172,15 +175,23 @@ def _fitted(
     names, images = _images(inputs, folder, known.shape, clf)
     readers = [config.detector]
     e, held_out = (clf.embed(part, readers=readers) for part in (known, held))
-    fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
     about = {
         "model": clf.fingerprint,
         "shape": " ".join(map(str, known.shape)),
         "classes": json.dumps(clf.classes),
         "reference": f"{known.name} ({known.split}), {len(known):,} images",
     }
-    fitted = replace(fitted, about=about)
-    return fitted, names, clf.embed(images, readers=[fitted])
+    if "autoencoder" not in config.detector.reads():
+        fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
+        fitted = replace(fitted, about=about)
+        return fitted, names, clf.embed(images, readers=[fitted])
+    from assay.workflows.reconstructing import trained, with_its_autoencoder
+
+    model, network = trained(config.detector, known, config.autoencoder_epochs, str(clf.device))
+    e, held_out = e.with_autoencoder(model), held_out.with_autoencoder(model)
+    fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
+    fitted = with_its_autoencoder(replace(fitted, about=about), model, network)
+    return fitted, names, clf.embed(images, readers=[fitted]).with_autoencoder(model)
 
 
 def _loaded(
@@ -206,7 +217,12 @@ def _loaded(
     )
     refuse_another(path, fitted, clf.fingerprint)
     names, images = _images(inputs, folder, shape, clf)
-    return fitted, names, clf.embed(images, readers=[fitted])
+    e = clf.embed(images, readers=[fitted])
+    if "autoencoder" in fitted.detector.reads():
+        from assay.workflows.reconstructing import autoencoder_of
+
+        e = e.with_autoencoder(autoencoder_of(fitted, path).to(clf.device))
+    return fitted, names, e
 
 
 def _images(
@@ -226,6 +242,11 @@ def fitted_on_texts(
     inputs: Inputs, config: DetectConfig, file: Path
 ) -> tuple[FittedDetector, list[str], Embedding]:
     """Fit a detector on reference texts, and read and embed those to score."""
+    if "inputs" in config.detector.reads():
+        raise AssayError(
+            f"{config.detector.name} looks at images themselves, and these are texts: take a "
+            "detector that reads logits or features, such as knn"
+        )
     texts = plain_texts(file)
     known = text_part(inputs)
     refuse_validation(inputs)
