@@ -35,7 +35,7 @@ Running = Parameter(group="Running")
 
 FIRST = (
     *("name", "data", "shards", "images", "weights", "mean", "std"),
-    *("access", "stop", "out"),
+    *("access", "query_budget", "out"),
 )
 """What --help shows, besides the settings of the attack that --attack names."""
 
