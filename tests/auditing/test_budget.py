@@ -126,7 +126,7 @@ def test_what_there_is_no_time_for_is_not_run_and_says_so() -> None:
     assert rows(found["b"]) == 50
     assert not found["a"].run
     assert not found["c"].run
-    why = "the budget of 1 min 10 s was spent: it takes about 50 s at least, and 20 s were left"
+    why = "the budget of 1 min 10 s is too small: it takes about 50 s at least, and 20 s were left"
     assert found["a"].found.values["A-001"].not_run == why
     assert found["c"].found.chapters["c"].not_run == why
     assert took == 50

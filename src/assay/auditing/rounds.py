@@ -181,7 +181,10 @@ def _carried_out(section: Section, evidence: Evidence, watch: Watch, size: Size)
 def _skipped(section: Section, evidence: Evidence, watch: Watch, least: Size) -> Share:
     takes = duration(_seconds(section, evidence, watch, least))
     left = duration(max(0.0, watch.remaining()))
-    why = f"{_spent(watch)}: it takes about {takes} at least, and {left} were left"
+    why = (
+        f"the budget of {duration(watch.budget)} is too small: it takes about {takes} at least, "
+        f"and {left} were left"
+    )
     return Share(section, unrun(section, evidence, why), least, run=False)
 
 
