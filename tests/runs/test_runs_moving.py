@@ -157,7 +157,7 @@ def littered(full, toy):
         begun.begin()
         (begun.folder / "checkpoint").mkdir()
         (begun.folder / "checkpoint" / "state.npz").write_bytes(b"x" * 1000)
-    (full.root / "trials" / "953be466ba24x").mkdir()
+    (full.root / "trials" / "953be466ba24").mkdir()
     (full.root / "studies" / ".half.0123456789ab.tmp").mkdir()
     (full.root / "studies" / ".half.0123456789ab.tmp" / "index.html").write_bytes(b"half")
     (full.root / "audits" / "m-01234567").mkdir()
@@ -204,6 +204,37 @@ def test_gc_leaves_what_a_process_writes_or_works_on(littered, toy, capsys):
     os.close(handle)
     assert (temporary / "index.html").exists()
     assert littered.entry(toy("walk", seed=5, epochs=3)).has_checkpoint()
+
+
+def test_gc_touches_only_what_has_assay_s_names_and_what_is_not_kept_elsewhere(
+    littered, toy, tmp_path
+):
+    """Not other people's files, nor a result behind a link; nor what a sweep goes on from, and then
+    no trial, since the sweep may rest on it."""
+    others = [
+        littered.root / "trials" / "patients" / "data.csv",
+        littered.root / "audits" / "2025" / "a.pdf",
+        littered.root / "other" / ".mine.0123456789ab.tmp",
+        littered.root / "studies" / "mine" / ".notes.tmp",
+    ]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    unreferenced = littered.entry(toy("walk", seed=9, epochs=1)).folder
+    elsewhere = tmp_path / "elsewhere"
+    unreferenced.rename(elsewhere)
+    unreferenced.symlink_to(elsewhere)
+    assert assay("gc", littered.root, "--yes", "--only", "leftover", "unreferenced") == 0
+    assert all(path.read_text() == "mine" for path in others)
+    assert (elsewhere / "record.json").exists()
+    unreferenced.unlink()
+    elsewhere.rename(unreferenced)
+    journal = littered.root / "studies" / "sweep-skip-quick-01234567" / "settings.journal"
+    journal.parent.mkdir()
+    journal.write_text("settings")
+    assert assay("gc", littered.root, "--yes") == 0
+    assert journal.read_text() == "settings"
+    assert littered.result(toy("walk", seed=9, epochs=1)) is not None
 
 
 def test_gc_counts_no_trial_as_unreferenced_while_a_study_cannot_be_read(littered, capsys):

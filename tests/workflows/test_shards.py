@@ -222,6 +222,23 @@ def test_labels_go_by_the_names_of_classes(digits: Dataset, tmp_path: Path) -> N
     assert ids.tolist() == list(range(17))
 
 
+def test_a_shard_of_the_target_class_alone_is_done_and_counts_nothing(
+    digits: Dataset, assay: Command, tmp_path: Path
+) -> None:
+    """As where shards are sorted by class; of no other image there is nothing to say."""
+    mine = digits.labels == 3
+    write_npz(tmp_path / "set", digits.subset(mine), (0, int(mine.sum())))
+    (tmp_path / "set" / "part-0.npz").rename(tmp_path / "set" / "alone.npz")
+    command = ("attack", MODEL, "--shards", "set", *PGD_3, "--out", "out", "--targets", "3")
+    assert assay(*command)[0] == 2
+    write_npz(tmp_path / "more", digits, (0, 30))
+    (tmp_path / "more" / "part-0.npz").rename(tmp_path / "set" / "part-0.npz")
+    assert assay(*command) == (0, ["part-0.npz"])
+    about = json.loads((tmp_path / "out" / "attack.json").read_text())
+    assert about["n"] == int((digits.labels[:30] != 3).sum())
+    assert about["missing"] == []
+
+
 def test_targets_leave_their_own_class_out(digits: Dataset, assay: Command, tmp_path: Path) -> None:
     write_npz(tmp_path / "set", digits)
     command = ("attack", MODEL, "--shards", "set", *PGD_3, "--out", "out", "--targets", "3")

@@ -42,6 +42,7 @@ from assay.runs.trial import Trial
 
 MANIFEST = "manifest.json"
 LONGEST_MANIFEST = 256 * 2**20
+LONGEST_DOCUMENT = 64 * 2**20
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 
 
@@ -151,6 +152,7 @@ class Archive:
         return found
 
 
+NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 UNREADABLE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
 
 
@@ -170,7 +172,10 @@ def _verified(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
         expected = left.pop(member.name)
         if member.size != expected[0]:
             raise Damaged(f"{name}: {called} has {member.size} bytes, not {expected[0]}")
-        document = member.name.endswith((f"/{TRIAL}", f"/{RECORD}", f"/{RUN}"))
+        ends = (f"/{TRIAL}", f"/{RECORD}", f"/{RUN}")
+        document = member.name.count("/") == 2 and member.name.endswith(ends)
+        if document and member.size > LONGEST_DOCUMENT:
+            raise AssayError(f"{name}: {called} has {member.size} bytes: refused")
         source = archive.extractfile(member)
         assert source is not None
         with io.BytesIO() if document else Path(os.devnull).open("wb") as seen:
@@ -197,7 +202,7 @@ def _manifest(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
             parcel: {file: (int(size), str(mark)) for file, (size, mark) in files.items()}
             for parcel, files in document["parcels"].items()
         }
-    except (AssertionError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (*NONSENSE, AssertionError) as error:
         raise AssayError(f"{name}: no sense can be made of its {MANIFEST}") from error
     for parcel, files in tables.items():
         refuse_names(parcel, files)
@@ -211,7 +216,7 @@ def _hangs_together(parcel: str, files: Files, documents: Mapping[str, bytes], n
     last = document_of(documents[f"{parcel}/{last_of(parcel)}"], f"{name}: {parcel}") or {}
     shelf, _, folder = parcel.partition("/")
     if shelf != "trials":
-        return FOLDERS.get(last.get("kind", "")) == shelf
+        return any(last.get("kind") == kind and shelf == place for kind, place in FOLDERS.items())
     kept = document_of(documents.get(f"{parcel}/{TRIAL}", b""), f"{name}: {parcel}") or {}
     try:
         trial = Trial.model_validate(kept.get("trial"))

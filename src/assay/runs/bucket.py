@@ -28,7 +28,16 @@ from assay.errors import AssayError, one_line
 from assay.runs.display import say
 from assay.runs.entry import SCHEMA, document_of
 from assay.runs.files import to_json
-from assay.runs.parcels import Files, Kept, Opened, copy_checked, in_order, refuse_names, same
+from assay.runs.parcels import (
+    NAME,
+    Files,
+    Kept,
+    Opened,
+    copy_checked,
+    in_order,
+    refuse_names,
+    same,
+)
 from assay.runs.store import FOLDERS
 
 T = TypeVar("T")
@@ -152,7 +161,12 @@ class Bucket:
         mark = self._upload(parcel, files, opened)
         if self._create(parcel, 1, files, mark):
             return "new"
-        first = self.versions[parcel][1]
+        first = self.versions.get(parcel, {}).get(1)
+        if first is None:
+            raise AssayError(
+                f"no sense can be made of {self.name}/{parcel}.1.json: remove it, and give the "
+                "same command again"
+            )
         self._forget(parcel, mark)
         return "there" if same(parcel, files, first.files) else "differs"
 
@@ -229,8 +243,11 @@ class Bucket:
 
     def _learn(self, parcel: str, number: int, content: bytes | None) -> None:
         """Take note of a manifest, which may be another's: of one that makes no sense nothing."""
+        if not NAME.fullmatch(parcel):
+            return
         document = document_of(content or b"", f"{self.name}/{parcel}.{number}.json") or {}
-        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        odd = (KeyError, TypeError, ValueError, AttributeError, OverflowError, AssayError)
+        with contextlib.suppress(*odd):
             files = {name: (int(n), str(mark)) for name, (n, mark) in document["files"].items()}
             mark = str(document["mark"])
             refuse_names(parcel, files)

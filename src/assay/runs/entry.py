@@ -355,7 +355,7 @@ def document_of(content: bytes, name: str) -> dict[str, Any] | None:
     """
     try:
         document = from_json(content)
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):
         return None
     if not isinstance(document, dict) or not isinstance(document.get("schema"), int):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from assay.disk import TEMPORARY, being_written, refusal, sweep
 from assay.errors import AssayError
 from assay.runs.entry import RECORD, TRIAL, hold
 from assay.runs.parcels import rests_on
-from assay.runs.store import FOLDERS, RUN, Store
+from assay.runs.store import FOLDERS, JOURNAL, RUN, Store
 from assay.runs.view import Grid, View
 
 Kind = Literal["leftover", "failed", "unfinished", "unreferenced"]
@@ -23,6 +25,13 @@ MEANING: dict[Kind, str] = {
     "unfinished": "a trial that was stopped, with the checkpoint it would go on from",
     "unreferenced": "a finished trial that no finished study or audit here rests on",
 }
+
+
+TEMPORARY_NAME = re.compile(r"\..*[0-9a-f]{12}" + re.escape(TEMPORARY))
+TRIAL_NAME, RUN_NAME = re.compile(r"[0-9a-f]{12}"), re.compile(r".+-[0-9a-f]{8}")
+"""What assay calls what it writes: a trial by its address, a run by its name and a digest."""
+OF_SHARDS = ("attack-shard", "fit-detectors", "score-shard")
+"""Tasks whose results `attack.json` and `detect.json` rest on, not a study."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +55,19 @@ def litter(store: Store, only: Collection[Kind] = KINDS) -> list[Litter]:
     """Return what a store could do without, in the order of `KINDS`: nothing that a process works
     on, and nothing of which no sense can be made (a newer assay may have written it)."""
     unreadable = set(store.unreadable())
-    # a study that cannot be read may rest on any trial
+    # A study that cannot be read may rest on any trial, as may a sweep that is not judged yet.
     blind = any(path.parent.name in FOLDERS.values() for path in unreadable)
+    blind = blind or any((path / JOURNAL).exists() for path in store.folders(FOLDERS["study"]))
     named = {address[:12] for run in store.runs() for address in rests_on(store, run)}
     found = []
     for entry in store.trials():
+        if entry.folder.is_symlink():  # somebody keeps it elsewhere
+            continue
         state = entry.state() if entry.folder not in unreadable else "running"
         kind: Kind | None = None
         if state == "finished":
-            kind = None if blind or entry.folder.name in named else "unreferenced"
+            kept = blind or entry.folder.name in named or entry.trial.task in OF_SHARDS
+            kind = None if kept else "unreferenced"
         elif state != "running":
             kind = "failed" if state == "failed" else "unfinished"
         if kind is not None:
@@ -65,17 +78,20 @@ def litter(store: Store, only: Collection[Kind] = KINDS) -> list[Litter]:
 
 
 def _leftovers(store: Store) -> Iterator[Litter]:
-    """Yield what killed processes left half-written."""
-    for path in sorted(store.root.rglob(f".*{TEMPORARY}")) if store.root.is_dir() else ():
-        if not being_written(path) and not path.parent.name.endswith(TEMPORARY):
+    """Yield what killed processes left half-written, of what has the names that assay gives; the
+    journal of a sweep is what it goes on from."""
+    shelves = ("trials", *FOLDERS.values())
+    places = [store.root.glob("*"), *((store.root / shelf).rglob("*") for shelf in shelves)]
+    for path in sorted(path for place in places for path in place):
+        inner = path.parent.name.endswith(TEMPORARY)
+        if TEMPORARY_NAME.fullmatch(path.name) and not inner and not being_written(path):
             yield Litter("leftover", path, size_of(path))
-    for name in FOLDERS.values():
-        for path in store.folders(name):
-            if path.is_dir() and not (path / RUN).exists():
+    for shelf in shelves:
+        last, name = (TRIAL, TRIAL_NAME) if shelf == "trials" else (RUN, RUN_NAME)
+        for path in store.folders(shelf):
+            ours = path.is_dir() and not path.is_symlink() and name.fullmatch(path.name)
+            if ours and not (path / last).exists() and not (path / JOURNAL).exists():
                 yield Litter("leftover", path, size_of(path))
-    for path in store.folders("trials"):
-        if path.is_dir() and not (path / TRIAL).exists():
-            yield Litter("leftover", path, size_of(path))
 
 
 def size_of(path: Path) -> int:
@@ -121,8 +137,10 @@ def _removed(one: Litter) -> bool:
     with hold(one.path) as held:
         if not held or (record.exists() and one.kind != "unreferenced"):
             return False
-        record.unlink(missing_ok=True)  # first: what is left of it if we are killed is no result
-        shutil.rmtree(one.path)
+        # Gone at once: what is left of it if we are killed is a leftover.
+        gone = one.path.with_name(f".{one.path.name}.{secrets.token_hex(6)}{TEMPORARY}")
+        one.path.rename(gone)
+    shutil.rmtree(gone)
     return True
 
 

@@ -33,7 +33,7 @@ from assay.runs.entry import (
     hold,
     read_entry,
 )
-from assay.runs.store import FOLDERS, RUN, Run, Store, read_run
+from assay.runs.store import FOLDERS, JOURNAL, RUN, Run, Store, read_run
 from assay.runs.trial import Trial
 
 Files = Mapping[str, tuple[int, str]]
@@ -128,7 +128,11 @@ def move(source: Place, target: Target) -> Moved:
     target.prepare()
     moved = Moved()
     for parcel in source.parcels():
-        files = source.files(parcel)
+        try:
+            files = source.files(parcel)
+        except AssayError as error:  # of one parcel: the others are moved
+            moved.damaged[parcel] = str(error)
+            continue
         if files is None:  # it went in this moment
             continue
         held = target.files(parcel)
@@ -296,6 +300,8 @@ class Folder:
     def _keep_run(self, parcel: str, files: Files, opened: Opened) -> Kept:
         """Take a study or an audit: its folder appears whole."""
         folder = self.store.root / parcel
+        if (folder / JOURNAL).exists():  # a sweep goes on from it
+            return "busy"
         try:
             with making(folder) as made:
                 self._write(parcel, made, files, opened)
@@ -315,4 +321,7 @@ class Folder:
 
 
 def _marked(path: Path) -> tuple[int, str]:
-    return path.stat().st_size, file_digest(path)
+    try:
+        return path.stat().st_size, file_digest(path)
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read: {error.strerror}") from error

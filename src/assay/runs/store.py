@@ -39,6 +39,8 @@ __all__ = ["Entry", "Failure", "Kind", "Result", "Run", "Store"]
 Kind = Literal["study", "audit"]
 FOLDERS: Mapping[Kind, str] = {"study": "studies", "audit": "audits"}
 RUN = "run.json"
+JOURNAL = "settings.journal"
+"""What a sweep goes on from, in its folder among the studies before there is a run."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -42,6 +43,15 @@ KEPT = (
     *("clean_prediction", "adversarial_prediction", "cut"),
 )
 """What is kept of every attacked image, besides its index, and whether it survives rounding."""
+EMPTY = {"distance": np.float32} | dict.fromkeys(
+    ("correct", "success", "cut", "survives_rounding"), np.bool_
+)
+"""The types of what is kept where nothing is, but for whole numbers."""
+COUNTED = (
+    *("n", "correct", "success", "robust", "rounded", "cut"),
+    *("unanswered", "silenced", "refused"),
+)
+"""What is counted of a shard."""
 
 
 class ShardRead(Config):
@@ -251,9 +261,11 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
             counts.update(_counts(result))
             evaluations.update(result.evaluations)
             seconds += result.seconds
-    if not held["ids"]:
-        raise AssayError(f"every image of shard {shard.shard} is of the target class already")
-    arrays = {name: torch.cat(parts).numpy() for name, parts in held.items()}
+    if not held["ids"]:  # a shard of the target class alone
+        counts.update(dict.fromkeys(COUNTED, 0))
+        arrays = {name: np.empty(0, EMPTY.get(name, np.int64)) for name in held}
+    else:
+        arrays = {name: torch.cat(parts).numpy() for name, parts in held.items()}
     return Outcome({**counts, "evaluations": dict(evaluations)}, arrays, {"attack": seconds})
 
 

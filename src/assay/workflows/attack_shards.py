@@ -100,6 +100,8 @@ def run(
     _, there, missing = done_of(trials, out, spread, progress=progress)
     tell_missing(missing, len(trials))
     name = called(inputs, plan.clf)
+    if there and not any(result.metrics["n"] for _, result in there):
+        raise AssayError(f"every image is of class {goal} already: none can be led to it")
     whole = joined(there, stop)
     about = {
         "schema": SCHEMA,
@@ -166,7 +168,7 @@ def rates(counts: Mapping[str, int]) -> dict[str, stats.Estimate]:
 def alike(shares: Sequence[tuple[int, int]]) -> float | None:
     """Return how probable shares are that differ so much between shards, were all shards alike:
     Pearson's χ² test; None for fewer than two shards, or shares that are all 0 or all 1."""
-    counts = np.array([(k, n - k) for k, n in shares])
+    counts = np.array([(k, n - k) for k, n in shares if n], dtype=np.int64).reshape(-1, 2)
     if len(counts) < 2 or (counts.sum(0) == 0).any():
         return None
     return float(chi2_contingency(counts, correction=False).pvalue)

@@ -23,14 +23,14 @@ from assay.runs.engine import Engine, execute
 from assay.runs.environment import cores
 from assay.runs.remote import url_of
 from assay.runs.results import Results
-from assay.runs.store import Run, Store
+from assay.runs.store import JOURNAL, Run, Store
 from assay.runs.trial import Trial
 from assay.studies.cell_study import CellStudy
 from assay.studies.searching import Param, Value, at, own_value, written
 from assay.workflows.shards import Spread
 from assay.workflows.sweep_page import Judged, Tried, swept
 
-JOURNAL, LOCK = "settings.journal", ".lock"
+LOCK = ".lock"
 JUDGED = "judged"
 """What the journal keeps of the winners that were judged, in their order."""
 
