@@ -48,22 +48,37 @@ class AttackNetwork(Config):
     def trials(self, needs: Iterable[Trial], label: str) -> list[Trial]:
         """Return the trials of this attack on the networks that `needs` train, each with the
         network's seed, device and threads."""
-        return [
-            Trial(
-                task=TASK,
-                config=addressed(self),
-                seed=need.seed,
-                needs=(need,),
-                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
-                places=need.places,
-                versions={kind.__name__: kind.VERSION for kind in (type(self), *kinds(self.attack))}
-                | versions(self),
-                device=need.device,
-                threads=need.threads,
-                label=label,
-            )
-            for need in needs
-        ]
+        used = (type(self), *kinds(self.attack))
+        known = {kind.__name__: kind.VERSION for kind in used} | versions(self)
+        return [on_network(TASK, self, (need,), known, label) for need in needs]
+
+
+def on_network(
+    task: str, config: Config, needs: tuple[Trial, ...], known: dict[str, int], label: str
+) -> Trial:
+    """Return the trial that does something to a trained network on its test images, with the
+    network's seed, device and threads.
+
+    Args:
+        task: its name.
+        config: its settings.
+        needs: the trial that trains the network, then others that it reads.
+        known: the versions of what it uses.
+        label: what people call it.
+    """
+    network = needs[0]
+    return Trial(
+        task=task,
+        config=addressed(config),
+        seed=network.seed,
+        needs=needs,
+        data={name: mark for name, mark in network.data.items() if name.endswith("/test")},
+        places=network.places,
+        versions=known,
+        device=network.device,
+        threads=network.threads,
+        label=label,
+    )
 
 
 def kinds(attack: Attack) -> list[type[Attack]]:

@@ -24,8 +24,7 @@ from assay.core.threats import per_row
 from assay.errors import AssayError
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.attack import subject
-from assay.tasks.images import addressed
+from assay.tasks.attack import on_network, subject
 from assay.train.precision import computing
 
 TASK = "course-attack"
@@ -74,21 +73,8 @@ class CourseAttack(Config):
     def trials(self, needs: Iterable[Trial], label: str) -> list[Trial]:
         """Return the trials of this attack on the networks that `needs` train, each with the
         network's seed, device and threads."""
-        return [
-            Trial(
-                task=TASK,
-                config=addressed(self),
-                seed=need.seed,
-                needs=(need,),
-                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
-                places=need.places,
-                versions={"CourseAttack": self.VERSION},
-                device=need.device,
-                threads=need.threads,
-                label=label,
-            )
-            for need in needs
-        ]
+        known = {"CourseAttack": self.VERSION}
+        return [on_network(TASK, self, (need,), known, label) for need in needs]
 
 
 def course_attack(trial: Trial, work: Workspace) -> Outcome:

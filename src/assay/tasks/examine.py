@@ -25,8 +25,7 @@ from assay.data.outliers import outliers
 from assay.models.autoencoder import Autoencoder, load_autoencoder
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.attack import subject
-from assay.tasks.images import addressed
+from assay.tasks.attack import on_network, subject
 from assay.train.precision import computing
 
 TASK = "examine"
@@ -58,19 +57,9 @@ class Examining(Config):
     ) -> list[Trial]:
         """Return the trials that look at the networks that `needs` train, each beside the
         autoencoder of its seed."""
+        known = {"Examining": self.VERSION, "PGD": PGD.VERSION}
         return [
-            Trial(
-                task=TASK,
-                config=addressed(self),
-                seed=need.seed,
-                needs=(need, autoencoder),
-                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
-                places=need.places,
-                versions={"Examining": self.VERSION, "PGD": PGD.VERSION},
-                device=need.device,
-                threads=need.threads,
-                label=label,
-            )
+            on_network(TASK, self, (need, autoencoder), known, label)
             for need, autoencoder in zip(needs, autoencoders, strict=True)
         ]
 

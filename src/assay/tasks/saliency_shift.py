@@ -32,8 +32,7 @@ from assay.explain.shift import (
 from assay.explain.shift import saliency_shift as shift_between
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.attack import kinds, subject
-from assay.tasks.images import addressed
+from assay.tasks.attack import kinds, on_network, subject
 from assay.train.precision import computing
 
 TASK = "saliency-shift"
@@ -79,21 +78,8 @@ class AttendNetwork(Config):
         """Return the trials of this attack on the networks that `needs` train, each with the
         network's seed, device and threads."""
         used = (type(self), *kinds(self.attack), type(self.explainer))
-        return [
-            Trial(
-                task=TASK,
-                config=addressed(self),
-                seed=need.seed,
-                needs=(need,),
-                data={name: mark for name, mark in need.data.items() if name.endswith("/test")},
-                places=need.places,
-                versions={kind.__name__: kind.VERSION for kind in used} | versions(self.explainer),
-                device=need.device,
-                threads=need.threads,
-                label=label,
-            )
-            for need in needs
-        ]
+        known = {kind.__name__: kind.VERSION for kind in used} | versions(self.explainer)
+        return [on_network(TASK, self, (need,), known, label) for need in needs]
 
 
 def saliency_shift(trial: Trial, work: Workspace) -> Outcome:
