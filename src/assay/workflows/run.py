@@ -12,7 +12,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from textwrap import shorten
 from typing import Literal
 
 from rich.console import Console
@@ -23,7 +22,7 @@ from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.provenance import provenance
 from assay.report.answer import first_sentence
-from assay.report.result import Claim, StudyResult, TrialLine
+from assay.report.result import StudyResult
 from assay.report.study_page import render_study
 from assay.report.terminal import study_summary
 from assay.runs.cluster import Ray
@@ -39,6 +38,7 @@ from assay.runs.trial import Cost, Trial
 from assay.studies.base import Study
 from assay.studies.interim import Analyses, analyses_now, seeds_to_go_on_from, to_remember
 from assay.studies.kept import led
+from assay.workflows.judged import claim_of, line_of
 
 
 @dataclass(frozen=True)
@@ -164,11 +164,11 @@ def write(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=study.answer(claims),
         summary=found.summary,
-        claims=tuple(_claim(claim, trials, done) for claim in claims),
+        claims=tuple(claim_of(claim, trials, done) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
         notes=(*found.notes, *_about_analyses(claims, analyses, study.judged_before)),
-        trials=tuple(_line(study, trial, done) for trial in done.trials.values()),
+        trials=tuple(line_of(trial, done, study.METRICS) for trial in done.trials.values()),
         trials_at="../../trials",  # from studies/<id>/
         work_seconds=sum(result.record["seconds"] for result in done.values()),
         made=provenance(
@@ -252,49 +252,6 @@ def _differences(base: object, now: object, path: tuple[str, ...] = ()) -> list[
             for found in _differences(before.get(key, ...), value, (*path, key))
         ]
     return [] if base == now else [(".".join(path).replace("_", "-"), now)]
-
-
-def _claim(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
-    reasons = []
-    for label in claim.failed:
-        failures = [done.failure(trial) for trial in trials if trial.label == label]
-        first = next((failure for failure in failures if failure), None)
-        if first is not None:
-            reasons.append(f"{label}: {shorten(first.message, 160)}.")
-    return Claim(
-        code=claim.code,
-        text=claim.text,
-        delta=claim.delta,
-        unit=claim.unit,
-        estimate=claim.estimate,
-        verdict=claim.verdict if claim.estimate.n else "not run",
-        seeds_needed=claim.seeds_needed,
-        images_needed=claim.images_needed,
-        about=claim.about,
-        note=" ".join(filter(None, (claim.note, claim.latest_note, *reasons))),
-        collapsed=dict(claim.collapsed),
-        failed=dict(claim.failed),
-        look=claim.look,
-        latest=claim.latest,
-        asks=claim.asks,
-        why_delta=claim.why_delta,
-        per=claim.per,
-    )
-
-
-def _line(study: Study, trial: Trial, done: Results) -> TrialLine:
-    result, failure = done.get(trial), done.failure(trial)
-    found = result.metrics if result else {}
-    main = {name: found[name] for name in study.METRICS if found.get(name) is not None}
-    return TrialLine(
-        address=trial.address,
-        label=trial.label,
-        status="done" if result else "failed" if failure else "missing",
-        seed=trial.seed,
-        metrics={name: float(f"{value:.6g}") for name, value in main.items()},
-        seconds=result.record.get("seconds") if result else None,
-        reason=failure.message if failure else str(found.get("why", "")),
-    )
 
 
 def save(

@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from assay import stats
 from assay.provenance import provenance
 from assay.report.heroes import hero
-from assay.report.result import Cell, Claim, Drawing, StudyResult, Table, TrialLine
+from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.report.style import DASHES, INK, SERIES, Picture, grid, percent_axis, picture, styled
 from assay.runs.results import Results
 from assay.runs.trial import Trial
@@ -21,8 +20,11 @@ from assay.studies import answers
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
 from assay.studies.searching import Param, Value, written
+from assay.workflows.judged import claim_of, line_of
 
 WINS = "sweep.best"
+METRICS = ("test_accuracy", "train_accuracy")
+"""What is shown of each trial."""
 SHOWN = 200
 """Settings in the table, the best ones."""
 
@@ -104,11 +106,11 @@ def swept(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=answers.from_texts(claims) if claims else _unjudged(params, tried, judged),
         summary=_summary(params, tried, judged),
-        claims=tuple(_claim(claim) for claim in claims),
+        claims=tuple(claim_of(claim, (), done) for claim in claims),
         tables=tuple(tables),
         figures=tuple(figures),
         notes=tuple(_notes(study, params, tried, judged)),
-        trials=tuple(_line(trial, done) for trial in trials),
+        trials=tuple(line_of(trial, done, METRICS) for trial in trials),
         trials_at="../../trials",
         work_seconds=sum(result.record["seconds"] for result in done.values()),
         made=provenance(
@@ -333,38 +335,4 @@ def _importance(found: Mapping[str, float]) -> Table:
         ),
         caption="PED-ANOVA (Watanabe et al. 2023): how much each parameter alone tells good "
         "settings from the others. A description of these settings, without an interval.",
-    )
-
-
-def _claim(claim: stats.Claim) -> Claim:
-    return Claim(
-        code=claim.code,
-        text=claim.text,
-        delta=claim.delta,
-        unit=claim.unit,
-        estimate=claim.estimate,
-        verdict=claim.verdict if claim.estimate.n else "not run",
-        seeds_needed=claim.seeds_needed,
-        images_needed=claim.images_needed,
-        about=claim.about,
-        note=claim.note,
-        collapsed=dict(claim.collapsed),
-        failed=dict(claim.failed),
-        look=claim.look,
-        why_delta=claim.why_delta,
-    )
-
-
-def _line(trial: Trial, done: Results) -> TrialLine:
-    result, failure = done.get(trial), done.failure(trial)
-    found: dict[str, Any] = result.metrics if result else {}
-    kept = {name: found[name] for name in ("test_accuracy", "train_accuracy") if name in found}
-    return TrialLine(
-        address=trial.address,
-        label=trial.label,
-        status="done" if result else "failed" if failure else "missing",
-        seed=trial.seed,
-        metrics={name: float(f"{value:.6g}") for name, value in kept.items()},
-        seconds=result.record.get("seconds") if result else None,
-        reason=failure.message if failure else str(found.get("why", "")),
     )
