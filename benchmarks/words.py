@@ -9,7 +9,7 @@ one thread. What is measured:
 - greedy substitution, permissive and strict: success, share of words changed, queries;
 - what readers say of its successes that no attack has used: a classifier of word counts (TF-IDF and
   logistic regression, on all training sentences), and with `--reader ENCODER` (a folder or an id on
-  the hub) another sentence encoder. Both are held against antonyms: the same sentences, the first
+  the hub) another sentence encoder. Both are compared with antonyms: the same sentences, the first
   word that has one replaced by its opposite, which does change what is said;
 - TextAttack 0.3.11 with the same transformation (WordNet synonyms), search (importance by deletion)
   and constraints (stop words, a fifth of the words, no word twice), without a sentence encoder in

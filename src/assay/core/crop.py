@@ -11,7 +11,7 @@ def middle_square(
 
     The shorter side becomes `side` / `crop` pixels, rounded down, and the longer one keeps the
     proportions, rounded down: torchvision's, timm's and Hugging Face's order, first scaled, then
-    cropped. The other order is off by up to a pixel.
+    cropped. The square's place is rounded down, as Hugging Face's processors do.
 
     >>> middle_square(300, 500, 224, 0.875)
     ((256, 426), (16, 101))
