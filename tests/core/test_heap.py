@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import resource
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
+from assay.core import heap
 from assay.core.heap import kept
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc is not glibc's")
@@ -59,3 +61,34 @@ def test_it_is_returned_after_an_exception() -> None:
     with pytest.raises(ValueError, match="stop"):
         stopped()
     assert megabytes() < held[0] - 100
+
+
+def test_whoever_enters_while_another_leaves_keeps_what_it_was_promised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last to leave returns memory in two calls of C, in which other threads go on."""
+    leaving, entered, settings = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def mallopt(self, name: int, value: int) -> None:
+            del name
+            if value == 2 * heap.LARGEST:
+                leaving.set()
+                entered.wait(0.2)
+            settings.append(value)
+
+        def malloc_trim(self, pad: int) -> None:
+            pass
+
+    def leave() -> None:
+        with kept():
+            pass
+
+    monkeypatch.setattr(heap, "_glibc", Slow)
+    thread = threading.Thread(target=leave)
+    thread.start()
+    assert leaving.wait(60)
+    with kept():
+        entered.set()
+        thread.join()
+        assert settings[-1] == heap.ALL

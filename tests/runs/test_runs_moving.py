@@ -8,6 +8,8 @@ import io
 import json
 import os
 import tarfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -199,11 +201,66 @@ def test_gc_leaves_what_a_process_writes_or_works_on(littered, toy, capsys):
     handle = os.open(temporary, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
     with littered.entry(toy("walk", seed=5, epochs=3)).lock():
-        assert "are being worked on" in refused(capsys, "gc", littered.root, "--yes")
+        assert "is being worked on" in refused(capsys, "gc", littered.root, "--yes")
         assert assay("gc", littered.root, "--yes", "--only", "leftover", "unfinished") == 0
     os.close(handle)
     assert (temporary / "index.html").exists()
     assert littered.entry(toy("walk", seed=5, epochs=3)).has_checkpoint()
+
+
+def test_gc_takes_nothing_that_a_study_is_about_to_name(littered, toy, capsys, tmp_path):
+    """Its trials are finished and nobody works on them, and its page is half-written."""
+    half = littered.root / "audits" / "m-01234567"
+    with littered.using(), littered.using():
+        assert "is being worked on" in refused(capsys, "gc", littered.root, "--yes")
+        others = ("--only", "leftover", "failed", "unfinished")
+        assert assay("gc", littered.root, "--yes", *others) == 0
+    assert littered.result(toy("walk", seed=9, epochs=1)) is not None
+    assert (half / "report.html").exists()
+    with move_that_stops(littered, tmp_path / "b") as target:
+        assert "is being worked on" in refused(capsys, "gc", target.root, "--yes")
+    assert assay("gc", littered.root, "--yes") == 0
+    assert not half.exists()
+
+
+@contextmanager
+def move_that_stops(source: Store, target: Path):
+    """Copy a store, and stop when its trials have arrived and its studies have not."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    class Slow(Folder):
+        def parcels(self):
+            for parcel in super().parcels():
+                if parcel.startswith("studies"):
+                    arrived.set()
+                    assert go_on.wait(60)
+                yield parcel
+
+    thread = threading.Thread(target=move, args=(Slow(source), Folder(Store(target))))
+    thread.start()
+    assert arrived.wait(60)
+    yield Store(target)
+    go_on.set()
+    thread.join()
+
+
+def test_a_study_that_begins_while_gc_removes_waits_for_it(littered, capsys):
+    began = threading.Event()
+
+    def begin() -> None:
+        with littered.using():
+            began.set()
+
+    with littered.alone() as alone:
+        assert alone
+        with littered.alone() as second:
+            assert not second
+        thread = threading.Thread(target=begin)
+        thread.start()
+        assert not began.wait(0.1)
+    thread.join()
+    assert began.is_set()
+    assert "waiting for `assay gc` to end" in capsys.readouterr().err
 
 
 def test_gc_touches_only_what_has_assay_s_names_and_what_is_not_kept_elsewhere(

@@ -60,8 +60,13 @@ def gc(
     home = Store(store)
     if not home.root.is_dir():
         raise AssayError(f"there is no store {store}")
-    found = garbage.litter(home, only or garbage.KINDS)
-    gone = garbage.remove(home, found) if yes else None
+    kinds = only or garbage.KINDS
+    if yes:
+        with home.alone() as alone:
+            found = garbage.litter(home, kinds, used=not alone)
+            gone = garbage.remove(home, found, used=not alone)
+    else:
+        found, gone = garbage.litter(home, kinds, used=home.used()), None
     return say(garbage.view_of(home, found, gone), as_json)
 
 

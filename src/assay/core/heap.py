@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,7 @@ LARGEST = 32 << 20
 ALL = (1 << 31) - 1
 """Free bytes above which the end of the heap is returned: more than can be asked for."""
 
-_holders = 0
+_holders, _lock = 0, threading.Lock()
 
 
 @contextmanager
@@ -40,16 +41,18 @@ def kept() -> Iterator[None]:
     if libc is None:
         yield
         return
-    _holders += 1
-    libc.mallopt(MMAP_THRESHOLD, LARGEST)
-    libc.mallopt(TRIM_THRESHOLD, ALL)
+    with _lock:
+        _holders += 1
+        libc.mallopt(MMAP_THRESHOLD, LARGEST)
+        libc.mallopt(TRIM_THRESHOLD, ALL)
     try:
         yield
     finally:
-        _holders -= 1
-        if not _holders:
-            libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST)
-            libc.malloc_trim(0)
+        with _lock:
+            _holders -= 1
+            if not _holders:
+                libc.mallopt(TRIM_THRESHOLD, 2 * LARGEST)
+                libc.malloc_trim(0)
 
 
 def _glibc() -> Any:

@@ -7,7 +7,8 @@
 Objects have no rename and no lock. So files lie in a folder that is named by their content, where
 no other writer ever writes other bytes, and the one write that finishes a parcel is conditional
 (S3: If-None-Match). Of two writers of a trial one is first, and the other learns it; a study that
-is judged again gets the next number. No decision rests on a clock.
+is judged again gets the next number, and so does a trial whose files here are damaged. No decision
+rests on a clock.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -30,6 +31,7 @@ from assay.runs.entry import SCHEMA, document_of
 from assay.runs.files import to_json
 from assay.runs.parcels import (
     NAME,
+    Damaged,
     Files,
     Kept,
     Opened,
@@ -116,26 +118,25 @@ class Bucket:
             yield from sorted(name for name in self.versions if name.startswith(f"{shelf}/"))
 
     def files(self, parcel: str) -> Files | None:
-        version = self.latest(parcel)
-        return None if version is None else version.files
+        last = self.last(parcel)
+        return self.versions[parcel][last].files if last else None
 
-    def latest(self, parcel: str) -> Version | None:
-        """Return the last version of a parcel, as of the last look."""
+    def last(self, parcel: str) -> int:
+        """Return the number of the last version of a parcel, as of the last look; 0: none."""
         self.look(within=float("inf"))
-        versions = self.versions.get(parcel)
-        return versions[max(versions)] if versions else None
+        return max(self.versions.get(parcel, {}), default=0)
 
     @contextmanager
-    def open(self, parcel: str, file: str) -> Iterator[IO[bytes]]:
-        version = self.latest(parcel)
-        assert version is not None  # it was asked for its files
+    def open(self, parcel: str, file: str, number: int | None = None) -> Iterator[IO[bytes]]:
+        """Open a file of a version; None: of the last one."""
+        version = self.versions[parcel][number or self.last(parcel)]
         path = f"{self.root}/files/{parcel}/{version.mark}/{file}"
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder) / "file"
             try:
                 self._ask(lambda: self.fs.get_file(path, str(here)))
             except FileNotFoundError as error:
-                raise AssayError(f"{self.name} has lost {parcel}/{file}") from error
+                raise Damaged(f"{self.name} has lost {parcel}/{file}") from error
             with here.open("rb") as content:
                 yield content
 
@@ -156,19 +157,21 @@ class Bucket:
         self._write(lambda: self.fs.pipe_file(f"{self.root}/{MARK}", mark))
         self.look()
 
-    def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
+    def using(self) -> AbstractContextManager[None]:
+        return contextlib.nullcontext()  # nothing cleans a bucket
+
+    def keep(self, parcel: str, files: Files, opened: Opened, damaged: int = 0) -> Kept:
+        """Take a parcel, unless a version of it is here that is newer than the `damaged` one."""
         refuse_names(parcel, files)
         mark = self._upload(parcel, files, opened)
-        if self._create(parcel, 1, files, mark):
-            return "new"
-        first = self.versions.get(parcel, {}).get(1)
-        if first is None:
-            raise AssayError(
-                f"no sense can be made of {self.name}/{parcel}.1.json: remove it, and give the "
-                "same command again"
-            )
-        self._forget(parcel, mark)
-        return "there" if same(parcel, files, first.files) else "differs"
+        number = damaged + 1
+        while not self._create(parcel, number, files, mark):
+            first = self.versions.get(parcel, {}).get(number)
+            if first is not None:
+                self._forget(parcel, mark)
+                return "there" if same(parcel, files, first.files) else "differs"
+            number += 1  # no sense can be made of what is there
+        return "new"
 
     def add_version(self, parcel: str, files: Files, opened: Opened) -> int:
         """Keep a study or an audit that may be here already as its next version; return its

@@ -73,7 +73,8 @@ def execute(
     Args:
         plan: the trials, or a function from what is done to the trials wanted, called again when
             all of its trials have ended, until it adds nothing.
-        store: where results are kept, and looked for.
+        store: where results are kept, and looked for. Whoever names the trials in a run afterwards
+            holds `store.using()` until then.
         engine: what runs the trials; None: worker processes on this machine. It is stopped at the
             end. The results are the same on any engine.
         workers: processes at a time where there is no `engine`; None: as many as the cores hold at
@@ -99,7 +100,7 @@ def execute(
     engine = Local(store.root, workers) if engine is None else engine
     trials = () if callable(plan) else tuple(plan)
     try:
-        with make_display(progress) as display:
+        with store.using(), make_display(progress) as display:
             run = _Execution(store, engine, display, rerun_failed=rerun_failed)
             while run.add(plan(run.results) if callable(plan) else trials):
                 run.finish()

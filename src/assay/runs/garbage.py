@@ -51,9 +51,13 @@ class Litter:
     title: str = ""
 
 
-def litter(store: Store, only: Collection[Kind] = KINDS) -> list[Litter]:
+def litter(store: Store, only: Collection[Kind] = KINDS, *, used: bool = False) -> list[Litter]:
     """Return what a store could do without, in the order of `KINDS`: nothing that a process works
-    on, and nothing of which no sense can be made (a newer assay may have written it)."""
+    on, and nothing of which no sense can be made (a newer assay may have written it).
+
+    Args:
+        used: somebody uses the store: a study without its run.json may be being written.
+    """
     unreadable = set(store.unreadable())
     # A study that cannot be read may rest on any trial, as may a sweep that is not judged yet.
     blind = any(path.parent.name in FOLDERS.values() for path in unreadable)
@@ -73,11 +77,12 @@ def litter(store: Store, only: Collection[Kind] = KINDS) -> list[Litter]:
         if kind is not None:
             found.append(Litter(kind, entry.folder, entry.size(), entry.trial.title))
     folders = {one.path for one in found}
-    found += [one for one in _leftovers(store) if folders.isdisjoint(one.path.parents)]
+    left = _leftovers(store, used)
+    found += [one for one in left if folders.isdisjoint(one.path.parents)]
     return [one for kind in KINDS if kind in only for one in found if one.kind == kind]
 
 
-def _leftovers(store: Store) -> Iterator[Litter]:
+def _leftovers(store: Store, used: bool) -> Iterator[Litter]:
     """Yield what killed processes left half-written, of what has the names that assay gives; the
     journal of a sweep is what it goes on from."""
     shelves = ("trials", *FOLDERS.values())
@@ -86,7 +91,7 @@ def _leftovers(store: Store) -> Iterator[Litter]:
         inner = path.parent.name.endswith(TEMPORARY)
         if TEMPORARY_NAME.fullmatch(path.name) and not inner and not being_written(path):
             yield Litter("leftover", path, size_of(path))
-    for shelf in shelves:
+    for shelf in shelves if not used else ():
         last, name = (TRIAL, TRIAL_NAME) if shelf == "trials" else (RUN, RUN_NAME)
         for path in store.folders(shelf):
             ours = path.is_dir() and not path.is_symlink() and name.fullmatch(path.name)
@@ -101,20 +106,23 @@ def size_of(path: Path) -> int:
     return path.lstat().st_size
 
 
-def remove(store: Store, found: Sequence[Litter]) -> list[Litter]:
+def remove(store: Store, found: Sequence[Litter], *, used: bool = False) -> list[Litter]:
     """Remove litter; return what is gone. What a process has taken up meanwhile stays.
 
+    Args:
+        used: somebody uses the store, as `Store.alone` saw it, inside of which this is called.
+
     Raises:
-        AssayError: trials without a reference were to go while a study runs, which would name
-            them at its end; or the store may not be written.
+        AssayError: trials without a reference were to go while a study runs or is judged, which
+            names them at its end; or the store may not be written.
     """
-    if any(one.kind == "unreferenced" for one in found):
-        running = sum(entry.locked() for entry in store.trials())
-        if running:
-            raise AssayError(
-                f"{running} trials of {store.root} are being worked on, and a study names its "
-                "trials when it ends: wait for it, or give --only leftover failed unfinished"
-            )
+    unnamed = any(one.kind == "unreferenced" for one in found)
+    # A worker on another machine may have outlived the study that it works for.
+    if unnamed and (used or any(entry.locked() for entry in store.trials())):
+        raise AssayError(
+            f"{store.root} is being worked on, and a study names its trials when it ends: "
+            "wait for it, or give --only leftover failed unfinished"
+        )
     gone = []
     for one in found:
         try:

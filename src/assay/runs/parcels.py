@@ -90,6 +90,10 @@ class Target(Place, Protocol):
         """
         ...
 
+    def using(self) -> AbstractContextManager[None]:
+        """Keep what the block brings from being taken for litter before a study names it."""
+        ...
+
     def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
         """Take a parcel, unless one of its name is here; it is here whole, or not at all.
 
@@ -126,6 +130,11 @@ def move(source: Place, target: Target) -> Moved:
         AssayError: one of the places cannot be read or written.
     """
     target.prepare()
+    with target.using():
+        return _moved(source, target)
+
+
+def _moved(source: Place, target: Target) -> Moved:
     moved = Moved()
     for parcel in source.parcels():
         try:
@@ -238,6 +247,9 @@ class Folder:
     def prepare(self) -> None:
         self.store.prepare()
 
+    def using(self) -> AbstractContextManager[None]:
+        return self.store.using()
+
     def parcels(self) -> Iterator[str]:
         for shelf in ("trials", *FOLDERS.values()):
             for path in self.store.folders(shelf):
@@ -273,7 +285,7 @@ class Folder:
     def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
         refuse_names(parcel, files)
         if not parcel.startswith("trials/"):
-            return self._keep_run(parcel, files, opened)
+            return self.keep_run(parcel, files, opened)
         folder = self.store.root / parcel
         with hold(folder) as held:
             if not held:
@@ -297,15 +309,19 @@ class Folder:
                 arrived.tidy()
         return "new"
 
-    def _keep_run(self, parcel: str, files: Files, opened: Opened) -> Kept:
-        """Take a study or an audit: its folder appears whole."""
+    def keep_run(self, parcel: str, files: Files, opened: Opened, *, replace: bool = False) -> Kept:
+        """Take a study or an audit: its folder appears whole.
+
+        Args:
+            replace: the one that is here goes, once the other has arrived.
+        """
         folder = self.store.root / parcel
         if (folder / JOURNAL).exists():  # a sweep goes on from it
             return "busy"
         try:
             with making(folder) as made:
                 self._write(parcel, made, files, opened)
-                if folder.is_dir() and not (folder / RUN).exists():  # half-written
+                if folder.is_dir() and (replace or not (folder / RUN).exists()):  # half-written
                     shutil.rmtree(folder)
         except FileExistsError:  # it came in this moment
             there = self.files(parcel)

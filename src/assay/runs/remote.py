@@ -6,7 +6,6 @@ it goes to the bucket, and what another machine has put there is brought before 
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,10 +15,10 @@ from typing import Any
 
 from assay.config import digest
 from assay.disk import cache_folder
-from assay.runs.bucket import URL, Bucket
+from assay.runs.bucket import URL, Bucket, Version
 from assay.runs.display import say
 from assay.runs.entry import Entry
-from assay.runs.parcels import Folder, Target
+from assay.runs.parcels import Damaged, Folder, Target
 from assay.runs.store import FOLDERS, Kind, Run, Store, slug
 from assay.runs.trial import Trial
 
@@ -69,6 +68,7 @@ class RemoteStore(Store):
         super().__init__(cache_folder(None) / "stores" / at)
         self.local = Folder(Store(self.root))
         self.read: dict[str, int] | None = None  # which version of each run was read, if any was
+        self.damaged: set[tuple[str, int]] = set()  # versions in the bucket, as seen when brought
 
     @property
     def name(self) -> str:
@@ -85,10 +85,14 @@ class RemoteStore(Store):
 
     def publish(self, trial: Trial) -> None:
         parcel = f"trials/{trial.short}"
-        files = None if self.bucket.files(parcel) is not None else self.local.files(parcel)
+        last = self.bucket.last(parcel)
+        if last and (parcel, last) not in self.damaged:
+            return
+        files = self.local.files(parcel)
         if files is None:
             return
-        if self.bucket.keep(parcel, files, partial(self.local.open, parcel)) == "differs":
+        opened = partial(self.local.open, parcel)
+        if self.bucket.keep(parcel, files, opened, damaged=last) == "differs":
             say(
                 f"{trial.title} was finished elsewhere too, with other bytes (another processor?): "
                 f"{self.name} keeps what was there first, and this machine its own"
@@ -111,14 +115,21 @@ class RemoteStore(Store):
         return +states, unreadable
 
     def _bring(self, parcel: str) -> bool:
-        """Copy a trial from the bucket if it is not here; return whether it was."""
+        """Copy a trial from the bucket if it is not here; return whether it was. Where its files
+        there are damaged it counts as not finished: whoever runs it again puts it there anew."""
         if self.local.files(parcel) is not None:
             return False
         self.bucket.look(within=LOOK_EVERY)
-        files = self.bucket.files(parcel)
-        if files is None:
+        last = self.bucket.last(parcel)
+        if not last or (parcel, last) in self.damaged:
             return False
-        return self.local.keep(parcel, files, partial(self.bucket.open, parcel)) == "new"
+        files = self.bucket.versions[parcel][last].files
+        try:
+            return self.local.keep(parcel, files, partial(self.bucket.open, parcel)) == "new"
+        except Damaged as error:
+            self.damaged.add((parcel, last))
+            say(f"{self.name}: {error}; the trial counts as not finished, and is run when needed")
+            return False
 
     # -- studies and audits ----------------------------------------------------------------------
 
@@ -141,17 +152,29 @@ class RemoteStore(Store):
         self.bucket.look(within=LOOK_EVERY)
         for parcel, versions in self.bucket.versions.items():
             if not parcel.startswith("trials/"):
-                self._bring_run(parcel, [version.files for version in versions.values()])
+                self._bring_run(parcel, versions)
         self.read = {parcel: max(versions) for parcel, versions in self.bucket.versions.items()}
         return [replace(run, home=self) for run in super().runs()]
 
-    def _bring_run(self, parcel: str, versions: list[Any]) -> None:
-        """Copy the last version of a study or an audit, unless a newer one was made here."""
-        latest, here = self.bucket.files(parcel), self.local.files(parcel)
-        if latest is None or here == latest or (here is not None and here not in versions):
+    def _bring_run(self, parcel: str, versions: Mapping[int, Version]) -> None:
+        """Copy the last version of a study or an audit that is not damaged, unless a newer one was
+        made here. What is here stays until the other has arrived."""
+        here = self.local.files(parcel)
+        if here is not None and all(here != version.files for version in versions.values()):
             return
-        shutil.rmtree(self.root / parcel, ignore_errors=True)
-        self.local.keep(parcel, latest, partial(self.bucket.open, parcel))
+        for number in sorted(versions, reverse=True):
+            files = versions[number].files
+            if here == files:
+                return
+            if (parcel, number) in self.damaged:
+                continue
+            opened = partial(self.bucket.open, parcel, number=number)
+            try:
+                self.local.keep_run(parcel, files, opened, replace=True)
+                return
+            except Damaged as error:
+                self.damaged.add((parcel, number))
+                say(f"{self.name}: {error}; an earlier one is taken, if there is one")
 
     def find(self, text: str) -> Run | Entry:
         self.bucket.look(within=LOOK_EVERY)

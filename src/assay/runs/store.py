@@ -4,24 +4,28 @@
                              while it is not finished: lock log.txt progress.json checkpoint/
     studies/<id>/            the page of a study; run.json is written last
     audits/<id>/             the report of an audit; run.json is written last
+    lock                     held by those who use trials that no study names yet, against `gc`
 
 Reading never writes: a store may be on a read-only disk, or another process may be writing it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import IO, Any, Literal, cast
 
 from assay.disk import not_text, refusal, write_atomic
 from assay.errors import AssayError, expanded, nearest, one_line
+from assay.runs.display import say
 from assay.runs.entry import (
+    LOCK,
     SCHEMA,
     TRIAL,
     Entry,
@@ -120,6 +124,50 @@ class Store:
             raise AssayError(f"the store {self.root} lies below a file; choose another") from error
         except OSError as error:
             raise refusal(error, probe) from error
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """Keep `assay gc` from taking what the block makes or reads before a study names it.
+
+        Any number of processes may use a store at once; one that begins while `gc` removes
+        something waits for it. The kernel lets go when the process ends, however it ends.
+
+        Raises:
+            AssayError: the store may not be written.
+        """
+        Store.prepare(self)  # of a bucket too it is the folder here that `gc` may clean
+        with (self.root / LOCK).open("a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(f"{self.root}: waiting for `assay gc` to end")
+                fcntl.flock(file, fcntl.LOCK_SH)
+            except OSError:  # a disk without locks: nobody is alone there, and `gc` refuses
+                pass
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Keep others from beginning to use the store, if none does; yields whether that is so.
+
+        Raises:
+            AssayError: the store may not be written.
+        """
+        path = self.root / LOCK
+        try:
+            file = path.open("a+b")
+        except OSError as error:
+            raise refusal(error, path) from error
+        with file:
+            yield _locked(file)
+
+    def used(self) -> bool:
+        """Return whether somebody uses the store now."""
+        try:
+            with (self.root / LOCK).open("rb") as file:
+                return not _locked(file)
+        except FileNotFoundError:
+            return False
 
     # -- trials ----------------------------------------------------------------------------------
 
@@ -293,6 +341,15 @@ class Store:
             return left, right
         run, trial = (a, b) if isinstance(left, Run) else (b, a)
         raise AssayError(f"{run!r} is a run and {trial!r} a trial; give two runs or two trials")
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file that nobody else has locked; return whether it is ours now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a disk without locks
+        return False
+    return True
 
 
 def slug(name: str) -> str:

@@ -114,7 +114,8 @@ def run(
         "config": config.model_dump(mode="json"),
         "torch": torch.__version__,
     } | ({} if budget is None else {"budget": budget})
-    page = keep(found, identity, title or Path(name).stem, home, out)
+    with home.using():
+        page = keep(found, identity, title or Path(name).stem, home, out)
     return reported(found, page, config, asked, formats, old, quiet=quiet)
 
 

@@ -51,5 +51,6 @@ def run(
         "images": len(said),
         "config": config.model_dump(mode="json"),
     }
-    page = keep(found, identity, title or said.name, home, out)
+    with home.using():
+        page = keep(found, identity, title or said.name, home, out)
     return reported(found, page, config, asked, formats, old, quiet=quiet)

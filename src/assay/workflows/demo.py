@@ -45,22 +45,23 @@ def run(store: Path, out: Path | None) -> int:
     config = AuditConfig(eps=0.1, budgets=(0.025, 0.05, 0.1, 0.15, 0.2), attacked=500, gallery=8)
     print("1 of 2: training a small CNN on 4,500 handwritten digits (MNIST)", flush=True)
     trial = training.trial(seed=0, device="cpu", label="demo: small CNN on digits")
-    result = execute([trial], home).need(trial)
-    print(
-        f"       {100 * result.metrics['test_accuracy']:.1f} % of {result.metrics['n_test']:,} "
-        "test digits right\n2 of 2: auditing it",
-        flush=True,
-    )
-    model = result.path("model.safetensors")
-    command = ["assay", "audit", str(model), "--data", "digits", "--title", TITLE]
-    command += ["--eps", str(config.eps), "--budgets", *map(str, config.budgets)]
-    return audit.run(
-        Inputs(model=str(model), data="digits"),
-        config,
-        title=TITLE,
-        store=store,
-        out=out,
-        asked=Asked(),
-        quiet=False,
-        command=shlex.join(command),
-    )
+    with home.using():
+        result = execute([trial], home).need(trial)
+        print(
+            f"       {100 * result.metrics['test_accuracy']:.1f} % of {result.metrics['n_test']:,} "
+            "test digits right\n2 of 2: auditing it",
+            flush=True,
+        )
+        model = result.path("model.safetensors")
+        command = ["assay", "audit", str(model), "--data", "digits", "--title", TITLE]
+        command += ["--eps", str(config.eps), "--budgets", *map(str, config.budgets)]
+        return audit.run(
+            Inputs(model=str(model), data="digits"),
+            config,
+            title=TITLE,
+            store=store,
+            out=out,
+            asked=Asked(),
+            quiet=False,
+            command=shlex.join(command),
+        )

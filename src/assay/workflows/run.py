@@ -127,12 +127,14 @@ def run(
             write_study(tracked, written[-1].result, say)
         return written[-1].claims
 
-    if max_seeds is None:
-        analyse(study.seeds)
-    else:
+    if max_seeds is not None:
         check_max_seeds(study, max_seeds)
         words += f" --until-decided --max-seeds {max_seeds}"
-        stats.until_decided(analyse, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
+    with home.using():
+        if max_seeds is None:
+            analyse(study.seeds)
+        else:
+            stats.until_decided(analyse, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
     if out is not None:
         publish(study, written[-1].result, out)
     tell(written[-1])

@@ -118,8 +118,7 @@ def run(sweep: Sweep, store: Path, spread: Spread, *, command: str, progress: bo
         )
     home = Store(store)
     name = f"sweep-{sweep.study.NAME}-{sweep.study.preset}"
-    folder = home.run_folder("study", name, sweep.address)
-    with alone(folder):
+    with home.using(), alone(home.run_folder("study", name, sweep.address)) as folder:
         search = Search(sweep, optuna, folder, home, spread.workers or at_once(sweep))
         engine: Engine | None = None
         if spread.engine == "ray":
@@ -191,8 +190,8 @@ def at_once(sweep: Sweep) -> int:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder against other processes.
+def alone(folder: Path) -> Iterator[Path]:
+    """Hold a sweep's folder against other processes; yields it.
 
     Raises:
         AssayError: one works there.
@@ -205,7 +204,7 @@ def alone(folder: Path) -> Iterator[None]:
             f"another process works on this sweep, in {folder}: wait for it"
         ) from error
     try:
-        yield
+        yield folder
     finally:
         lock.release()
 

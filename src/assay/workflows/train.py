@@ -57,14 +57,15 @@ def run(
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
     home = open_store(store)
     tracked = tracking(track, home.root, "train")
-    with nullcontext() if tracked is None else tracked.told():
-        done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
-    if tracked is not None:
-        write_runs(tracked, [done.need(trial)], {})
-    result = done.need(trial)
-    model = result.path(MODEL)
-    if out is not None:
-        model = export(result, config, out)
+    with home.using():
+        with nullcontext() if tracked is None else tracked.told():
+            done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
+        if tracked is not None:
+            write_runs(tracked, [done.need(trial)], {})
+        result = done.need(trial)
+        model = result.path(MODEL)
+        if out is not None:
+            model = export(result, config, out)
     if not quiet:
         Console(highlight=False).print(summary(result))
     print(model)

@@ -42,11 +42,13 @@ def run(
         refuse_other(out, config, seed)
     label = f"{Path(config.network.base).name} ({config.network.adaptation.name}) on "
     (trial,) = config.trials((seed,), device, label + Path(config.data).name)
-    done = execute([trial], open_store(store), progress=not quiet, rerun_failed=rerun_failed)
-    result = done.need(trial)
-    model = result.path(MODEL)
-    if out is not None:
-        model = export(result, config, out)
+    home = open_store(store)
+    with home.using():
+        done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
+        result = done.need(trial)
+        model = result.path(MODEL)
+        if out is not None:
+            model = export(result, config, out)
     if not quiet:
         of = result.metrics["parameters"], result.metrics["parameters_in_all"]
         said = f"{of[0]:,} of {of[1]:,} weights trained"
