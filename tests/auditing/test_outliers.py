@@ -14,8 +14,12 @@ from torch import Tensor
 
 from assay.auditing import AuditConfig, Thresholds
 from assay.auditing.checks import judged
+from assay.auditing.kinds import codec_of, outliers_named
 from assay.auditing.sections.outliers import Outliers, code, fitted_on, hardest
 from assay.core.embedding import Embedding
+from assay.data import Dataset
+from assay.data.codec import jpeg
+from assay.data.dataset import to_float
 from assay.errors import AssayError
 from assay.ood import Energy, MaxLogit, MaxSoftmax, detectors
 from assay.ood.base import Detector
@@ -148,8 +152,35 @@ def test_a_kind_that_cannot_be_made_is_left_out_and_said() -> None:
     measured = Outliers().measure(evidence(Y, Y, config=config(MaxLogit())))
     kinds = {row.outliers for row in measured.chapters["ood"].results}
     assert kinds == {"uniform noise", "gaussian noise", "flat colours"}
+    assert measured.chapters["ood"].codec is None, "these images were never a JPEG"
     (flag,) = measured.flags
     assert "scrambled images left out: images of 3 × 3 pixels cannot be cut" in flag.detail
+
+
+def test_generated_outliers_pass_through_the_codec_of_the_test_images() -> None:
+    draw = torch.Generator().manual_seed(0)
+    coarse = torch.rand(30, 3, 5, 5, generator=draw)
+    x = torch.nn.functional.interpolate(coarse, (16, 16), mode="bilinear")
+    x = ((x + 0.03 * torch.randn(x.shape, generator=draw)).clamp(0, 1) * 255).round() / 255
+    saved = to_float(jpeg((x * 255).to(torch.uint8), 75))
+    assert codec_of(x) is None
+    assert codec_of(saved) == 75
+    plain, through = (outliers_named("letters", saved, 0, quality) for quality in (None, 75))
+    assert torch.equal(through.images, jpeg(plain.images, 75))
+
+
+def test_the_chapter_says_which_codec_that_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def watched(name: str, x: Tensor, seed: int, quality: int | None) -> Dataset:
+        asked.append(quality)
+        return outliers_named(name, x, seed, quality)
+
+    monkeypatch.setattr("assay.auditing.sections.outliers.codec_of", lambda _: 75)
+    monkeypatch.setattr("assay.auditing.sections.outliers.outliers_named", watched)
+    measured = Outliers().measure(evidence(Y, Y, config=config(MaxLogit())))
+    assert measured.chapters["ood"].codec == 75
+    assert set(asked) == {75}
 
 
 def test_outliers_that_are_not_there_are_refused() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.core.embedding import Embedding
+from assay.data.codec import quality_of
 from assay.data.dataset import Dataset, in_memory
 from assay.data.load import BUNDLED, HUB, places
 from assay.data.loadtexts import HUB as TEXTS
@@ -51,8 +52,14 @@ def refuse_what_is_not_there(name: str) -> None:
         raise unknown("kind of outlier, and no folder", name, known)
 
 
-def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
-    """Return outliers in the shape of the test images `x` (N, C, H, W), as many if there are.
+def codec_of(x: Tensor) -> int | None:
+    """Return the quality of the JPEG that the test images `x` (N, C, H, W) have been through."""
+    return quality_of((x * 255).round().to(torch.uint8))
+
+
+def outliers_named(name: str, x: Tensor, seed: int, quality: int | None = None) -> Dataset:
+    """Return outliers in the shape of the test images `x` (N, C, H, W), as many if there are; what
+    is generated passes through a JPEG of that quality, so that no detector finds its lack.
 
     Raises:
         AssayError: they cannot be read, or brought to that shape.
@@ -73,9 +80,8 @@ def outliers_named(name: str, x: Tensor, seed: int) -> Dataset:
             return in_memory(Path(name).name, "all", (), images, labels).sample(len(x), seed)
     levels = (x * 255).round().to(torch.uint8)
     own = in_memory("test", "test", (), levels, torch.full((len(x),), -1))
-    return outliers(
-        name, shape, len(x), size=side if name not in BUNDLED else None, seed=seed, of=own
-    )
+    size = side if name not in BUNDLED else None
+    return outliers(name, shape, len(x), size=size, seed=seed, of=own, quality=quality)
 
 
 def shown(name: str) -> str:

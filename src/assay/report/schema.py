@@ -327,6 +327,9 @@ class Ood(Record):
 
     fitted_on: str
     """What the detectors were fitted on."""
+    codec: int | None = None
+    """The quality of the JPEG that generated outliers were passed through, since the test images
+    had been through it; null: they had been through none."""
     results: tuple[DetectorResult, ...]
     """One for each detector and kind of outlier."""
     failed: dict[str, str] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.cost import Work
-from assay.auditing.kinds import outliers_named, shown, without_twins
+from assay.auditing.kinds import codec_of, outliers_named, shown, without_twins
 from assay.auditing.section import Measured, Section
 from assay.core.embedding import Embedding
 from assay.core.oracle import Access
@@ -71,7 +71,8 @@ class Outliers(Section):
             inside = inside.rows(slice(0, most))
         outside: dict[str, Embedding] = {}
         doubts: list[str] = []
-        for kind, x in outliers_for(evidence).items():
+        codec = None if evidence.kind == "texts" else codec_of(evidence.x)
+        for kind, x in outliers_for(evidence, codec).items():
             if isinstance(x, AssayError):
                 doubts.append(f"{kind} left out: {told(x)}")
                 continue
@@ -99,7 +100,9 @@ class Outliers(Section):
             notes = dict.fromkeys(note for one in scored.values() for note in one.notes)
             doubts += [f"{detector.name}: {note}" for note in notes]
             results += [_row(kind, one, fitting.calibrated_on) for kind, one in scored.items()]
-        chapter = Ood(fitted_on=fitting.fitted_on, results=tuple(results), failed=failed)
+        chapter = Ood(
+            fitted_on=fitting.fitted_on, codec=codec, results=tuple(results), failed=failed
+        )
         return Measured({"ood": chapter}, values, flags=_flag(doubts))
 
 
@@ -116,9 +119,9 @@ def _flag(doubts: list[str]) -> tuple[Flag, ...]:
     return (Flag(code="FLAG-OUTLIERS", title=title, raised=True, detail="; ".join(doubts)),)
 
 
-def outliers_for(evidence: Evidence) -> dict[str, Any]:
+def outliers_for(evidence: Evidence, codec: int | None) -> dict[str, Any]:
     """Return the outliers by kind, as many as there are test images, or texts; or why there are
-    none of it: small images cannot be cut up."""
+    none of it: small images cannot be cut up. What is generated passes through the `codec`."""
     if evidence.kind == "texts":
         from assay.auditing.texts import text_outliers
 
@@ -126,7 +129,7 @@ def outliers_for(evidence: Evidence) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in evidence.config.outliers:
         try:
-            found[shown(name)] = outliers_named(name, evidence.x, evidence.config.seed)
+            found[shown(name)] = outliers_named(name, evidence.x, evidence.config.seed, codec)
         except AssayError as error:
             found[shown(name)] = error
     return found
