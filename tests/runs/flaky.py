@@ -12,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Trouble = Literal["slow", "hang", "drop", "lost answer", "503", "expired"]
+Trouble = Literal[
+    "slow", "hang", "drop", "lost answer", "trickle", "503", "expired", "skewed", "region", "login"
+]
 
 REFUSALS = {
     "503": (503, b"<Error><Code>SlowDown</Code><Message>Slow down</Message></Error>"),
@@ -21,6 +23,9 @@ REFUSALS = {
         b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message>"
         b"</Error>",
     ),
+    "skewed": (403, b"<Error><Code>RequestTimeTooSkewed</Code><Message>Too far</Message></Error>"),
+    "region": (301, b"<Error><Code>PermanentRedirect</Code><Message>Go there</Message></Error>"),
+    "login": (200, b"<html>Log in to the network of this hotel</html>"),
 }
 
 
@@ -29,7 +34,7 @@ class Proxy:
 
     Attributes:
         shares: how often each trouble happens; "lost answer": the request is carried out, and the
-            connection dropped before its answer.
+            connection dropped before its answer; "trickle": the answer comes bit by bit.
         seen: how often each did.
     """
 
@@ -61,6 +66,7 @@ class Proxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            pause = 0.0  # seconds between the parts of an answer
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -84,6 +90,7 @@ class Proxy:
                     if trouble == "lost answer":
                         self.hang_up()
                     else:
+                        self.pause = 0.2 if trouble == "trickle" else 0.0
                         self.send(reply.status, content, dict(reply.getheaders()))
 
             def send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
@@ -96,7 +103,9 @@ class Proxy:
                 self.send_header("Content-Length", length or str(len(content)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(content)
+                    for part in (content[:1], content[1:9], content[9:]):
+                        self.wfile.write(part)
+                        time.sleep(self.pause)
 
             def hang_up(self) -> None:
                 self.close_connection = True

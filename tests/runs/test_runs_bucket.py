@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -11,8 +13,9 @@ import pytest
 
 from assay.cli import app, call
 from assay.errors import AssayError
+from assay.runs import answers, remote
 from assay.runs import bucket as buckets
-from assay.runs import remote
+from assay.runs import store as stores
 from assay.runs.bucket import Bucket
 from assay.runs.engine import execute
 from assay.runs.parcels import Folder, move
@@ -235,7 +238,7 @@ def test_a_trial_whose_objects_are_damaged_is_run_again_and_put_anew(
     two = machine("two")
     assert len(execute([trial], two, progress=False, workers=1)) == 2
     said = capsys.readouterr().err
-    assert said.count("the trial counts as not finished, and is run when needed") == 1
+    assert said.count("it is done without, and made anew when needed") == 1
     assert len(tally.read_text().splitlines()) == 2
     three = machine("three")
     assert all(three.result(one, verify=True) is not None for one in (need, trial))
@@ -261,7 +264,7 @@ def test_a_study_whose_objects_are_damaged_blocks_nothing(machine, capsys, harm)
     for store in (two, machine("three")):
         assert [run.headline for run in store.runs()] == ["first"]
         assert store.runs()
-        assert capsys.readouterr().err.count("an earlier one is taken") == 1
+        assert capsys.readouterr().err.count("it is done without") == 1
     study(two, [], "third")
     assert [run.headline for run in machine("four").runs()] == ["third"]
 
@@ -336,6 +339,96 @@ REFUSALS = {
                               "too large."), "set the clock"),
     "no bucket": (FileNotFoundError("The specified bucket does not exist"), "cannot write"),
 }  # fmt: skip
+
+
+class Answered(Exception):
+    """An error of botocore, which has what S3 answered."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__("An error occurred when calling the PutObject operation")
+        self.response = {"Error": {"Code": code, "Message": "Said by the store."}}
+
+
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("ExpiredToken", "renew"),
+        ("InvalidToken", "renew"),
+        ("RequestTimeTooSkewed", "set the clock"),
+        ("AuthorizationHeaderMalformed", "region"),
+        ("PermanentRedirect", "region"),
+        ("SlowDown", ""),
+        ("InternalError", ""),
+        ("ConditionalRequestConflict", ""),
+    ],
+)
+def test_the_code_of_an_answer_decides_whatever_its_words_are(code, what):
+    for error in (PermissionError("Forbidden"), OSError(errno.EINVAL, "Bad"), OSError(errno.EIO)):
+        if what or error.errno == errno.EIO:
+            error.__cause__ = Answered(code)
+            assert what in answers.advice(error)
+            assert bool(answers.advice(error)) == bool(what)
+            assert answers.said(error) == "Said by the store."
+
+
+def test_errors_without_words_have_some():
+    assert answers.said(TimeoutError()) == "no answer in time"
+    assert "region" in answers.advice(RecursionError())
+    assert "sends on" in answers.said(RecursionError("maximum recursion depth exceeded"))
+
+
+class Portal:
+    """What stands before a store and answers everything with a page."""
+
+    def __getattr__(self, name: str):
+        return lambda *_, **__: [] if name == "ls" else b"<html>Log in to this network</html>"
+
+
+def test_a_page_to_log_in_to_the_network_is_no_store(store, toy, monkeypatch, capsys):
+    finished(store, toy("walk", epochs=1))
+    monkeypatch.setattr(buckets, "_file_system", lambda _: (Portal(), "x"))
+    for words in (["sync", str(store.root), URL], ["list", "--store", URL]):
+        assert call(app, words) == 2
+        assert "gives other answers than a store would" in capsys.readouterr().err
+
+
+def test_what_the_network_garbled_is_brought_again(machine, toy, monkeypatch, capsys):
+    trial = toy("walk", epochs=1)
+    one, two = machine("one"), machine("two")
+    finished(one, trial)
+    one.publish(trial)
+    real, garbled = two.bucket.fs.get_file, []
+
+    def get_file(path, here):
+        real(path, here)
+        if not garbled:
+            garbled.append(path)
+            Path(here).write_bytes(b"?" + Path(here).read_bytes()[1:])
+
+    monkeypatch.setattr(two.bucket.fs, "get_file", get_file)
+    assert two.fetch(trial)
+    assert garbled
+    assert not two.damaged
+    assert capsys.readouterr().err == ""
+
+
+def test_clocks_apart_change_no_decision(machine, monkeypatch):
+    """The machine that judges last is a day behind: its page is the one that is shown."""
+
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=1)
+
+    one, two = machine("one"), machine("two")
+    study(one, [], "first")
+    assert [run.headline for run in two.runs()] == ["first"]
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "datetime", Behind)
+        study(two, [], "second")
+    shown = machine("three").runs()
+    assert [run.headline for run in shown] == ["second"]
+    assert [run.headline for run in one.runs()] == ["second"]
 
 
 @pytest.mark.parametrize("kind", REFUSALS)

@@ -14,6 +14,7 @@ import pytest
 from flaky import Proxy
 
 from assay.cli import app, call
+from assay.errors import AssayError
 from assay.runs import bucket as buckets
 from assay.runs import remote
 from assay.runs.bucket import Bucket
@@ -173,6 +174,104 @@ def test_expired_credentials_are_one_line_and_what_is_finished_is_kept(
     assert said.count("\n") == 1
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     assert call(app, ["sync", str(store.root), url]) == 0
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ("skewed", "refuses: Too far; set the clock of this machine"),
+        ("region", "give the region of the bucket in AWS_DEFAULT_REGION"),
+        ("login", "gives other answers than a store would; a page to log in"),
+    ],
+)
+def test_what_no_second_try_mends_is_said_at_once(
+    url, server, toy, tmp_path, monkeypatch, capsys, trouble, said
+):
+    store = filled(tmp_path / "a", toy, 1)
+    with Proxy(server, {trouble: 1.0}) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        for words in (["sync", str(store.root), url], ["list", "--store", url]):
+            began = time.monotonic()
+            line = refusal(capsys, *words)
+            assert time.monotonic() - began < 10
+            assert said in line
+            assert line.count("\n") == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    assert call(app, ["sync", str(store.root), url]) == 0
+    assert "1 trial, 1 study copied" in capsys.readouterr().out
+
+
+def test_credentials_that_expire_during_a_study_lose_nothing(
+    url, server, toy, tmp_path, monkeypatch
+):
+    tally = tmp_path / "tally"
+    trials = [toy("walk", seed=seed, epochs=1, tally=str(tally)) for seed in range(2)]
+    with Proxy(server, {}) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        store = open_store(url)
+        publish = store.publish
+
+        def expire(trial):
+            proxy.shares = {"expired": 1.0}
+            publish(trial)
+
+        store.publish = expire
+        with pytest.raises(AssayError, match=r"has expired.*renew the credentials, and give the"):
+            execute(trials, store, progress=False, workers=1)
+        proxy.shares, store.publish = {}, publish
+        assert len(execute(trials, store, progress=False, workers=1)) == 2
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    assert len(tally.read_text().splitlines()) == 2, "what was finished is not run again"
+    assert len(list(Bucket(url).parcels())) == 2
+
+
+def test_a_slow_store_is_said_once_and_waited_for(url, server, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(buckets, "SLOW", 0.3)
+    store = filled(tmp_path / "a", toy, 1)
+    with Proxy(server, {"trickle": 1.0}) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        assert call(app, ["sync", str(store.root), url]) == 0
+    said = capsys.readouterr()
+    assert "1 trial, 1 study copied" in said.out
+    assert said.err.count("is slow: an answer has taken") == said.err.count("\n") == 1
+
+
+def test_two_studies_of_one_name_at_once_are_both_kept_and_one_is_told(
+    url, server, tmp_path, monkeypatch, capsys
+):
+    with Proxy(server, FLAKY, seed=2) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        machines = []
+        for name in ("one", "two"):
+            monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / name))
+            store = open_store(url)
+            assert store.runs() == []
+            machines.append(store)
+
+        def judge(store: RemoteStore, words: str) -> None:
+            folder = store.run_folder("study", "walks", "ab" * 32)
+            (folder / "index.html").write_text(words)
+            store.save_run("study", folder.name, {"name": "walks", "headline": words})
+
+        threads = [
+            threading.Thread(target=judge, args=[store, words])
+            for store, words in zip(machines, ("of one", "of two"), strict=True)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert capsys.readouterr().err.count("was written by another machine too") == 1
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "three"))
+    third = open_store(url)
+    (shown,) = third.runs()
+    versions = third.bucket.versions["studies/walks-abababab"]
+    assert sorted(versions) == [1, 2]
+    kept = {Path(shown.folder / "index.html").read_text()}
+    assert kept == {shown.headline}
+    with third.bucket.open("studies/walks-abababab", "index.html", 1) as first:
+        assert {first.read().decode(), *kept} == {"of one", "of two"}
 
 
 def test_a_server_that_hangs_or_is_not_there_is_one_line(

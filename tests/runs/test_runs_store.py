@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from assay.errors import AssayError
+from assay.runs import entry as entries
 from assay.runs.entry import Entry
 from assay.runs.environment import surroundings
 from assay.runs.reading import list_runs, show
 from assay.runs.store import Run, Store
 from assay.runs.trial import Outcome, Trial
-from assay.runs.worker import work
+from assay.runs.worker import Workspace, work
 
 
 def silent(_: object) -> None:
@@ -294,3 +295,21 @@ def test_one_bad_run_breaks_nothing_else(store, rubbish):
     assert [run["id"] for run in listed["runs"]] == ["s-00000000"]
     assert listed["unreadable"] == [str(folder)]
     assert show(store, "s-0000").data["name"] == "s"
+
+
+def test_a_folder_for_checkpoints_is_made_when_it_is_asked_for(tmp_path):
+    """To remove one costs milliseconds."""
+    space = Workspace(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert space.checkpoint.is_dir()
+
+
+def test_listing_reads_long_documents_whole_and_waits_for_no_pipe(store, toy, monkeypatch):
+    trial = toy("walk", epochs=1)
+    assert work(store, trial, lambda _: None, again=False).kind == "done"
+    folder = store.entry(trial).folder
+    monkeypatch.setattr(entries, "AT_ONCE", 16)
+    assert entries.seems_finished(folder)
+    (folder / "trial.json").unlink()
+    os.mkfifo(folder / "trial.json")
+    assert not entries.seems_finished(folder)

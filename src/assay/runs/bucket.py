@@ -18,6 +18,7 @@ import errno
 import random
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,6 +27,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 
 from assay.config import digest
 from assay.errors import AssayError, one_line
+from assay.runs.answers import advice, exists, said
 from assay.runs.display import say
 from assay.runs.entry import SCHEMA, document_of
 from assay.runs.files import to_json
@@ -45,9 +47,14 @@ from assay.runs.store import FOLDERS
 T = TypeVar("T")
 
 CONNECT, READ = 5.0, 20.0  # seconds to wait for a connection, and for an answer
+SLOW = 10.0  # seconds after which a line says that an answer is not complete yet
 PATIENCE = 90.0  # seconds for which something that fails is tried again
 AT_ONCE = 500  # manifests that are asked for together
-MARK = "store.json"
+MARK, MARKED = "store.json", to_json({"schema": SCHEMA, "store": "assay"}).encode()
+NO_STORE = (
+    "{} gives other answers than a store would; a page to log in to the network, or a proxy, may "
+    "stand before it"
+)
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 SHELVES = ("trials", *FOLDERS.values())
 FINISHED = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.json")
@@ -80,6 +87,7 @@ class Bucket:
         self.fs, self.root = _file_system(self.name)
         self.versions: dict[str, dict[int, Version]] = {}
         self.looked: float | None = None
+        self.told_slow = False
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -93,6 +101,8 @@ class Bucket:
                 found = FINISHED.fullmatch(path.rpartition("/")[2])
                 if found:
                     there.setdefault(f"{shelf}/{found[1]}", {})[int(found[2])] = path
+        if not there:
+            self._marked()
         self.versions = {
             parcel: {n: v for n, v in known.items() if n in there[parcel]}
             for parcel, known in self.versions.items()
@@ -143,7 +153,21 @@ class Bucket:
     def there(self) -> bool:
         """Return whether there is a store."""
         self.look()
-        return bool(self.versions or self._ask(lambda: self.fs.exists(f"{self.root}/{MARK}")))
+        return bool(self.versions) or self._marked()
+
+    def _marked(self) -> bool:
+        """Return whether the bucket says that it is a store.
+
+        Raises:
+            AssayError: it says what no bucket does.
+        """
+        try:
+            mark = self._ask(lambda: self.fs.cat_file(f"{self.root}/{MARK}"))
+        except FileNotFoundError:
+            return False
+        if document_of(mark, f"{self.name}/{MARK}") is None:
+            raise AssayError(NO_STORE.format(self.name))
+        return True
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -153,8 +177,9 @@ class Bucket:
         Raises:
             AssayError: it is not, or may not.
         """
-        mark = to_json({"schema": SCHEMA, "store": "assay"}).encode()
-        self._write(lambda: self.fs.pipe_file(f"{self.root}/{MARK}", mark))
+        path = f"{self.root}/{MARK}"
+        self._write(lambda: self.fs.pipe_file(path, MARKED))
+        self._marked()
         self.look()
 
     def using(self) -> AbstractContextManager[None]:
@@ -195,18 +220,18 @@ class Bucket:
         return mark
 
     def _create(self, parcel: str, number: int, files: Files, mark: str) -> bool:
-        """Write a manifest if there is none; return whether it is ours that is there now."""
+        """Write a manifest if there is none; return whether it is ours that is there then."""
         path = f"{self.root}/{parcel}.{number}.json"
         table = {name: list(found) for name, found in files.items()}
         content = to_json({"schema": SCHEMA, "files": table, "mark": mark}).encode()
-        try:
+        with contextlib.suppress(FileExistsError):  # perhaps ours: an earlier answer was lost
             self._write(lambda: self.fs.pipe_file(path, content, mode="create"))
-        except FileExistsError:  # perhaps ours: the answer to an earlier try was lost
-            content, ours = self._ask(lambda: self.fs.cat_file(path)), content
-            self._learn(parcel, number, content)
-            return bool(content == ours)
-        self._learn(parcel, number, content)
-        return True
+        try:  # nothing is finished before it can be read
+            there = self._ask(lambda: self.fs.cat_file(path))
+        except FileNotFoundError as error:
+            raise AssayError(f"{self.name} has lost {parcel}.{number}.json at once") from error
+        self._learn(parcel, number, there)
+        return bool(there == content)
 
     def _forget(self, parcel: str, mark: str) -> None:
         """Remove what was uploaded in vain; where that is not allowed, it stays."""
@@ -261,7 +286,7 @@ class Bucket:
         try:
             return self._ask(call)
         except FileNotFoundError as error:
-            raise AssayError(f"cannot write {self.name}: {_said(error)}") from error
+            raise AssayError(f"cannot write {self.name}: {said(error)}") from error
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Call the file system until it answers.
@@ -273,25 +298,42 @@ class Bucket:
         began, pause, told = time.monotonic(), 0.2, False
         while True:
             try:
-                return call()
+                with self._patient():
+                    return call()
             except (FileNotFoundError, FileExistsError):
                 raise
             except Exception as error:  # each file system has its own
-                if _exists(error):
-                    raise FileExistsError(errno.EEXIST, _said(error)) from error
-                if advice := refused(error):
-                    raise AssayError(f"{self.name} refuses: {_said(error)}; {advice}") from error
+                if exists(error):
+                    raise FileExistsError(errno.EEXIST, said(error)) from error
+                if what := advice(error):
+                    raise AssayError(f"{self.name} refuses: {said(error)}; {what}") from error
                 if time.monotonic() - began + pause > PATIENCE:
                     raise AssayError(
-                        f"{self.name} does not answer as it should ({_said(error)}), tried again "
+                        f"{self.name} does not answer as it should ({said(error)}), tried again "
                         f"for {time.monotonic() - began:.0f} s; what is finished is kept on this "
                         "machine: give the same command again later"
                     ) from error
-                if pause > 1 and not told:
-                    say(f"{self.name}: {_said(error)}; trying again for {PATIENCE:.0f} s")
+                if time.monotonic() - began > 1 and not told:
+                    say(f"{self.name}: {said(error)}; trying again for {PATIENCE:.0f} s")
                     told = True
             time.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, 10.0)
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Say, once for all, that an answer takes long: it may still come."""
+        slow = threading.Timer(SLOW, self._tell_slow)
+        slow.daemon = True
+        slow.start()
+        try:
+            yield
+        finally:
+            slow.cancel()
+
+    def _tell_slow(self) -> None:
+        if not self.told_slow:
+            self.told_slow = True
+            say(f"{self.name} is slow: an answer has taken {SLOW:.0f} s and is not complete yet")
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -319,46 +361,3 @@ def _file_system(url: str) -> tuple[Any, str]:
     if hasattr(fs, "retries"):
         fs.retries = 1
     return fs, str(root).rstrip("/")
-
-
-FINAL = {
-    "NoCredentialsError": "give AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "PartialCredentialsError": "give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "ProfileNotFound": "give an AWS_PROFILE that there is",
-    "TokenRetrievalError": "log in again, and give the same command again",
-    "UnauthorizedSSOTokenError": "log in again, and give the same command again",
-    "SSOTokenLoadError": "log in again, and give the same command again",
-    "ParamValidationError": "give s3://BUCKET/PATH",
-    "InvalidRegionError": "give an AWS_REGION that there is",
-}
-"""Errors of botocore that no second try mends, and what does."""
-
-
-def refused(error: BaseException) -> str:
-    """Return what to do about an answer that will not change; "": it may change."""
-    advice = FINAL.get(type(error).__name__)
-    if advice is not None:
-        return advice
-    said = str(error).lower()
-    if isinstance(error, PermissionError) or getattr(error, "errno", None) == errno.EACCES:
-        if "expired" in said:
-            return "renew the credentials, and give the same command again: it goes on from here"
-        if "request time" in said or "skew" in said:
-            return "set the clock of this machine"
-        return "see that the credentials are right and may list, read and write there"
-    if isinstance(error, OSError) and error.errno in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
-        return "see that the address is right"
-    if isinstance(error, ValueError | TypeError | NotImplementedError):
-        return "it may not know conditional writes; choose another store"
-    return ""
-
-
-def _exists(error: BaseException) -> bool:
-    """Return whether a conditional write was refused by a store that does not say it so plainly."""
-    answer = getattr(error.__cause__, "response", None) or {}
-    return answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
-
-
-def _said(error: BaseException) -> str:
-    text = str(error.args[1] if len(error.args) > 1 and isinstance(error, OSError) else error)
-    return one_line(text, 160) or type(error).__name__

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,7 @@ FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT = (
     "log.txt",
     "checkpoint",
 )
+AT_ONCE = 2**16  # bytes that nearly every document is shorter than
 WORTH_WAITING_FOR = 1.0  # seconds; waiting for the disk takes milliseconds for each file
 State = Literal["finished", "running", "failed", "partly done", "not begun"]
 """The state of a trial. "running": a process works on it now; "failed": it is kept as failed;
@@ -311,9 +313,9 @@ def seems_finished(folder: Path) -> bool:
     read it: the digests of files are not compared, and its settings not understood. Where it does
     not say so, only `Entry` knows.
     """
+    at = f"{folder}/"
     try:
-        trial = json.loads((folder / TRIAL).read_bytes())
-        record = json.loads((folder / RECORD).read_bytes())
+        trial, record = json.loads(_read(at + TRIAL)), json.loads(_read(at + RECORD))
         known = all(0 < document["schema"] <= SCHEMA for document in (trial, record))
         return (
             known
@@ -322,12 +324,25 @@ def seems_finished(folder: Path) -> bool:
             and record["address"].startswith(folder.name)
             and METRICS in record["files"]
             and all(
-                (folder / file).stat().st_size == size
+                os.stat(at + file).st_size == size  # noqa: PTH116 (10,000 paths less)
                 for file, (size, _) in record["files"].items()
             )
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
+
+
+def _read(path: str) -> bytes:
+    """Return what a file holds by a third of the system calls that `Path.read_bytes` makes."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would never end
+    try:
+        content = os.read(handle, AT_ONCE)
+        if len(content) == AT_ONCE:
+            with open(handle, "rb", closefd=False) as rest:
+                content += rest.read()
+    finally:
+        os.close(handle)
+    return content
 
 
 def read_document(path: Path) -> dict[str, Any] | None:

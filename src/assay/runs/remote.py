@@ -7,7 +7,7 @@ it goes to the bucket, and what another machine has put there is brought before 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from assay.disk import cache_folder
 from assay.runs.bucket import URL, Bucket, Version
 from assay.runs.display import say
 from assay.runs.entry import Entry
-from assay.runs.parcels import Damaged, Folder, Target
+from assay.runs.parcels import Damaged, Files, Folder, Kept, Opened, Target
 from assay.runs.store import FOLDERS, Kind, Run, Store, slug
 from assay.runs.trial import Trial
 
@@ -121,15 +121,24 @@ class RemoteStore(Store):
             return False
         self.bucket.look(within=LOOK_EVERY)
         last = self.bucket.last(parcel)
-        if not last or (parcel, last) in self.damaged:
-            return False
-        files = self.bucket.versions[parcel][last].files
-        try:
-            return self.local.keep(parcel, files, partial(self.bucket.open, parcel)) == "new"
-        except Damaged as error:
-            self.damaged.add((parcel, last))
-            say(f"{self.name}: {error}; the trial counts as not finished, and is run when needed")
-            return False
+        return last > 0 and self._brought(parcel, last, self.local.keep) == "new"
+
+    def _brought(
+        self, parcel: str, number: int, keep: Callable[[str, Files, Opened], Kept]
+    ) -> Kept | None:
+        """Copy a version of a parcel; None: its files in the bucket are damaged."""
+        files = self.bucket.versions[parcel][number].files
+        opened = partial(self.bucket.open, parcel, number=number)
+        for again in (True, False):  # the network may have done it
+            if (parcel, number) in self.damaged:
+                break
+            try:
+                return keep(parcel, files, opened)
+            except Damaged as error:
+                if not again:
+                    self.damaged.add((parcel, number))
+                    say(f"{self.name}: {error}; it is done without, and made anew when needed")
+        return None
 
     # -- studies and audits ----------------------------------------------------------------------
 
@@ -159,22 +168,14 @@ class RemoteStore(Store):
     def _bring_run(self, parcel: str, versions: Mapping[int, Version]) -> None:
         """Copy the last version of a study or an audit that is not damaged, unless a newer one was
         made here. What is here stays until the other has arrived."""
-        here = self.local.files(parcel)
+        here, instead = self.local.files(parcel), partial(self.local.keep_run, replace=True)
         if here is not None and all(here != version.files for version in versions.values()):
             return
         for number in sorted(versions, reverse=True):
-            files = versions[number].files
-            if here == files:
+            if here == versions[number].files:
                 return
-            if (parcel, number) in self.damaged:
-                continue
-            opened = partial(self.bucket.open, parcel, number=number)
-            try:
-                self.local.keep_run(parcel, files, opened, replace=True)
+            if self._brought(parcel, number, instead) is not None:
                 return
-            except Damaged as error:
-                self.damaged.add((parcel, number))
-                say(f"{self.name}: {error}; an earlier one is taken, if there is one")
 
     def find(self, text: str) -> Run | Entry:
         self.bucket.look(within=LOOK_EVERY)

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -80,8 +81,6 @@ class Workspace:
     Attributes:
         folder: the trial's folder; files that the task writes here belong to its result.
         needs: the results of `trial.needs`, in that order.
-        checkpoint: a folder for what the task needs to go on after it was stopped; it is empty at
-            first, and deleted on success. Write in it atomically.
     """
 
     def __init__(
@@ -92,9 +91,16 @@ class Workspace:
     ) -> None:
         self.folder = folder
         self.needs = needs
-        self.checkpoint = folder / CHECKPOINT
-        self.checkpoint.mkdir(parents=True, exist_ok=True)
         self._report = report
+
+    @cached_property
+    def checkpoint(self) -> Path:
+        """A folder for what the task needs to go on after it was stopped; it is empty at first, and
+        deleted on success. Write in it atomically."""
+        folder = self.folder / CHECKPOINT
+        # Not before it is asked for: to remove a folder takes ext4 milliseconds (docs/log.md).
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def path(self, name: str) -> Path:
         """Return where to write a file of the result; its folders are made."""
@@ -174,7 +180,8 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
     entry.begin()
     resumed = before.get("resumed", 0) + 1 if entry.has_checkpoint() else 0
     spent = float(before.get("seconds", 0.0))
-    shown = noted = -NOTE_EVERY
+    shown = -SHOW_EVERY
+    noted = -NOTE_EVERY if resumed else 0.0  # of a new trial there is nothing to note at first
 
     def report(fraction: float, note: str) -> None:
         nonlocal shown, noted
