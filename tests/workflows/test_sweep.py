@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,6 @@ from assay.runs.engine import execute
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Message
-from assay.studies.gradients import Gradients
 from assay.studies.regularization import Regularization
 from assay.studies.searching import Param, at, read_param, written
 from assay.workflows import sweep as working
@@ -38,7 +36,8 @@ def made_up(trial: Trial) -> Outcome:
     """
     rate = trial.config["recipe"]["optimizer"]["lr"]
     accuracy = 0.9 - 0.1 * abs(math.log10(rate / BEST)) + 0.001 * (trial.seed % 7)
-    history = {"val_accuracy": [0.5, accuracy + (0.02 if trial.seed >= 2000 else 0.0)]}
+    kept = accuracy + (0.02 if trial.seed >= 2000 else 0.0)
+    history = {"val_accuracy": [kept, 0.1], "best_epoch": 1, "restored": True}
     metrics: dict[str, Any] = {"test_accuracy": accuracy, "train_accuracy": accuracy, "n_test": 500}
     return Outcome({**metrics, "history": history, "collapsed": False})
 
@@ -64,7 +63,13 @@ class Here:
                 entry.fail(failure)
                 self.said.append((trial, Message("failed", failure=failure)))
                 return True
-            entry.finish(made_up(trial), {"seconds": 1.0})
+            try:
+                outcome = made_up(trial)
+            except KeyError:
+                entry.fail(working_failure())
+                self.said.append((trial, Message("failed", failure=working_failure())))
+                return True
+            entry.finish(outcome, {"seconds": 1.0})
         self.said.append((trial, Message("done")))
         return True
 
@@ -195,7 +200,16 @@ MISTAKES = {
     "words": (("--param", "recipe.lr=a..b"), "the ends of a range are numbers"),
     "unknown": (("--param", "recipe.lrr=1e-4..1"), "did you mean recipe.optimizer.lr?"),
     "many": (("--param", "name=a,b"), "--param name could be recipe.optimizer.name"),
-    "run": (("--param", "seeds=2..9"), "seeds says how the study is run"),
+    "run": (("--param", "seeds=2..9"), "seeds says how the study is run or judged"),
+    "data": (("--param", "data=digits,mnist"), "data says how the study is run or judged"),
+    "delta of the study": (("--param", "delta=0.01..0.1"), "delta says how"),
+    "refused at an end": (("--param", "recipe.epochs=0..3"), "--param recipe.epochs=0"),
+    "refused choice": (("--param", "recipe.epochs=2,x"), "--param recipe.epochs=x"),
+    "no change": (
+        ("--param", "mixup=0.1..0.5", "--cell", "none"),
+        "--param mixup: 0.1 to 0.5 changes no training of the cell none",
+    ),
+    "same values": (("--param", "recipe.lr=0.1,0.10"), "'0.1,0.10' is one value"),
     "twice": ((*LR, "--param", "recipe.optimizer.lr=1..2"), "was given twice"),
     "cell": ((*LR, "--cell", "nine"), "--cell nine: regularization has the cells"),
     "tries": ((*LR, "--tries", "1"), "--tries must be at least 2, got 1"),
@@ -236,4 +250,71 @@ def test_ranges_are_read_as_they_are_written() -> None:
     assert not rate.at_an_end(0.01)
     with pytest.raises(AssayError, match=r"--param recipe.epochs=0"):
         at(study, {"recipe.epochs": 0})
-    assert json.loads(json.dumps(Gradients.parse({}).model_dump(mode="json")))
+    zero = read_param("recipe.label-smoothing=0,0.1", study)
+    assert zero.choices == ("0.0", "0.1")  # the study's own is among them
+
+
+def test_another_optimizer_keeps_the_rate_that_is_tried_with_it() -> None:
+    study = Regularization.parse({"data": "digits"})
+    tried = {"recipe.optimizer.lr": 0.25, "recipe.optimizer.name": "sgd"}
+    assert at(study, tried).recipe.optimizer.lr == 0.25
+    assert at(study, dict(reversed(tried.items()))).recipe.optimizer.lr == 0.25
+
+
+def test_two_settings_of_one_name_are_told_apart() -> None:
+    study = Regularization.parse({"data": "digits"})
+    names = ("recipe.optimizer.name=sgd,adamw", "recipe.schedule.name=cosine,constant")
+    params = [read_param(text, study) for text in names]
+    setting = {"recipe.optimizer.name": "sgd", "recipe.schedule.name": "cosine"}
+    assert written(setting, params) == "optimizer.name sgd, schedule.name cosine"
+
+
+def test_a_setting_that_the_study_refuses_counts_as_tried(
+    sweep: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # nesterov without momentum is refused; each alone is not
+    sgd = ("--recipe.optimizer.name", "sgd", "--recipe.optimizer.momentum", "0.9")
+    varied = ("--param", "momentum=0,0.9", "--param", "nesterov=true,false")
+    command = (*sgd, *varied, "--tries", "9", "--seeds", "2", *ONE)
+    code, _ = sweep(*command)
+    assert code == 0, capsys.readouterr().err
+    table = found(tmp_path).table("Every setting that was tried")
+    assert table is not None
+    assert len(table.rows) == 9
+    assert any("failed: --param " in row[-1].text for row in table.rows)
+
+
+def test_a_proposal_cut_short_and_half_a_line_go_on(sweep: Command, tmp_path: Path) -> None:
+    command = (*LR, "--param", "recipe.epochs=2..9", "--tries", "3", "--seeds", "2", *ONE)
+    command = (*command, "--workers", "1")
+    whole = [trial.address for trial in sweep(*command)[1]]
+    (journal,) = tmp_path.rglob("settings.journal")
+    lines = journal.read_bytes().splitlines(keepends=True)
+    asked = max(k for k, line in enumerate(lines) if b'"op_code":4' in line)
+    journal.write_bytes(b"".join(lines[: asked + 1]) + lines[asked + 1][:9])
+    for path in (tmp_path / "runs" / "trials").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    code, again = sweep(*command)
+    assert code == 0
+    assert [trial.address for trial in again][-5:] == whole[-5:]
+
+
+def test_a_judgement_that_lost_a_trial_counts_as_one(
+    sweep: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lossy(trial: Trial) -> Outcome:
+        if trial.seed == 0:
+            raise KeyError
+        return whole(trial)
+
+    whole = made_up
+    command = (*LR, "--tries", "5", "--seeds", "3", *ONE)
+    monkeypatch.setitem(globals(), "made_up", lossy)
+    assert sweep(*command)[0] == 1
+    (claim,) = found(tmp_path).claims
+    assert (claim.look, claim.estimate.n) == (1, 2)
+    monkeypatch.setitem(globals(), "made_up", whole)
+    assert sweep(*command)[0] == 0
+    (claim,) = found(tmp_path).claims
+    assert (claim.look, claim.estimate.n) == (2, 3)

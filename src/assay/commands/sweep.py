@@ -114,9 +114,10 @@ def sweep_app(study: Any, tokens: tuple[str, ...], everything: bool = True) -> A
         if twice is not None:
             raise AssayError(f"--param {twice} was given twice")
         from assay.workflows import sweep as work
+        from assay.workflows.sweep_search import Sweep
 
         return work.run(
-            work.Sweep(made.resolved(), params, tries, cell, select_seeds, delta),
+            Sweep(made.resolved(), params, tries, cell, select_seeds, delta),
             store,
             Spread(engine, ray_address, workers),
             command=shlex.join(("assay", "sweep", *tokens)),

@@ -15,6 +15,11 @@ from assay.studies.cell_study import CellStudy
 
 Value = float | int | str
 RANGE = re.compile(r"(?P<low>[^.,]*(?:\.\d[^.,]*)?)\.\.(?P<high>[^,]+)")
+RUN = (
+    *("seeds", "preset", "judged_before", "device", "threads", "rates"),
+    *("data", "test_images", "images_by_seed"),
+)
+"""What says how a study is run, or what it is judged on: none of it is a setting to win by."""
 DECADE = 10.0
 """From this ratio of its ends on, a range above 0 is searched by its logarithm."""
 
@@ -77,11 +82,14 @@ def read_param(text: str, study: CellStudy) -> Param:
     if not equals or not name or not values:
         raise AssayError(f"--param is NAME=LOW..HIGH or NAME=A,B,C, not {text!r}")
     path = _path(name.replace("-", "_"), study)
-    if path.split(".")[0] in ("seeds", "preset", "judged_before", "device", "threads", "rates"):
-        raise AssayError(f"--param {name}: {path} says how the study is run; sweep what it is of")
+    first = path.split(".")[0]
+    if first in RUN or first.startswith("delta"):
+        raise AssayError(
+            f"--param {name}: {path} says how the study is run or judged; sweep how it trains"
+        )
     match = RANGE.fullmatch(values)
     if match is None:
-        choices = tuple(dict.fromkeys(filter(None, values.split(","))))
+        choices = _apart(study, path, [one for one in values.split(",") if one])
         if len(choices) < 2:
             raise AssayError(
                 f"--param {text}: {values!r} is one value; give a range LOW..HIGH, or several, A,B"
@@ -96,6 +104,21 @@ def read_param(text: str, study: CellStudy) -> Param:
     own = own_value(study, path)
     whole = isinstance(own, int) and low.is_integer() and high.is_integer()
     return Param(path, low, high, whole, low > 0 and high / low >= DECADE)
+
+
+def _apart(study: CellStudy, path: str, choices: Sequence[str]) -> tuple[str, ...]:
+    """Return the values that differ, the study's own spelled as the study has it: 0 is its 0.0.
+
+    Raises:
+        AssayError: the study refuses one.
+    """
+    own, found = own_value(study, path), dict[str, str]()
+    for choice in choices:
+        meant = own_value(at(study, {path: choice}), path)
+        found.setdefault(
+            repr(meant), str(own) if meant == own and isinstance(own, float) else choice
+        )
+    return tuple(found.values())
 
 
 def _path(name: str, study: CellStudy) -> str:
@@ -139,11 +162,12 @@ def at(study: CellStudy, values: Mapping[str, Value]) -> CellStudy:
         AssayError: for values that it refuses; says why.
     """
     tree = study.model_dump(mode="json")
-    for path, value in values.items():
-        below = tree
+    names_first = sorted(values, key=lambda path: (not path.endswith(".name"), path.count(".")))
+    for path in names_first:  # what another choice clears must not be what was just set
+        below, value = tree, values[path]
         *parts, last = path.split(".")
         for part in parts:
-            below = below[part]
+            below = below.setdefault(part, {})
         if last == "name" and below.get("name") != value:  # another choice: its own defaults
             below.clear()
         below[last] = value
@@ -152,9 +176,18 @@ def at(study: CellStudy, values: Mapping[str, Value]) -> CellStudy:
 
 
 def written(values: Mapping[str, Value], params: Sequence[Param]) -> str:
-    """Return a setting as people read it: lr 0.003, epochs 4."""
-    shown = {
-        param.name: as_written(v) if isinstance(v := values[param.path], float) else str(v)
-        for param in params
-    }
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
+    """Return a setting as people read it: lr 0.003, epochs 4; of two names alike, with what they
+    are names of: optimizer.name sgd, schedule.name cosine."""
+    shown = [
+        f"{_short(param, params)} {as_written(v) if isinstance(v, float) else v}"
+        for param, v in ((param, values[param.path]) for param in params)
+    ]
+    return ", ".join(shown)
+
+
+def _short(param: Param, params: Sequence[Param]) -> str:
+    """Return the shortest end of a parameter's path that no other one has."""
+    parts = param.path.split(".")
+    ends = [".".join(parts[-k:]) for k in range(1, len(parts) + 1)]
+    others = [f".{other.path}" for other in params if other.path != param.path]
+    return next(end for end in ends if not any(one.endswith(f".{end}") for one in others))
