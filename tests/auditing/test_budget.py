@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import pytest
+import torch
 
-from assay import stats
+from assay import audit, stats
 from assay.attacks import FGSM, PGD, Square
 from assay.auditing import AuditConfig
 from assay.auditing.checks import Criterion, Value
@@ -15,6 +17,7 @@ from assay.auditing.rounds import Share, in_turn, sizes, within_budget
 from assay.auditing.section import Measured, Section
 from assay.auditing.timed import time_chapter
 from assay.auditing.watch import OutOfTime, Watch
+from assay.errors import AssayError
 from assay.report.schema import Chapter
 from auditing.made_up import evidence
 
@@ -92,6 +95,12 @@ def rows(share: Share) -> int:
 A = Made(name="a", code="A-001")
 B = Made(name="b", code="B-001", rows=100)
 C = Made(name="c", rows=400)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, math.inf])
+def test_what_is_no_budget_is_refused(seconds: float) -> None:
+    with pytest.raises(AssayError, match="budget is a number of seconds above 0, or None"):
+        audit(object(), torch.zeros(20, 1, 4, 4), torch.zeros(20), budget=seconds)
 
 
 def test_a_budget_that_is_long_enough_leaves_nothing_out() -> None:

@@ -150,7 +150,7 @@ def test_a_pipeline_of_scikit_learn_is_a_function_in_a_file(tmp_path: Path) -> N
     assert verdicts(again)["CAL-001"] == "not run"
 
 
-@pytest.mark.parametrize("budget", ["0s", "soon", "5 days"])
+@pytest.mark.parametrize("budget", ["0s", "soon", "5 days", "9" * 400])
 def test_what_is_no_time_is_refused(
     budget: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

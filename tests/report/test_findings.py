@@ -125,9 +125,24 @@ def test_outliers_in_words(results: list[tuple[str, str, float]], said: str) -> 
     assert findings.outliers(chapter).startswith(said)
 
 
+def test_detectors_are_known_by_their_own_intervals() -> None:
+    def heading(*found: tuple[str, float, float]) -> str:
+        results = (
+            detector(name, "noise", value).model_copy(update={"auroc": about(value, half)})
+            for name, value, half in found
+        )
+        return findings.outliers(Ood(fitted_on="x", results=tuple(results)))
+
+    said = heading(("sure", 0.58, 0.03), ("unsure", 0.6, 0.12))
+    assert said.startswith("sure tells outliers best: 58.0 % of pairs")
+    said = heading(("sure", 0.45, 0.03), ("unsure", 0.44, 0.12))
+    assert said == "No detector is known to tell noise from the test images"
+
+
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
+        ([False], "One reason to distrust these figures was looked for, and not found"),
         ([True, False], "F-0 is a reason not to trust some of these figures"),
         ([True, True, None], "F-0 and F-1 are reasons not to trust"),
         ([False, None], "but F-1 could not be checked"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from assay.report import numerals
@@ -17,12 +19,19 @@ from assay.stats import Estimate
         (-0.0001, "points", "0.0 points"),
         (0.41234, "number", "0.412"),
         (12345.6, "number", "12,346"),
+        (-math.log(999.7), "factor", "1.0 × 10³"),
+        (-math.log(999.4), "factor", "×999"),
         (None, "fraction", "–"),
         (float("nan"), "fraction", "–"),
     ],
 )
 def test_with_unit(value, unit, text):
     assert numerals.with_unit(value, unit).replace("\u00a0", " ") == text
+
+
+def test_a_metric_has_no_power_of_ten_of_a_computer():
+    said = [numerals.metric(value, "loss") for value in (9999.4, 12345.6, 0.00005, float("nan"))]
+    assert said == ["9999", "1.23 × 10⁴", "5.00 × 10⁻⁵", "–"]
 
 
 def test_full_has_interval_and_n():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -156,9 +157,11 @@ def audit(
         model: a `Classifier`, which comes back untouched; or anything that can be queried, such as
             a `BlackBox`: then accuracy, calibration (from scores or logits) and attacks without
             gradients are in the report, and the other sections are not run.
-        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on; or
-            a `Dataset`, which brings its labels, masks and fingerprint. Of a `TextClassifier` a
-            list of texts, or a `TextSet`: sections that look at pixels are then not run.
+        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on, in
+            an order that says nothing of their classes: attacks, and a short budget, take the first
+            ones; or a `Dataset`, which brings its labels, masks and fingerprint. Of a
+            `TextClassifier` a list of texts, or a `TextSet`: sections that look at pixels are then
+            not run.
         y: their labels int64 (N,).
         reference: images and labels that detectors are fitted on, as a rule training data. None:
             a third of `x` fits, a third calibrates, and only the rest is scored.
@@ -191,6 +194,8 @@ def audit(
     >>> audited.save("report.html").name
     'report.html'
     """
+    if budget is not None and not 0 < budget < math.inf:
+        raise AssayError(f"budget is a number of seconds above 0, or None, not {budget!r}")
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()
     if isinstance(x, TextSet):

@@ -6,8 +6,9 @@ otherwise not at all. Those whose checks count go first, and of these the cheape
 round what is left of the time goes to those that had few images, in the same order: they are
 measured anew on as many as the time allows, at the pace of the first round. Only how many images
 there are ever differs, and how many budgets a curve has: never the steps, restarts or queries of an
-attack. What was found decides nothing of this: looking at verdicts before taking more images would
-make them too sure.
+attack. No verdict decides any of this: looking at verdicts before taking more images would make
+them too sure. Time does, of which an attack takes less where more images leave it fooled; so which
+of its two numbers of images is reported is not wholly apart from what they showed.
 """
 
 from __future__ import annotations

@@ -197,7 +197,11 @@ def gallery(name: str, chapter: Gallery) -> str:
         many = f"{len(items):,} image{'s were' if len(items) != 1 else ' was'}"
         return f"{many} fooled though saliency hardly moved"
     if not overlaps:
-        return f"{fooled:,} of the {len(items):,} images shown are fooled"
+        if len(items) == 1:
+            return f"The image shown is {'' if fooled else 'not '}fooled"
+        return (
+            f"{fooled:,} of the {len(items):,} images shown {'is' if fooled == 1 else 'are'} fooled"
+        )
     least, most = (bare(end, "fraction") for end in (min(overlaps), max(overlaps)))
     spread = f"{least} %" if least == most else f"{least} to {most} %"
     return f"Where saliency moved furthest, maps overlap by {spread}"
@@ -233,18 +237,20 @@ def outliers(chapter: Ood) -> str:
     detectors only where it is the hardest for all."""
     hardest: dict[str, DetectorResult] = {}
     for result in chapter.results:
-        known = hardest.get(result.detector)
-        if known is None or _auroc(result) < _auroc(known):
+        before = hardest.get(result.detector)
+        if before is None or _auroc(result) < _auroc(before):
             hardest[result.detector] = result
     if not hardest:
         return "No detector could be run"
-    best = max(hardest.values(), key=_auroc)
+    known = [one for one in hardest.values() if one.auroc.low is not None and one.auroc.low > 0.5]
+    best = max(known or hardest.values(), key=_auroc)
     one_kind = len({result.outliers for result in hardest.values()}) == 1
-    if best.auroc.high is not None and best.auroc.high < 0.5:
+    ends = [result.auroc.high for result in hardest.values()]
+    if all(high is not None and high < 0.5 for high in ends):
         every = "Every detector takes" if len(hardest) > 1 else f"{best.detector} takes"
         kind = best.outliers if one_kind else "some kind of outlier"
         return f"{every} {kind} for more familiar than the test images"
-    if best.auroc.low is None or best.auroc.low <= 0.5:
+    if not known:
         kind = best.outliers if one_kind else "every kind of outlier"
         return f"No detector is known to tell {kind} from the test images"
     return (
@@ -275,6 +281,8 @@ def flags(found: Sequence[Flag]) -> str:
         )
     if not found:
         return "Nothing was checked that would say whether these figures can be trusted"
+    if len(found) == 1:
+        return "One reason to distrust these figures was looked for, and not found"
     return f"{len(found):,} reasons to distrust these figures were looked for, and none was found"
 
 

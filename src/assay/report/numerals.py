@@ -77,7 +77,7 @@ _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 def _three_digits(value: float) -> str:
     if not math.isfinite(value):
         return "∞"
-    if value == 0 or 0.001 <= value < 1000:
+    if value == 0 or 0.001 <= value < 999.5:
         return f"{value:#.3g}".rstrip(".")
     return scientific(value)
 
@@ -109,11 +109,11 @@ def full(estimate: Doubtful, unit: Unit = "fraction") -> str:
 def metric(value: float | None, name: str) -> str:
     """Return a metric of a trial: 71.3 % for what is called an accuracy or a share, else four
     digits."""
-    if value is None:
+    if value is None or value != value:
         return MISSING
     if name.endswith(("accuracy", "share")):
         return with_unit(value, "fraction")
-    if value and not 1e-4 <= abs(value) < 1e5:
+    if value and not 1e-4 <= abs(value) < 9999.5:
         return ("−" if value < 0 else "") + scientific(abs(value), 3)
     return f"{value:.4g}".replace("-", "−")
 

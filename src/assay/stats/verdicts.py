@@ -353,7 +353,8 @@ def _lost(claim: Claim) -> Iterator[str]:
         yield "There is nothing to judge it by."
     elif claim.mostly_lost:
         verdict = "no verdict" if claim.verdict == "undecided" else "do not rely on its verdict"
-        yield f"More were lost than the {left} {claim.estimate.of} left to judge it by: {verdict}."
+        of = claim.estimate.of.removesuffix("s") if left == 1 else claim.estimate.of
+        yield f"More were lost than the {left} {of} left to judge it by: {verdict}."
 
 
 def more_seeds(estimate: Estimate, gap: float, level: float | None = None) -> int | None:
