@@ -28,6 +28,7 @@ from assay.attacks import reliability as rel
 from assay.attacks.base import Search, wins
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
+from assay.core.fast import Copies
 from assay.core.oracle import Access
 from assay.core.random import Stream
 from assay.core.threats import NormBall, per_row
@@ -381,6 +382,28 @@ def test_the_loss_of_an_attack_of_several_climbs_rises(
         rel.loss_does_not_rise(DeepFool(), Classifier(net), x, y)
     with pytest.raises(AssayError, match="square follows no gradient"):
         rel.loss_does_not_rise(Square(), Classifier(net), x, y)
+
+
+def test_the_climb_is_on_the_copy_and_its_end_is_judged_on_the_model(
+    net: nn.Module, x: Tensor, y: Tensor
+) -> None:
+    steady = PGD(eps=0.03, steps=10, random_start=False)
+    for model, raised in ((net, False), (Rounded(net), True)):
+        clf = Classifier(model)
+        own = rel.loss_does_not_rise(steady, clf, x, y)
+        copied = rel.loss_does_not_rise(steady, clf, x, y, copies=Copies(clf, x))
+        assert own.raised == copied.raised == raised
+
+    class Other(Copies):
+        """Lends the brightness net, whose loss rises where it is bright."""
+
+        def of(self, precision: Any) -> Any:
+            return Classifier(Brightness()), super().of(precision)[1]
+
+    x, y = torch.full((4, 1, 2, 2), 0.6), torch.zeros(4).long()
+    clf, path = Classifier(Scaled(Brightness(), -1.0)), Path(brightness=(0.7, 0.7, 0.8, 0.9))
+    flag = rel.loss_does_not_rise(path, clf, x, y, copies=Other(clf, x))
+    assert flag_says(flag, "on 4 of 4 images it does not rise"), "whatever the copy says"
 
 
 def flag_says(flag: rel.Indicator, what: str) -> bool:

@@ -12,6 +12,7 @@ from assay.auditing.evidence import Evidence
 from assay.auditing.section import Measured
 from assay.auditing.sections import certificate
 from assay.auditing.sections.certificate import Certificate
+from assay.auditing.sections.robustness import at_budget
 from assay.certify import Certified, ibp
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
@@ -81,3 +82,28 @@ def test_what_is_certified_and_fooled_is_said(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(certificate, "ibp", wrong)
     with pytest.raises(AssayError, match="certified and fooled all the same"):
         measured(halves(nn.ReLU()))
+
+
+def test_what_an_attack_has_fooled_is_not_bounded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = images()
+    clf = halves(nn.ReLU())
+    evidence = Evidence(clf, x, y, AuditConfig(attacks=ATTACKS, eps=0.05, budgets=(0.05,)))
+    alone = Certificate().measure(evidence)
+    bounded: list[int] = []
+
+    def counted(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
+        bounded.append(len(x))
+        return ibp(clf, x, y, eps=eps)
+
+    monkeypatch.setattr(certificate, "ibp", counted)
+    monkeypatch.setattr(certificate, "HELD_AGAINST", 3)
+    after = Certificate().measure(evidence)  # which knows now what the attacks came to
+    survivors = sum(
+        ~(evidence.fooled(at_budget(ATTACKS[1], evidence.config, 0.05)) | ~evidence.correct)
+    )
+    assert bounded == [int(survivors) + 3]
+    assert after.chapters == alone.chapters
+    assert (
+        after.arrays["certificate/certified"].tolist()
+        == alone.arrays["certificate/certified"].tolist()
+    )

@@ -96,3 +96,27 @@ def test_images_of_other_channels_are_refused() -> None:
         Corruptions().measure(
             Evidence(Classifier(Bright()), x, torch.zeros(20).long(), AuditConfig())
         )
+
+
+def test_the_copy_is_asked_and_the_original_where_two_classes_are_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clf = Classifier(Bright())
+    x = grey([0.1, 0.3, 0.4999, 0.5001, 0.7])
+    evidence = Evidence(clf, x, torch.tensor([0, 0, 0, 1, 1]), AuditConfig())
+    assert evidence.predictions.tolist() == [0, 0, 0, 1, 1]
+    asked: list[int] = []
+    query = Classifier.query
+    monkeypatch.setattr(
+        Classifier, "query", lambda self, x: (asked.append(len(x)), query(self, x))[1]
+    )
+    copy, report = evidence.copies.of("float32")
+    assert report.used
+    asked.clear()
+    assert evidence.labels_of(x).tolist() == [0, 0, 0, 1, 1]
+    assert asked == [2]
+    worse = type(copy).query
+    monkeypatch.setattr(type(copy), "query", lambda self, x: worse(self, x).flip(1) * 1e-4)
+    assert evidence.labels_of(x).tolist() == [0, 0, 0, 1, 1], (
+        "a copy that knows nothing decides nothing"
+    )

@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
+from assay.attacks.reliability import black_box_beats_white_box
 from assay.auditing import AuditConfig
+from assay.auditing.evidence import Evidence
 from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
 from assay.auditing.sections.robustness import Robustness, attack_all, label, stand_in, worst_value
+from assay.core.classifier import Classifier
 from assay.core.fast import Copies
 from assay.core.threats import NormBall
 from assay.errors import AssayError
 from assay.report.record import NotRun
 from assay.report.schema import Flag
 
-from .made_up import black_box, evidence, result
+from .made_up import Reads, black_box, evidence, result, saying
 
 
 def flag(code: str, raised: bool | None = True) -> Flag:
@@ -96,6 +101,41 @@ def test_flags_are_about_the_strongest_attack(attacks: tuple[Attack, ...]) -> No
     if single:
         assert flags["REL-003"].detail.startswith("fgsm fooled")
         assert "pgd" in flags["REL-003"].detail
+
+
+class Hidden(nn.Module):
+    """Says 1 of a bright image, by a step that no gradient goes through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = (x.mean((1, 2, 3)) * 50).round() / 50 + 0 * x.mean((1, 2, 3))
+        return 20 * torch.stack([0.5 - mean, mean - 0.5], 1)
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_the_black_box_is_run_on_what_is_left_and_says_the_same(
+    hides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Hidden() if hides else Reads()
+    x = torch.full((12, 1, 4, 4), 0.48) if hides else saying([0, 1, 2] * 4, sure=0.5)
+    y = torch.zeros(12).long() if hides else torch.tensor([0, 1, 2] * 4)
+    config = AuditConfig(attacks=(PGD(steps=3, random_start=False),), eps=0.3, budgets=(0.3,))
+    e = Evidence(Classifier(model), x, y, config)
+    (curve,) = attack_all(e, config.attacks)[0].values()
+    at = dict(curve)[0.3]
+    seen: list[int] = []
+    call = Square.__call__
+
+    def counted(self: Square, oracle: Any, x: Tensor, *rest: Any, **more: Any) -> Any:
+        seen.append(len(x))
+        return call(self, oracle, x, *rest, **more)
+
+    monkeypatch.setattr(Square, "__call__", counted)
+    (flag,) = (one for one in flags_of(e, [dict(curve)]) if one.code == "REL-009")
+    assert flag.raised is hides
+    assert seen == ([12] if hides else []), "what the gradient has fooled is not attacked again"
+    everything = Square(eps=0.3, queries=200)(e.model, x, y, stop="fooled")
+    whole = black_box_beats_white_box(at, everything)
+    assert (whole.raised, whole.detail) == (flag.raised, flag.detail)
 
 
 def test_what_is_looked_at_depends_on_the_attack() -> None:

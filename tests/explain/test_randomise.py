@@ -416,3 +416,23 @@ def test_what_is_frozen_into_buffers_is_made_random_too() -> None:
     for name, buffer in module.named_buffers():
         assert torch.equal(buffer.sort().values, torch.arange(1.0, 31.0)), name
         assert int((buffer == torch.arange(1.0, 31.0)).sum()) < 10, name
+
+
+def test_the_layer_is_looked_for_once_whatever_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from assay.explain import together
+
+    looked: list[str] = []
+    find = together.find_layer
+
+    def counted(clf: Classifier, x: Tensor) -> str:
+        looked.append(find(clf, x))
+        return looked[-1]
+
+    clf, x = Classifier(seeded(residual)), images(4)
+    maps = {"grad-cam": GradCAM()(clf, x)}
+    monkeypatch.setattr(together, "find_layer", counted)
+    found = randomised(clf, x, {"grad-cam": GradCAM()}, maps, networks=2, stages=2)["grad-cam"]
+    assert looked == [maps["grad-cam"].layer]
+    assert not found.why

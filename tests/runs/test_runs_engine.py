@@ -15,7 +15,7 @@ from rich.console import Console
 
 from assay.errors import AssayError
 from assay.runs import local as local_module
-from assay.runs.display import Live, make_display
+from assay.runs.display import Live
 from assay.runs.engine import execute
 from assay.runs.entry import Failure
 from assay.runs.local import Local, ending
@@ -369,21 +369,6 @@ def test_a_few_plain_lines_where_there_is_no_terminal(store, toy, capsys):
     assert capsys.readouterr().err == "assay: 3 trials: 3 done already, 0 to do\n"
 
 
-def test_the_estimate_of_what_is_left(toy, monkeypatch):
-    now = 100.0
-    monkeypatch.setattr("assay.runs.display.time.monotonic", lambda: now)
-    with make_display(False) as display:
-        display.plan(there=5, to_do=4, failed=0)
-        assert display.left() is None
-        one, two = toy("walk", seed=1), toy("walk", seed=2)
-        display.begin(one)
-        display.begin(two)
-        now = 130.0
-        display.end(one, None)
-        display.update(two, 0.5, "epoch 5")
-        assert display.left() == pytest.approx(50.0)  # 1.5 of 4 in 30 s
-
-
 def test_the_live_display_shows_what_runs_as_it_is_called(toy):
     display = Live()
     trial, other = toy("walk", label="skip [b]"), toy("walk", seed=1)
@@ -394,7 +379,7 @@ def test_the_live_display_shows_what_runs_as_it_is_called(toy):
         console.print(display.progress.get_renderable())
         return console.file.getvalue()
 
-    display.plan(there=0, to_do=2, failed=0)
+    display.plan(there=0, to_do=[trial, other], failed=0)
     display.begin(trial)
     display.begin(other)
     display.update(trial, 0.5, "epoch [3]")

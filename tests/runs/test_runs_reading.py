@@ -18,8 +18,8 @@ from assay.report.result import StudyResult
 from assay.runs.entry import SCHEMA, Failure
 from assay.runs.files import to_json
 from assay.runs.reading import compare, list_runs, show, why
-from assay.runs.status import kin, plan_status
-from assay.runs.trial import Outcome, Trial
+from assay.runs.status import plan_status
+from assay.runs.trial import Outcome, Trial, kin
 from assay.runs.view import View
 from assay.stats import Estimate
 

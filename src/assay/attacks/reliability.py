@@ -23,6 +23,7 @@ from assay.attacks.losses import LOSSES, LossName, margin
 from assay.attacks.result import AttackResult
 from assay.attacks.runner import run
 from assay.core.classifier import Classifier
+from assay.core.fast import Copies
 from assay.core.oracle import Differentiable, Oracle, gradient, labels
 from assay.core.random import Stream
 from assay.core.threats import widest
@@ -267,6 +268,7 @@ def loss_does_not_rise(
     seed: int = 0,
     allowed: float = 0.1,
     logits: Tensor | None = None,
+    copies: Copies | None = None,
 ) -> Indicator:
     """REL-008: the attack's own loss ends no higher than it began.
 
@@ -278,6 +280,8 @@ def loss_does_not_rise(
     loss fall again on purpose: the check is not for it. Of a cascade each stage by gradients is
     looked at in turn, and one whose loss rises will do; of a method that goes towards several
     classes in turn it is the way to the first. `logits` are those of `x`, where they are known.
+    With `copies` the way up is climbed on the float32 copy, as attacks climb it; the loss that it
+    ends with is the model's own.
 
     Raises:
         AssayError: for a method that looks for the nearest image, or a model without gradients.
@@ -295,7 +299,7 @@ def loss_does_not_rise(
     clean = oracle.query(x) if logits is None else logits
     found: list[Indicator] = []
     for stage in climbing:
-        found.append(_stage_rises(stage, oracle, x, y, clean, seed, allowed))
+        found.append(_stage_rises(stage, oracle, x, y, clean, seed, allowed, copies))
         if not found[-1].raised:
             return found[-1]
     return found[0]
@@ -309,6 +313,7 @@ def _stage_rises(
     clean: Tensor,
     seed: int,
     allowed: float,
+    copies: Copies | None,
 ) -> Indicator:
     """Return REL-008 of one method that is no cascade."""
     if "n_target_classes" in type(attack).model_fields:
@@ -317,12 +322,18 @@ def _stage_rises(
     device = getattr(oracle, "device", x.device)
     x, y = x.to(device), y.to(device)
     draws = Stream(seed).child("attack", attack.name, 0).rows(range(len(x))).to(device)
+    averaged = getattr(attack, "eot", None)  # over what the model itself draws
     with _held(oracle):
-        losses = [loss(clean.to(device), y)]
+        climbed = oracle if copies is None or averaged else copies.of("float32")[0]
+        losses, last = [loss(clean.to(device), y)], x
         search = attack.search(
-            oracle, x, y, threat=attack.threat, loss=loss, targeted=False, rng=draws
+            climbed, x, y, threat=attack.threat, loss=loss, targeted=False, rng=draws
         )
-        losses += [loss(oracle.query(iterate.adversarial), y) for iterate in search]
+        for iterate in search:
+            last = iterate.adversarial
+            losses.append(loss(climbed.query(last), y))
+        if climbed is not oracle:
+            losses[-1] = loss(oracle.query(last), y)
     stuck = int((~(losses[-1] > losses[0])).sum())  # a NaN does not rise
     means = [float(at.float().mean()) for at in losses]
     half = len(means) // 2
@@ -362,10 +373,18 @@ def black_box_beats_white_box(
     _check_same_images(white, black)
     correct = white.correct & black.correct
     alone = int((correct & black.success & ~white.success).sum())
-    raised = alone / max(1, int(correct.sum())) > allowed
+    return black_box_alone(alone, int(correct.sum()), white.attack, black.attack, allowed=allowed)
+
+
+def black_box_alone(
+    alone: int, of: int, white: Attack, black: Attack, *, allowed: float = 0.01
+) -> Indicator:
+    """REL-009 from counts, by whoever runs the black box on nothing that the white box has fooled:
+    `alone` images are fooled by the black box only, of `of` classified correctly."""
+    raised = alone / max(1, of) > allowed
     detail = (
-        f"of {int(correct.sum())} correctly classified images, {black.attack.name} fools {alone} "
-        f"that {white.attack.name} does not"
+        f"of {of} correctly classified images, {black.name} fools {alone} that {white.name} does "
+        "not"
     )
     if raised:
         detail += ": gradients are masked; believe the union of both attacks at most"

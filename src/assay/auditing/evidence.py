@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from assay.auditing.section import Section
 
 
+DOUBT = 0.02
+"""The lead of a class, over the spread of all logits, below which the original is asked too:
+twenty times what the logits of a float32 copy may be off by (`core.fast`)."""
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """A model, the images it is audited on, and what it said of them, evaluated once.
@@ -130,7 +135,7 @@ class Evidence:
             most: images that it takes at most; None: as many as it would.
             short: whether curves have two budgets, eps and the furthest from it, and no more.
         """
-        self.copies  # noqa: B018 - made once, for all
+        self.copies, self._fooled  # noqa: B018 - made once, for all
         other = copy.copy(self)
         config = self.config
         if short:
@@ -171,14 +176,57 @@ class Evidence:
         """Return what `attacks.run` need not find out again about the images `rows`."""
         return {"copies": self.copies, "clean": self.predictions[rows]}
 
-    def run(self, attack: Attack, rows: Tensor, stop: Stop) -> AttackResult:
-        """Attack the images `rows`, with the audit's seed and precision."""
-        return attack(
+    def run(
+        self, attack: Attack, rows: Tensor, stop: Stop, *, ids: Tensor | None = None
+    ) -> AttackResult:
+        """Attack the images `rows`, with the audit's seed and precision; draws go by their places
+        in `rows`, or by `ids`."""
+        found = attack(
             self.model,
             self.x[rows],
             self.y[rows],
             seed=self.config.seed,
             stop=stop,
             precision=self.config.precision,
+            ids=ids,
             **self.known(rows),
         )
+        if stop == "fooled" and ids is None and torch.equal(rows, self.attacked):
+            self._fooled[self._run_of(attack)] = found.fooled.cpu()
+        return found
+
+    def fooled(self, attack: Attack, *, run: bool = True) -> Tensor | None:
+        """Return which of the attacked images an attack fools, bool (n,), as `run` has found.
+
+        Args:
+            run: run it if it was not run yet; False: then None.
+        """
+        if self._run_of(attack) not in self._fooled and run:
+            self.run(attack, self.attacked, "fooled")
+        return self._fooled.get(self._run_of(attack))
+
+    @cached_property
+    def _fooled(self) -> dict[tuple[str, int], Tensor]:
+        """What attacks on the attacked images came to, by attack and number of images."""
+        return {}
+
+    def _run_of(self, attack: Attack) -> tuple[str, int]:
+        return attack.model_dump_json(), len(self.attacked)
+
+    def labels_of(self, x: Tensor) -> Tensor:
+        """Return what the model says of other images (N, C, H, W): int64 (N,), -1 for no answer.
+
+        The fast copy says it; where its first two classes are so close that rounding might turn
+        them around, the original does.
+        """
+        copy, report = (None, None) if self.copies is None else self.copies.of("float32")
+        if copy is None or report is None or not report.used:
+            return labels(self.model.query(x)).cpu()
+        answer = copy.query(x).cpu()
+        said = labels(answer)
+        first, second = answer.topk(2, dim=1).values.unbind(1)
+        spread = torch.maximum(answer.std(), self.answer.cpu().float().std())
+        close = ~(first - second > DOUBT * spread)  # also where there is no answer
+        if bool(close.any()):
+            said[close] = labels(self.model.query(x[close])).cpu()
+        return said

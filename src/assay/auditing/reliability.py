@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -72,6 +71,7 @@ def flags_of(evidence: Evidence, found: Sequence[Mapping[float, AttackResult]]) 
             evidence.y[right],
             seed=seed,
             logits=evidence.answer[right],
+            copies=evidence.copies,
         )
     if len(right) and by_gradient and evidence.config.norm != "l0":
         looks["REL-009"] = lambda: _black_box(at, evidence, right)
@@ -93,17 +93,15 @@ def strongest(results: Sequence[AttackResult]) -> int:
 
 
 def _black_box(at: AttackResult, evidence: Evidence, rows: Tensor) -> reliability.Indicator:
-    """Compare what an attack came to on a few images with one that needs no gradient."""
+    """Compare what an attack came to on a few images, all classified correctly, with one that needs
+    no gradient. That one is run on those that the attack did not fool: no others can count."""
     config = evidence.config
     square = Square.parse({"norm": config.norm, "eps": config.eps, "queries": BLACK_BOX_QUERIES})
-    by_row: dict[str, Any] = {
-        field.name: value[rows]
-        for field in fields(at)
-        if isinstance(value := getattr(at, field.name), Tensor) and len(value) == len(at)
-    }
-    return reliability.black_box_beats_white_box(
-        replace(at, **by_row), evidence.run(square, rows, "fooled")
-    )
+    left = (~at.fooled[rows].cpu()).nonzero()[:, 0]
+    alone = 0
+    if len(left):  # drawn by their places among all of `rows`, as if all were attacked
+        alone = int(evidence.run(square, rows[left], "fooled", ids=left).fooled.sum())
+    return reliability.black_box_alone(alone, len(rows), at.attack, square)
 
 
 def _looked(code: str, look: Callable[[], reliability.Indicator]) -> Flag:

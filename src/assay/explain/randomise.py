@@ -22,7 +22,7 @@ from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.explain.base import Explainer
 from assay.explain.shift import rank_correlation
-from assay.explain.together import explained
+from assay.explain.together import explained, settled
 
 Array = NDArray[np.float64]
 Outcome = Literal["passes", "survives", "undecided", "not run"]
@@ -146,6 +146,7 @@ def randomised(
     """
     stream = Stream(seed).child("explain", "random weights")
     parts = np.array_split(np.arange(len(x)), min(networks, len(x)))
+    explainers = settled(explainers, clf, x)  # random weights move no layer: looked for once
     found: dict[str, list[Array]] = {name: [] for name in explainers}
     why = dict.fromkeys(explainers, "")
     shares: list[float] = []

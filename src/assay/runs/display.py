@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from assay.report.numerals import duration
 from assay.runs.entry import Failure
+from assay.runs.pace import Guess, Pace
 from assay.runs.trial import Trial
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ SHOWN = 8  # trials with a line of their own on a terminal
 class Display:
     """Keeps count, estimates what is left, and says nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, guess: Guess | None = None) -> None:
         self.there = 0
         self.to_do = 0
         self.ended = 0
         self.failed = 0
         self.fractions: dict[str, float] = {}
         self.started = time.monotonic()
+        self.pace = Pace(guess=guess)
 
     def __enter__(self) -> Self:
         return self
@@ -41,33 +44,44 @@ class Display:
     ) -> None:
         return None
 
-    def plan(self, *, there: int, to_do: int, failed: int) -> None:
-        """A plan was made: of its trials so many are done, are to do, and failed before."""
+    def plan(self, *, there: int, to_do: Sequence[Trial], failed: int) -> None:
+        """A plan was made: of its trials so many are done, these are to do, in this order, and so
+        many failed before."""
         self.there += there
-        self.to_do += to_do
+        self.to_do += len(to_do)
         self.failed += failed
+        self.pace.add(to_do)
+
+    def known(self, trial: Trial, seconds: float) -> None:
+        """A trial of the plan was done before, in so many seconds."""
+        self.pace.learn(trial, seconds)
 
     def begin(self, trial: Trial) -> None:
         """A trial was given to a worker."""
         self.fractions[trial.address] = 0.0
+        self.pace.begin(trial, time.monotonic())
 
     def update(self, trial: Trial, fraction: float, note: str) -> None:
         """A trial says how far it is."""
         del note
         self.fractions[trial.address] = fraction
+        self.pace.update(trial, fraction, time.monotonic())
 
     def held(self, trial: Trial) -> None:
         """Another process works on a trial."""
         self.fractions.pop(trial.address, None)
+        self.pace.put_back(trial)
 
     def lost(self, trial: Trial, note: str) -> None:
         """The worker of a trial is gone, or cannot be used; the trial is begun again elsewhere."""
         del note
         self.fractions[trial.address] = 0.0
+        self.pace.begin(trial, time.monotonic())
 
     def end(self, trial: Trial, failure: Failure | None) -> None:
         """A trial has ended."""
         self.fractions.pop(trial.address, None)
+        self.pace.end(trial, time.monotonic(), well=failure is None)
         self.ended += 1
         self.failed += failure is not None
 
@@ -80,25 +94,24 @@ class Display:
         return self.ended + sum(self.fractions.values())
 
     def left(self) -> float | None:
-        """Return the seconds left at the pace so far, or None before there is one."""
-        elapsed = time.monotonic() - self.started
-        if self.work < 0.02 or elapsed < 1.0:
-            return None
-        return elapsed * (self.to_do - self.work) / self.work
+        """Return the seconds left, or None before anything is known of them: see `Pace`."""
+        now = time.monotonic()
+        return None if now - self.started < 1.0 else self.pace.left(now)
 
 
 class Lines(Display):
     """A few plain lines, for logs and pipes."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, guess: Guess | None = None) -> None:
+        super().__init__(guess)
         self.said = 0.0
 
-    def plan(self, *, there: int, to_do: int, failed: int) -> None:
+    def plan(self, *, there: int, to_do: Sequence[Trial], failed: int) -> None:
         super().plan(there=there, to_do=to_do, failed=failed)
-        if total := there + to_do + failed:
+        if total := there + len(to_do) + failed:
             before = f", {failed} failed before" if failed else ""
-            say(f"{total} trial{'s' * (total > 1)}: {there} done already, {to_do} to do{before}")
+            done = f"{there} done already, {len(to_do)} to do{before}"
+            say(f"{total} trial{'s' * (total > 1)}: {done}")
 
     def update(self, trial: Trial, fraction: float, note: str) -> None:
         super().update(trial, fraction, note)
@@ -124,8 +137,8 @@ class Lines(Display):
 class Live(Display):
     """One live display: all trials together, and a line for each that runs."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, guess: Guess | None = None) -> None:
+        super().__init__(guess)
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
@@ -188,11 +201,11 @@ class Live(Display):
         self.progress.refresh()
 
 
-def make_display(progress: bool) -> Display:
-    """Return the display for this terminal, or for none."""
+def make_display(progress: bool, guess: Guess | None = None) -> Display:
+    """Return the display for this terminal, or for none; `guess` as for `Pace`."""
     if not progress:
         return Display()
-    return Live() if sys.stderr.isatty() else Lines()
+    return Live(guess) if sys.stderr.isatty() else Lines(guess)
 
 
 def until(seconds: float | None) -> str:

@@ -13,6 +13,7 @@ from assay.errors import AssayError
 from assay.runs.display import Display, make_display
 from assay.runs.entry import LOG, Entry, Failure
 from assay.runs.local import Local
+from assay.runs.pace import Guess
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Trial, torch_version
@@ -67,6 +68,7 @@ def execute(
     workers: int | None = None,
     progress: bool = True,
     rerun_failed: bool = False,
+    guess: Guess | None = None,
 ) -> Results:
     """Run the trials of a plan and those they need; what the store holds already is not run again.
 
@@ -82,6 +84,7 @@ def execute(
         progress: show a live line on a terminal, or a few plain ones; False: nothing.
         rerun_failed: run trials again that failed before. Those whose process died are run again
             in any case.
+        guess: what an unrun trial is expected to take, for what is said of the time left.
 
     Returns:
         The results, and the failures: a failed trial does not stop the others.
@@ -100,7 +103,7 @@ def execute(
     engine = Local(store.root, workers) if engine is None else engine
     trials = () if callable(plan) else tuple(plan)
     try:
-        with store.using(), make_display(progress) as display:
+        with store.using(), make_display(progress, guess) as display:
             run = _Execution(store, engine, display, rerun_failed=rerun_failed)
             while run.add(plan(run.results) if callable(plan) else trials):
                 run.finish()
@@ -132,7 +135,7 @@ class _Execution:
         there = sum(self._add(trial) for trial in trials)
         self.display.plan(
             there=there,
-            to_do=len(self.waiting),
+            to_do=list(self.waiting.values()),
             failed=len(self.results.failures) - failed,
         )
         return len(self.results.trials) > known
@@ -157,6 +160,7 @@ class _Execution:
             entry.tidy()
             self.store.publish(trial)
             self.results.keep(result)
+            self.display.known(trial, float(result.record["seconds"]))
             return found + 1
         failure = entry.failure()
         if failure is not None and failure.kind != "died" and not self.again:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from assay.config import digest
 from assay.report.numerals import duration
 from assay.runs.entry import Entry, Result, State
 from assay.runs.environment import cores
 from assay.runs.store import Store
-from assay.runs.trial import Cost, Trial
+from assay.runs.trial import Cost, Trial, kin
 from assay.runs.view import Grid, View
 
 
@@ -139,20 +138,6 @@ def _status(
     if seconds is not None:
         seconds *= 1 - fraction
     return TrialStatus(entry.trial, state, fraction, seconds, size)
-
-
-def kin(trial: Trial) -> str:
-    """Return what trials have in common that are equal but for seed and versions."""
-    return digest(
-        {
-            "task": trial.task,
-            "config": trial.config,
-            "needs": [kin(need) for need in trial.needs],
-            "data": trial.data,
-            "device": trial.device,
-            "threads": trial.threads,
-        }
-    )
 
 
 def _costs(store: Store) -> Mapping[str, list[tuple[float, int]]]:

@@ -89,6 +89,20 @@ class Trial(Config):
         return f"{self.group} (seed {self.seed})"
 
 
+def kin(trial: Trial) -> str:
+    """Return what trials have in common that are equal but for seed and versions."""
+    return digest(
+        {
+            "task": trial.task,
+            "config": trial.config,
+            "needs": [kin(need) for need in trial.needs],
+            "data": trial.data,
+            "device": trial.device,
+            "threads": trial.threads,
+        }
+    )
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a task returns.

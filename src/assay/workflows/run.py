@@ -31,10 +31,10 @@ from assay.runs.engine import execute
 from assay.runs.entry import RECORD
 from assay.runs.remote import open_store
 from assay.runs.results import Results
-from assay.runs.status import kin, plan_status
+from assay.runs.status import plan_status
 from assay.runs.store import Store
 from assay.runs.tracked import tracking
-from assay.runs.trial import Cost, Trial
+from assay.runs.trial import Cost, Trial, kin
 from assay.studies.base import Study
 from assay.studies.interim import Analyses, analyses_now, seeds_to_go_on_from, to_remember
 from assay.studies.kept import led
@@ -115,6 +115,7 @@ def run(
                 workers=workers,
                 progress=progress,
                 rerun_failed=rerun_failed and not written,  # once is enough
+                guess=grown.cost,
             )
         seconds = time.perf_counter() - clock
         written.append(write(grown, done, home, words, started=started, seconds=seconds))

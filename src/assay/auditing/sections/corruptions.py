@@ -13,7 +13,6 @@ from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.cost import Work
 from assay.auditing.section import Measured, Section
 from assay.core.classifier import Classifier
-from assay.core.oracle import labels
 from assay.core.random import Stream
 from assay.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from assay.errors import AssayError, unknown
@@ -140,7 +139,7 @@ class Corruptions(Section):
         """Return which corrupted images are classified correctly: bool (N,)."""
         stream = Stream(evidence.config.seed).child("audit", "corruptions", kind, severity)
         corrupted = corrupt(kind, x, severity, stream.rows(torch.arange(len(x))))
-        return labels(evidence.model.query(corrupted)).cpu() == y
+        return evidence.labels_of(corrupted) == y
 
     def _table(self, right: Tensor, clean: stats.Estimate) -> Table:
         rows = [
