@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import threading
+import tracemalloc
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +85,32 @@ def test_sync_copies_what_is_missing_once_and_byte_by_byte(full, tmp_path, capsy
     assert assay("sync", full.root, target) == 0
     assert "nothing copied, 4 trials, 1 study there already" in capsys.readouterr().out
     assert stamps == {path: path.stat().st_mtime_ns for path in target.rglob("*.json")}
+
+
+def test_sync_copies_one_judgement_of_a_study_that_is_written_anew_meanwhile(full, tmp_path):
+    """Never the page of one and the run.json of another; and what takes its log away in the moment
+    in which it is finished is not called damaged."""
+    (trial,) = (path.parent for path in full.root.glob("trials/*/trial.json") if first(path))
+    (trial / "log.txt").write_text("")
+
+    class Written(Folder):
+        def open(self, parcel, file):
+            if file == "index.html" and not judged:
+                judged.append(study(full, [], "walks"))
+            if file == "log.txt":
+                (trial / "log.txt").unlink(missing_ok=True)
+            return super().open(parcel, file)
+
+    judged: list[str] = []
+    target = Store(tmp_path / "b")
+    moved = move(Written(full), Folder(target))
+    assert judged
+    assert len(moved.new) == 5
+    assert bytes_of(target.root) == bytes_of(full.root)
+
+
+def first(path: Path) -> bool:
+    return path == min(path.parent.parent.glob("*/trial.json"))
 
 
 def test_sync_names_what_differs_and_leaves_it(full, toy, tmp_path, capsys):
@@ -380,6 +409,37 @@ def outside(name: str):
     return change
 
 
+def added(*names: str):
+    """Files of one byte in the study, that the manifest names too."""
+
+    def change(info, content):
+        if info.name == "manifest.json":
+            document = json.loads(content)
+            mark = [1, hashlib.sha256(b"x").hexdigest()]
+            document["parcels"]["studies/walks-abababab"].update(dict.fromkeys(names, mark))
+            content = json.dumps(document).encode()
+        if info.name.endswith("index.html"):
+            for name in names:
+                yield renamed(info, f"studies/walks-abababab/{name}"), b"x"
+        yield (renamed(info, info.name), content)
+
+    return change
+
+
+def sparse(info, content):
+    """A file of a terabyte of which nothing is in the archive, as newer tars write it."""
+    if info.name.endswith("index.html"):
+        info = renamed(info, info.name)
+        info.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.name": info.name,
+            "GNU.sparse.realsize": str(10**12),
+            "GNU.sparse.map": f"0,{len(content)}",
+        }
+    yield info, content
+
+
 def parcel_called(name: str):
     def change(info, content):
         if info.name == "manifest.json":
@@ -452,6 +512,10 @@ BAD = {
     "twice": (twice, "or twice"),
     "not in the manifest": (more, "not in its manifest"),
     "no manifest": (no_manifest, "does not begin with"),
+    "a file and a folder": (added("z", "z/y"), "z as file and as folder"),
+    "a long name": (added("n" * 240), "a name of over 200 bytes"),
+    "sparse": (sparse, "no plain file"),
+    "old sparse": (link(tarfile.GNUTYPE_SPARSE), "no plain file"),
     "symlink": (link(tarfile.SYMTYPE), "no plain file"),
     "hard link": (link(tarfile.LNKTYPE), "no plain file"),
     "device": (link(tarfile.CHRTYPE), "no plain file"),
@@ -476,6 +540,68 @@ def test_an_archive_that_is_not_as_it_says_leaves_no_trace(packed, tmp_path, kin
     assert said in refused(capsys, "import", path, "--store", tmp_path / "new")
     assert not (tmp_path / "new").exists()
     assert bytes_of(tmp_path / "runs") == before
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """Return the header of a member that says that it is so long."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def endless_holes() -> bytes:
+    """Return the header of a file whose list of holes goes on, and the beginning of that list."""
+    block = bytearray(header(tarfile.GNUTYPE_SPARSE, 0))
+    block[482] = 1  # "it goes on": once in the header, and in each block of the list
+    block[148:156] = b" " * 8
+    block[148:156] = f"{sum(block):06o}\0 ".encode()
+    entry = (b"%011o\0" % 1) * 2
+    return bytes(block) + 40_000 * (entry * 21 + b"\1" + b"\0" * 7)
+
+
+BOMBS = {
+    "pax": lambda: header(tarfile.XHDTYPE, 6 * 2**30) + bytes(2**25),
+    "a long name": lambda: header(tarfile.GNUTYPE_LONGNAME, 6 * 2**30) + bytes(2**25),
+    "a negative length": lambda: header(tarfile.XHDTYPE, -512),
+    "holes": endless_holes,
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize("packed_too", [True, False])
+def test_no_header_of_an_archive_decides_how_much_memory_it_gets(
+    tmp_path, capsys, kind, packed_too
+):
+    path = tmp_path / "bomb.tar"
+    path.write_bytes(gzip.compress(BOMBS[kind](), 1) if packed_too else BOMBS[kind]())
+    tracemalloc.start()
+    said = refused(capsys, "import", path, "--store", tmp_path / "new")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "a header without a sensible length" in said
+    assert peak < 10e6
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_archive_that_the_disk_has_no_room_for_leaves_no_trace(
+    packed, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(9, 8, 1000))
+    said = refused(capsys, "import", packed, "--store", tmp_path / "new")
+    assert "has room for 0.0 GB" in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_nothing_in_a_record_commands_the_terminal(full, capsys):
+    path = full.root / "studies" / "walks-abababab" / "run.json"
+    document = json.loads(path.read_text())
+    document["headline"] = document["name"] = "a\x1b[2Jb\x9b31mc\rd"
+    path.write_text(json.dumps(document))
+    for words in (["list"], ["show", "walks-abababab"]):
+        assert assay(*words, "--store", full.root) == 0
+        said = capsys.readouterr().out
+        assert "a[2Jb31mcd" in said
+        assert not {"\x1b", "\x9b", "\r"} & set(said)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.98])

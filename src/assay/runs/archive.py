@@ -2,25 +2,26 @@
 
 A tar whose first member, manifest.json, names every other with its size and SHA-256. Its bytes
 depend on its content alone. What is read was perhaps made by others: the whole of it is compared
-with the manifest before anything is written, and only plain files with plain names are taken.
+with the manifest before anything is written, only plain files with plain names are taken, and none
+of it decides how much memory it gets.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
-import lzma
 import os
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic import ValidationError
 
-from assay.disk import make_folder, writable, writing
+from assay.disk import DiskFull, make_folder, writable, writing
 from assay.errors import AssayError, expanded, one_line
 from assay.runs.entry import RECORD, SCHEMA, TRIAL, Entry, document_of
 from assay.runs.files import to_json
@@ -41,7 +42,7 @@ from assay.runs.store import FOLDERS, RUN, Run, Store
 from assay.runs.trial import Trial
 
 MANIFEST = "manifest.json"
-LONGEST_MANIFEST = 256 * 2**20
+LONGEST_MANIFEST = 64 * 2**20
 LONGEST_DOCUMENT = 64 * 2**20
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 
@@ -119,7 +120,7 @@ class Archive:
         if not self.path.is_file():
             raise AssayError(f"there is no archive {path}")
         try:
-            with tarfile.open(self.path) as archive:
+            with _unpacked(self.path) as archive:
                 self.tables = _verified(archive, self.name)
         except UNREADABLE as error:
             why = one_line(str(error) or type(error).__name__, 80)
@@ -143,8 +144,13 @@ class Archive:
     @contextmanager
     def opened(self) -> Iterator[None]:
         """Keep the file open for all that is read meanwhile."""
-        with tarfile.open(self.path) as self._archive:
+        with _unpacked(self.path) as self._archive:
             yield
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files in it."""
+        return sum(size for files in self.tables.values() for size, _ in files.values())
 
     def open(self, parcel: str, file: str) -> AbstractContextManager[IO[bytes]]:
         found = self._archive.extractfile(f"{parcel}/{file}")
@@ -153,7 +159,41 @@ class Archive:
 
 
 NONSENSE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
-UNREADABLE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+UNREADABLE = (tarfile.TarError, EOFError, OSError, ValueError, zlib.error)
+BLOCK, AT_ONCE, HEADER = 512, 2**20, 1000
+
+
+class _Sips:
+    """The bytes of a tar, of which nobody may take much at once: tarfile would read a header that
+    says that it is long to the end, and a list of holes in a file that never ends."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.blocks = file, 0
+
+    def read(self, size: int) -> bytes:
+        self.blocks = self.blocks + 1 if size == BLOCK else 0
+        if not 0 <= size <= AT_ONCE or self.blocks > HEADER:
+            raise tarfile.ReadError("a header without a sensible length")
+        return bytes(self.file.read(size))
+
+    def seek(self, place: int) -> int:
+        return int(self.file.seek(place))
+
+    def tell(self) -> int:
+        return int(self.file.tell())
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar that is packed by gzip or not at all."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        plain: Any = gzip.GzipFile(fileobj=file) if packed else nullcontext(file)
+        with plain as content:
+            sips: Any = _Sips(content)
+            with tarfile.TarFile(fileobj=sips) as archive:
+                yield archive
 
 
 def _verified(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
@@ -195,7 +235,8 @@ def _manifest(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
     if first is None or first.name != MANIFEST or not first.isreg() or first.issparse():
         raise AssayError(f"{name} does not begin with a {MANIFEST}: `assay export` did not make it")
     source = archive.extractfile(first) if first.size <= LONGEST_MANIFEST else None
-    document = document_of(source.read(), f"{name}: {MANIFEST}") if source else None
+    content = b"".join(iter(partial(source.read, AT_ONCE), b"")) if source else b""
+    document = document_of(content, f"{name}: {MANIFEST}")
     try:
         assert document is not None
         tables: dict[str, Files] = {
@@ -221,7 +262,7 @@ def _hangs_together(parcel: str, files: Files, documents: Mapping[str, bytes], n
     try:
         trial = Trial.model_validate(kept.get("trial"))
         recorded = {file: tuple(mark) for file, mark in last["files"].items()}
-    except (ValidationError, KeyError, TypeError, AttributeError):
+    except (ValidationError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return (
         trial.short == folder
@@ -234,8 +275,15 @@ def import_(path: Path, target: Target) -> Moved:
     """Take what an archive holds and a place lacks; nothing is written if any of it is damaged.
 
     Raises:
+        DiskFull: there is no room for it.
         AssayError: it is no whole archive, or the place cannot be written.
     """
     archive = Archive(path)
+    free = target.free()
+    if archive.size > free:
+        raise DiskFull(
+            f"{path} holds {archive.size / 1e9:.1f} GB, and {target.name} has room for "
+            f"{free / 1e9:.1f} GB"
+        )
     with archive.opened():
         return move(archive, target)

@@ -182,6 +182,9 @@ class Bucket:
         self._marked()
         self.look()
 
+    def free(self) -> float:
+        return float("inf")
+
     def using(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # nothing cleans a bucket
 

@@ -46,6 +46,9 @@ is there, which stays; a process works on it there."""
 
 NAME = re.compile(r"trials/[0-9a-f]{12}|(?:studies|audits)/[A-Za-z0-9_][A-Za-z0-9._-]*")
 
+LONGEST = 200
+"""Bytes that a name may have: 255 are what a disk takes, and a file is written beside its place."""
+
 UNFINISHED = (FAILURE, PROGRESS, LOCK, CHECKPOINT)
 """What the folder of a trial has only while it is not finished."""
 
@@ -90,6 +93,10 @@ class Target(Place, Protocol):
         """
         ...
 
+    def free(self) -> float:
+        """Return how many bytes more it can hold."""
+        ...
+
     def using(self) -> AbstractContextManager[None]:
         """Keep what the block brings from being taken for litter before a study names it."""
         ...
@@ -130,31 +137,44 @@ def move(source: Place, target: Target) -> Moved:
         AssayError: one of the places cannot be read or written.
     """
     target.prepare()
-    with target.using():
-        return _moved(source, target)
-
-
-def _moved(source: Place, target: Target) -> Moved:
     moved = Moved()
-    for parcel in source.parcels():
-        try:
-            files = source.files(parcel)
-        except AssayError as error:  # of one parcel: the others are moved
-            moved.damaged[parcel] = str(error)
-            continue
-        if files is None:  # it went in this moment
-            continue
-        held = target.files(parcel)
-        if held is not None:
-            (moved.there if same(parcel, files, held) else moved.differs).append(parcel)
-            continue
-        try:
-            kept = target.keep(parcel, files, partial(source.open, parcel))
-        except Damaged as error:
-            moved.damaged[parcel] = str(error)
-        else:
-            getattr(moved, kept).append(parcel)
+    with target.using():
+        for parcel in source.parcels():
+            _move_one(parcel, source, target, moved)
     return moved
+
+
+def _move_one(parcel: str, source: Place, target: Target, moved: Moved, tries: int = 3) -> None:
+    """Copy a parcel; what is written anew at the source meanwhile is begun again."""
+    try:
+        files = source.files(parcel)
+    except AssayError as error:  # of one parcel: the others are moved
+        moved.damaged[parcel] = str(error)
+        return
+    if files is None:  # it went in this moment
+        return
+    held = target.files(parcel)
+    if held is not None:
+        (moved.there if same(parcel, files, held) else moved.differs).append(parcel)
+        return
+    try:
+        kept = target.keep(parcel, files, partial(_unchanged, source, parcel, files))
+    except Damaged as error:
+        if tries > 1 and source.files(parcel) != files:
+            _move_one(parcel, source, target, moved, tries - 1)
+        else:
+            moved.damaged[parcel] = str(error)
+    else:
+        getattr(moved, kept).append(parcel)
+
+
+def _unchanged(
+    source: Place, parcel: str, files: Files, file: str
+) -> AbstractContextManager[IO[bytes]]:
+    """Open a file; before the last one see that nobody has written others meanwhile."""
+    if file == last_of(parcel) and source.files(parcel) != files:
+        raise Damaged(f"{parcel} was written anew while it was copied")
+    return source.open(parcel, file)
 
 
 def same(parcel: str, a: Files, b: Files) -> bool:
@@ -201,6 +221,11 @@ def refuse_names(parcel: str, files: Files) -> None:
         odd = not name.isprintable() or "\\" in name or ":" in name
         if odd or any(part in ("", ".", "..") for part in parts) or parts[0] in UNFINISHED:
             raise AssayError(f"{parcel} has a file called {one_line(repr(name), 80)}: refused")
+        if any(len(part.encode()) > LONGEST for part in parts):
+            raise AssayError(f"{parcel} has a file with a name of over {LONGEST} bytes: refused")
+        above = ("/".join(parts[:k]) for k in range(1, len(parts)))
+        if found := next((folder for folder in above if folder in files), None):
+            raise AssayError(f"{parcel} has {one_line(found, 60)} as file and as folder: refused")
 
 
 def last_of(parcel: str) -> str:
@@ -246,6 +271,11 @@ class Folder:
 
     def prepare(self) -> None:
         self.store.prepare()
+
+    def free(self) -> float:
+        root = self.store.root
+        there = next(path for path in (root, *root.parents) if path.exists())
+        return shutil.disk_usage(there).free
 
     def using(self) -> AbstractContextManager[None]:
         return self.store.using()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,17 +58,29 @@ class View:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        from assay.report.terminal import Prose, block
+        from assay.report.terminal import Judged, Prose, block
 
-        yield Text(self.title, style="bold")
-        yield from map(Prose, self.lines)
+        yield Text(printable(self.title), style="bold")
+        yield from map(Prose, map(printable, self.lines))
         for path in self.whole:
-            yield Text(path, no_wrap=True, overflow="ignore")
+            yield Text(printable(path), no_wrap=True, overflow="ignore")
         if self.judged:
-            yield block(self.judged)
+            yield block([Judged(*map(printable, astuple(one))) for one in self.judged])
         for grid in self.grids:
             if grid.rows:
-                yield from _shown(grid, options.max_width)
+                rows = tuple(tuple(map(printable, row)) for row in grid.rows)
+                yield from _shown(replace(grid, rows=rows), options.max_width)
+
+
+def printable(text: str) -> str:
+    """Return a text without what would command the terminal: a record may be another's.
+
+    >>> printable("in \\x1b[31mred")
+    'in [31mred'
+    """
+    if text.isprintable():
+        return text
+    return "".join(one for one in text if one in "\n\t" or unicodedata.category(one) != "Cc")
 
 
 def _shown(grid: Grid, width: int) -> Iterator[RenderableType]:

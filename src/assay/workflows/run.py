@@ -18,7 +18,7 @@ from rich.console import Console
 
 from assay import stats
 from assay.config import digest
-from assay.disk import writable, write_atomic
+from assay.disk import writable, write_atomic, writing_together
 from assay.errors import AssayError
 from assay.provenance import provenance
 from assay.report.answer import first_sentence
@@ -267,9 +267,11 @@ def save(
     """Write the study's folder, run.json last; return its page."""
     address = digest({"study": study.NAME, "config": study.model_dump(mode="json")})
     folder = store.run_folder("study", f"{study.NAME}-{study.preset}", address)
-    write_atomic(folder / "config.yaml", study.to_yaml())
-    write_atomic(folder / "result.json", result.to_json())
-    write_atomic(folder / "index.html", render_study(result))
+    page = render_study(result)
+    with writing_together(folder) as made:  # a copy that is made meanwhile has all of one judgement
+        (made / "config.yaml").write_text(study.to_yaml())
+        (made / "result.json").write_text(result.to_json())
+        (made / "index.html").write_text(page)
     store.save_run(
         "study",
         folder.name,
