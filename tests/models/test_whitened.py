@@ -118,3 +118,16 @@ def test_a_saved_one_answers_as_before(tmp_path: Path) -> None:
     classes = tuple("abcdefghij")
     save_model(path, model, config, in_shape=(3, 32, 32), classes=classes)
     assert torch.equal(load_model(path).model(x), model(x))
+
+
+def test_the_activation_that_it_always_had_is_no_part_of_an_address() -> None:
+    assert "activation" not in Whitened().model_dump(mode="json")
+    assert Whitened(activation="relu").model_dump(mode="json")["activation"] == "relu"
+    x, nets = (
+        torch.randn(4, 3, 32, 32),
+        [
+            Whitened(widths=(8, 8), activation=one).build((3, 32, 32), 3, STREAM)
+            for one in ("gelu", "relu")
+        ],
+    )
+    assert not torch.equal(nets[0](x), nets[1](x))

@@ -7,8 +7,11 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from assay import stats
+from assay.core.classifier import Classifier
+from assay.core.random import Stream
 from assay.data import load_data
 from assay.errors import AssayError
 from assay.ood import detectors
@@ -56,11 +59,43 @@ def test_detectors_with_an_autoencoder_have_a_row_for_each_kind() -> None:
     assert [row.name for row in scorers(again, ("conv",))] == ["reconstruction (ssim)"]
 
 
-@pytest.mark.parametrize("preset", ["quick", "full", "paper"])
+@pytest.mark.parametrize("preset", ["quick", "full", "relu", "paper"])
 def test_presets_are_whole(preset: str) -> None:
     study = OOD.parse(OOD.preset_values(preset))
     assert set(study.outliers) <= {*KINDS}
     assert OOD.from_yaml(study.to_yaml()) == study
+
+
+def test_networks_for_ash_have_no_negative_features_and_no_autoencoder_beside_them() -> None:
+    study = OOD.parse({**OOD.preset_values("relu"), "device": "cpu"})
+    assert {"ash", "scale", "max-softmax"} <= {one.name for one in study.detectors}
+    assert study.reconstructing() == {}
+    assert {len(trial.needs) for trial in study.scored()[NATURAL]} == {1}
+    x = torch.randn(40, 3, 32, 32)
+    for network, negative in ((study.network, False), (OOD().network, True)):
+        model = network.network.build((3, 32, 32), 8, Stream(0))
+        e = Classifier(model.eval()).embed(x.sigmoid(), readers=study.detectors)
+        assert bool((e.features < 0).any()) == negative
+
+
+def judged(code: str, low: float, high: float) -> stats.Claim:
+    """Return a claim of five networks whose verdict follows from where its interval lies."""
+    values = tuple(np.linspace(low, high, 5))
+    effect = stats.Effect(code, code, values=values, delta=0.01, unit="points")
+    return judge_claims([effect])[0]
+
+
+def test_the_answer_begins_with_the_comparison_of_the_course() -> None:
+    study = OOD.parse({**OOD.preset_values("paper"), "device": "cpu"})
+    claims = [judged("ood.near", -0.5, -0.4), judged("ood.complexity", -0.2, -0.15)]
+    claims += [judged("ood.course", -0.2, 0.9), judged("ood.matched", 0.7, 0.8)]
+    answer = study.answer(claims)
+    assert answer.startswith("**Reconstruction, each model fed what it was trained on, beats max-")
+    assert "Whether reconstruction, run as the course ran it, beats max-logit on noise is" in answer
+    assert "fake-data" not in answer, "the same question twice"
+    assert study.answer([judged("ood.ash", -0.2, -0.1)]).startswith(
+        "**On fake-data ASH is a point better than max-softmax"
+    )
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,12 @@ from assay.data import load_data, load_predictions
 from assay.data.dataset import Dataset, to_float
 from assay.data.shards import Reading, batches, classes_of, shape_of, shards_in
 from assay.errors import AssayError
-from assay.ood import Energy, MaxSoftmax
+from assay.ood import Energy, FittedDetector, MaxSoftmax
 from assay.runs.engine import execute
 from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.runs.worker import Message, work
+from assay.tasks.reconstructing import autoencoder_of
 from assay.workflows import shards as working
 from assay.workflows.attack_shards import alike
 from assay.workflows.over import run_over
@@ -325,6 +326,23 @@ def test_detectors_score_shards_as_they_score_the_whole(
         assert about["detectors"][place]["share"]["n"] == N
     assert rows[-1]["image"] == "part-2.npz:22"
     assert assay(*command[:-2], "--quiet", "--out", "out", "--also", "energy")[0] == 2  # twice
+
+
+def test_detectors_by_reconstruction_learn_their_autoencoder_once_for_all_shards(
+    digits: Dataset, assay: Command, tmp_path: Path
+) -> None:
+    write_npz(tmp_path / "set", digits)
+    tokens = ("--reference", "digits", "--fitted-on", "100", "--autoencoder-epochs", "2")
+    command = ("detect", MODEL, "--shards", "set", *tokens, "--detector", "reconstruction")
+    code, ran = assay(*command, "--also", "max-logit", "--out", "out", "--quiet")
+    assert (code, len(ran)) == (0, 4)
+    (kept,) = (tmp_path / "out" / "trials").glob("*/0-reconstruction.safetensors")
+    fitted = FittedDetector.load(kept)
+    e = digit_net("robust").embed(to_float(digits.images))
+    expected = fitted.score(e.with_autoencoder(autoencoder_of(fitted, kept))).tolist()
+    rows = read_csv(tmp_path / "out" / "scores.csv")
+    scores = [float(row["score"]) for row in rows if row["detector"] == "reconstruction"]
+    assert scores == pytest.approx(expected, rel=1e-5)
 
 
 # -- what shards are kept in -------------------------------------------------------------------

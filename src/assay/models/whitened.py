@@ -45,6 +45,11 @@ class Whitened(Architecture):
     """Side of a whitened patch, in pixels."""
     patch_stride: int = Field(default=2, ge=1)
     """From one patch to the next, in pixels."""
+    activation: Literal["gelu", "relu"] = Field(
+        default="gelu", exclude_if=lambda activation: bool(activation == "gelu")
+    )
+    """What follows each norm: gelu, as in airbench; or relu, whose features are never negative, as
+    detectors that prune or rescale them (ASH, SCALE) assume."""
     head_scale: Annotated[Number, Field(gt=0)] = 1 / 9
     """Factor on the logits."""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.models.whitened import Whitened
+
+Activation = Callable[[Tensor], Tensor]
+ACTIVATIONS: Mapping[str, Activation] = {"gelu": F.gelu, "relu": F.relu}
 
 FLOOR = 5e-4
 """Added to the variance of a component, so that one that hardly varies is not all noise."""
@@ -27,34 +32,36 @@ class WhitenedNet(nn.Module):
         self.whiten.weight.requires_grad_(False)
         assert self.whiten.bias is not None
         nn.init.zeros_(self.whiten.bias)
+        self.activation = ACTIVATIONS[config.activation]
         stages = []
         for width in config.widths:
-            stages.append(Stage(before, width))
+            stages.append(Stage(before, width, self.activation))
             before = width
         self.stages = nn.ModuleList(stages)
         self.head = nn.Linear(before, classes, bias=False)
         self.head_scale = config.head_scale
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.whiten(x))
+        x = self.activation(self.whiten(x))
         for k, stage in enumerate(self.stages):
             x = stage(F.max_pool2d(x, 2) if k else x)
         return self.head(x.amax((2, 3))) * self.head_scale  # type: ignore[no-any-return]
 
 
 class Stage(nn.Module):
-    """Two convolutions 3×3, each with its norm and GELU."""
+    """Two convolutions 3×3, each with its norm and activation."""
 
-    def __init__(self, before: int, width: int) -> None:
+    def __init__(self, before: int, width: int, activation: Activation) -> None:
         super().__init__()
+        self.activation = activation
         self.conv1 = _convolution(before, width)
         self.norm1 = _norm(width)
         self.conv2 = _convolution(width, width)
         self.norm2 = _norm(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.norm1(self.conv1(x)))
-        return F.gelu(self.norm2(self.conv2(x)))
+        x = self.activation(self.norm1(self.conv1(x)))
+        return self.activation(self.norm2(self.conv2(x)))
 
 
 def _convolution(before: int, width: int) -> nn.Conv2d:

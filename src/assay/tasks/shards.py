@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -25,6 +26,7 @@ from assay.attacks.result import AttackResult
 from assay.attacks.runner import run
 from assay.config import Config, canonical_json
 from assay.core.classifier import Classifier
+from assay.core.embedding import Embedding
 from assay.core.fast import Copies, Precision, versions
 from assay.data import shards
 from assay.data.dataset import Dataset, in_memory, to_float
@@ -35,6 +37,7 @@ from assay.ood import AnyDetector, Detector, FittedDetector
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.attack import kinds
+from assay.tasks.reconstructing import autoencoder_of, trained, with_its_autoencoder
 from assay.train.precision import computing
 
 INPUTS, MODEL = "inputs", "model"
@@ -101,6 +104,9 @@ class FitDetectors(Config):
     """The share of fresh inliers that each threshold lets through."""
     fitted_on: int = 5000
     """Reference images that they are fitted on, and as many that thresholds are set by, at most."""
+    autoencoder_epochs: int | None = Field(default=None, exclude_if=lambda epochs: epochs is None)
+    """Passes over them by which the autoencoder of a detector learns that reads one; none: no
+    detector does."""
 
 
 class ScoreShard(ShardRead):
@@ -314,11 +320,31 @@ def fit(trial: Trial, work: Workspace) -> Outcome:
         e, held_out = (clf.embed(part, readers=config.detectors) for part in (known, held))
         found = []
         for place, detector in enumerate(config.detectors):
-            fitted = detector.fit(e, calibrate=held_out, tpr=config.tpr)
+            fitted = _fitted(detector, e, held_out, config, known, trial.device)
             file = f"{place}-{detector.name}.safetensors"
             fitted.save(work.path(file))
             found.append({"name": detector.name, "file": file, "threshold": fitted.threshold})
     return Outcome({"detectors": found})
+
+
+def _fitted(
+    detector: Detector,
+    e: Embedding,
+    held_out: Embedding,
+    config: FitDetectors,
+    known: Dataset,
+    device: str,
+) -> FittedDetector:
+    """Return a detector with its threshold, and with its autoencoder where it reads one."""
+    if "autoencoder" not in detector.reads():
+        return detector.fit(e, calibrate=held_out, tpr=config.tpr)
+    assert config.autoencoder_epochs is not None
+    model, kind = trained(detector, known, config.autoencoder_epochs, device)
+    fitted = detector.fit(
+        e.with_autoencoder(model), calibrate=held_out.with_autoencoder(model), tpr=config.tpr
+    )
+    about = {"shape": " ".join(map(str, known.shape))}
+    return with_its_autoencoder(replace(fitted, about=about), model, kind)
 
 
 def score(trial: Trial, work: Workspace) -> Outcome:
@@ -332,7 +358,14 @@ def score(trial: Trial, work: Workspace) -> Outcome:
     """
     config = ScoreShard.parse(trial.config, where="trial")
     files = [one["file"] for one in work.needs[0].metrics["detectors"]]
-    fitted = [FittedDetector.load(work.needs[0].path(file)) for file in files]
+    paths = [work.needs[0].path(file) for file in files]
+    fitted = [FittedDetector.load(path) for path in paths]
+    autoencoders = [
+        autoencoder_of(one, path).to(trial.device)
+        if "autoencoder" in one.detector.reads()
+        else None
+        for one, path in zip(fitted, paths, strict=True)
+    ]
     ids: list[Tensor] = []
     scores: list[Tensor] = []
     with computing(trial.threads):
@@ -340,10 +373,14 @@ def score(trial: Trial, work: Workspace) -> Outcome:
         for rows, x, _ in shard.parts(work):
             e = shard.clf.embed(x, readers=fitted)
             ids.append(rows)
-            scores.append(torch.stack([one.score(e).cpu() for one in fitted]))
-    found = torch.cat(scores, 1)
-    flagged = [int((own > one.threshold).sum()) for one, own in zip(fitted, found, strict=True)]
+            found = [
+                one.score(e if model is None else e.with_autoencoder(model)).cpu()
+                for one, model in zip(fitted, autoencoders, strict=True)
+            ]
+            scores.append(torch.stack(found))
+    whole = torch.cat(scores, 1)
+    flagged = [int((own > one.threshold).sum()) for one, own in zip(fitted, whole, strict=True)]
     return Outcome(
-        {"n": found.shape[1], "flagged": flagged},
-        {"ids": torch.cat(ids).numpy(), "scores": found.numpy()},
+        {"n": whole.shape[1], "flagged": flagged},
+        {"ids": torch.cat(ids).numpy(), "scores": whole.numpy()},
     )

@@ -185,7 +185,7 @@ def _fitted(
         fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
         fitted = replace(fitted, about=about)
         return fitted, names, clf.embed(images, readers=[fitted])
-    from assay.workflows.reconstructing import trained, with_its_autoencoder
+    from assay.tasks.reconstructing import trained, with_its_autoencoder
 
     model, network = trained(config.detector, known, config.autoencoder_epochs, str(clf.device))
     e, held_out = e.with_autoencoder(model), held_out.with_autoencoder(model)
@@ -219,7 +219,7 @@ def _loaded(
     names, images = _images(inputs, folder, shape, clf)
     e = clf.embed(images, readers=[fitted])
     if "autoencoder" in fitted.detector.reads():
-        from assay.workflows.reconstructing import autoencoder_of
+        from assay.tasks.reconstructing import autoencoder_of
 
         e = e.with_autoencoder(autoencoder_of(fitted, path).to(clf.device))
     return fitted, names, e

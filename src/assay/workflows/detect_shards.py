@@ -91,7 +91,13 @@ def run(
         )
     used: list[type[Config]] = [*components(detectors), FitDetectors]
     places = {**plan.common.places, "inputs": at_rest(inputs).model_dump_json()}
-    fitting = FitDetectors(detectors=detectors, tpr=config.tpr, fitted_on=config.fitted_on)
+    learned = any("autoencoder" in detector.reads() for detector in detectors)
+    fitting = FitDetectors(
+        detectors=detectors,
+        tpr=config.tpr,
+        fitted_on=config.fitted_on,
+        autoencoder_epochs=config.autoencoder_epochs if learned else None,
+    )
     fit = plan.common.model_copy(
         update={
             "task": "fit-detectors",

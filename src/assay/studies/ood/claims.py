@@ -52,7 +52,7 @@ def effects(study: OOD, cells: Cells) -> tuple[stats.Effect, ...]:
     runs = cells.kept(NATURAL)
     if runs:  # of what no network could be scored by, nothing is claimed: the page says why
         names &= {name for run in runs for name in run.metrics["detectors"]}
-    found = [*_of_the_course(cells)]
+    found = list(_of_the_course(cells)) if study.reconstructing() else []
     if {"reconstruction", "max-logit"} <= names:
         found.append(
             _natural(

@@ -38,6 +38,11 @@ DETECTORS: tuple[dict[str, Any], ...] = (
     {"name": "evidence-bound"},
     {"name": "complexity"},
 )
+ON_RELU = (
+    *("max-softmax", "max-logit", "energy", "gen", "knn", "relative-mahalanobis"),
+    *("react", "dice", "ash", "scale", "gradnorm"),
+)
+"""What networks with ReLU are asked: detectors that change features, and what they must beat."""
 KINDS = (
     HELD_OUT,
     "clothing",
@@ -64,6 +69,13 @@ def trained(epochs: int = 4, **more: Any) -> dict[str, Any]:
 def autoencoders(epochs: int, **more: Any) -> dict[str, Any]:
     """Return the training of autoencoders."""
     return {"epochs": epochs, "batch_size": 64, "lr": 2e-3, **more}
+
+
+def rectified() -> dict[str, Any]:
+    """Return the training of the same network with ReLU in place of GELU, whose features are never
+    negative: what ASH and SCALE assume."""
+    network = trained()
+    return {**network, "network": {**network["network"], "activation": "relu"}}
 
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -115,6 +127,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "outside": 2000,
         "attacked_images": 500,
         "attack_steps": 40,
+    },
+    "relu": {
+        "logit_norm": False,
+        "network": rectified(),
+        "detectors": tuple({"name": name} for name in ON_RELU),
+        "outliers": tuple(kind for kind in KINDS if not kind.startswith("corrupted")),
+        "raw": (),
+        "attacked": (),
     },
     "paper": {
         "held_out": False,

@@ -138,7 +138,9 @@ class OOD(Study):
 
     def reconstructing(self) -> dict[str, list[Trial]]:
         """Return the trials that train autoencoders: the course's, a variational one, and the
-        course's as it fed it."""
+        course's as it fed it; none where no detector reads one."""
+        if not any("autoencoder" in detector.reads() for detector in self.detectors):
+            return {}
         conv, variational = (
             ConvAutoencoder(widths=self.widths),
             VariationalAutoencoder(widths=self.widths),
@@ -176,7 +178,7 @@ class OOD(Study):
             inside=self.inside,
             outside=self.outside,
         )
-        others = list(zip(*self.reconstructing().values(), strict=True))
+        others = list(zip(*self.reconstructing().values(), strict=True)) or [()] * self.seeds
         channels, size, _ = load_data(self.data, size=self.network.size).shape
         return {
             name: config.trials(
