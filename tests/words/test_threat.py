@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assay.attacks.text.base import CharacterAttack, WordAttack
-from assay.attacks.text.offers import Remembered, Vectors, offered
+from assay.attacks.text.offers import Remembered, Vectors, offer, offered
 from assay.attacks.text.substitutes import Neighbours
 from assay.attacks.text.threat import Words
 from assay.errors import AssayError
@@ -90,13 +90,15 @@ def test_windows_around_each_word_changed() -> None:
     threat = Words(share=1.0, similarity=two, window=3)
     for adv in ("b c f g h j k x", "x c f g h j k l"):  # j k x, and x c f
         assert threat.likeness([x], [adv]).tolist() == pytest.approx([two])
-    assert inside(threat, "b c f x h j k x", x), "each window has one of them"
-    assert not inside(threat, "b c f x x j k l", x), "each window has both of them"
+    assert inside(threat, "b c f x z j k l", x), "each is compared with what it was by itself"
+    assert threat.likeness([x], ["b c f x z j k l"]).tolist() == pytest.approx([two])
+    assert not inside(threat.model_copy(update={"similarity": two + 0.01}), "b c f g h j k x", x)
+    assert not inside(Words(share=1.0, similarity=two), "b c f x x x x l", x), "whole texts"
     assert inside(Words(share=1.0, similarity=two), "b c f x z j k l", x), "of eight they are few"
     assert inside(Words(share=1.0, similarity=0.9, window=9), "n p q r u v w x", x), "too short"
     assert not inside(Words(share=1.0, similarity=0.9), "n p q r u v w x", x)
     assert "window" not in Words().model_dump()
-    assert "every 3 words" in threat.describe()
+    assert "every 3 words before and after each change" in threat.describe()
 
 
 def test_word_vectors() -> None:
@@ -110,6 +112,16 @@ def test_word_vectors() -> None:
     assert inside(Words(word_similarity=0.5), X.replace("good", "fine"))
     with pytest.raises(AssayError, match="as many vectors"):
         Vectors(("a",), torch_of([[1.0], [2.0]]))
+    made: list[Vectors] = []
+
+    def make() -> Vectors:
+        made.append(vectors)
+        return vectors
+
+    offer("vectors", "late", make)
+    assert not made
+    assert offered("vectors", "late") is offered("vectors", "late") is vectors
+    assert len(made) == 1
 
 
 def torch_of(values: list[list[float]]) -> torch.Tensor:

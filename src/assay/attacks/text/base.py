@@ -40,7 +40,7 @@ class TextAttack(Attack[list[str], Words]):
 class WordAttack(TextAttack):
     """An attack that puts other words in the place of words."""
 
-    VERSION: ClassVar[int] = 2  # permissive: windows of 15 words are compared, as in the papers
+    VERSION: ClassVar[int] = 3  # permissive: windows before and after each change, as in the papers
 
     part_of_speech: str | None = "wordnet"
     """What tells parts of speech, which are kept: wordnet, or a tagger that was offered; none."""

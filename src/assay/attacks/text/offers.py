@@ -111,7 +111,8 @@ _OFFERED: dict[tuple[Kind, str], Any] = {}
 
 
 def offer(kind: Kind, name: str, what: Any) -> None:
-    """Let configs name `what` from here on, in place of what had the name before.
+    """Let configs name `what` from here on, in place of what had the name before. Word vectors may
+    be a function that returns them, which is called once somebody asks for them.
 
     >>> from assay.attacks.text.offers import offer, offered
     >>> offer("tagger", "nouns", lambda text: ["n"] * len(text.split()))
@@ -141,4 +142,7 @@ def offered(kind: Kind, name: str) -> Any:
             f"there is no {kind} {name!r} (there is {', '.join(there) or 'none'}): offer it first, "
             f'assay.attacks.text.offers.offer("{kind}", "{name}", ...)'
         )
-    return _OFFERED[kind, name]
+    found = _OFFERED[kind, name]
+    if kind == "vectors" and not isinstance(found, Vectors):
+        found = _OFFERED[kind, name] = found()
+    return found

@@ -30,12 +30,12 @@ WORDS: dict[Setting, dict[str, Any]] = {
 }
 """Least similarities when words are substituted. Permissive: TextFooler's (Jin et al. 2020). Its
 paper says 0.7 of both; its code has cosines of words of 0.5 and forgets to divide angles by π, so
-TextAttack's recipe has 0.5 and 1 - 0.5 / π = 0.84. The code compares windows of 15 words around the
-word changed, and does not ask it of shorter texts; it compares with the text before that change,
-here it is the original. (PWWS, Ren et al. 2019, and Alzantot et al. 2018 ask no similarity of
-sentences at all.) Strict: Morris et al. 2020, whole sentences. Both were set for counter-fitted
-word vectors and the Universal Sentence Encoder: with other ones the numbers are the same, and what
-they let through is not."""
+TextAttack's recipe has 0.5 and 1 - 0.5 / π = 0.84. Both compare windows of 15 words around the word
+changed with what they were before that change, and do not ask it of shorter texts: so here every
+change by itself is held to it, and together they may go further. (PWWS, Ren et al. 2019, and
+Alzantot et al. 2018 ask no similarity of sentences at all.) Strict: Morris et al. 2020, whole
+sentences against the original. Both were set for counter-fitted word vectors and the Universal
+Sentence Encoder: with other ones the numbers are the same, and what they let through is not."""
 CHARACTERS: dict[Setting, dict[str, Any]] = {
     "permissive": {"in_all": 30},
     "strict": {"per_word": 1, "shortest": 4, "ends_kept": True},
@@ -75,8 +75,9 @@ class Words(Threat[list[str]]):
     similarity: Number | None = Field(default=None, ge=0, le=1)
     """Least similarity of the sentences, 1 - angle / π between their encodings; none: any."""
     window: PositiveInt | None = Field(default=None, exclude_if=lambda window: window is None)
-    """Words of a text that are compared, around each word changed: the least similar window counts,
-    and of shorter texts no similarity is asked; none: whole texts are compared."""
+    """Words of a text that are compared, around each word changed, with the same where that word
+    alone is as it was: the least similar window counts, and of shorter texts no similarity is
+    asked; none: whole texts are compared with the originals."""
     encoder: str = "default"
     """Which sentence encoder measures it: another model than the one attacked."""
     per_word: PositiveInt | None = None
@@ -179,8 +180,11 @@ class Words(Threat[list[str]]):
         if self.word_similarity is not None:
             said.append(f"words at least {self.word_similarity:g} alike")
         if self.similarity is not None:
-            what = "sentences" if self.window is None else f"every {self.window} words"
-            said.append(f"{what} at least {self.similarity:g} alike ({self.encoder})")
+            what = f"at least {self.similarity:g} alike ({self.encoder})"
+            if self.window is None:
+                said.append(f"sentences {what}")
+            else:
+                said.append(f"every {self.window} words before and after each change {what}")
         if self.per_word is not None:
             said.append(f"at most {self.per_word} edit{'s' * (self.per_word > 1)} in a word")
         if self.in_all is not None:
@@ -189,22 +193,24 @@ class Words(Threat[list[str]]):
 
 
 def _windows(x: str, adv: str, size: int | None) -> list[tuple[str, str]]:
-    """Return the windows of two texts around each word that differs; both whole where there is no
-    size, or a text is not longer, or they do not have as many words.
+    """Return the windows of a changed text around each word that differs, before and after that
+    change alone; both texts whole where there is no size, or they have not as many words.
 
-    >>> _windows("a b c d e", "a b c x e", 3)
-    [('c d e', 'c x e')]
+    >>> _windows("a b c d e", "a y c x e", 3)
+    [('a b c', 'a y c'), ('c d e', 'c x e')]
     """
     one, two = words(x), words(adv)
-    if size is None or len(one) <= size or len(one) != len(two):
+    if size is None or len(one) != len(two):
         return [(x, adv)]
     found = []
     for k, (p, q) in enumerate(zip(one, two, strict=True)):
-        if x[p.start : p.end] != adv[q.start : q.end]:
-            first = min(max(0, k - size // 2), len(one) - size)
-            last = first + size - 1
-            here = x[one[first].start : one[last].end]
-            found.append((here, adv[two[first].start : two[last].end]))
+        old = x[p.start : p.end]
+        if old != adv[q.start : q.end]:
+            first = max(0, min(k - size // 2, len(two) - size))
+            last = min(first + size, len(two)) - 1
+            start, end = two[first].start, two[last].end
+            before = adv[start : q.start] + old + adv[q.end : end]
+            found.append((before, adv[start:end]))
     return found or [(x, adv)]
 
 

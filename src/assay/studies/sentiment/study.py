@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 from assay import stats
 from assay.config import Number
 from assay.errors import AssayError
+from assay.models.adaptation import Full
 from assay.models.textnet import TextNetwork
 from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
@@ -70,6 +71,27 @@ class Sentiment(Study):
             "recipe": {"epochs": 1, "batch_size": 16},
         },
         "quick": {},
+        "whole": {
+            "seeds": 5,
+            "tuned_at": None,
+            "sizes": (),
+            "layers": False,
+            "search": 2000,
+            "searched_on": None,
+            "recipe": {
+                "epochs": 3,
+                "batch_size": 32,
+                "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
+                "schedule": {"name": "cosine", "warmup": 0.1},
+                "grad_clip": 1.0,
+                "precision": "bfloat16",
+            },
+            "methods": (
+                Tuned(title=FULL, adaptation=Full(), rates=(5e-5, 1e-4, 2e-4)).model_dump(
+                    mode="json"
+                ),
+            ),
+        },
         "full": {
             "seeds": 5,
             "tuned_at": None,
