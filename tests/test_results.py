@@ -44,7 +44,7 @@ class TestACommittedResult:
 
 
 def test_the_six_cells_of_the_readme_are_those_of_the_result() -> None:
-    document = json.loads((ROOT / "docs" / "results" / "skip" / "result.json").read_text())
+    document = json.loads((ROOT / "docs" / "results" / "skip-course" / "result.json").read_text())
     (table,) = [table for table in document["tables"] if table["title"] == "The six cells"]
     readme = (ROOT / "README.md").read_text()
     for row in table["rows"]:

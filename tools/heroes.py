@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 CSS = (ROOT / "src" / "assay" / "report" / "templates" / "page.css").read_text("utf-8")
 STUDIES = (
-    "skip",
+    "skip-course",
     "gradients",
     "regularization",
     "attacks",
