@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from assay.errors import AssayError, expanded, one_line
+from assay.errors import AssayError, expanded, nearest, one_line
 
 TEMPORARY = ".tmp"
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -337,3 +337,22 @@ def disk_is_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file.
+
+    Raises:
+        AssayError: there is none; names the one whose name is nearest.
+    """
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise AssayError(f"{path} is a folder; name a file in it")
+    if path.exists():
+        raise AssayError(f"{path} is no file that can be read to its end: give one")
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    alike = [o.name for o in beside if o.is_file() and o.suffix == path.suffix]
+    guess = nearest(path.name, alike)
+    hint = f"; did you mean {path.parent / guess}?" if guess else ""
+    raise AssayError(f"there is no file {path}{hint}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,9 @@ from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
+from assay.data.called import counted
 from assay.data.classes import in_order, places
+from assay.data.dataset import to_float
 from assay.data.load import BUNDLED
 from assay.data.walk import listed
 from assay.errors import AssayError, one_line
@@ -44,7 +47,9 @@ class Inputs(Config):
     torch.nn.Module; package.module:function of an installed package; a Hugging Face folder or hub
     id; an .onnx file; or, with --access, file.py:function or a URL, which can only be queried."""
     data: str
-    """A bundled name (digits, shapes), a hub id or a folder."""
+    """A bundled name (digits, shapes), a hub id, a folder or a file of texts; or file.py:function,
+    a function of yours that gives batches (images, labels) or (texts, labels): it is asked for as
+    many as --images, and no more."""
     split: str = "test"
     """The part of the data that is used."""
     images: int = 1000
@@ -163,20 +168,37 @@ class Inputs(Config):
         return self.about.side, self.about.crop
 
 
-def load_part(inputs: Inputs, split: str | None = None) -> Dataset:
+def load_part(inputs: Inputs, split: str | None = None, *, at_most: int | None = None) -> Dataset:
     """Return a part of the data, all of it; of its labels `classes` gives the order.
 
     Args:
         inputs: what the user named.
         split: another part than that of `inputs`.
+        at_most: how many images a function is asked for; None: as many as `inputs` says.
 
     Raises:
         AssayError: for data that cannot be read, or cannot be scaled.
     """
     size, crop = inputs.scaling
-    data = load_data(inputs.data, split=split or inputs.split, size=size, crop=crop)
+    data = load_data(
+        inputs.data,
+        split=split or inputs.split,
+        size=size,
+        crop=crop,
+        at_most=at_most or inputs.images,
+    )
     classes = inputs.classes or inputs.about.classes
+    if counted(inputs.data, data.classes):
+        if classes is None and _is_ours(inputs):
+            classes = saved(inputs.model).classes
+        if classes is not None and len(classes) > len(data.classes):
+            return replace(data, classes=tuple(classes))
     return data if classes is None else in_order(data, classes)
+
+
+def _is_ours(inputs: Inputs) -> bool:
+    """Whether the model is a file that assay wrote, and names its classes."""
+    return inputs.model.endswith(".safetensors")
 
 
 def described(inputs: Inputs, data: Dataset) -> str:
@@ -236,8 +258,8 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             channels=inputs.channels,
             trust_program=inputs.trust_program,
         )
-    ours = inputs.model.endswith(".safetensors")
-    named = ours or inputs.about.classes is not None
+    ours = _is_ours(inputs)
+    named = counted(inputs.data, data.classes) or ours or inputs.about.classes is not None
     clf = load_model(
         inputs.model,
         weights=inputs.weights,
@@ -252,12 +274,32 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
     )
     if ours:
         _takes(inputs.model, data)
-    if labelled and (named or inputs.classes):
+    if labelled and (ours or inputs.about.classes is not None or inputs.classes):
         _labels_fit(inputs.model, clf.classes, data)
     if labelled and not ours and not inputs.classes:
         clf.notes += _order(inputs.model, inputs.about.classes or _own_names(clf.model), data)
     clf.model.to(device_here(inputs.device))
+    if counted(inputs.data, data.classes):
+        clf.query(to_float(data.images[:1]))  # it knows its classes once it has answered
     return clf
+
+
+def of_all_classes(inputs: Inputs, data: Dataset, model: Loaded) -> Dataset:
+    """Return the data with the classes of the model, where a function gave it that names none: the
+    highest label that it gave says no more than that there are so many.
+
+    Raises:
+        AssayError: the model has fewer outputs.
+    """
+    if not counted(inputs.data, data.classes):
+        return data
+    own = model.classes
+    if len(own) < len(data.classes):
+        raise AssayError(
+            f"{data.name} gives labels up to {len(data.classes) - 1}, but {inputs.model} has "
+            f"{len(own)} outputs (0 to {len(own) - 1}): these data do not fit this model"
+        )
+    return replace(data, classes=own)
 
 
 def load_network(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Classifier:

@@ -134,27 +134,37 @@ def _key(data: Encoded) -> int:
 def _decode(
     data: Encoded, channels: int, height: int, width: int, scaled: bool, crop: float | None
 ) -> np.ndarray[Any, Any]:
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     # from memory: from a file Pillow maps some TIFF images, and then scrambles those on their side
     with _opened(_content(data)) as opened:
-        image: Image.Image = opened
+        image: Image = opened
         if _turned(opened) > 1:
             image = ImageOps.exif_transpose(opened)
         mode = "L" if channels == 1 else "RGB"
         if image.mode != mode:
             image = image.convert(mode)
-        if scaled and image.size != (width, height):
-            box = None if crop is None or crop == 1 else _box(image, width, crop)
-            if crop == 1:
-                side = min(image.size)
-                left, top = (image.width - side) // 2, (image.height - side) // 2
-                image = image.crop((left, top, left + side, top + side))
-            image = image.resize((width, height), Image.Resampling.BICUBIC, box)
+        if scaled:
+            image = brought(image, height, width, crop)
         if image.size != (width, height):
             raise ValueError(f"it is {image.height}×{image.width}, not {height}×{width}")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def brought(image: Image, height: int, width: int, crop: float | None) -> Image:
+    """Return a picture scaled to height × width: its middle square, `crop` times its shorter side,
+    or all of it squashed (crop None)."""
+    from PIL.Image import Resampling
+
+    if image.size == (width, height):
+        return image
+    box = None if crop is None or crop == 1 else _box(image, width, crop)
+    if crop == 1:
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    return image.resize((width, height), Resampling.BICUBIC, box)
 
 
 def _box(image: Image, side: int, crop: float) -> tuple[float, float, float, float]:

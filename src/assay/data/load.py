@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from assay.data.called_images import called_images
 from assay.data.dataset import Dataset
 from assay.data.digits import digits
 from assay.data.hub import fetched
@@ -19,6 +20,7 @@ from assay.data.splits import SPLITS
 from assay.data.walk import printable
 from assay.disk import cache_folder
 from assay.errors import AssayError, expanded, one_line, unknown
+from assay.usercode import names_function
 
 BUNDLED = ("digits", "shapes")
 HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10"}
@@ -34,6 +36,7 @@ def load_data(
     crop: float | None = 1.0,
     cache: str | Path | None = None,
     seed: int = 0,
+    at_most: int | None = None,
 ) -> Dataset:
     """Return a set of labelled images.
 
@@ -41,7 +44,8 @@ def load_data(
         name: `digits` or `shapes`, which are inside the package; a folder; `mnist`, `cifar10` or
             any image-classification set by its id on the Hugging Face hub. A name or id is looked
             for as a folder first, by its last part, in the folders of `$ASSAY_DATA` and in
-            `./data`.
+            `./data`. Or `file.py:function` or `package.module:function`, which is run: it gives
+            batches (see `assay.data.called`).
         split: train, validation or test.
         image_column, label_column: which columns to read; None finds them.
         size: scale the middle square of every image to `size` × `size` pixels; None keeps them as
@@ -50,6 +54,7 @@ def load_data(
             whole image is squashed.
         cache: the folder of decoded images; None: `$ASSAY_CACHE`, otherwise the user's cache.
         seed: what synthetic sets are made from.
+        at_most: how many images a function is asked for; None: all that it gives.
 
     A folder of images has the splits as its first level and the classes as its second, or the
     classes alone; how it was understood is in `Dataset.notes`.
@@ -71,6 +76,10 @@ def load_data(
                 f"the images of {name} stay as they are, {bundled.shape[1]} × {bundled.shape[2]}"
             )
         return bundled
+    if names_function(str(name)):
+        return called_images(
+            str(name), split, Asked(image_column, label_column, size, crop), at_most
+        )
     return image_set(name, split, Asked(image_column, label_column, size, crop), cache)
 
 

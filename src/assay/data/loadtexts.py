@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from assay.data.called_texts import called_texts
 from assay.data.hub import fetched
 from assay.data.load import places
 from assay.data.opened import split_of
@@ -16,6 +17,7 @@ from assay.data.textfiles import SUFFIXES, Rows, read_rows
 from assay.data.textset import TextSet, in_memory
 from assay.data.walk import printable, walk
 from assay.errors import AssayError, expanded, one_line, unknown
+from assay.usercode import names_function
 
 HUB = {"rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
 CLASSES = {"rotten_tomatoes": ("negative", "positive")}
@@ -29,6 +31,7 @@ def load_texts(
     split: str = "test",
     text_column: str | None = None,
     label_column: str | None = None,
+    at_most: int | None = None,
 ) -> TextSet:
     """Return a set of labelled texts.
 
@@ -36,10 +39,12 @@ def load_texts(
         name: `rotten_tomatoes` (movie reviews, Pang & Lee 2005); a file .csv, .tsv, .jsonl,
             .parquet or .arrow; a folder of such files, each of which names its split (train.csv);
             or an id on the Hugging Face hub. A name or id is looked for as a folder first, by its
-            last part, in the folders of `$ASSAY_DATA` and in `./data`.
+            last part, in the folders of `$ASSAY_DATA` and in `./data`. Or `file.py:function` or
+            `package.module:function`, which is run: it gives batches (see `assay.data.called`).
         split: train, validation, test, or all. Without a validation split a tenth of train is held
             out for it. A file that names no split is parted by content, 8:1:1.
         text_column, label_column: which columns to read; None finds them by usual names.
+        at_most: how many texts a function is asked for; None: all that it gives.
 
     Raises:
         AssayError: says what is wrong with the name, the split, the columns or a row.
@@ -53,6 +58,8 @@ def load_texts(
         raise unknown("split", split, SPLITS)
     if not str(name):
         raise AssayError("the name of the data set is empty: give a file or a folder of texts")
+    if names_function(str(name)):
+        return called_texts(str(name), split, text_column, label_column, at_most)
     short, files = _files(name)
     found = {
         part: [read_rows(path, text_column, label_column) for path in paths]

@@ -16,10 +16,11 @@ from typing import Any, Literal
 from assay.config import canonical_json
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
+from assay.disk import existing
 from assay.errors import AssayError
 from assay.models.formats import not_yet
 from assay.models.http import ROWS, TIMEOUT, HttpModel, Wire
-from assay.models.loaders.base import Channels, Given, Loader, existing, refuse_what_is_not_taken
+from assay.models.loaders.base import Channels, Given, Loader, refuse_what_is_not_taken
 from assay.models.loaders.registry import loader_of
 from assay.models.loaders.user_file import function_of
 

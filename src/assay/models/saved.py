@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from assay.config import Config
 from assay.core.random import Stream
-from assay.disk import make_folder, write_atomic
+from assay.disk import existing, make_folder, write_atomic
 from assay.errors import AssayError
-from assay.models.loaders.base import existing
 
 TEXTS = "assay-text"
 """The key of text classifiers (`models.textnet`)."""

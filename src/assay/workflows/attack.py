@@ -19,7 +19,7 @@ from assay.data import Dataset
 from assay.data.dataset import to_float
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError, unknown
-from assay.inputs import Inputs, called, described, load, load_part, mark
+from assay.inputs import Inputs, called, described, load, load_part, mark, of_all_classes
 from assay.models.http import ROWS
 from assay.report.schema import Flag
 from assay.runs.display import LINE_EVERY, say, until
@@ -62,14 +62,15 @@ def run(
     out = writable(out)
     refuse_foreign(out, report.SHEET, report.PICTURES)
     data = load_part(inputs)
-    goal = target_class(targets, data.classes)
-    chosen = images_of(data, inputs.images, goal)
     if inputs.only_queried and precision != "float32":
         raise AssayError(
             f"--precision cannot be set for {inputs.model}, which can only be queried; it goes "
             "with a network"
         )
     oracle = load(inputs, data)
+    data = of_all_classes(inputs, data, oracle)
+    goal = target_class(targets, data.classes)
+    chosen = images_of(data, inputs.images, goal)
     if isinstance(oracle, Classifier):
         try_out(oracle, chosen, attack)
     else:

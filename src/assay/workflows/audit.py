@@ -21,6 +21,7 @@ from assay.auditing.watch import Tick
 from assay.config import digest
 from assay.core.texts import TextClassifier
 from assay.data import Dataset
+from assay.data.called import has_parts
 from assay.data.dataset import to_float
 from assay.data.textset import TextSet
 from assay.disk import writable
@@ -34,6 +35,7 @@ from assay.runs.audits import Kept, audit_of, compare_audits
 from assay.runs.display import say
 from assay.runs.remote import open_store
 from assay.runs.store import Store
+from assay.usercode import names_function
 from assay.workflows.gate import Asked
 from assay.workflows.texts import reads_texts, text_model, text_part
 
@@ -183,12 +185,13 @@ def examine(
     part = data.sample(inputs.images)
 
     def other(split: str) -> Dataset | TextSet:
-        return text_part(inputs, split) if isinstance(data, TextSet) else load_part(inputs, split)
+        read = text_part if isinstance(data, TextSet) else load_part
+        return read(inputs, split, at_most=REFERENCE_IMAGES)
 
     fitted, calibration = None, None
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
-    if inputs.only_queried:
-        reference = None
+    if inputs.only_queried or (names_function(inputs.data) and not has_parts(inputs.data)):
+        reference = None  # what is scored must not be fitted on
     if reference is not None:
         try:
             known = other(reference)

@@ -168,10 +168,10 @@ def _fitted(
     inputs: Inputs, config: DetectConfig, folder: Path
 ) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
     """Fit a detector on reference data, and read the images in their shape."""
-    known = load_part(inputs).sample(config.fitted_on)
+    known = load_part(inputs, at_most=config.fitted_on).sample(config.fitted_on)
     clf = load_network(inputs, known)
     refuse_validation(inputs)
-    held = load_part(inputs, "validation").sample(config.fitted_on)
+    held = load_part(inputs, "validation", at_most=config.fitted_on).sample(config.fitted_on)
     names, images = _images(inputs, folder, known.shape, clf)
     readers = [config.detector]
     e, held_out = (clf.embed(part, readers=readers) for part in (known, held))
@@ -248,9 +248,9 @@ def fitted_on_texts(
             "detector that reads logits or features, such as knn"
         )
     texts = plain_texts(file)
-    known = text_part(inputs)
+    known = text_part(inputs, at_most=config.fitted_on)
     refuse_validation(inputs)
-    held = text_part(inputs, "validation").sample(config.fitted_on)
+    held = text_part(inputs, "validation", at_most=config.fitted_on).sample(config.fitted_on)
     clf = text_model(inputs, known)
     known = known.sample(config.fitted_on)
     readers = [config.detector]

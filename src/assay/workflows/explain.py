@@ -23,7 +23,7 @@ from assay.explain.faithful import (
     Judged,
     faithfulness,
 )
-from assay.inputs import Inputs, described, load_network, load_part
+from assay.inputs import Inputs, described, load_network, load_part, of_all_classes
 from assay.report.explained import explained
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
@@ -55,6 +55,7 @@ def run(
         out = writable(out)
     data = load_part(inputs).sample(inputs.images)
     clf = load_network(inputs, data, labelled=False)
+    data = of_all_classes(inputs, data, clf)
     for note in () if quiet else (*data.notes, *clf.notes):
         say(note)
     x = to_float(data.images)

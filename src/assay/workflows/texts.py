@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from assay.core.device import device_here
 from assay.core.texts import TextClassifier
+from assay.data.called import counted
 from assay.data.load import BUNDLED
 from assay.data.load import HUB as IMAGES
 from assay.data.loadtexts import HUB, load_texts
@@ -60,9 +61,10 @@ def reads_texts(inputs: Inputs) -> bool:
     return any(kind.endswith("ForSequenceClassification") for kind in kinds_of(inputs.model))
 
 
-def text_part(inputs: Inputs, split: str | None = None) -> TextSet:
-    """Return a part of the texts, all of it."""
-    return load_texts(inputs.data, split=split or inputs.split)
+def text_part(inputs: Inputs, split: str | None = None, *, at_most: int | None = None) -> TextSet:
+    """Return a part of the texts, all of it; of what a function gives, `at_most` (None: as many as
+    `inputs` says)."""
+    return load_texts(inputs.data, split=split or inputs.split, at_most=at_most or inputs.images)
 
 
 def text_alone(inputs: Inputs) -> TextClassifier:
@@ -94,7 +96,8 @@ def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
     clf.query(list(data.texts[:1]))  # a model without named classes knows them once it has answered
     clf.treated.clear()
     known = clf.classes
-    if len(known) != len(data.classes):
+    more = counted(inputs.data, data.classes) and len(known) > len(data.classes)
+    if len(known) != len(data.classes) and not more:
         raise AssayError(
             f"{inputs.model} has {len(known)} classes ({one_line(', '.join(known), 80)}), but "
             f"{data.name} has {len(data.classes)} ({one_line(', '.join(data.classes), 80)}): the "
@@ -119,5 +122,7 @@ def loaded(inputs: Inputs) -> Loaded:
     """
     data = text_part(inputs)
     clf = text_model(inputs, data)
+    if counted(inputs.data, data.classes):
+        data = replace(data, classes=clf.classes)
     some = data if inputs.images >= len(data) else data.sample(inputs.images)
     return Loaded(clf, some, (*data.notes, *clf.notes))

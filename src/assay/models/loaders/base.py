@@ -12,7 +12,8 @@ from torch import nn
 
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
-from assay.errors import AssayError, nearest
+from assay.disk import existing
+from assay.errors import AssayError
 from assay.models.loaders.preprocessing import Preprocess
 
 EVERYTHING = frozenset({"weights", "args", "mean", "std", "channels", "outputs", "trust_program"})
@@ -144,22 +145,3 @@ def refuse_what_is_not_taken(loader: Loader, spec: str, given: Given) -> None:
     wrong = given.flags(EVERYTHING - loader.takes)
     if wrong:
         raise AssayError(f"{', '.join(wrong)} cannot be set for {spec}, {loader.what}")
-
-
-def existing(path: Path) -> Path:
-    """Return the path of a file.
-
-    Raises:
-        AssayError: there is none; names the one whose name is nearest.
-    """
-    if path.is_file():
-        return path
-    if path.is_dir():
-        raise AssayError(f"{path} is a folder; name a file in it")
-    if path.exists():
-        raise AssayError(f"{path} is no file that can be read to its end: give one")
-    beside = path.parent.iterdir() if path.parent.is_dir() else ()
-    alike = [o.name for o in beside if o.is_file() and o.suffix == path.suffix]
-    guess = nearest(path.name, alike)
-    hint = f"; did you mean {path.parent / guess}?" if guess else ""
-    raise AssayError(f"there is no file {path}{hint}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +9,11 @@ from typing import Any
 from torch import nn
 
 from assay.core.classifier import Classifier
-from assay.errors import AssayError, told, unknown
-from assay.models.loaders.base import Given, Loader, existing
+from assay.disk import existing
+from assay.errors import AssayError, told
+from assay.models.loaders.base import Given, Loader
 from assay.models.weights import load_weights, read_weights
-
-NAMED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+from assay.usercode import in_file, installed, names_function
 
 
 class Installed(Loader):
@@ -27,7 +24,7 @@ class Installed(Loader):
     takes = frozenset({"weights", "args", "mean", "std", "channels", "outputs"})
 
     def recognises(self, spec: str) -> bool:
-        return bool(NAMED.fullmatch(spec)) and ".py:" not in spec
+        return names_function(spec) and not in_file(spec)
 
     def load(self, spec: str, given: Given) -> Classifier:
         """Return the network that the function makes, with the weights given.
@@ -36,7 +33,7 @@ class Installed(Loader):
             AssayError: there is no such module or function, it fails, or gives no network; or the
                 weights do not fit.
         """
-        module = _made(_named(spec), spec, given.args)
+        module = _made(installed(spec), spec, given.args)
         notes: tuple[str, ...] = (f"no --weights: those of {spec} are what the function made",)
         if given.weights is not None:
             path = existing(given.weights)
@@ -49,29 +46,6 @@ class Installed(Loader):
 
     def part(self, spec: str) -> str:
         return spec
-
-
-def _named(spec: str) -> Callable[..., Any]:
-    """Import the module and return what is called so in it."""
-    name, _, inside = spec.partition(":")
-    package = name.partition(".")[0]
-    if importlib.util.find_spec(package) is None:
-        raise AssayError(
-            f"{spec} is in the package {package}, which is not installed; a file of yours is named "
-            f"{name}.py:{inside}"
-        )
-    try:
-        found: Any = importlib.import_module(name)
-    except Exception as error:  # whatever a package raises while it is imported
-        raise AssayError(f"{name} cannot be imported: {told(error)}") from error
-    for part in inside.split("."):
-        if not hasattr(found, part):
-            raise unknown(f"function in {name}", part, [k for k in dir(found) if k[:1] != "_"])
-        found = getattr(found, part)
-    if not callable(found):
-        raise AssayError(f"{spec} is {type(found).__name__}, not a function or class")
-    made: Callable[..., Any] = found
-    return made
 
 
 def _made(function: Callable[..., Any], spec: str, args: Mapping[str, Any]) -> nn.Module:

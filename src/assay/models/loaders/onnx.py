@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from assay.core.blackbox import ALIKE_TOLERANCE, Answers, BlackBox
+from assay.disk import existing
 from assay.errors import AssayError, told
-from assay.models.loaders.base import About, Given, Loader, existing
+from assay.models.loaders.base import About, Given, Loader
 from assay.models.loaders.preprocessing import Preprocess
 
 if TYPE_CHECKING:

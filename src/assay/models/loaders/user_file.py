@@ -5,21 +5,20 @@ It runs when it is named, and at no other time.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from assay.core.classifier import Classifier
-from assay.errors import AssayError, told, unknown
-from assay.models.loaders.base import EVERYTHING, Given, Loader, existing
+from assay.disk import existing
+from assay.errors import AssayError, told
+from assay.models.loaders.base import EVERYTHING, Given, Loader
 from assay.models.weights import load_weights, read_weights
+from assay.usercode import from_file, in_file, misfit
 
 
 class Factory(Loader):
@@ -30,7 +29,7 @@ class Factory(Loader):
     takes = EVERYTHING
 
     def recognises(self, spec: str) -> bool:
-        return ".py:" in spec
+        return in_file(spec)
 
     def load(self, spec: str, given: Given) -> Classifier:
         """Run the file, and return the network that the factory makes, with the weights given.
@@ -55,50 +54,34 @@ class Factory(Loader):
 
 def function_of(spec: str) -> Callable[..., Any]:
     """Return a user's function of one array."""
-    file, _, name = spec.rpartition(":")
+    file = spec.rpartition(":")[0]
     if not file.endswith(".py"):
         raise AssayError(
             f"--access goes with file.py:function, a function of images, or with a URL; {spec} is "
             "neither"
         )
-    path = existing(Path(file)).resolve()
-    with _beside(path):
-        function = _run(path, file, name)
+    with from_file(spec) as found:
+        function = found
     if isinstance(function, nn.Module) or inspect.isclass(function):
         raise AssayError(
             f"{spec} is a network: drop --access, or name a function that takes a numpy array"
         )
-    if misfit := _misfit(function, None):
+    if wrong := misfit(function, None):
         raise AssayError(
-            f"{spec} cannot be called with one array of images ({misfit}): drop --access if it "
+            f"{spec} cannot be called with one array of images ({wrong}): drop --access if it "
             "makes a network"
         )
     return function
 
 
-def _misfit(function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
-    """Return why a function cannot be called with these arguments; empty where it can, or where it
-    does not say what it takes, as builtins do."""
-    try:
-        inspect.signature(function).bind(*arguments, **named)
-    except TypeError as error:
-        return str(error)
-    except ValueError:
-        pass
-    return ""
-
-
 def _from_factory(spec: str, args: Mapping[str, Any]) -> nn.Module:
     """Run a user's file, call the factory in it, and return the network that it gives."""
-    file, _, name = spec.rpartition(":")
-    path = existing(Path(file)).resolve()
-    with _beside(path):
-        factory = _run(path, file, name)
-        misfit = "" if isinstance(factory, nn.Module) else _misfit(factory, **args)
-        if misfit:
+    with from_file(spec) as factory:
+        wrong = "" if isinstance(factory, nn.Module) else misfit(factory, **args)
+        if wrong:
             called = f"with {', '.join(args)}" if args else "without arguments"
             raise AssayError(
-                f"{spec} is called {called} to make a network, but {misfit}: set what it needs by "
+                f"{spec} is called {called} to make a network, but {wrong}: set what it needs by "
                 "--model-args; or, if it is a function of images, say what it answers, --access "
                 "labels, scores or logits"
             )
@@ -118,43 +101,3 @@ def _eval(module: nn.Module) -> nn.Module:
     with suppress(NotImplementedError, RuntimeError):
         module.eval()
     return module
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """Let a user's file find its neighbours, as it does when it is run."""
-    folder = str(path.parent)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # the file may have taken it off itself
-            sys.path.remove(folder)
-
-
-def _run(path: Path, file: str, name: str) -> Callable[..., Any]:
-    """Run a Python file as a module of its own and return what is called `name` in it."""
-    inside = f"assay_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    loader = importlib.util.spec_from_file_location(inside, path)
-    assert loader is not None  # the name ends in .py
-    assert loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[inside] = module  # dataclasses and pickles of the file look themselves up here
-    try:
-        loader.loader.exec_module(module)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever a user's code may raise
-        raise AssayError(f"{file} cannot be run: {told(error)}") from error
-    known: Mapping[str, Any] = vars(module)
-    if name not in known:
-        own = [key for key, value in known.items() if callable(value) and not key.startswith("_")]
-        if not name:
-            raise AssayError(
-                f"name a function of {file} after the colon: {', '.join(own) or 'none'}"
-            )
-        raise unknown(f"function in {file}", name, own)
-    if not callable(known[name]):
-        raise AssayError(f"{file}:{name} is {type(known[name]).__name__}, not a function or class")
-    factory: Callable[..., Any] = known[name]
-    return factory

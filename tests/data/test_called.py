@@ -1,0 +1,179 @@
+"""Data that a function of the user's gives: in all the forms that people have them, and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from assay.data import load_data, load_texts
+from assay.data.called import has_parts
+from assay.errors import AssayError
+
+FILE = """
+import numpy as np, torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+x = torch.arange(6 * 3 * 8 * 8, dtype=torch.uint8).reshape(6, 3, 8, 8)
+y = torch.tensor([0, 1, 2, 0, 1, 2])
+PULLED = []
+
+def endless():
+    while True:
+        yield x, y
+        assert not PULLED.append(1)
+
+def floats(): return x.float() / 255, y
+def last(): return x.numpy().transpose(0, 2, 3, 1), y.numpy()
+def whole(): return list(x.long()), y.tolist()
+def pairs(): return [(x[:3], y[:3]), (x[3:], y[3:])]
+def loader(): return DataLoader(TensorDataset(x, y), batch_size=4)
+def shuffled(): return DataLoader(TensorDataset(x, y), batch_size=4, shuffle=True)
+def pictures():
+    return [{"img": Image.fromarray(i.numpy().transpose(1, 2, 0)), "label": int(k)}
+            for i, k in zip(x, y)]
+def dicts(): yield {"image": x, "label": y, "wet": [True, False] * 3, "odd": object()}
+
+class Mine(Dataset):
+    classes = ["cat", "dog", "eel"]
+    def __len__(self): return 6
+    def __getitem__(self, row): return x[row], int(y[row])
+
+def named(split): yield x, [["cat", "dog", "eel"][k] for k in y]
+def texts(): yield ["fine", "poor"] * 20, [1, 0] * 20
+def fails(): yield x, y; raise RuntimeError("disk gone")
+def needs(path): yield x, y
+def nothing(): return iter(())
+def none(): pass
+def three(): yield x, y, y
+def normal(): yield x.float() - 100, y
+def wide(): yield x.float(), y
+def nan(): yield torch.full((6, 3, 8, 8), float("nan")), y
+def four(): yield torch.zeros(6, 4, 8, 8), y
+def hot(): yield x, torch.eye(3)[y]
+def halves(): yield x, y / 2
+def below(): yield x, y - 1
+def short(): yield x, y[:5]
+def empty(): yield x[:0], y[:0]
+def grows(): yield x, y; yield x[:, :, 1:], y
+def keyless(): yield {"photo": x, "label": y}
+def splits():
+    class Rows(list): column_names = ["image"]
+    return {"train": Rows(), "test": Rows()}
+def too_high():
+    yield x, y + 5
+too_high.classes = ["a", "b"]
+def huge():
+    yield torch.zeros(1, 3, 1000, 1000), [0]
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("called") / "mine.py"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["floats", "last", "whole", "pairs", "loader", "pictures", "dicts", "Mine", "named", "endless"],
+)
+def test_every_form_is_the_same_images_and_labels(name: str, file: Path) -> None:
+    data = load_data(f"{file}:{name}", at_most=6)
+    pixels = torch.arange(6 * 3 * 8 * 8, dtype=torch.uint8).reshape(6, 3, 8, 8)
+    assert torch.equal(data.images, pixels)
+    assert data.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    known = ("cat", "dog", "eel") if name in ("Mine", "named") else ("0", "1", "2")
+    assert data.classes == known
+    assert data.fingerprint == load_data(f"{file}:{name}", at_most=6).fingerprint
+    assert "gave 6 images" in data.notes[0]
+    assert "asked for no more" in data.notes[0]
+    assert dict(data.metadata) == ({"wet": [True, False] * 3} if name == "dicts" else {})
+
+
+def test_only_what_is_asked_for_is_pulled_and_a_shuffle_is_the_same_each_time(file: Path) -> None:
+    assert len(load_data(f"{file}:endless", at_most=15)) == 15
+    state = torch.random.get_rng_state()
+    first = load_data(f"{file}:shuffled")
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.manual_seed(5)
+    assert first.fingerprint == load_data(f"{file}:shuffled").fingerprint
+    assert first.labels.tolist() != [0, 1, 2, 0, 1, 2]
+
+
+def test_parts_are_given_by_name_or_cut_by_content(file: Path) -> None:
+    assert has_parts(f"{file}:named")
+    assert not has_parts(f"{file}:endless")
+    rows = load_data(f"{file}:endless", split="train", at_most=120)
+    held = load_data(f"{file}:endless", split="validation", at_most=120)
+    assert len(rows) + len(held) == 120
+    assert not set(rows.ids.tolist()) & set(held.ids.tolist())
+
+
+def test_other_sizes_are_scaled_and_texts_are_read(file: Path) -> None:
+    assert load_data(f"{file}:last", size=4).shape == (3, 4, 4)
+    assert len(load_data(f"{file}:grows", size=4)) == 12
+    texts = load_texts(f"{file}:texts", at_most=10)
+    assert texts.texts[:2] == ("fine", "poor")
+    assert (len(texts), texts.classes) == (10, ("0", "1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("fails", "(batch 2) raised RuntimeError: disk gone"),
+        ("needs", "is called without arguments to give batches, but missing"),
+        ("nothing", "gave no batches: it ended at once"),
+        ("none", "gave nothing: give (inputs, labels)"),
+        ("three", "batch 1 gave a tuple of 3"),
+        ("normal", "leave normalising out of the data, and say --mean and --std"),
+        ("wide", "divide by 255, or make them uint8"),
+        ("nan", "batch 1 has images with NaN or infinity"),
+        ("four", "images of shape 6 × 4 × 8 × 8: wanted is (N, C, H, W)"),
+        ("hot", "of one-hot vectors that is argmax(1)"),
+        ("halves", "has the label 0.0: give class numbers"),
+        ("below", "has the label -1: class numbers begin at 0"),
+        ("short", "has 6 inputs, but 5 labels"),
+        ("empty", "batch 1 is empty"),
+        ("grows", "batch 2 has images of 3×7×8, those before are of 3×8×8"),
+        ("keyless", "has no images or texts (keys: photo, label; looked for image"),
+        ("splits", "gave several splits (train, test): return one"),
+        ("too_high", "gives the label 7, but names 2 classes"),
+        ("texts", "batch 1 has texts, but the model takes images"),
+        ("huge", "of which 1,431 fit into 4 GiB of memory: ask for fewer, --images"),
+    ],
+)
+def test_what_is_refused_is_named(name: str, said: str, file: Path) -> None:
+    with pytest.raises(AssayError) as error:
+        load_data(f"{file}:{name}", at_most=10_000 if name == "huge" else 100)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_audit_by_a_function(file: Path, tmp_path: Path) -> None:
+    from assay.cli import app, call
+
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))"
+    )
+    words = ["audit", f"{tmp_path}/net.py:net", "--data", f"{file}:endless", "--images", "30"]
+    more = ["--out", str(tmp_path / "o"), "--store", str(tmp_path / "s"), "--quiet"]
+    fast = ["--eps", "2/255"]
+    assert call(app, [*words, *more, *fast]) == 0
+    report = (tmp_path / "o" / "report.json").read_text()
+    assert "mine.py:endless" in report
+
+
+def test_an_attack_may_lead_to_a_class_that_no_label_named(file: Path, tmp_path: Path) -> None:
+    from assay.cli import app, call
+
+    net = "from torch import nn\ndef net(): return nn.Sequential(nn.Flatten(), nn.Linear(192, {}))"
+    (tmp_path / "wide.py").write_text(net.format(5))
+    (tmp_path / "narrow.py").write_text(net.format(2))
+    data = ["--data", f"{file}:endless", "--images", "6", "--attack", "fgsm", "--eps", "9/255"]
+    more = ["--attack-wrong", "--out", str(tmp_path / "o"), "--quiet", "--targets", "4"]
+    assert call(app, ["attack", f"{tmp_path}/wide.py:net", *data, *more]) == 0
+    assert call(app, ["attack", f"{tmp_path}/narrow.py:net", *data, *more]) == 2
