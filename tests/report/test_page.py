@@ -169,3 +169,13 @@ def test_a_track_places_value_interval_and_threshold():
     assert 0 < signed["low"] < signed["value"] < signed["high"] < signed["threshold"] < 100
     assert track(None) is None
     assert track(EstimateModel(value=None, low=None, high=None, n=0, of="x")) is None
+
+
+def test_no_heading_tears_a_number_from_its_unit(audit_page, study):
+    finding = {"finding": "Skips gain 4.1 % and 2.0 points"}
+    figures = tuple(figure.model_copy(update=finding) for figure in study.figures)
+    page = render_study(study.model_copy(update={"figures": figures}))
+    assert "Skips gain 4.1\u00a0% and 2.0\u00a0points</" in page
+    for html in (audit_page, page):
+        headings = re.findall(r"<(?:h[1-3]|summary)>.*?</(?:h[1-3]|summary)>", html, re.DOTALL)
+        assert not [one for one in headings if re.search(r"\d (%|points?\b)", one)]

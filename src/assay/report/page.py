@@ -79,6 +79,10 @@ def rendered(template: str, **given: Any) -> str:
     return _environment().get_template(template).render(**given)
 
 
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|points?\b|×))")
+"""The space between a number and its unit."""
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -112,12 +116,17 @@ def _environment() -> Environment:
         norm=numerals.norm_name,
         slug=lambda text: text.replace(" ", "-"),
         spaced=lambda text: text.replace("_", " "),
-        unbroken=lambda text: text.replace(" %", "\u00a0%"),
+        unbroken=_unbroken,
         with_unit=numerals.with_unit,
         yaml=_yaml,
     )
     environment.tests["not_run"] = lambda chapter: isinstance(chapter, NotRun)
     return environment
+
+
+def _unbroken(text: str) -> str:
+    """Return a text whose numbers stay on one line with their units, on a telephone too."""
+    return _UNIT.sub("\u00a0", text)
 
 
 def track(
