@@ -15,6 +15,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate import PartialState
+from accelerate.logging import get_logger
 
 from assay.cli import app, call
 from assay.errors import AssayError
@@ -23,7 +25,7 @@ from assay.report.result import Claim, Drawing, StudyResult
 from assay.runs.store import Store
 from assay.runs.tracked import VARIABLE, current, tracking
 from assay.runs.trial import Trial
-from assay.tasks.trackers import TrialRun, runs_of
+from assay.tasks.trackers import OPENERS, TrialRun, runs_of, stays_here
 from assay.workflows.track import write_runs
 from assay.workflows.track_study import write_study
 
@@ -127,6 +129,39 @@ def test_the_curves_of_a_training_are_there_and_change_no_result(
             assert shown == pytest.approx(result.arrays[norms][-1, 0], rel=1e-5)
 
 
+def test_runs_stay_here_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = {"WANDB_MODE": "online", "TRACKIO_SPACE_ID": "me/runs", "TRACKIO_SERVER_URL": "x"}
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(name, value)
+    for tracker in ("wandb", "trackio"):
+        stays_here(tracker)
+    assert {name: os.environ.get(name) for name in elsewhere} == {
+        "WANDB_MODE": "offline", "TRACKIO_SPACE_ID": None, "TRACKIO_SERVER_URL": None
+    }  # fmt: skip
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    stays_here("wandb")
+    assert os.environ["WANDB_MODE"] == "disabled"
+
+
+def test_a_tracker_that_logs_works_where_nothing_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Logs:
+        def start(self) -> None:
+            get_logger(__name__).debug("started")
+
+        def store_init_configuration(self, values: dict[str, Any]) -> None:
+            assert values["label"] == trial().label
+
+    PartialState._reset_state()
+    monkeypatch.setitem(OPENERS, "wandb", lambda *_: Logs())  # type: ignore[arg-type]
+    told = tracking(["wandb"], tmp_path, "study")
+    assert told is not None
+    run = TrialRun(told, trial(), pytest.fail)
+    run.start()
+    assert list(run.runs) == ["wandb"]
+
+
 def test_a_run_that_was_broken_off_goes_on(tmp_path: Path) -> None:
     told = tracking(["tensorboard"], tmp_path, "study")
     assert told is not None
@@ -194,7 +229,7 @@ def test_only_what_is_finished_can_be_exported(
 def test_wandb_writes_a_run_without_a_network(
     tmp_path: Path, offline: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_MODE", "online")
     told = tracking(["wandb"], tmp_path, "study")
     assert told is not None
     run = TrialRun(told, trial(), pytest.fail)
@@ -293,7 +328,7 @@ def test_other_trackers_get_claims_and_figures(
 ) -> None:
     if importlib.util.find_spec(name) is None:
         pytest.skip(f"{name} is not installed (extra track)")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_MODE", "online")
     told = tracking([name], tmp_path, "study")
     assert told is not None
     assert write_study(told, judged(), pytest.fail)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.tracking import (
     GeneralTracker,
     TensorBoardTracker,
@@ -59,6 +60,7 @@ class TrialRun(GeneralTracker):  # type: ignore[misc]  # accelerate has no types
 
     def start(self) -> None:
         """Open the runs; one that was broken off goes on."""
+        PartialState()  # accelerate's trackers log through it, also where nothing is trained
         for name in self.tracking.to:
             if not self.tracking.mark(name, self.trial.address).exists():
                 with self.guarded(name):
@@ -128,13 +130,25 @@ def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 # -- one for each tracker ---------------------------------------------------------------------
 
 
+def stays_here(name: str) -> None:
+    """Undo what the environment says, for other projects, of where a tracker sends its runs: wandb
+    online, trackio's space or server. Whoever wants them there sends them, as docs/tracking.md
+    says."""
+    if name == "wandb" and os.environ.get("WANDB_MODE") != "disabled":
+        os.environ["WANDB_MODE"] = "offline"
+    if name == "trackio":
+        for where in ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL"):
+            os.environ.pop(where, None)
+
+
 def _tensorboard(tracking: Tracking, trial: Trial) -> Any:
     place = Path(tracking.folder) / "tensorboard" / _file(tracking.study) / _file(trial.group)
     return TensorBoardTracker(f"seed {trial.seed} ({trial.short})", place)
 
 
 def _wandb(tracking: Tracking, trial: Trial) -> Any:
-    quiet = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
+    stays_here("wandb")
+    quiet = {"WANDB_ERROR_REPORTING": "false", "WANDB_SILENT": "true"}
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     import wandb
@@ -159,6 +173,7 @@ def _wandb(tracking: Tracking, trial: Trial) -> Any:
 
 
 def _trackio(tracking: Tracking, trial: Trial) -> Any:
+    stays_here("trackio")
     os.environ["TRACKIO_DIR"] = str(Path(tracking.folder) / "trackio")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it notes each request
     return TrackioTracker(
