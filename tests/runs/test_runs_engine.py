@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from engines import Here
 from rich.console import Console
 
 from assay.errors import AssayError
@@ -21,7 +22,6 @@ from assay.runs.entry import Failure
 from assay.runs.local import Local, ending
 from assay.runs.results import Results
 from assay.runs.store import Store
-from assay.runs.trial import Trial
 from assay.runs.worker import Message, load_task, work
 
 
@@ -195,37 +195,9 @@ def test_the_same_bytes_with_one_worker_and_two(tmp_path, toy):
     assert len(contents[0]) == 5 * 3
 
 
-class InThisProcess:
-    """The least that an engine is: it runs a trial when it takes it up, one at a time."""
-
-    def __init__(self, store: Store, *, lost: int = 0) -> None:
-        self.store = store
-        self.lost = lost  # how many trials are never heard of again
-        self.taken: list[Trial] = []
-        self.said: list[tuple[Trial, Message]] = []
-        self.stopped = False
-
-    def submit(self, trial: Trial, *, again: bool) -> bool:
-        if self.said:
-            return False
-        self.taken.append(trial)
-        if len(self.taken) <= self.lost:
-            self.said.append((trial, Message("died", note="its machine was taken away")))
-            return True
-
-        def tell(message: Message) -> None:
-            self.said.append((trial, message))
-
-        tell(work(self.store, trial, tell, again=again))
-        return True
-
-    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
-        del seconds
-        said, self.said = self.said, []
-        return said
-
-    def stop(self) -> None:
-        self.stopped = True
+def lose(*_: object, **__: object) -> Message:
+    """What an engine says of a trial that is never heard of again."""
+    return Message("died", note="its machine was taken away")
 
 
 def test_the_same_bytes_on_another_engine(tmp_path, toy):
@@ -233,7 +205,7 @@ def test_the_same_bytes_on_another_engine(tmp_path, toy):
     plan = [toy("walk", seed=seed, epochs=3, needs=[first]) for seed in range(3)]
     local, other = Store(tmp_path / "local"), Store(tmp_path / "other")
     run(plan, local)
-    engine = InThisProcess(other)
+    engine = Here(other.root)
     results = run(plan, other, engine=engine)
     assert contents_of(local) == contents_of(other)
     assert engine.taken == [first, *plan]
@@ -243,19 +215,20 @@ def test_the_same_bytes_on_another_engine(tmp_path, toy):
 
 def test_what_another_engine_says_is_what_happens(store, toy):
     trials = {"refuse": toy("refuse"), "walk": toy("walk", epochs=1), "lost": toy("walk", epochs=2)}
-    engine = InThisProcess(store, lost=1)
+    engine = Here(store.root, do=lambda *args, **settings: losing.pop(0)(*args, **settings))
+    losing = [lose, work, work]
     results = run([trials["lost"], trials["refuse"], trials["walk"]], store, engine=engine)
     assert list(results) == [trials["walk"].address]
     assert results.failure(trials["refuse"]).kind == "error"
     assert results.failure(trials["lost"]).kind == "died"
     assert "its machine was taken away" in store.failure(trials["lost"]).message
-    again = run(trials.values(), store, engine=InThisProcess(store))
+    again = run(trials.values(), store, engine=Here(store.root))
     assert trials["lost"] in again, "what died is run again in any case"
     assert again.failure(trials["refuse"]) is not None
 
 
 def test_an_engine_is_stopped_also_when_the_plan_fails(store, toy):
-    engine = InThisProcess(store)
+    engine = Here(store.root)
 
     def plan(done: Results):
         if len(done):
@@ -265,7 +238,7 @@ def test_an_engine_is_stopped_also_when_the_plan_fails(store, toy):
     with pytest.raises(KeyboardInterrupt):
         run(plan, store, engine=engine)
     assert engine.stopped
-    full = InThisProcess(store)
+    full = Here(store.root)
     with pytest.raises(AssayError, match="no space left"):
         run([toy("full")], store, engine=full)
     assert full.stopped

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engines import Here
 from networks.trained import FOLDER, digit_net
 from PIL import Image
 
@@ -30,10 +30,6 @@ from assay.data.dataset import Dataset, to_float
 from assay.data.shards import Reading, batches, classes_of, shape_of, shards_in
 from assay.errors import AssayError
 from assay.ood import Energy, FittedDetector, MaxSoftmax
-from assay.runs.engine import execute
-from assay.runs.store import Store
-from assay.runs.trial import Trial
-from assay.runs.worker import Message, work
 from assay.tasks.reconstructing import autoencoder_of
 from assay.workflows import shards as working
 from assay.workflows.attack_shards import alike
@@ -81,30 +77,6 @@ def write_parquet(folder: Path, data: Dataset, names: Sequence[str] | None = Non
     return folder
 
 
-class Here:
-    """An engine that runs trials in this process, until it has done `most`."""
-
-    def __init__(self, root: Path, most: float = float("inf")) -> None:
-        self.store, self.most = Store(root), most
-        self.done: list[str] = []
-        self.said: list[tuple[Trial, Message]] = []
-
-    def submit(self, trial: Trial, *, again: bool) -> bool:
-        if len(self.done) >= self.most:
-            raise KeyboardInterrupt
-        self.done.append(trial.label)
-        self.said.append((trial, work(self.store, trial, lambda _: None, again=again)))
-        return True
-
-    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
-        del seconds
-        said, self.said = self.said, []
-        return said
-
-    def stop(self) -> None:
-        pass
-
-
 Command = Callable[..., tuple[int, list[str]]]
 
 
@@ -114,16 +86,11 @@ def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.chdir(tmp_path)
 
     def run(*tokens: str, most: float = float("inf")) -> tuple[int, list[str]]:
-        engine = Here(tmp_path / "out", most)
-        monkeypatch.setattr(working, "execute", partial(_instead, engine))
-        return call(app, list(tokens)), [one.removeprefix("shard ") for one in engine.done]
+        engine = Here(tmp_path / "out", most=most)
+        monkeypatch.setattr(working, "execute", engine.execute)
+        return call(app, list(tokens)), [one.label.removeprefix("shard ") for one in engine.taken]
 
     return run
-
-
-def _instead(here: Here, *args: Any, engine: object, **settings: Any) -> Any:
-    del engine
-    return execute(*args, engine=here, **settings)
 
 
 def arrays(out: Path) -> dict[str, np.ndarray[Any, Any]]:

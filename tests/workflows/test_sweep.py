@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from engines import Here
 
 from assay.cli import app, call
 from assay.errors import AssayError
 from assay.report.result import StudyResult
-from assay.runs.engine import execute
+from assay.runs.entry import Failure
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Message
@@ -42,50 +43,21 @@ def made_up(trial: Trial) -> Outcome:
     return Outcome({**metrics, "history": history, "collapsed": False})
 
 
-class Here:
-    """An engine that makes results up, at most `most` of them, and fails rates above `fails`."""
-
-    def __init__(self, root: Path, most: float, fails: float) -> None:
-        self.store, self.most, self.fails = Store(root), most, fails
-        self.done: list[Trial] = []
-        self.said: list[tuple[Trial, Message]] = []
-
-    def submit(self, trial: Trial, *, again: bool) -> bool:
-        del again
-        if len(self.done) >= self.most:
-            raise KeyboardInterrupt
-        self.done.append(trial)
-        entry = self.store.entry(trial)
-        with entry.lock():
-            entry.begin()
-            if trial.config["recipe"]["optimizer"]["lr"] > self.fails:
-                failure = working_failure()
-                entry.fail(failure)
-                self.said.append((trial, Message("failed", failure=failure)))
-                return True
-            try:
-                outcome = made_up(trial)
-            except KeyError:
-                entry.fail(working_failure())
-                self.said.append((trial, Message("failed", failure=working_failure())))
-                return True
-            entry.finish(outcome, {"seconds": 1.0})
-        self.said.append((trial, Message("done")))
-        return True
-
-    def events(self, seconds: float) -> list[tuple[Trial, Message]]:
-        del seconds
-        said, self.said = self.said, []
-        return said
-
-    def stop(self) -> None:
-        pass
-
-
-def working_failure() -> Any:
-    from assay.runs.entry import Failure
-
-    return Failure(kind="error", message="the loss is not finite")
+def train(store: Store, trial: Trial, tell: object, *, again: bool, fails: float) -> Message:
+    """Make a result up, or fail: where the rate is above `fails`, and where none can be made up."""
+    del tell, again
+    entry = store.entry(trial)
+    with entry.lock():
+        entry.begin()
+        try:
+            if trial.config["recipe"]["optimizer"]["lr"] > fails:
+                raise KeyError
+            entry.finish(made_up(trial), {"seconds": 1.0})
+        except KeyError:
+            failure = Failure(kind="error", message="the loss is not finite")
+            entry.fail(failure)
+            return Message("failed", failure=failure)
+    return Message("done")
 
 
 Command = Callable[..., tuple[int, list[Trial]]]
@@ -99,16 +71,11 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def run(
         *tokens: str, most: float = float("inf"), fails: float = float("inf")
     ) -> tuple[int, list[Trial]]:
-        engine = Here(tmp_path / "runs", most, fails)
-        monkeypatch.setattr(working, "execute", partial(_instead, engine))
-        return call(app, ["sweep", *SMALL, *tokens]), engine.done
+        engine = Here(tmp_path / "runs", most=most, do=partial(train, fails=fails))
+        monkeypatch.setattr(working, "execute", engine.execute)
+        return call(app, ["sweep", *SMALL, *tokens]), engine.taken
 
     return run
-
-
-def _instead(here: Here, *args: Any, engine: object, **settings: Any) -> Any:
-    del engine
-    return execute(*args, engine=here, **settings)
 
 
 def found(folder: Path) -> StudyResult:

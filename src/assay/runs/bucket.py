@@ -42,7 +42,7 @@ from assay.runs.parcels import (
     refuse_names,
     same,
 )
-from assay.runs.store import FOLDERS
+from assay.runs.store import SHELVES
 
 T = TypeVar("T")
 
@@ -56,7 +56,6 @@ NO_STORE = (
     "stand before it"
 )
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
-SHELVES = ("trials", *FOLDERS.values())
 FINISHED = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.json")
 INSTALL = "stores other than folders need fsspec, and s3fs for s3://: pip install 'assay[s3]'"
 

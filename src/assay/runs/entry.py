@@ -171,10 +171,6 @@ class Entry:
             return True
         return False
 
-    def size(self) -> int:
-        """Return the bytes that the folder takes."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-
     def state(self) -> State:
         """Return the state of the trial."""
         if self.result() is not None:

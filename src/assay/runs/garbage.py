@@ -14,7 +14,7 @@ from assay.disk import TEMPORARY, being_written, refusal, sweep
 from assay.errors import AssayError
 from assay.runs.entry import RECORD, TRIAL, hold
 from assay.runs.parcels import rests_on
-from assay.runs.store import FOLDERS, JOURNAL, RUN, Store
+from assay.runs.store import FOLDERS, JOURNAL, RUN, SHELVES, Store
 from assay.runs.view import Grid, View
 
 Kind = Literal["leftover", "failed", "unfinished", "unreferenced"]
@@ -75,7 +75,7 @@ def litter(store: Store, only: Collection[Kind] = KINDS, *, used: bool = False) 
         elif state != "running":
             kind = "failed" if state == "failed" else "unfinished"
         if kind is not None:
-            found.append(Litter(kind, entry.folder, entry.size(), entry.trial.title))
+            found.append(Litter(kind, entry.folder, size_of(entry.folder), entry.trial.title))
     folders = {one.path for one in found}
     left = _leftovers(store, used)
     found += [one for one in left if folders.isdisjoint(one.path.parents)]
@@ -85,13 +85,12 @@ def litter(store: Store, only: Collection[Kind] = KINDS, *, used: bool = False) 
 def _leftovers(store: Store, used: bool) -> Iterator[Litter]:
     """Yield what killed processes left half-written, of what has the names that assay gives; the
     journal of a sweep is what it goes on from."""
-    shelves = ("trials", *FOLDERS.values())
-    places = [store.root.glob("*"), *((store.root / shelf).rglob("*") for shelf in shelves)]
+    places = [store.root.glob("*"), *((store.root / shelf).rglob("*") for shelf in SHELVES)]
     for path in sorted(path for place in places for path in place):
         inner = path.parent.name.endswith(TEMPORARY)
         if TEMPORARY_NAME.fullmatch(path.name) and not inner and not being_written(path):
             yield Litter("leftover", path, size_of(path))
-    for shelf in shelves if not used else ():
+    for shelf in SHELVES if not used else ():
         last, name = (TRIAL, TRIAL_NAME) if shelf == "trials" else (RUN, RUN_NAME)
         for path in store.folders(shelf):
             ours = path.is_dir() and not path.is_symlink() and name.fullmatch(path.name)

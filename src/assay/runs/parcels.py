@@ -33,7 +33,7 @@ from assay.runs.entry import (
     hold,
     read_entry,
 )
-from assay.runs.store import FOLDERS, JOURNAL, RUN, Run, Store, read_run
+from assay.runs.store import JOURNAL, RUN, SHELVES, Run, Store, read_run
 from assay.runs.trial import Trial
 
 Files = Mapping[str, tuple[int, str]]
@@ -281,7 +281,7 @@ class Folder:
         return self.store.using()
 
     def parcels(self) -> Iterator[str]:
-        for shelf in ("trials", *FOLDERS.values()):
+        for shelf in SHELVES:
             for path in self.store.folders(shelf):
                 parcel = f"{shelf}/{path.name}"
                 if NAME.fullmatch(parcel) and (path / last_of(parcel)).is_file():

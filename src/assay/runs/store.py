@@ -42,6 +42,7 @@ __all__ = ["Entry", "Failure", "Kind", "Result", "Run", "Store"]
 
 Kind = Literal["study", "audit"]
 FOLDERS: Mapping[Kind, str] = {"study": "studies", "audit": "audits"}
+SHELVES = ("trials", *FOLDERS.values())
 RUN = "run.json"
 JOURNAL = "settings.journal"
 """What a sweep goes on from, in its folder among the studies before there is a run."""
@@ -116,7 +117,7 @@ class Store:
         """
         probe = self.root / "trials" / ".writable"
         try:
-            for name in ("trials", *FOLDERS.values()):
+            for name in SHELVES:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink(missing_ok=True)
