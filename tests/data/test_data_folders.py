@@ -93,6 +93,15 @@ def labels_beside(text: str, name: str = "metadata.csv") -> Callable[[], None]:
     return make
 
 
+def labels_in_parquet() -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tree("train/1.png", "train/2.png", "train/3.png")
+    said = {"file_name": [f"{k}.png" for k in (1, 2, 3)], "label": ["cat", "dog", "cat"]}
+    pq.write_table(pa.table({**said, "night": [True, False, True]}), "imgs/train/metadata.parquet")
+
+
 def empty_class() -> None:
     tree(
         "train/ant/1.png", "train/bee/1.png", "train/cat/1.png", "test/ant/1.png", "test/cat/1.png"
@@ -204,6 +213,13 @@ UNDERSTOOD: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str, obje
         "train",
         {"0": [1], "1": [0, 2]},
         "labels are those of train/metadata.jsonl (3 images)",
+    ),
+    "labels in a metadata.parquet": (
+        labels_in_parquet,
+        "imgs",
+        "train",
+        {"cat": [0, 2], "dog": [1]},
+        "labels are those of train/metadata.parquet (3 images)",
     ),
     "a class that is empty in one split": (
         empty_class,

@@ -101,6 +101,23 @@ class Bomb:
         return open, ("burst", "w")
 
 
+GIVEN = """
+import torch
+x, y = torch.rand(30, 1, 28, 28), torch.arange(30) % 10
+def ends(): return iter(())
+def three(): yield x, y, y
+def normal(): yield 3 * x - 1, y
+def nan(): yield x / 0 * 0, y
+def flat(): yield x.flatten(1), y
+def hot(): yield x, torch.eye(10)[y]
+def high(): yield x, y + 5
+def colours(): yield x.repeat(1, 3, 1, 1), y
+def words(): yield ["a text"] * 30, y.tolist()
+def raises(): yield x[:5], y[:5]; raise OSError("the disk is gone")
+"""
+"""Functions that give no batches, or none that are right for ten digits."""
+
+
 def made(folder: Path) -> Path:
     """Make all of them below `folder`."""
     _models(folder)
@@ -199,6 +216,10 @@ def _images(at: Path) -> None:
     (at / "bomb" / "test" / "1" / "1.png").write_bytes(_png(60_000, 60_000))
     listed = at / "unlisted" / "test" / "metadata.csv"
     listed.write_text("file_name,label\nnowhere.png,1\n0.png,2\n")
+    (at / "described" / "test").mkdir(parents=True)
+    grey(at / "described" / "test" / "0.png")
+    (at / "described" / "test" / "metadata.parquet").write_bytes(b"PAR1 and no more")
+    (at / "given.py").write_text(GIVEN)
     (at / "parquet").mkdir()
     (at / "parquet" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     (at / "spoilt" / "a").mkdir(parents=True)

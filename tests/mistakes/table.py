@@ -93,6 +93,20 @@ digts | 'digts'; did you mean 'digits'
 @unlisted | nowhere.png; metadata.csv
 @parquet | cannot be read; parquet
 @spoilt | no split 'test'
+@described | metadata.parquet cannot be read
+@given.py:end | 'end'; did you mean 'ends'
+@none.py:batches | there is no file
+@given.py:ends | gave no batches
+@given.py:three | batch 1; a tuple of 3; (inputs, labels)
+@given.py:normal | batch 1; float32 from; --mean and --std
+@given.py:nan | batch 1; NaN
+@given.py:flat | batch 1; × 784; (N, C, H, W)
+@given.py:hot | one-hot; argmax(1)
+@given.py:high | 15 (0, 1; the labels do not fit
+@given.py:colours | 1 channel; have 3
+@given.py:words | has texts; takes images
+@given.py:raises | batch 2; OSError: the disk is gone
+@given.py:ends --split tst | 'tst'; did you mean 'test'
 shapes | 1 channel; have 3
 digits --split tst | 'tst'; did you mean 'test'
 digits --reference-split tst | 'tst'; --reference-split

@@ -1,5 +1,5 @@
-"""What a metadata.csv or .jsonl beside images says of them: further columns, and the labels of
-those that lie in no folders of classes.
+"""What a metadata.csv, .jsonl or .parquet beside images says of them: further columns, and the
+labels of those that lie in no folders of classes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from assay.data.walk import File, Listing, printable
 from assay.disk import read_small
 from assay.errors import AssayError, one_line, told
 
-NAMES = ("metadata.csv", "metadata.jsonl")
+NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE = "file_name"
 LONGEST = 256 * 2**20
+"""Bytes of a metadata file, and of what a compressed one holds."""
 
 
 def labels_beside(listing: Listing) -> tuple[dict[tuple[str, ...], str], list[str]]:
@@ -85,8 +86,12 @@ def columns_beside(listing: Listing, files: Sequence[File]) -> dict[str, list[An
 
 
 def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:
+    content = read_small(file.path(listing.root), LONGEST)
+    if file.suffix == ".parquet":
+        yield from _table(printable(str(file.path(listing.root))), content)
+        return
     try:
-        text = read_small(file.path(listing.root), LONGEST).decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         if file.suffix == ".csv":
             yield from csv.DictReader(io.StringIO(text))
             return
@@ -97,3 +102,22 @@ def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:
         raise AssayError(
             f"{printable(str(file.path(listing.root)))} cannot be read: {told(error)}"
         ) from error
+
+
+def _table(shown: str, content: bytes) -> list[dict[str, Any]]:
+    try:
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise AssayError(
+            f"reading {shown} needs the package pyarrow: pip install 'assay[data]'"
+        ) from error
+    try:
+        table = pq.ParquetFile(io.BytesIO(content))
+        groups = range(table.num_row_groups)
+        held = sum(table.metadata.row_group(k).total_byte_size for k in groups)
+        rows: list[dict[str, Any]] = [] if held > LONGEST else table.read().to_pylist()
+    except Exception as error:  # pyarrow raises its own, OSError, and what is below them
+        raise AssayError(f"{shown} cannot be read: {told(error)}") from error
+    if held > LONGEST:
+        raise AssayError(f"{shown} cannot be read: it holds more than {LONGEST / 1e6:.0f} MB")
+    return rows
