@@ -19,13 +19,27 @@ from assay.attacks.methods.pgd import PGD
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.source import TensorSource
+from assay.errors import AssayError
 from assay.train import AdamW, Recipe
 from assay.train.fit import fit
 
 
+class Spare(nn.Sequential):
+    """A network with a weight that nothing is computed with."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        self.spare = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
 def network() -> nn.Module:
     torch.manual_seed(3)
-    return nn.Sequential(
+    return Spare(
         nn.Conv2d(1, 8, 3, padding=1),
         nn.GroupNorm(2, 8),
         nn.ReLU(),
@@ -56,9 +70,15 @@ def stop_half_way(done: float, note: str) -> None:
 def train(out: Path, epochs: int, kind: str) -> None:
     """Train to `epochs`, going on from the checkpoint that is there; write curves and weights."""
     out.mkdir(parents=True, exist_ok=True)
+    rank = int(os.environ.get("RANK", "0"))
+    checkpoint = out / ("unseen.pt" if kind == "apart" and rank else "checkpoint.pt")
+    if kind == "full":
+        checkpoint = Path("/dev/full/checkpoint.pt" if rank else "/dev/full/none/checkpoint.pt")
     classifier = Classifier(network())
     more: dict[str, Any] = {
         "plain": {},
+        "apart": {},
+        "full": {},
         "adversarial": {"adversary": attacked},
         "stopped": {"progress": stop_half_way},
     }[kind]
@@ -69,11 +89,10 @@ def train(out: Path, epochs: int, kind: str) -> None:
         data(2, 30),
         Recipe(epochs=epochs, batch_size=8, accumulate=2, optimizer=AdamW(lr=3e-3), grad_clip=1.0),
         stream=Stream(5),
-        checkpoint=out / "checkpoint.pt",
+        checkpoint=checkpoint,
         augment=noisy,
         **more,
     )
-    rank = int(os.environ.get("RANK", "0"))
     torch.save(classifier.model.state_dict(), out / f"weights-{rank}.pt")
     if rank == 0:
         curves = {
@@ -84,7 +103,10 @@ def train(out: Path, epochs: int, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    try:
+        train(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    except AssayError as error:  # caught, so that torchrun ends nobody
+        Path(sys.argv[1], f"said-{os.environ['RANK']}.txt").write_text(str(error))
     if "RANK" in os.environ:
         PartialState().destroy_process_group()
         os._exit(0)  # torch 2.13's gloo threads now and then abort an interpreter that ends

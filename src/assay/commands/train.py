@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,6 +33,8 @@ FIRST = (
 @app.default
 def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> int:
     """Train a network on a data set, test it once, and keep it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("RANK", "0") != "0":
+        sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  the first one tells
     if any(token.partition("=")[0] == "--model" for token in tokens):
         from assay.commands.train_text import text_app
 
@@ -67,7 +70,7 @@ def train_app(everything: bool) -> App:
         minilm --adapt lora; --model minilm --help shows its flags.
 
         The same command goes on where it was stopped. The same settings, seed and threads end with
-        the same bytes.
+        the same bytes. torchrun --nproc-per-node 2 -m assay.cli train … trains in two processes.
 
         Args:
             recipe: a named set of settings that everything else overrides.

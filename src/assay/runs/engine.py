@@ -94,10 +94,10 @@ def execute(
             several that `torchrun` started.
         KeyboardInterrupt: after the engine was stopped; the same call goes on from there.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if engine is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise AssayError(
             "trials run in processes of their own, and this is one of several that torchrun or "
-            "accelerate launch started: start assay alone, or call assay.train.fit.fit in a script"
+            "accelerate launch started: start this alone (only assay train is for several)"
         )
     store.prepare()
     engine = Local(store.root, workers) if engine is None else engine

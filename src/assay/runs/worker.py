@@ -141,11 +141,23 @@ def load_task(name: str) -> Task:
     return task
 
 
-def work(store: Store, trial: Trial, tell: Callable[[Message], None], *, again: bool) -> Message:
+Run = Callable[[Task, Trial, Workspace], Outcome]
+"""What runs a task, where it is not simply called."""
+
+
+def work(
+    store: Store,
+    trial: Trial,
+    tell: Callable[[Message], None],
+    *,
+    again: bool,
+    run: Run | None = None,
+) -> Message:
     """Run a trial and keep what comes of it, unless another process holds it or has done it.
 
     Args:
         again: also run it if it failed before.
+        run: what runs its task; None: it is called, and what it prints goes to the trial's log.
 
     Raises:
         AssayError: the store cannot be written; `DiskFull` where that is why. The trial has not
@@ -161,7 +173,7 @@ def work(store: Store, trial: Trial, tell: Callable[[Message], None], *, again: 
         if failure is not None and failure.kind != "died" and not again:
             return Message("failed", failure=failure)
         try:
-            attempt(store, entry, tell)
+            attempt(store, entry, tell, run)
         except Exception as error:
             if disk_is_full(error):
                 entry.clear()
@@ -172,7 +184,9 @@ def work(store: Store, trial: Trial, tell: Callable[[Message], None], *, again: 
         return Message("done")
 
 
-def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None:
+def attempt(
+    store: Store, entry: Entry, tell: Callable[[Message], None], run: Run | None = None
+) -> None:
     """Run the task of a trial whose lock is held."""
     started, clock = datetime.now(UTC), time.perf_counter()
     forget_peak()
@@ -202,9 +216,13 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
             raise AssayError(f"trial {need.label or need.short}, which it needs, is gone")
         needs.append(result)
     report(float(before.get("fraction", 0.0)), str(before.get("note", "")))
-    with logged(entry.folder / LOG):
-        task = load_task(entry.trial.task)
-        outcome = task(entry.trial, Workspace(entry.folder, tuple(needs), report))
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    space = Workspace(entry.folder, tuple(needs), report)
+    if run is not None:
+        outcome = run(load_task(entry.trial.task), entry.trial, space)
+    else:
+        with logged(entry.folder / LOG):
+            outcome = load_task(entry.trial.task)(entry.trial, space)
     if not isinstance(outcome, Outcome):
         raise TypeError(f"task {entry.trial.task} returned {type(outcome).__name__}, no Outcome")
     entry.finish(
@@ -218,6 +236,7 @@ def attempt(store: Store, entry: Entry, tell: Callable[[Message], None]) -> None
             "peak_memory": peak_memory(),
             "worker": os.getpid(),
             "resumed": resumed,
+            **({"processes": processes} if processes > 1 else {}),
         },
     )
 

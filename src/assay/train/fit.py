@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +33,7 @@ from assay.train.history import History, describe
 from assay.train.losses import Given, objective
 from assay.train.mixup import mixup
 from assay.train.optimizers import norm_biases, optimizer
-from assay.train.parallel import Peers
+from assay.train.parallel import Peers, check_device, several
 from assay.train.precision import FORMATS, computing, precise
 from assay.train.recipe import Recipe, Watch
 from assay.train.watch import Watcher
@@ -73,7 +72,8 @@ def fit(
 
     Under `torchrun` or `accelerate launch` several processes train together (see
     `assay.train.parallel`): each calls `fit` with the same arguments, on its own device, and has
-    the same weights in the end. The first one writes the checkpoint and tells the progress.
+    the same weights in the end. The first one reads and writes the checkpoint, for all, and tells
+    the progress; where it cannot, all stop.
 
     Args:
         classifier: the network and its preprocessing; left in eval mode.
@@ -114,8 +114,14 @@ def fit(
             if recipe.guard is not None and rivals is not None and validation is not None:
                 looks = stream.child("guard")
                 run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
-        if checkpoint is not None and checkpoint.exists():
-            kept = read_checkpoint(checkpoint, recipe, stream)
+        kept = run.peers.by_first(
+            lambda: (
+                read_checkpoint(checkpoint, recipe, stream)
+                if checkpoint is not None and checkpoint.exists()
+                else None
+            )
+        )
+        if kept is not None:
             run.restore(kept)
             run.good = kept.get("good")
         run.peers.share(run.model)
@@ -131,9 +137,7 @@ def fit(
                         continue
                     break
                 run.remember()
-                if checkpoint is not None and run.peers.first:
-                    kept = run.state() | {"good": None if run.sound() else run.good}
-                    write_checkpoint(checkpoint, kept, recipe, stream)
+                run.peers.by_first(lambda: run.keep(checkpoint))
                 if progress is not None:
                     loss = run.history.train_loss[-1]
                     note = describe(run.history, epoch, recipe.epochs, loss)
@@ -142,7 +146,9 @@ def fit(
             run.peers.share(run.model)
         finally:
             classifier.model.eval()
-            run.accelerator.end_training()
+            # not accelerate's end_training, after which these processes could train nothing more
+            for tracker in run.accelerator.trackers:
+                tracker.finish()
     return run.history
 
 
@@ -167,11 +173,11 @@ class _Run:
         # Precision is torch's autocast, not accelerate's: its state is one per process, so a second
         # training at another precision would be refused, and its wrapper would stay on the model.
         # The optimizer is not wrapped either: the wrapper searches the import path at every step.
-        several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        check_device(self.device)
         self.accelerator = Accelerator(
             device_placement=False,
             log_with=list(trackers) or None,
-            cpu=several and self.device.type == "cpu",  # or it would not join the others
+            cpu=several() and self.device.type == "cpu",  # or it would not join the others
         )
         self.peers = Peers(self.accelerator)
         self.optimizer = optimizer(recipe, self.parameters, norm_biases(self.model))
@@ -199,6 +205,12 @@ class _Run:
             "average": self.average and (self.average.weights, self.average.steps),
             "guarded": self.watchman and self.watchman.best,
         }
+
+    def keep(self, checkpoint: Path | None) -> None:
+        """Write what training can go on from."""
+        if checkpoint is not None:
+            kept = self.state() | {"good": None if self.sound() else self.good}
+            write_checkpoint(checkpoint, kept, self.recipe, self.stream)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

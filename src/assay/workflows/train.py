@@ -13,6 +13,7 @@ from rich.console import Console
 from assay import stats
 from assay.config import Config
 from assay.core.device import device_here
+from assay.core.random import Stream
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.report.numerals import budget, duration
@@ -23,6 +24,7 @@ from assay.runs.files import to_json
 from assay.runs.remote import open_store
 from assay.runs.tracked import tracking
 from assay.tasks.train import SPLITS, TrainNetwork, split
+from assay.workflows.together import Together, shared, together
 from assay.workflows.track import write_runs
 
 MODEL, CONFIG = "model.safetensors", "config.yaml"
@@ -39,15 +41,45 @@ def run(
     track: Sequence[str] = (),
     quiet: bool,
 ) -> int:
-    """Train unless the store has it, write what `out` is to hold, and say how good it is.
+    """Train unless the store has it, write what `out` is to hold, and say how good it is. Where
+    `torchrun` started several processes, they train together, and the first does all else.
 
     Raises:
         AssayError: for settings that cannot be trained by, a folder that cannot be written, or a
             training that failed.
     """
+    device = device_here(device)
+
+    def lead(engine: Together | None) -> int:
+        return _run(
+            config,
+            seed=seed,
+            device=device,
+            store=store,
+            out=out,
+            rerun_failed=rerun_failed,
+            track=track,
+            quiet=quiet,
+            engine=engine,
+        )
+
+    return together(device, lead)
+
+
+def _run(
+    config: TrainNetwork,
+    *,
+    seed: int,
+    device: str,
+    store: Path,
+    out: Path | None,
+    rerun_failed: bool,
+    track: Sequence[str],
+    quiet: bool,
+    engine: Together | None,
+) -> int:
     if out is not None:
         out = writable(out)
-    device = device_here(device)
     notes = dict.fromkeys(note for part in SPLITS for note in split(config, part).notes)
     for note in () if quiet else notes:
         say(note)
@@ -55,11 +87,21 @@ def run(
     if out is not None:
         refuse_other(out, config, seed)
     trial = config.trial(seed, device, label=f"{config.network.name} on {Path(config.data).name}")
+    if engine is not None:
+        data = split(config, "train")
+        network = config.network.build(data.shape, len(data.classes), Stream(0))
+        trial = shared(engine.peers, trial, network, config.recipe)
     home = open_store(store)
     tracked = tracking(track, home.root, "train")
     with home.using():
         with nullcontext() if tracked is None else tracked.told():
-            done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
+            done = execute(
+                [trial],
+                home,
+                engine=engine and engine.at(home),
+                progress=not quiet,
+                rerun_failed=rerun_failed,
+            )
         if tracked is not None:
             write_runs(tracked, [done.need(trial)], {})
         result = done.need(trial)

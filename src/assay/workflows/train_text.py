@@ -7,12 +7,14 @@ from pathlib import Path
 from rich.console import Console
 
 from assay.core.device import device_here
+from assay.core.random import Stream
 from assay.disk import writable
 from assay.runs.display import say
 from assay.runs.engine import execute
 from assay.runs.remote import open_store
 from assay.tasks.texts import PARTS
 from assay.tasks.train_text import TrainText
+from assay.workflows.together import Together, shared, together
 from assay.workflows.train import MODEL, export, refuse_other, summary
 
 
@@ -26,15 +28,43 @@ def run(
     rerun_failed: bool,
     quiet: bool,
 ) -> int:
-    """Fine-tune unless the store has it, write what `out` is to hold, and say how good it is.
+    """Fine-tune unless the store has it, write what `out` is to hold, and say how good it is. Where
+    `torchrun` started several processes, they train together, and the first does all else.
 
     Raises:
         AssayError: for data or an encoder that is not there, a folder that cannot be written, or a
             training that failed.
     """
+    device = device_here(device)
+
+    def lead(engine: Together | None) -> int:
+        return _run(
+            config,
+            seed=seed,
+            device=device,
+            store=store,
+            out=out,
+            rerun_failed=rerun_failed,
+            quiet=quiet,
+            engine=engine,
+        )
+
+    return together(device, lead)
+
+
+def _run(
+    config: TrainText,
+    *,
+    seed: int,
+    device: str,
+    store: Path,
+    out: Path | None,
+    rerun_failed: bool,
+    quiet: bool,
+    engine: Together | None,
+) -> int:
     if out is not None:
         out = writable(out)
-    device = device_here(device)
     notes = dict.fromkeys(note for part in PARTS for note in config.part(part, seed).notes)
     for note in () if quiet else notes:
         say(note)
@@ -42,9 +72,19 @@ def run(
         refuse_other(out, config, seed)
     label = f"{Path(config.network.base).name} ({config.network.adaptation.name}) on "
     (trial,) = config.trials((seed,), device, label + Path(config.data).name)
+    if engine is not None:
+        classes = config.part("train", seed).classes
+        clf = config.network.classifier(classes, Stream(0), device="cpu")
+        trial = shared(engine.peers, trial, clf.model, config.recipe)
     home = open_store(store)
     with home.using():
-        done = execute([trial], home, progress=not quiet, rerun_failed=rerun_failed)
+        done = execute(
+            [trial],
+            home,
+            engine=engine and engine.at(home),
+            progress=not quiet,
+            rerun_failed=rerun_failed,
+        )
         result = done.need(trial)
         model = result.path(MODEL)
         if out is not None:
