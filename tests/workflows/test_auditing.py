@@ -17,6 +17,7 @@ from assay.inputs import Inputs, load_part
 from assay.report.schema import Check
 from assay.stats import Estimate
 from assay.workflows import audit as workflow
+from assay.workflows.audit_inputs import parts_of
 from assay.workflows.gate import Asked, gated
 
 VERDICTS = ("pass", "fail", "undecided", "not run")
@@ -102,10 +103,9 @@ def test_thresholds_are_never_calibrated_on_what_is_audited(
     monkeypatch.setattr(workflow, "audit", seen)
     inputs = Inputs(model="m", data="digits", split=split, images=20)
     data = load_part(inputs)
+    parts = parts_of(inputs, data, reference)
     with pytest.raises(InterruptedError):
-        workflow.examine(
-            inputs, None, data, AuditConfig(), reference=reference, title="", command=""
-        )
+        workflow.examine(inputs, None, parts, AuditConfig(), title="", command="")
     assert (given["calibration"] is not None) == held_out
     assert (given["reference"] is not None) == (reference is not None)
     assert ("digits/validation" in given["data"]) == (

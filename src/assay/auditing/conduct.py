@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from assay.auditing.evidence import Evidence
 from assay.auditing.images import image_evidence
 from assay.auditing.outcome import NOT_MEASURED
 from assay.auditing.policy import Policy
-from assay.auditing.rounds import in_turn, within_budget
+from assay.auditing.rounds import Share, in_turn, within_budget
 from assay.auditing.texts import text_evidence
 from assay.auditing.timed import TIME, time_chapter
 from assay.auditing.verdict import sentence, spoken
@@ -42,6 +42,10 @@ from assay.report.numerals import budget, interval, norm_name, with_unit
 from assay.report.record import NotRun
 from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
+
+Carrier = Callable[[Evidence, Watch], list[Share]]
+"""Carries out the sections of an audit, and returns what they came to in the order of the config;
+`rounds.in_turn` does it here, one after another."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,6 +151,7 @@ def audit(
     data: dict[str, str] | None = None,
     progress: Tick | None = None,
     budget: float | None = None,
+    carrier: Carrier = in_turn,
 ) -> Audit:
     """Put a classifier to the test and return what was found.
 
@@ -219,16 +224,7 @@ def audit(
         x, y, masks = x[:n], y[:n], None if masks is None else masks[:n]
         metadata = {name: values[:n] for name, values in metadata.items()}
     begun = watch.clock()
-    evidence: Evidence
-    if isinstance(model, TextClassifier):
-        evidence = text_evidence(
-            model, check_texts(x), y, reference, calibration, config, watch.tick
-        )
-    else:
-        images = cast(Tensor, x)
-        evidence = image_evidence(
-            model, images, y, reference, calibration, masks, metadata, config, watch.tick
-        )
+    evidence = evidence_of(model, x, y, reference, calibration, masks, metadata, config, watch.tick)
     watch.pace = pace_of(evidence, watch.clock() - begun, watch.clock)
     return conducted(
         evidence,
@@ -241,6 +237,30 @@ def audit(
         inputs=_preprocessing(model, x),
         started=started,
         clock=clock,
+        carrier=carrier,
+    )
+
+
+def evidence_of(
+    model: Oracle[Any],
+    x: Tensor | Sequence[str],
+    y: Tensor,
+    reference: tuple[Any, Tensor] | None,
+    calibration: tuple[Any, Tensor] | None,
+    masks: Tensor | None,
+    metadata: Mapping[str, Sequence[Any]],
+    config: AuditConfig,
+    tick: Tick,
+) -> Evidence:
+    """Return what the sections share, of images or of texts, after the one clean pass.
+
+    Raises:
+        AssayError: as `audit` does.
+    """
+    if isinstance(model, TextClassifier):
+        return text_evidence(model, check_texts(x), y, reference, calibration, config, tick)
+    return image_evidence(
+        model, cast(Tensor, x), y, reference, calibration, masks, metadata, config, tick
     )
 
 
@@ -256,6 +276,7 @@ def conducted(
     inputs: dict[str, Any],
     started: datetime,
     clock: float,
+    carrier: Carrier = in_turn,
 ) -> Audit:
     """Run every section on the evidence, judge it, and return what was found.
 
@@ -267,10 +288,11 @@ def conducted(
         inputs: what the model is given, for the report's last chapter.
         started: when the audit began, and
         clock: what `time.perf_counter` said then.
+        carrier: as for `audit`.
     """
     config, model = evidence.config, evidence.model
     if watch.budget is None:
-        shares = in_turn(evidence, watch)
+        shares = carrier(evidence, watch)
     else:
         criteria = [one for section in config.sections for one in section.criteria(config)]
         counted = [one.code for one in criteria if one.gated] if policy is None else policy.checks

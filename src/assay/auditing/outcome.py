@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -53,9 +55,7 @@ def _fitting(section: Section, found: Measured, codes: set[str]) -> Measured:
         AssayError, ValidationError: it cannot, and why.
     """
     for name, chapter in found.chapters.items():
-        known = AuditReport.model_fields if name in section.chapters else {}
-        kind: Any = known[name].annotation if name in known else Chapter | NotRun
-        TypeAdapter(kind).validate_python(chapter)
+        _kind(section, name).validate_python(chapter)
     TypeAdapter(tuple[Flag, ...]).validate_python(found.flags)
     for code, value in found.values.items():
         if code not in codes:
@@ -63,3 +63,43 @@ def _fitting(section: Section, found: Measured, codes: set[str]) -> Measured:
         if not isinstance(value, Value | NotRun):
             raise AssayError(f"{code} is a {type(value).__name__}, not a Value or a NotRun")
     return found
+
+
+def _kind(section: Section, name: str) -> TypeAdapter[Any]:
+    """Return what a chapter of a section may be."""
+    known = AuditReport.model_fields if name in section.chapters else {}
+    kind: Any = known[name].annotation if name in known else Chapter | NotRun
+    return TypeAdapter(kind)
+
+
+def written(found: Measured) -> dict[str, Any]:
+    """Return all but the arrays of what a section came to as JSON, of which `restored` makes the
+    same: to measure it in one process and report it from another."""
+    return {
+        "chapters": {name: one.model_dump(mode="json") for name, one in found.chapters.items()},
+        "values": {code: _value(one) for code, one in found.values.items()},
+        "flags": [flag.model_dump(mode="json") for flag in found.flags],
+    }
+
+
+def _value(one: Value | NotRun) -> dict[str, Any]:
+    return one.model_dump(mode="json") if isinstance(one, NotRun) else asdict(one)
+
+
+def restored(section: Section, held: Mapping[str, Any], arrays: Mapping[str, Any]) -> Measured:
+    """Return what `written` wrote.
+
+    Args:
+        section: which measured it.
+        held: what was written.
+        arrays: what arrays.npz is to keep of it.
+
+    Raises:
+        ValidationError: something else was written.
+    """
+    chapters = {
+        name: _kind(section, name).validate_python(one) for name, one in held["chapters"].items()
+    }
+    values: TypeAdapter[dict[str, Value | NotRun]] = TypeAdapter(dict[str, Value | NotRun])
+    flags = TypeAdapter(tuple[Flag, ...]).validate_python(held["flags"])
+    return Measured(chapters, values.validate_python(held["values"]), dict(arrays), flags)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from assay.commands.flags import flag_app, read_settings, resolve, run
+from assay.commands.spreading import given_spread
 from assay.config import parse_seconds
 from assay.errors import AssayError
 
@@ -71,6 +72,9 @@ def audit_app(everything: bool) -> App:
         formats: Annotated[list[Format] | None, Running] = None,
         against: Annotated[str | None, Running] = None,
         budget: Annotated[str | None, Running] = None,
+        workers: Annotated[int | None, Running] = None,
+        engine: Annotated[Literal["local", "ray"], Running] = "local",
+        ray_address: Annotated[str | None, Running] = None,
         print_config: Annotated[bool, Running] = False,
         quiet: Annotated[bool, Running] = False,
     ) -> int:
@@ -100,6 +104,10 @@ def audit_app(everything: bool) -> App:
             budget: the time that it may take once model and data are loaded, such as 60s or 5m: the
                 checks that count go first, and the report says what was measured on fewer images
                 or not run; default: whatever it takes.
+            workers: measure sections side by side, in so many processes of --threads (default: 1);
+                the report is the same but for its times.
+            engine: where those run: local, or ray (extra `ray`), on the nodes of a cluster.
+            ray_address: HOST:PORT of the cluster; default: RAY_ADDRESS, or Ray on this machine.
             print_config: only print the settings as YAML.
             quiet: print nothing but the path of the report.
         """
@@ -112,6 +120,7 @@ def audit_app(everything: bool) -> App:
                 f"--reference-split {inputs.split} is the part that is audited; detectors are "
                 'never fitted on what they score: name another part, or "none"'
             )
+        wide = (engine, ray_address, workers) != ("local", None, None)
         from assay.auditing.policy import Policy
         from assay.workflows import audit as work
         from assay.workflows.gate import Asked
@@ -130,6 +139,7 @@ def audit_app(everything: bool) -> App:
             formats=tuple(formats or ()),
             against=against,
             budget=None if budget is None else parse_seconds(budget),
+            spread=given_spread(engine, ray_address, workers) if wide else None,
             quiet=quiet,
             command=work.command(sys.argv[1:]),
         )

@@ -22,15 +22,27 @@ def spread_of(
     Raises:
         AssayError: for flags that do not go together.
     """
-    if ray_address is not None and engine != "ray":
-        raise AssayError("--ray-address was given without --engine ray; give both")
-    if workers is not None and workers < 1:
-        raise AssayError(f"--workers must be at least 1, got {workers}")
+    spread = given_spread(engine, ray_address, workers)
     if shards is None:
         if engine != "local" or workers is not None:
             flag = "--workers" if workers is not None else "--engine"
             raise AssayError(f"{flag} spreads the shards of a set: give it by --shards FOLDER")
         return None
+    return spread
+
+
+def given_spread(
+    engine: Literal["local", "ray"], ray_address: str | None, workers: int | None
+) -> Spread:
+    """Return where trials run.
+
+    Raises:
+        AssayError: for flags that do not go together.
+    """
+    if ray_address is not None and engine != "ray":
+        raise AssayError("--ray-address was given without --engine ray; give both")
+    if workers is not None and workers < 1:
+        raise AssayError(f"--workers must be at least 1, got {workers}")
     from assay.workflows.shards import Spread
 
     return Spread(engine, ray_address, workers)

@@ -27,6 +27,7 @@ FUNCTIONS: Mapping[str, str] = {
     "attack-shard": "assay.tasks.shards:attack",
     "fit-detectors": "assay.tasks.shards:fit",
     "score-shard": "assay.tasks.shards:score",
+    "audit-section": "assay.workflows.audit_sections:measure",
 }
 """The function of each task of ours, as "module:function"; a task elsewhere is named so itself."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,19 +15,17 @@ import torch
 from rich.console import Console
 
 from assay.auditing import plausible
-from assay.auditing.conduct import Audit, audit
+from assay.auditing.conduct import Audit, Carrier, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.policy import Policy
+from assay.auditing.rounds import in_turn
 from assay.auditing.watch import Tick
 from assay.config import digest
 from assay.core.texts import TextClassifier
-from assay.data import Dataset
-from assay.data.called import has_parts
-from assay.data.dataset import to_float
 from assay.data.textset import TextSet
 from assay.disk import writable
 from assay.errors import AssayError
-from assay.inputs import Inputs, Loaded, load, load_part, mark, scaled
+from assay.inputs import Inputs, Loaded, scaled
 from assay.models.http import HttpModel
 from assay.report.answer import plain
 from assay.report.formats import write_formats
@@ -35,12 +34,10 @@ from assay.runs.audits import Kept, audit_of, compare_audits
 from assay.runs.display import say
 from assay.runs.remote import open_store
 from assay.runs.store import Store
-from assay.usercode import names_function
+from assay.workflows.audit_inputs import Parts, known_as, opened, parts_of
+from assay.workflows.audit_sections import carrier_of, spreadable
 from assay.workflows.gate import Asked
-from assay.workflows.texts import reads_texts, text_model, text_part
-
-REFERENCE_IMAGES = 2000
-"""How many images detectors are fitted on, and how many calibrated on, at most."""
+from assay.workflows.shards import Spread
 
 
 def run(
@@ -55,6 +52,7 @@ def run(
     formats: tuple[str, ...] = (),
     against: str | None = None,
     budget: float | None = None,
+    spread: Spread | None = None,
     quiet: bool,
     command: str,
 ) -> int:
@@ -71,25 +69,28 @@ def run(
         formats: further files beside the report, by their names in `FORMATS`.
         against: an older audit that this one is compared with: a run, a folder or a report.json.
         budget: seconds that the audit may take, once model and data are loaded; None: any number.
+        spread: where sections are measured, side by side; None: here, one after another.
         quiet: print nothing but the path of the report.
         command: what made it, for the report.
     """
     home, old, out = prepared(store, out, against, asked, config)
-    data: Dataset | TextSet
-    model: Loaded | TextClassifier
-    if reads_texts(inputs):
-        data = text_part(inputs)
-        model = text_model(inputs, data)
-    else:
-        data = load_part(inputs)
-        model = load(inputs, data)
+    if spread is not None:
+        inputs = spreadable(inputs, budget)
+    data, model = opened(inputs)
     for note in () if quiet else (*data.notes, *getattr(model, "notes", ())):
         say(note)
     for line in () if quiet else asked.planned(config, len(data), inputs.images):
         say(line)
     name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
     console = Console(stderr=True, quiet=quiet, highlight=False)
-    with console.status("auditing") as status:
+    parts = parts_of(inputs, data, reference)
+    carrier: Carrier = in_turn
+    if spread is not None:
+        carrier = carrier_of(
+            spread, home, inputs, model, reference, parts.marks, progress=not quiet
+        )
+    status = console.status("auditing")
+    with status if spread is None else nullcontext():  # the engine shows the sections itself
 
         def tick(doing: str) -> None:
             status.update(doing)
@@ -99,18 +100,18 @@ def run(
         found = examine(
             inputs,
             model,
-            data,
+            parts,
             config,
-            reference=reference,
             policy=asked.policy,
             title=title or f"{name} on {data.name}{scaled(inputs)}",
             command=command,
             progress=tick,
             budget=budget,
+            carrier=carrier,
         )
     made = found.report.made
     identity = {
-        "model": made.model or ("" if isinstance(model, TextClassifier) else mark(inputs, model)),
+        "model": known_as(model, inputs),
         "data": made.data,
         "images": inputs.images,
         "config": config.model_dump(mode="json"),
@@ -170,59 +171,35 @@ def reported(
 def examine(
     inputs: Inputs,
     model: Loaded | TextClassifier,
-    data: Dataset | TextSet,
+    parts: Parts,
     config: AuditConfig,
     *,
-    reference: str | None,
     policy: Policy | None = None,
     title: str,
     command: str,
     progress: Tick | None = None,
     budget: float | None = None,
+    carrier: Carrier = in_turn,
 ) -> Audit:
-    """Audit the model on the images of `inputs`; detectors, which look inside, get reference
-    images only where the model is a network."""
-    part = data.sample(inputs.images)
-
-    def other(split: str) -> Dataset | TextSet:
-        read = text_part if isinstance(data, TextSet) else load_part
-        return read(inputs, split, at_most=REFERENCE_IMAGES)
-
-    fitted, calibration = None, None
-    marks = {f"{data.name}/{inputs.split}": data.fingerprint}
-    if inputs.only_queried or (names_function(inputs.data) and not has_parts(inputs.data)):
-        reference = None  # what is scored must not be fitted on
-    if reference is not None:
-        try:
-            known = other(reference)
-        except AssayError as error:
-            raise AssayError(
-                f"{error}; detectors are fitted on it: name another part by --reference-split, or "
-                "none"
-            ) from error
-        fitted = known.take(REFERENCE_IMAGES)
-        marks[f"{data.name}/{reference}"] = known.fingerprint
-    if reference == "train" and inputs.split != "validation":
-        held = other("validation")  # the model was not trained on it
-        calibration = held.take(REFERENCE_IMAGES)
-        marks[f"{data.name}/validation"] = held.fingerprint
+    """Audit the model on its parts of the data, and say how its images were scaled."""
     found = audit(
         model,
-        list(part.texts) if isinstance(part, TextSet) else to_float(part.images),
-        part.labels,
-        reference=fitted,
-        calibration=calibration,
-        masks=None if isinstance(part, TextSet) else part.masks,
-        metadata=None if isinstance(part, TextSet) else part.metadata,
+        parts.x,
+        parts.part.labels,
+        reference=parts.reference,
+        calibration=parts.calibration,
+        masks=parts.masks,
+        metadata=parts.metadata,
         config=config,
         policy=policy,
         title=title,
         command=command,
-        data=marks,
+        data=parts.marks,
         progress=progress,
         budget=budget,
+        carrier=carrier,
     )
-    if isinstance(data, TextSet):
+    if isinstance(parts.part, TextSet):
         return found
     made = found.report.made
     side, crop = inputs.scaling

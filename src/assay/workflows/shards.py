@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from assay.core.classifier import Classifier, rows_that_fit
 from assay.core.device import device_here
@@ -24,6 +27,8 @@ from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.tasks.shards import INPUTS, MODEL, head
 
+LOCK = ".lock"
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -38,6 +43,28 @@ class Spread:
     engine: Literal["local", "ray"] = "local"
     ray_address: str | None = None
     workers: int | None = None
+
+    def ray(self, root: Path) -> Ray | None:
+        """Return the engine for a store; None: the local one."""
+        return Ray(root, self.ray_address, self.workers) if self.engine == "ray" else None
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[Path]:
+    """Hold a folder against other processes; yields it.
+
+    Raises:
+        AssayError: one works there.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise AssayError(f"another process works on {what}, in {folder}: wait for it") from error
+    try:
+        yield folder
+    finally:
+        lock.release()
 
 
 @dataclass(frozen=True)
@@ -123,15 +150,15 @@ def planned(
 
 def at_rest(inputs: Inputs) -> Inputs:
     """Return inputs whose files are named from the root: workers may run elsewhere."""
-    file, colon, function = inputs.model.partition(":")
-    named = inputs.model
-    if Path(file).exists():
-        named = f"{Path(file).absolute()}{colon}{function}"
     weights = None if inputs.weights is None else inputs.weights.absolute()
-    data = inputs.data
-    if data and Path(data).is_dir():
-        data = str(Path(data).absolute())
-    return inputs.model_copy(update={"model": named, "weights": weights, "data": data})
+    named = {"model": _rooted(inputs.model), "data": _rooted(inputs.data)}
+    return inputs.model_copy(update={**named, "weights": weights})
+
+
+def _rooted(name: str) -> str:
+    """Return the name of a file or folder, or of a function in a file, from the root."""
+    file, colon, function = name.partition(":")
+    return f"{Path(file).absolute()}{colon}{function}" if file and Path(file).exists() else name
 
 
 def refuse_foreign(out: Path, names: Sequence[str]) -> Path:
@@ -155,11 +182,10 @@ def done_of(
         AssayError: no shard could be done; says why of the first.
     """
     store = Store(out)
-    ray = Ray(store.root, spread.ray_address, spread.workers) if spread.engine == "ray" else None
     results = execute(
         trials,
         store,
-        engine=ray,
+        engine=spread.ray(store.root),
         workers=spread.workers,
         progress=progress,
         rerun_failed=True,  # the command was given again

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.study_page import render_study
-from assay.runs.cluster import Ray
-from assay.runs.engine import Engine, execute
+from assay.runs.engine import execute
 from assay.runs.environment import cores
 from assay.runs.remote import url_of
 from assay.runs.results import Results
 from assay.runs.store import Run, Store
-from assay.workflows.shards import Spread
+from assay.workflows.shards import Spread, alone
 from assay.workflows.sweep_page import swept
 from assay.workflows.sweep_search import FIRST, Search, Sweep
-
-LOCK = ".lock"
 
 
 def run(sweep: Sweep, store: Path, spread: Spread, *, command: str, progress: bool) -> int:
@@ -48,15 +41,13 @@ def run(sweep: Sweep, store: Path, spread: Spread, *, command: str, progress: bo
         )
     home = Store(store)
     name = f"sweep-{sweep.study.NAME}-{sweep.study.preset}"
-    with home.using(), alone(home.run_folder("study", name, sweep.address)) as folder:
+    own = home.run_folder("study", name, sweep.address)
+    with home.using(), alone(own, "this sweep") as folder:
         search = Search(sweep, optuna, folder, home, spread.workers or at_once(sweep))
-        engine: Engine | None = None
-        if spread.engine == "ray":
-            engine = Ray(home.root, spread.ray_address, spread.workers)
         done = execute(
             search.plan,
             home,
-            engine=engine,
+            engine=spread.ray(home.root),
             workers=spread.workers,
             progress=progress,
             rerun_failed=True,
@@ -117,23 +108,3 @@ def load_optuna() -> Any:
 def at_once(sweep: Sweep) -> int:
     """Return how many settings are tried side by side: as many as fill this machine."""
     return max(1, cores() // sweep.study.threads)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[Path]:
-    """Hold a sweep's folder against other processes; yields it.
-
-    Raises:
-        AssayError: one works there.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise AssayError(
-            f"another process works on this sweep, in {folder}: wait for it"
-        ) from error
-    try:
-        yield folder
-    finally:
-        lock.release()
