@@ -7,8 +7,8 @@ stage). It prints the gradient of the first convolution over that of the last be
 step at which the network had left chance (15 % of 1,000 validation images, looked at every 100
 steps) and the accuracies at the end. Rows that stand in the file already are not run again.
 
-    python benchmarks/bare.py                        # 40 minutes of one core, CIFAR-10 in $ASSAY_DATA
-    python benchmarks/bare.py --only "longer"        # by name
+    python benchmarks/bare.py                    # 40 minutes of one core; CIFAR-10 in $ASSAY_DATA
+    python benchmarks/bare.py --only "longer"    # by name
 """
 
 from __future__ import annotations
