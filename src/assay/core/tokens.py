@@ -9,10 +9,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from torch import Tensor
 
-from assay.core.words import Span
 from assay.errors import AssayError, one_line
 
 REPLACEMENT = "\ufffd"
+
+Span = tuple[int, int]
+"""Where a token begins and ends in its text: `text[start:end]`, in code points."""
 
 Treatment = Literal["cut", "empty", "replaced"]
 TREATMENTS: Mapping[Treatment, str] = {
