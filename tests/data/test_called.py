@@ -67,6 +67,19 @@ def too_high():
 too_high.classes = ["a", "b"]
 def huge():
     yield torch.zeros(1, 3, 1000, 1000), [0]
+def scalars(): return list(x), list(y)
+def numbers(): return x, list(y.numpy())
+def one_grey():
+    for k in range(6): yield Image.fromarray(np.full((8, 8), 9 * k, np.uint8)).convert(
+        "RGB" if k % 2 else "L"), k
+def hole(): yield x, y; yield None; yield x, y
+class Opens:
+    def __iter__(self): raise OSError("no share")
+class Lengthless(Mine):
+    def __len__(self): raise OSError("no index")
+def identity(): yield x, y + 2**40
+def ones(): yield (x > 9).long(), y
+def text_arrays(): yield np.array(["fine", "poor"]), np.array([1, 0]); yield np.array(["so"]), [1]
 """
 
 
@@ -79,7 +92,20 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "name",
-    ["floats", "last", "whole", "pairs", "loader", "pictures", "dicts", "Mine", "named", "endless"],
+    [
+        "floats",
+        "last",
+        "whole",
+        "pairs",
+        "loader",
+        "pictures",
+        "dicts",
+        "Mine",
+        "named",
+        "endless",
+        "scalars",
+        "numbers",
+    ],
 )
 def test_every_form_is_the_same_images_and_labels(name: str, file: Path) -> None:
     data = load_data(f"{file}:{name}", at_most=6)
@@ -119,6 +145,13 @@ def test_other_sizes_are_scaled_and_texts_are_read(file: Path) -> None:
     texts = load_texts(f"{file}:texts", at_most=10)
     assert texts.texts[:2] == ("fine", "poor")
     assert (len(texts), texts.classes) == (10, ("0", "1"))
+    assert load_texts(f"{file}:text_arrays", at_most=9).texts == ("fine", "poor", "so")
+
+
+def test_grey_pictures_among_coloured_ones_are_coloured(file: Path) -> None:
+    data = load_data(f"{file}:one_grey")
+    assert data.shape == (3, 8, 8)
+    assert data.images[:, :, 0, 0].tolist() == [[9 * k] * 3 for k in range(6)]
 
 
 @pytest.mark.parametrize(
@@ -143,6 +176,11 @@ def test_other_sizes_are_scaled_and_texts_are_read(file: Path) -> None:
         ("splits", "gave several splits (train, test): return one"),
         ("too_high", "gives the label 7, but names 2 classes"),
         ("texts", "batch 1 has texts, but the model takes images"),
+        ("hole", "batch 2 gave nothing: give (inputs, labels)"),
+        ("Opens", "raised OSError: no share"),
+        ("Lengthless", "raised OSError: no index"),
+        ("identity", "class numbers run from 0, to 99,999 at most"),
+        ("ones", "the brightest pixel is 1 of 255"),
         ("huge", "of which 1,431 fit into 4 GiB of memory: ask for fewer, --images"),
     ],
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from assay.cli import app, call
+from assay.errors import AssayError
 from assay.runs.archive import Archive
 from assay.runs.engine import execute
 from assay.runs.parcels import Folder, move
@@ -250,6 +251,14 @@ def test_gc_takes_nothing_that_a_study_is_about_to_name(littered, toy, capsys, t
         assert "is being worked on" in refused(capsys, "gc", target.root, "--yes")
     assert assay("gc", littered.root, "--yes") == 0
     assert not half.exists()
+
+
+def test_a_lock_that_may_not_be_opened_is_one_clear_line(tmp_path):
+    """As that of another user, in a folder that both may write; root may open those."""
+    store = Store(tmp_path)
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(AssayError, match="lock"), store.using():
+        pass
 
 
 @contextmanager

@@ -177,6 +177,17 @@ def test_who_is_held_waits_again_and_who_fails_teaches_nothing() -> None:
     assert pace.left(41.0) == pytest.approx(50.0)
 
 
+def test_what_is_no_time_says_nothing() -> None:
+    one, two = (trial("train", size) for size in (0, 1))
+    pace = Pace([one, two], lambda _: Cost(float("nan"), 0))
+    for absurd in (float("nan"), float("inf"), -5.0):
+        pace.learn(trial("train", 0, seed=7), absurd)
+    assert pace.left(0.0) is None
+    pace.learn(trial("train", 0, seed=7), 100.0)
+    assert pace.left(0.0) == 200.0
+    assert pace.left(0.0) == 200.0, "after a guess that is none"
+
+
 def test_the_display_asks_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr("assay.runs.display.time.monotonic", lambda: now)

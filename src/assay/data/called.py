@@ -23,6 +23,9 @@ from assay.errors import AssayError, one_line, told, unknown
 from assay.usercode import from_file, in_file, installed, misfit, names_function
 
 PARTS = ("train", "validation", "test")
+MOST_CLASSES = 100_000
+"""More are no classes: identities, or a label for what is to be ignored."""
+END = object()
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,11 @@ def numbered(
             f"{spec} gives the label {most}, but names {len(names)} classes, numbered from 0: "
             f"{one_line(', '.join(names), 80)}"
         )
+    if most >= MOST_CLASSES:
+        raise AssayError(
+            f"{spec} gives the label {most}: class numbers run from 0, to {MOST_CLASSES - 1:,} at "
+            "most"
+        )
     return names or tuple(str(code) for code in range(most + 1)), [int(y) for y in labels]
 
 
@@ -217,8 +225,8 @@ def _batches(
     elements = _elements(spec, made)
     number, left = 0, at_most
     while left is None or left > 0:
-        element = _tried(f"{spec} (batch {number + 1})", lambda: next(elements, None))
-        if element is None:
+        element = _tried(f"{spec} (batch {number + 1})", lambda: next(elements, END))
+        if element is END:
             break
         number += 1
         batch = _batch(f"{spec}, batch {number}", element, inputs, labels)
@@ -243,10 +251,12 @@ def _elements(spec: str, made: Any) -> Iterator[Any]:
     if isinstance(made, str | bytes) or made is None or hasattr(made, "ndim"):
         raise _not_batches(spec, made)
     if hasattr(made, "__getitem__") and hasattr(made, "__len__") and not hasattr(made, "__iter__"):
-        return (made[row] for row in range(len(made)))
+        count = _tried(spec, lambda: len(made))
+        return (made[row] for row in range(count))
     if not hasattr(made, "__iter__"):
         raise _not_batches(spec, made)
-    return iter(made)
+    found: Iterator[Any] = _tried(spec, lambda: iter(made))
+    return found
 
 
 def _not_batches(where: str, made: Any) -> AssayError:
@@ -303,6 +313,8 @@ def _batch(where: str, element: Any, inputs: Sequence[str], labels: Sequence[str
         raise AssayError(f"{where} has {count if count >= 0 else 'no'} inputs, but {len(y)} labels")
     if not count:
         raise AssayError(f"{where} is empty: a batch has one example or more")
+    # masks and the like are no columns, and as lists they would be large
+    further = {name: v for name, v in further.items() if getattr(v, "ndim", 1) == 1}
     columns = {name: _plain(values) for name, values in further.items()}
     return Batch(where, x, y, {k: v for k, v in columns.items() if _is_column(v, count)})
 
@@ -319,6 +331,8 @@ def _plain(values: Any) -> Any:
     """Return labels, or a column, as Python has them: a list, or one value."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+    if isinstance(values, list | tuple):  # of numbers of NumPy's, or of tensors
+        return [one.item() if getattr(one, "ndim", 1) == 0 else one for one in values]
     return values.tolist() if hasattr(values, "tolist") else values
 
 

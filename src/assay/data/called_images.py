@@ -41,6 +41,10 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
     with pulled(spec, split, keys, asked.label_column, at_most) as found:
         for batch in found.batches:
             pixels = _brought(batch.where, _pixels(batch.where, batch.inputs, notes), asked)
+            if parts and len(parts[0][0]) < len(pixels[0]):  # coloured among grey ones
+                parts = [np.repeat(part, 3, 1) for part in parts]
+            elif parts and len(parts[0][0]) > len(pixels[0]):
+                pixels = np.repeat(pixels, 3, 1)
             if parts and parts[0].shape[1:] != pixels.shape[1:]:
                 raise AssayError(
                     f"{batch.where} has images of {_size(pixels)}, those before are of "
@@ -55,6 +59,11 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
             _refuse_too_many(spec, parts, len(labels), at_most)
     classes, numbers = numbered(spec, labels, found.names)
     images = np.concatenate(parts)
+    if int(images.max()) == 1:
+        raise AssayError(
+            f"{spec} gives images that are black: the brightest pixel is 1 of 255; zeros and ones "
+            "are given as floats, and floats in [0, 1] are not divided by 255 again"
+        )
     digests = [content_key(image.tobytes()) for image in images] if found.whole else numbers
     rows = parted(split, digests, numbers, found, spec)
     x, y = torch.from_numpy(images[rows]), torch.tensor([numbers[row] for row in rows])

@@ -35,7 +35,7 @@ def called_texts(
                         "reads texts"
                     )
                 characters += len(given)
-            texts += batch.inputs
+            texts += map(str, batch.inputs)  # `+=` would add an array up
             labels += batch.labels
             batches += 1
             if characters > MOST_CHARACTERS:

@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 
 from assay.runs.trial import Cost, Trial, kin
@@ -90,7 +91,9 @@ class Pace:
         self.waiting |= {trial.address: trial for trial in trials}
 
     def learn(self, trial: Trial, seconds: float) -> None:
-        """A trial took so long, now or in an earlier run."""
+        """A trial took so long, now or in an earlier run; what is no time says nothing."""
+        if not 0 <= seconds < inf:
+            return
         self._one_of[self._kind(trial)] = trial
         self._took[self._kind(trial)].append(seconds)
 
@@ -182,7 +185,8 @@ class Pace:
             for one in [trial, *(self._one_of[other] for other in seen[:1])] if seen else ():
                 if self._kind(one) not in self._guessed:
                     cost = self._guess(one)
-                    self._guessed[self._kind(one)] = cost.seconds if cost else None
+                    says = cost is not None and 0 < cost.seconds < inf
+                    self._guessed[self._kind(one)] = cost.seconds if cost and says else None
             if seen:
                 return
 

@@ -137,7 +137,12 @@ class Store:
             AssayError: the store may not be written.
         """
         Store.prepare(self)  # of a bucket too it is the folder here that `gc` may clean
-        with (self.root / LOCK).open("a+b") as file:
+        path = self.root / LOCK
+        try:
+            file = path.open("a+b")
+        except OSError as error:  # of another user, in a folder that both may write
+            raise refusal(error, path) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
