@@ -10,6 +10,7 @@ import pytest
 import yaml
 from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.repocard import ModelCard
+from jsonschema import Draft7Validator
 from junitparser import Failure, JUnitXml, Skipped
 from sarif_pydantic import Sarif
 
@@ -24,6 +25,7 @@ from assay.report.record import EstimateModel, NotRun, Provenance
 from assay.report.schema import AuditReport, Check, Flag
 
 EVIL = "a|b <script>alert(1)</script> [x](javascript:y) `z` & \x01 *c*"
+SARIF_SCHEMA = Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json"
 VERDICTS = ("pass", "fail", "undecided", "not run")
 
 
@@ -83,6 +85,17 @@ def test_sarif_fits_its_model() -> None:
     assert plain["tool"]["driver"]["version"] == "1.2"
     told = plain["invocations"][0]["toolExecutionNotifications"]
     assert [one["descriptor"]["id"] for one in told] == ["REL-1"]
+
+
+@pytest.mark.parametrize("title", ["net on digits", EVIL])
+def test_sarif_fits_the_schema_of_oasis(title: str) -> None:
+    validator = Draft7Validator(json.loads(SARIF_SCHEMA.read_text(encoding="utf-8")))
+    document = json.loads(sarif(report(title)))
+    assert [error.message for error in validator.iter_errors(document)] == []
+    del document["runs"][0]["results"][0]["message"]
+    assert [error.message for error in validator.iter_errors(document)] == [
+        "'message' is a required property"
+    ]
 
 
 @pytest.mark.parametrize(
