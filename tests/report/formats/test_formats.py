@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import xmlschema
 import yaml
 from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.repocard import ModelCard
@@ -25,6 +26,7 @@ from assay.report.record import EstimateModel, NotRun, Provenance
 from assay.report.schema import AuditReport, Check, Flag
 
 EVIL = "a|b <script>alert(1)</script> [x](javascript:y) `z` & \x01 *c*"
+JUNIT_SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"
 SARIF_SCHEMA = Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json"
 VERDICTS = ("pass", "fail", "undecided", "not run")
 
@@ -70,6 +72,16 @@ def test_junit_is_read_by_junitparser() -> None:
     assert kinds == [None, Failure, Failure, Skipped]
     assert [case.result[0].type for case in suite if case.result][:2] == ["fail", "undecided"]
     assert "50.0 %" in next(case for case in suite if case.name.startswith("C-1")).result[0].message
+
+
+@pytest.mark.parametrize("title", ["net on digits", EVIL])
+def test_junit_fits_the_schema_of_jenkins(title: str) -> None:
+    schema = xmlschema.XMLSchema(JUNIT_SCHEMA)
+    text = junit(report(title))
+    assert [error.reason for error in schema.iter_errors(text)] == []
+    assert not schema.is_valid(
+        text.replace('<testcase classname="assay.audit" name=', "<testcase id=")
+    )
 
 
 def test_sarif_fits_its_model() -> None:
