@@ -24,7 +24,7 @@ STUDIES = (
     "attention",
     "ood",
     "hardening",
-    "sentiment",
+    "sentiment-whole",
     "words",
 )
 WIDTH = 860

@@ -16,6 +16,7 @@ from assay.runs.engine import execute
 from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.sentiment import Sentiment
+from assay.studies.sentiment.lead import AMOUNTS
 from assay.studies.sentiment.methods import FROZEN, FULL, LORA, READERS, Tuned
 from assay.tasks.read_text import Forest, LinearSVM, Logistic, ReadText, WordCounts
 from assay.tasks.text_features import TextFeatures
@@ -89,6 +90,14 @@ def test_the_study_ends_with_its_four_claims(store: Store) -> None:
     }
     assert len(result.figures) == 4
     assert all(trial.status == "done" for trial in result.trials)
+
+
+def test_one_amount_of_data_makes_no_curve_over_amounts(study: Sentiment, store: Store) -> None:
+    whole = study.model_copy(update={"sizes": ()})
+    found = whole.findings(results(study, store))
+    assert {drawing.title for drawing in found.figures}.isdisjoint({AMOUNTS})
+    assert "More data" not in {table.title for table in found.tables}
+    assert AMOUNTS in {drawing.title for drawing in study.findings(results(study, store)).figures}
 
 
 def test_the_rate_is_the_best_on_validation(study: Sentiment, store: Store) -> None:

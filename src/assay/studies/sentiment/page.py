@@ -46,7 +46,9 @@ def trained_share(cells: Cells, name: str) -> float:
 
 def tables(study: Sentiment, cells: Cells, done: Results) -> tuple[Table, ...]:
     """Return the methods, what more data does, the learning rates tried, and the layers."""
-    found = [_methods(study, cells, done), _data(study, cells)]
+    found = [_methods(study, cells, done)]
+    if study.sizes:
+        found.append(_data(study, cells))
     if study.searches():
         found.append(_rates(study, done))
     if study.probes(done):
@@ -58,7 +60,7 @@ def figures(study: Sentiment, cells: Cells, done: Results) -> tuple[Drawing, ...
     """Return accuracy against data, and layer by layer; `lead` draws what its tables say."""
     drawings: list[Drawing] = []
     curves = [line for title in _curved(study) if (line := _line(study, cells, title))]
-    if curves:
+    if curves and study.sizes:
         drawings.append(
             Drawing(
                 title=AMOUNTS,
