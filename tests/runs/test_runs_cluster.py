@@ -130,7 +130,8 @@ def test_the_same_bytes_as_the_local_engine_and_workers_are_kept(tmp_path, toy, 
     assert sorted(made.started) == [("a", 1), ("b", 1)]
     assert made.killed == 2
     assert made.left
-    assert sorted(path.name for path in other.root.iterdir()) == ["audits", "studies", "trials"]
+    left = sorted(path.name for path in other.root.iterdir())
+    assert left == ["audits", "lock", "studies", "trials"]
 
 
 def test_trials_of_a_lost_node_run_elsewhere_and_that_is_said(tmp_path, toy, ray, capsys):

@@ -30,7 +30,8 @@ def test_one_figure_leads_and_a_few_say_why(
     figures = led(load(result.study).parse(result.made.config), result).figures
     roles = [figure.role for figure in figures]
     assert roles.count("hero") == 1
-    assert 1 <= roles.count("why") <= 3
+    assert roles.count("why") <= 3
+    assert "why" in roles or name == "ood-relu", "which has no autoencoder to say why with"
     tables = {table.title for table in result.tables}
     for figure in figures:
         assert figure.role == "data" or figure.heading
@@ -89,7 +90,9 @@ def test_transfer_has_its_median_without_the_diagonal() -> None:
     assert "20 to 70 %" in drawing.caption
 
 
-@pytest.mark.parametrize("name", ["attacks", "attention", "gradients", "regularization", "skip"])
+@pytest.mark.parametrize(
+    "name", ["attacks", "attention", "gradients", "regularization", "skip-course"]
+)
 def test_the_readme_says_what_the_page_says_and_the_docs_why_effects_matter(name: str) -> None:
     result, docs = kept(name), RESULTS.parent
     assert f"| {first_sentence(result.answer)} |" in (docs.parent / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -66,7 +67,10 @@ def test_presets_are_whole(preset: str) -> None:
     assert OOD.from_yaml(study.to_yaml()) == study
 
 
-def test_networks_for_ash_have_no_negative_features_and_no_autoencoder_beside_them() -> None:
+def test_networks_for_ash_have_no_negative_features_and_no_autoencoder_beside_them(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASSAY_DATA", str(shared_data))
     study = OOD.parse({**OOD.preset_values("relu"), "device": "cpu"})
     assert {"ash", "scale", "max-softmax"} <= {one.name for one in study.detectors}
     assert study.reconstructing() == {}
