@@ -302,10 +302,15 @@ def digest_of(path: Path) -> str:
         AssayError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as error:
         raise AssayError(f"cannot read {path}: {error.strerror}") from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the same, and leave it to the caller what it means that a file cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from assay.disk import TEMPORARY, refusal, sync, write_atomic
+from assay.disk import TEMPORARY, file_digest, refusal, sync, write_atomic
 from assay.errors import AssayError
 from assay.runs.files import Arrays, from_json, to_json, write_arrays
 from assay.runs.trial import Outcome, Trial
@@ -376,9 +375,3 @@ def document_of(content: bytes, name: str) -> dict[str, Any] | None:
             f"{SCHEMA}); upgrade assay, or choose another store"
         )
     return document
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

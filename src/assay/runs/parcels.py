@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
-from assay.disk import TEMPORARY, make_folder, making, writing
+from assay.disk import TEMPORARY, file_digest, make_folder, making, writing
 from assay.errors import AssayError, one_line
 from assay.runs.entry import (
     CHECKPOINT,
@@ -29,7 +29,6 @@ from assay.runs.entry import (
     TRIAL,
     UNRECORDED,
     Entry,
-    file_digest,
     hold,
     read_entry,
 )

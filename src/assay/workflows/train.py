@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ from assay.runs.engine import execute
 from assay.runs.entry import METRICS, RECORD, SCHEMA, Result
 from assay.runs.files import to_json
 from assay.runs.remote import open_store
+from assay.runs.results import Results
+from assay.runs.store import Store
 from assay.runs.tracked import tracking
+from assay.runs.trial import Trial
 from assay.tasks.train import SPLITS, TrainNetwork, split
 from assay.workflows.together import Together, shared, together
 from assay.workflows.track import write_runs
@@ -49,25 +53,23 @@ def run(
             training that failed.
     """
     device = device_here(device)
-
-    def lead(engine: Together | None) -> int:
-        return _run(
-            config,
-            seed=seed,
-            device=device,
-            store=store,
-            out=out,
-            rerun_failed=rerun_failed,
-            track=track,
-            quiet=quiet,
-            engine=engine,
-        )
-
+    lead = partial(
+        _run,
+        config,
+        seed=seed,
+        device=device,
+        store=store,
+        out=out,
+        rerun_failed=rerun_failed,
+        track=track,
+        quiet=quiet,
+    )
     return together(device, lead)
 
 
 def _run(
     config: TrainNetwork,
+    engine: Together | None,
     *,
     seed: int,
     device: str,
@@ -76,7 +78,6 @@ def _run(
     rerun_failed: bool,
     track: Sequence[str],
     quiet: bool,
-    engine: Together | None,
 ) -> int:
     if out is not None:
         out = writable(out)
@@ -95,13 +96,7 @@ def _run(
     tracked = tracking(track, home.root, "train")
     with home.using():
         with nullcontext() if tracked is None else tracked.told():
-            done = execute(
-                [trial],
-                home,
-                engine=engine and engine.at(home),
-                progress=not quiet,
-                rerun_failed=rerun_failed,
-            )
+            done = trained(trial, home, engine, progress=not quiet, rerun_failed=rerun_failed)
         if tracked is not None:
             write_runs(tracked, [done.need(trial)], {})
         result = done.need(trial)
@@ -112,6 +107,19 @@ def _run(
         Console(highlight=False).print(summary(result))
     print(model)
     return 0
+
+
+def trained(
+    trial: Trial, home: Store, engine: Together | None, *, progress: bool, rerun_failed: bool
+) -> Results:
+    """Return what a training came to: run by the processes that were started together, if any."""
+    return execute(
+        [trial],
+        home,
+        engine=engine and engine.at(home),
+        progress=progress,
+        rerun_failed=rerun_failed,
+    )
 
 
 def refuse_other(out: Path, config: Config, seed: int) -> None:

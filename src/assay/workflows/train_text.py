@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -10,12 +11,11 @@ from assay.core.device import device_here
 from assay.core.random import Stream
 from assay.disk import writable
 from assay.runs.display import say
-from assay.runs.engine import execute
 from assay.runs.remote import open_store
 from assay.tasks.texts import PARTS
 from assay.tasks.train_text import TrainText
 from assay.workflows.together import Together, shared, together
-from assay.workflows.train import MODEL, export, refuse_other, summary
+from assay.workflows.train import MODEL, export, refuse_other, summary, trained
 
 
 def run(
@@ -36,24 +36,22 @@ def run(
             training that failed.
     """
     device = device_here(device)
-
-    def lead(engine: Together | None) -> int:
-        return _run(
-            config,
-            seed=seed,
-            device=device,
-            store=store,
-            out=out,
-            rerun_failed=rerun_failed,
-            quiet=quiet,
-            engine=engine,
-        )
-
+    lead = partial(
+        _run,
+        config,
+        seed=seed,
+        device=device,
+        store=store,
+        out=out,
+        rerun_failed=rerun_failed,
+        quiet=quiet,
+    )
     return together(device, lead)
 
 
 def _run(
     config: TrainText,
+    engine: Together | None,
     *,
     seed: int,
     device: str,
@@ -61,7 +59,6 @@ def _run(
     out: Path | None,
     rerun_failed: bool,
     quiet: bool,
-    engine: Together | None,
 ) -> int:
     if out is not None:
         out = writable(out)
@@ -78,13 +75,7 @@ def _run(
         trial = shared(engine.peers, trial, clf.model, config.recipe)
     home = open_store(store)
     with home.using():
-        done = execute(
-            [trial],
-            home,
-            engine=engine and engine.at(home),
-            progress=not quiet,
-            rerun_failed=rerun_failed,
-        )
+        done = trained(trial, home, engine, progress=not quiet, rerun_failed=rerun_failed)
         result = done.need(trial)
         model = result.path(MODEL)
         if out is not None:

@@ -51,6 +51,23 @@ WHY = "Nobody would change how a classifier is made for less than a point of acc
 """Why the smallest effect that matters is what it is."""
 
 
+ALL_SENTENCES: Mapping[str, Any] = {
+    "seeds": 5,
+    "tuned_at": None,
+    "search": 2000,
+    "searched_on": None,
+    "recipe": {
+        "epochs": 3,
+        "batch_size": 32,
+        "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
+        "schedule": {"name": "cosine", "warmup": 0.1},
+        "grad_clip": 1.0,
+        "precision": "bfloat16",
+    },
+}
+"""How `whole` and `full` train: on all sentences, at a rate chosen on 2,000."""
+
+
 class Sentiment(Study):
     """Frozen features, LoRA and full fine-tuning of one encoder, over seeds and amounts of data."""
 
@@ -72,20 +89,9 @@ class Sentiment(Study):
         },
         "quick": {},
         "whole": {
-            "seeds": 5,
-            "tuned_at": None,
+            **ALL_SENTENCES,
             "sizes": (),
             "layers": False,
-            "search": 2000,
-            "searched_on": None,
-            "recipe": {
-                "epochs": 3,
-                "batch_size": 32,
-                "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
-                "schedule": {"name": "cosine", "warmup": 0.1},
-                "grad_clip": 1.0,
-                "precision": "bfloat16",
-            },
             "methods": (
                 Tuned(title=FULL, adaptation=Full(), rates=(5e-5, 1e-4, 2e-4)).model_dump(
                     mode="json"
@@ -93,18 +99,7 @@ class Sentiment(Study):
             ),
         },
         "full": {
-            "seeds": 5,
-            "tuned_at": None,
-            "search": 2000,
-            "searched_on": None,
-            "recipe": {
-                "epochs": 3,
-                "batch_size": 32,
-                "optimizer": {"name": "adamw", "lr": 1e-4, "weight_decay": 0.01},
-                "schedule": {"name": "cosine", "warmup": 0.1},
-                "grad_clip": 1.0,
-                "precision": "bfloat16",
-            },
+            **ALL_SENTENCES,
             "methods": tuple(one.model_dump(mode="json") for one in everything()),
             "efficiency": True,
         },
