@@ -330,6 +330,10 @@ def test_metrics_by_hand() -> None:
 def test_presets_are_what_they_say() -> None:
     quick = Regularization.parse(Regularization.preset_values("quick"))
     assert quick == Regularization(images_by_seed=True)
+    whole = Regularization.parse(Regularization.preset_values("whole"))
+    assert (whole.network, whole.seeds, whole.plain().train_images) == (quick.network, 5, None)
+    assert whole.recipe.optimizer == quick.recipe.optimizer
+    assert {one.recipe.epochs for one in whole.grid().values()} == {10}
     paper = Regularization.parse(Regularization.preset_values("paper"))
     plain = paper.plain()
     assert (plain.data, plain.train_images) == ("mnist", None)

@@ -65,6 +65,16 @@ class Regularization(CellStudy):
             },
         },
         "quick": {},
+        "whole": {
+            "seeds": 5,
+            "train_images": None,
+            "features": {"learning": {"epochs": 5, "batch_size": 128}},
+            "recipe": {
+                "epochs": 10,
+                "batch_size": 128,
+                "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0},
+            },
+        },
         "paper": {
             "seeds": 1,
             "network": {"widths": (512, 256, 128, 64)},
