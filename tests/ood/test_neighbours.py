@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from assay.core.embedding import Embedding
 from assay.core.head import Head
@@ -25,6 +28,26 @@ def test_the_kth_largest_is_found_in_groups(columns: int, levels: float) -> None
     for k in (1, 2, 50):
         found = values.gather(1, neighbours.kth_largest(values, k)[:, None])
         torch.testing.assert_close(found, values.sort(1, descending=True).values[:, k - 1 : k])
+
+
+@given(
+    n=st.integers(1, 40), k=st.integers(1, 40), seed=st.integers(0, 999), scale=st.floats(0.01, 100)
+)
+def test_the_distance_is_that_of_the_kth_neighbour_whatever_the_order_and_the_length(
+    n: int, k: int, seed: int, scale: float
+) -> None:
+    k = min(n, k)
+    train, e = made(n, seed), made(6, seed + 1000)
+    found = KNN(k=k).fit(train).score(e)
+    assert train.features is not None
+    assert e.features is not None
+    far = torch.cdist(normalize(e.features.double()), normalize(train.features.double()))
+    torch.testing.assert_close(found.double(), far.sort(1).values[:, k - 1], atol=2e-6, rtol=1e-5)
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    other = Embedding(train.logits, train.features[order] * scale, head=train.head)
+    torch.testing.assert_close(KNN(k=k).fit(other).score(e), found, atol=2e-6, rtol=1e-5)
+    nearer = KNN(k=max(1, k - 1)).fit(train).score(e)
+    assert bool((nearer <= found + 1e-6).all())
 
 
 @pytest.fixture

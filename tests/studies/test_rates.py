@@ -36,7 +36,7 @@ def done_with(study: Skip, accuracy: dict[tuple[str, float], float | None]) -> R
             if found is None:
                 done.failures[trial.address] = Failure("error", "diverged")
             else:
-                history = {"val_accuracy": [0.9, found]}
+                history = {"val_accuracy": [0.9, found], "restored": False}
                 done._results[trial.address] = SimpleNamespace(metrics={"history": history})  # type: ignore[assignment]
     return done
 
@@ -68,6 +68,14 @@ def test_each_cell_is_trained_at_its_own_best_rate() -> None:
     assert epochs == {3}
     seeds = [[trial.seed for trial in trials] for trials in study().trials(done).values()]
     assert seeds == [[0, 1]] * 4
+
+
+def test_a_training_that_went_back_to_its_best_epoch_is_scored_by_that_epoch() -> None:
+    done = done_with(study(), {("plain [2,2]", 0.01): 0.6})
+    (back, *_) = study().searches()["plain [1,1]"]
+    history = {"val_accuracy": [0.8, 0.1], "restored": True, "best_epoch": 1}
+    done._results[back.address] = SimpleNamespace(metrics={"history": history})  # type: ignore[assignment]
+    assert rates_of(study(), done)["plain [1,1]"] == 0.01
 
 
 def test_of_two_rates_alike_the_lower_is_taken_and_one_that_failed_never() -> None:

@@ -19,8 +19,8 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.trial import Trial
 from assay.studies.interim import analyses_now
+from assay.studies.measures import calibration_error, gap, validation_accuracy
 from assay.studies.regularization import Regularization, page
-from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
 from assay.studies.regularization.variants import NONE
 from assay.tasks.autoencode import Autoencoding
 from assay.tasks.feature_space import FeatureSpace

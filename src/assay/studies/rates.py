@@ -16,6 +16,7 @@ from assay.config import Config, Number
 from assay.report.result import Cell, Table
 from assay.runs.results import Results
 from assay.runs.trial import Trial
+from assay.studies.measures import validation_accuracy
 from assay.tasks.train import TrainNetwork
 
 Rate = Annotated[Number, Field(gt=0)]
@@ -55,10 +56,7 @@ class RateGrid(Config):
         there are trials that have not run."""
         if not all(trial in done or done.failure(trial) for trial in trials):
             return None
-        return [
-            done[trial].metrics["history"]["val_accuracy"][-1] if trial in done else None
-            for trial in trials
-        ]
+        return [validation_accuracy(done[trial]) if trial in done else None for trial in trials]
 
     def best(self, validated: Sequence[float | None]) -> float | None:
         """Return the rate of the highest accuracy, the lower of two alike; None if all failed."""

@@ -18,7 +18,7 @@ from assay.runs.results import Results
 from assay.runs.store import JOURNAL, Store
 from assay.runs.trial import Trial
 from assay.studies.cell_study import CellStudy
-from assay.studies.regularization.measures import validation_accuracy
+from assay.studies.measures import validation_accuracy
 from assay.studies.searching import Param, Value, at, own_value, written
 from assay.workflows.sweep_page import Judged, Tried
 

@@ -18,7 +18,7 @@ from assay.report.record import EstimateModel, Unit
 from assay.report.result import Drawing, StudyResult, Table
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
-from assay.studies.regularization.measures import calibration_error, gap, validation_accuracy
+from assay.studies.measures import calibration_error, gap, validation_accuracy
 from assay.studies.regularization.variants import NONE
 from assay.tasks.train import split
 

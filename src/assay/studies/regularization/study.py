@@ -24,9 +24,9 @@ from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
+from assay.studies.measures import validation_accuracy
 from assay.studies.rates import at_rate
 from assay.studies.regularization import page
-from assay.studies.regularization.measures import validation_accuracy
 from assay.studies.regularization.variants import (
     ARCHITECTURE,
     NONE,

@@ -14,6 +14,7 @@ from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
+from assay.studies.measures import validation_accuracy
 from assay.studies.sentiment.lead import (
     AMOUNTS,
     COLOURS,
@@ -210,11 +211,7 @@ def _rates(study: Sentiment, done: Results) -> Table:
             continue
         chosen = study.chosen(method, done)
         for rate, trial in zip(method.rates, searched, strict=True):
-            found = (
-                f"{100 * done[trial].metrics['history']['val_accuracy'][-1]:.1f} %"
-                if trial in done
-                else "failed"
-            )
+            found = f"{100 * validation_accuracy(done[trial]):.1f} %" if trial in done else "failed"
             mark = "best" if rate == chosen else None
             rows.append((method.title, f"{rate:g}", Cell(text=found, mark=mark)))
     return Table(

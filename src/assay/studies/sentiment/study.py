@@ -24,6 +24,7 @@ from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
 from assay.studies.cells import Cells
+from assay.studies.measures import validation_accuracy
 from assay.studies.sentiment import lead, page
 from assay.studies.sentiment.methods import (
     COUNTS,
@@ -221,7 +222,7 @@ class Sentiment(Study):
         if not all(trial in done or done.failure(trial) for trial in searched):
             return None
         scored = [
-            (-done[trial].metrics["history"]["val_accuracy"][-1], rate)
+            (-validation_accuracy(done[trial]), rate)
             for trial, rate in zip(searched, method.rates, strict=True)
             if trial in done
         ]
