@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -328,11 +329,25 @@ def test_a_worker_has_its_environment_and_no_torch_and_a_dead_one_is_replaced(no
     assert results.failure(plan[3]).kind == "error"
 
 
+SHARDS = {
+    "attack": (
+        *("attack", "robust.safetensors", "--attack", "pgd", "--eps", "0.1", "--steps", "40"),
+        *("--shards", "set", "--quiet", "--out"),
+    ),
+    "detect": (
+        *("detect", "robust.safetensors", "--detector", "knn", "--also", "energy", "odin"),
+        *("--reference", "digits", "--shards", "set", "--quiet", "--out"),
+    ),
+}
+"""Commands over eight shards, to which --out's folder is added."""
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_shards_are_attacked_on_nodes_that_come_and_go_with_the_same_bytes(
-    nodes, tmp_path, monkeypatch
+@pytest.mark.parametrize("which", SHARDS)
+def test_shards_are_done_on_nodes_that_come_and_go_with_the_same_bytes(
+    nodes, tmp_path, monkeypatch, which
 ):
     from networks.trained import FOLDER
 
@@ -345,12 +360,13 @@ def test_shards_are_attacked_on_nodes_that_come_and_go_with_the_same_bytes(
         rows = slice(125 * k, 125 * (k + 1))
         held = {"images": digits.images[rows].numpy(), "labels": digits.labels[rows].numpy()}
         np.savez(tmp_path / "set" / f"{k}.npz", **held)
+    shutil.copy(FOLDER / "robust.safetensors", tmp_path)
     first = nodes.add()
     nodes.add()
     killed = []
 
     class Disturbed(Ray):
-        """Loses a node once two shards are done, and gains one."""
+        """Loses a node once two trials are done, and gains one."""
 
         def events(self, seconds):
             heard = super().events(seconds)
@@ -362,19 +378,20 @@ def test_shards_are_attacked_on_nodes_that_come_and_go_with_the_same_bytes(
 
     monkeypatch.setattr("assay.workflows.shards.Ray", Disturbed)
     monkeypatch.chdir(tmp_path)
-    command = ["attack", str(FOLDER / "robust.safetensors"), "--attack", "pgd", "--eps", "0.1"]
-    command += ["--steps", "40", "--shards", "set", "--quiet", "--out"]
-    assert call(app, [*command, "local", "--workers", "1"]) == 0
+    assert call(app, [*SHARDS[which], "local", "--workers", "1"]) == 0
     spread = ("--engine", "ray", "--ray-address", nodes.address)
-    assert call(app, [*command, "spread", *spread]) == 0
+    assert call(app, [*SHARDS[which], "spread", *spread]) == 0
     assert killed
-    local, ray = (json.loads((tmp_path / out / "attack.json").read_text()) for out in OUTS)
+    local, ray = (json.loads((tmp_path / out / f"{which}.json").read_text()) for out in OUTS)
     assert {**local, "seconds": 0} == {**ray, "seconds": 0}
     assert local["n"] == 1000
-    for file in ("metrics.json", "arrays.npz"):
-        found = [sorted(tmp_path.glob(f"{out}/trials/*/{file}")) for out in OUTS]
-        assert len(found[0]) == 8
-        assert [p.read_bytes() for p in found[0]] == [p.read_bytes() for p in found[1]]
+    kept, others = (contents_of(Store(tmp_path / out)) for out in OUTS)
+    assert kept == others
+    assert sum(name.endswith("metrics.json") for name in kept) == {"attack": 8, "detect": 9}[which]
+    if which == "detect":
+        one, other = ((tmp_path / out / "scores.csv").read_bytes() for out in OUTS)
+        assert one == other
+        assert one.count(b"\n") == 1 + 3 * 1000
 
 
 OUTS = ("local", "spread")

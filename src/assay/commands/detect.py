@@ -32,6 +32,7 @@ How = Parameter(name="--detector", group="Settings")
 FIRST = (
     *("images", "texts", "shards", "data", "weights", "mean", "std", "size"),
     *("detector", "also", "tpr", "save", "load", "lines", "out"),
+    *("engine", "ray_address", "workers"),
 )
 """What --help shows."""
 
