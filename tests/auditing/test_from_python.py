@@ -14,7 +14,9 @@ from networks import trained as networks
 import assay
 from assay.attacks import PGD, Square
 from assay.auditing import AuditConfig
+from assay.auditing.order import Examples
 from assay.auditing.registry import Accuracy
+from assay.data.dataset import drawn
 from assay.explain import GradCAM
 
 SHORT = AuditConfig(sections=(Accuracy(),))
@@ -86,3 +88,46 @@ def test_results_are_short_to_print(clf: assay.Classifier, digits: Any, tmp_path
 def test_an_array_of_bytes_is_told_to_be_divided(clf: assay.Classifier) -> None:
     with pytest.raises(assay.AssayError, match="divide by 255"):
         clf(np.zeros((2, 1, 28, 28), np.uint8))
+
+
+def test_the_first_rows_of_sorted_images_stand_for_all(clf: assay.Classifier) -> None:
+    """They are drawn as the command draws them; an order that says nothing of classes is kept."""
+    config = AuditConfig(sections=("accuracy", "robustness"), attacks=(PGD(steps=1),), attacked=30)
+    x, y = assay.load_data("digits").take(60)
+    order = y.argsort(stable=True)
+    x, y = x[order], y[order]
+    found = assay.audit(clf, x, y, config=config)
+    rows = torch.from_numpy(found.arrays.pop("rows"))
+    assert torch.equal(rows, drawn(torch.arange(60)))
+    assert len(y[rows][:30].unique()) == 10
+    assert found.report.made.config["inputs"]["order"].startswith("drawn by seed 0")
+    kept = assay.audit(clf, x[rows], y[rows], config=config)
+    assert "order" not in kept.report.made.config["inputs"]
+    assert kept.arrays.keys() == found.arrays.keys()
+    assert all(np.array_equal(kept.arrays[name], found.arrays[name]) for name in kept.arrays)
+
+
+def test_all_that_is_known_of_sorted_images_is_drawn_with_them() -> None:
+    y, places = torch.arange(40) // 20, list(range(40))
+    masks = torch.arange(40)[:, None, None]
+    found = Examples(places, y, masks, {"place": places}).mixed()
+    assert found.rows is not None
+    assert found.x == found.metadata["place"] == found.rows.tolist() != places
+    assert torch.equal(found.y, y[found.rows])
+    some = found.first(10)
+    assert some.masks is not None
+    assert some.x == some.masks.flatten().tolist() == found.rows[:10].tolist()
+    assert Examples(places, y, masks[:3]).mixed().rows is None  # what does not fit is refused later
+
+
+def test_reference_images_that_are_sorted_are_mixed_before_they_are_halved(
+    clf: assay.Classifier, digits: Any
+) -> None:
+    config = AuditConfig(sections=("outliers",), outliers=("uniform-noise",), detectors=("max-logit",))
+    train, labels = assay.load_data("digits", split="train").take(60)
+    order = labels.argsort(stable=True)
+    examples = Examples(train[order], labels[order]).mixed()
+    given = [(train[order], labels[order]), (examples.x, examples.y)]
+    found = [assay.audit(clf, digits, reference=one, config=config) for one in given]
+    assert found[0].report.ood == found[1].report.ood
+    assert len(examples.y[:30].unique()) == 10

@@ -42,6 +42,7 @@ class Mine(Dataset):
     def __getitem__(self, row): return x[row], int(y[row])
 
 def named(split): yield x, [["cat", "dog", "eel"][k] for k in y]
+def sorted_(): yield x.repeat(20, 1, 1, 1), torch.arange(120) // 40
 def texts(): yield ["fine", "poor"] * 20, [1, 0] * 20
 def fails(): yield x, y; raise RuntimeError("disk gone")
 def needs(path): yield x, y
@@ -118,6 +119,16 @@ def test_every_form_is_the_same_images_and_labels(name: str, file: Path) -> None
     assert "gave 6 images" in data.notes[0]
     assert "asked for no more" in data.notes[0]
     assert dict(data.metadata) == ({"wet": [True, False] * 3} if name == "dicts" else {})
+
+
+def test_the_first_of_what_comes_class_by_class_are_said_to_be(file: Path) -> None:
+    for name, classes in (("sorted_", "2 classes"), ("sorted_", "1 class")):
+        data = load_data(f"{file}:{name}", at_most=60 if classes == "2 classes" else 30)
+        assert f"the first of them, of {classes}: let it shuffle" in data.notes[1]
+    assert len(load_data(f"{file}:sorted_").notes) == 1  # all of it
+    assert not any(
+        "first of them" in note for note in load_data(f"{file}:endless", at_most=60).notes
+    )
 
 
 def test_only_what_is_asked_for_is_pulled_and_a_shuffle_is_the_same_each_time(file: Path) -> None:

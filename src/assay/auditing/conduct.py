@@ -20,6 +20,7 @@ from assay.auditing.config import AuditConfig
 from assay.auditing.cost import affordable, pace_of
 from assay.auditing.evidence import Evidence
 from assay.auditing.images import image_evidence
+from assay.auditing.order import Examples
 from assay.auditing.outcome import NOT_MEASURED
 from assay.auditing.policy import Policy
 from assay.auditing.rounds import Share, in_turn, within_budget
@@ -162,11 +163,11 @@ def audit(
         model: a `Classifier`, which comes back untouched; or anything that can be queried, such as
             a `BlackBox`: then accuracy, calibration (from scores or logits) and attacks without
             gradients are in the report, and the other sections are not run.
-        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on, in
-            an order that says nothing of their classes: attacks, and a short budget, take the first
-            ones; or a `Dataset`, which brings its labels, masks and fingerprint. Of a
-            `TextClassifier` a list of texts, or a `TextSet`: sections that look at pixels are then
-            not run.
+        x: test images float32 (N, C, H, W) in [0, 1], at least 20, that it was not trained on; or a
+            `Dataset`, which brings its labels, masks and fingerprint. Attacks, and a short budget,
+            take the first ones: where their order goes by class they are drawn from all, by seed 0,
+            and the array `rows` says where each stood. Of a `TextClassifier` a list of texts, or a
+            `TextSet`: sections that look at pixels are then not run.
         y: their labels int64 (N,).
         reference: images and labels that detectors are fitted on, as a rule training data. None:
             a third of `x` fits, a third calibrates, and only the rest is scored.
@@ -218,18 +219,17 @@ def audit(
     watch = Watch(progress, budget)
     texts = isinstance(model, TextClassifier)
     x, y = check_texts(x) if texts else check_images(cast(Tensor, x)), torch.as_tensor(y)
-    metadata, given = metadata or {}, len(x)
+    examples = Examples(x, y, masks, metadata or {}).mixed()
     if budget is not None and len(x) == len(y) and hasattr(model, "query"):
-        n = affordable(model, x, budget, watch.clock)
-        x, y, masks = x[:n], y[:n], None if masks is None else masks[:n]
-        metadata = {name: values[:n] for name, values in metadata.items()}
+        examples = examples.first(affordable(model, examples.x, budget, watch.clock))
     begun = watch.clock()
-    evidence = evidence_of(model, x, y, reference, calibration, masks, metadata, config, watch.tick)
+    evidence = evidence_of(model, examples, reference, calibration, config, watch.tick)
     watch.pace = pace_of(evidence, watch.clock() - begun, watch.clock)
     return conducted(
         evidence,
         watch,
-        given=given,
+        given=len(x),
+        rows=examples.rows,
         policy=policy,
         title=title or type(getattr(model, "model", model)).__name__,
         command=command or "assay.audit(clf, x, y, ...), called from Python",
@@ -243,12 +243,9 @@ def audit(
 
 def evidence_of(
     model: Oracle[Any],
-    x: Tensor | Sequence[str],
-    y: Tensor,
+    examples: Examples,
     reference: tuple[Any, Tensor] | None,
     calibration: tuple[Any, Tensor] | None,
-    masks: Tensor | None,
-    metadata: Mapping[str, Sequence[Any]],
     config: AuditConfig,
     tick: Tick,
 ) -> Evidence:
@@ -257,11 +254,20 @@ def evidence_of(
     Raises:
         AssayError: as `audit` does.
     """
+    x, y = examples.x, examples.y
+    reference, calibration = _mixed(reference), _mixed(calibration)
     if isinstance(model, TextClassifier):
         return text_evidence(model, check_texts(x), y, reference, calibration, config, tick)
-    return image_evidence(
-        model, cast(Tensor, x), y, reference, calibration, masks, metadata, config, tick
-    )
+    masks, metadata = examples.masks, examples.metadata
+    return image_evidence(model, x, y, reference, calibration, masks, metadata, config, tick)
+
+
+def _mixed(given: tuple[Any, Tensor] | None) -> tuple[Any, Tensor] | None:
+    """Return data that may be halved."""
+    if given is None:
+        return None
+    examples = Examples(given[0], torch.as_tensor(given[1])).mixed()
+    return examples.x, examples.y
 
 
 def conducted(
@@ -269,6 +275,7 @@ def conducted(
     watch: Watch,
     *,
     given: int,
+    rows: Tensor | None = None,
     policy: Policy | None,
     title: str,
     command: str,
@@ -284,6 +291,7 @@ def conducted(
         evidence: checked, with the one clean pass over it.
         watch: what its sections are timed by, and its budget.
         given: images that there are; fewer are evidence where a budget is too short for all.
+        rows: where each stood in what was given, if they were drawn from it.
         policy, title, command, data: as for `audit`.
         inputs: what the model is given, for the report's last chapter.
         started: when the audit began, and
@@ -310,6 +318,9 @@ def conducted(
     chapters: dict[str, Any] = {}
     more: dict[str, Any] = {}
     arrays = {"labels": evidence.y.numpy(), _kind(evidence): evidence.answer.cpu().numpy()}
+    if rows is not None:
+        arrays["rows"] = rows.numpy()
+        inputs |= {"order": "drawn by seed 0, since what was given goes by class"}
     for section, measured in found:
         for name, chapter in measured.chapters.items():
             (chapters if name in section.chapters else more)[name] = chapter

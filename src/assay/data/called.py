@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from assay import stats
 from assay.data.splits import held_out
 from assay.data.tables import LABEL_COLUMNS
 from assay.errors import AssayError, one_line, told, unknown
@@ -121,10 +122,21 @@ def parted(
     return [int(row) for row in np.flatnonzero(out if split == "validation" else ~out)]
 
 
-def gave(spec: str, count: int, what: str, batches: int, at_most: int | None) -> str:
-    """Return what is said of how much was pulled."""
-    end = "that is all it has" if at_most is None or count < at_most else "asked for no more"
-    return f"{spec} gave {count:,} {what} in {batches:,} batch{'es' * (batches != 1)}: {end}"
+def gave(
+    spec: str, labels: Sequence[int], what: str, batches: int, at_most: int | None
+) -> tuple[str, ...]:
+    """Return what is said of how much was pulled, a line each; `labels` are those of its rows."""
+    whole = at_most is None or len(labels) < at_most
+    said = f"{spec} gave {len(labels):,} {what} in {batches:,} batch{'es' * (batches != 1)}: "
+    said += "that is all it has" if whole else "asked for no more"
+    classes = len(set(labels))
+    if whole or (classes > 1 and not stats.by_class(labels)):
+        return (said,)
+    return said, (
+        f"{spec} gives its {what} class by class, and these are the first of them, of {classes} "
+        f"class{'es' * (classes != 1)}: let it shuffle them (DataLoader(..., shuffle=True) gives "
+        "the same order each time here), or ask for all (--images)"
+    )
 
 
 def numbered(

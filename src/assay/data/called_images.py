@@ -76,7 +76,7 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
         fingerprint=content_digest(x, y, classes),
         ids=torch.tensor(rows),
         notes=(
-            gave(spec, len(labels), "images", len(parts), at_most),
+            *gave(spec, numbers, "images", len(parts), at_most),
             *found.notes,
             *sorted(notes),
         ),

@@ -47,7 +47,7 @@ def called_texts(
     digests = [content_key(text.encode("utf-8", "surrogatepass")) for text in texts]
     rows = parted("test" if split == "all" else split, digests, numbers, found, spec)
     notes = [
-        gave(spec, len(texts), "texts", batches, at_most),
+        *gave(spec, numbers, "texts", batches, at_most),
         *found.notes,
     ]
     return in_memory(

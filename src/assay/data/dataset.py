@@ -100,8 +100,7 @@ class Dataset:
         """Return the examples of `take(n, seed)` as a data set."""
         if n < 1:
             raise AssayError(f"take at least one image, not {n}")
-        keys = Stream(seed).child("take").rows(self.ids).integers(2**31 - 1)
-        return self.subset(keys.argsort(stable=True)[:n])
+        return self.subset(drawn(self.ids, seed)[:n])
 
     def subset(self, rows: Tensor | Sequence[int]) -> Dataset:
         """Return the examples at `rows`: positions int64 (n,), or a mask bool (N,).
@@ -203,6 +202,11 @@ class Dataset:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+
+def drawn(ids: Tensor, seed: int = 0) -> Tensor:
+    """Return the order that examples are drawn in: places int64 (N,) in `ids` (N,)."""
+    return Stream(seed).child("take").rows(ids).integers(2**31 - 1).argsort(stable=True)
 
 
 def to_float(images: Tensor) -> Tensor:

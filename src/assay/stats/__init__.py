@@ -15,6 +15,7 @@ from assay.stats.estimates import (
 )
 from assay.stats.looks import until_decided
 from assay.stats.matching import stratified_difference
+from assay.stats.order import by_class
 from assay.stats.ranking import aupr, auroc, fpr_at_tpr, roc_curve
 from assay.stats.rejection import aurc, risk_coverage
 from assay.stats.verdicts import (
@@ -51,6 +52,7 @@ __all__ = [
     "aurc",
     "auroc",
     "binomial_variance",
+    "by_class",
     "calibration",
     "calibration_error",
     "confusion",

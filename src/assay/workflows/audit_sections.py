@@ -16,6 +16,7 @@ from functools import lru_cache
 from assay.auditing.conduct import Carrier, evidence_of
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
+from assay.auditing.order import Examples
 from assay.auditing.outcome import outcome, restored, unrun, written
 from assay.auditing.rounds import Share
 from assay.auditing.watch import Tick, Watch
@@ -190,12 +191,9 @@ def _evidence(
     tell = Telling()
     evidence = evidence_of(
         model,
-        parts.x,
-        parts.part.labels,
+        Examples(parts.x, parts.part.labels, parts.masks, parts.metadata or {}).mixed(),
         parts.reference,
         parts.calibration,
-        parts.masks,
-        parts.metadata or {},
         config,
         tell,
     )
