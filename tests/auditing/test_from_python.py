@@ -123,7 +123,9 @@ def test_all_that_is_known_of_sorted_images_is_drawn_with_them() -> None:
 def test_reference_images_that_are_sorted_are_mixed_before_they_are_halved(
     clf: assay.Classifier, digits: Any
 ) -> None:
-    config = AuditConfig(sections=("outliers",), outliers=("uniform-noise",), detectors=("max-logit",))
+    config = AuditConfig(
+        sections=("outliers",), outliers=("uniform-noise",), detectors=("max-logit",)
+    )
     train, labels = assay.load_data("digits", split="train").take(60)
     order = labels.argsort(stable=True)
     examples = Examples(train[order], labels[order]).mixed()

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from assay.core.classifier import Classifier, check_images, rows_that_fit
+from assay.core.classifier import Classifier
+from assay.core.images import check_images, rows_that_fit
 from assay.core.oracle import Encoded, gradient
 from assay.errors import AssayError
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.base import Attack, wins
 from assay.attacks.runner import fitting, run
-from assay.core.classifier import check_images
 from assay.core.fast import Precision
+from assay.core.images import check_images
 from assay.core.oracle import Access, Oracle, labels
 from assay.errors import AssayError
 from assay.stats import Estimate

@@ -28,7 +28,8 @@ from assay.auditing.texts import text_evidence
 from assay.auditing.timed import TIME, time_chapter
 from assay.auditing.verdict import sentence, spoken
 from assay.auditing.watch import Tick, Watch
-from assay.core.classifier import Classifier, check_images
+from assay.core.classifier import Classifier
+from assay.core.images import check_images
 from assay.core.oracle import Oracle
 from assay.core.source import TensorSource
 from assay.core.texts import TextClassifier

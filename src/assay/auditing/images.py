@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
 from assay.auditing.watch import Tick
-from assay.core.classifier import Classifier, check_gradient, check_images
+from assay.core.classifier import Classifier, check_gradient
+from assay.core.images import check_images
 from assay.core.oracle import Oracle, unwrapped
 from assay.errors import AssayError
 

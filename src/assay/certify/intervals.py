@@ -10,7 +10,8 @@ from torch import Tensor
 
 from assay import stats
 from assay.certify.bounds import Bounds
-from assay.core.classifier import Classifier, check_images
+from assay.core.classifier import Classifier
+from assay.core.images import check_images
 from assay.core.memory import in_parts
 from assay.core.threats import NormBall
 from assay.errors import AssayError

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from assay import stats
 from assay.config import Config, Number
-from assay.core.classifier import Classifier, check_images
+from assay.core.classifier import Classifier
 from assay.core.fast import fast_copy
+from assay.core.images import check_images
 from assay.core.oracle import Oracle, labels
 from assay.core.random import Stream
 from assay.errors import AssayError

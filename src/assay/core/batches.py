@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from assay.core.classifier import check_images, rows_that_fit
+from assay.core.images import check_images, rows_that_fit
 from assay.errors import AssayError
 
 X = TypeVar("X", Tensor, list[str], default=Tensor)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.core.classifier import RANGE_TOLERANCE, check_images, rows_that_fit
+from assay.core.images import RANGE_TOLERANCE, check_images, rows_that_fit
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, labels
 from assay.core.user_code import user_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from assay.core.borrowed import borrowed, check_weights, modes_of, put_back, same
+from assay.core.images import check_channels, check_images, rows_that_fit
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient, labels, no_gradient, quantized
 from assay.core.source import Source, TensorSource, as_bytes
@@ -25,7 +26,6 @@ from assay.errors import AssayError
 if TYPE_CHECKING:
     from assay.core.embedding import Embedding, Reader
 
-RANGE_TOLERANCE = 1e-6
 SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 """How near to 1 a row must sum to be taken for probabilities; 1e-2 in half precision."""
 
@@ -90,7 +90,7 @@ class Classifier:
             raise AssayError(f"outputs is 'logits' or 'probabilities', not {outputs!r}")
         if batch_size is not None and batch_size < 1:
             raise AssayError(f"batch_size is at least 1, or None, not {batch_size}")
-        _check_weights(model)
+        check_weights(model)
         self.model = model
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32).cpu()
         self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32).cpu()
@@ -191,7 +191,7 @@ class Classifier:
             raise no_gradient(self)  # before torch advises on it
         self.tally.queries += len(e.values)
         x = self.normalise(e.values)
-        if self._written is None and not any(mode for _, mode in _modes(self.model)):
+        if self._written is None and not any(mode for _, mode in modes_of(self.model)):
             with self._watched():
                 output = self.answered(self.model, x)
         else:
@@ -251,9 +251,9 @@ class Classifier:
             written = {
                 name: (tensor, kept)
                 for name, (tensor, kept) in before.items()
-                if after.get(name) is not tensor or not _same(tensor, kept)
+                if after.get(name) is not tensor or not same(tensor, kept)
             }
-            _put_back(self.model, written)
+            put_back(self.model, written)
         changed = [name for name in written if name in parameters]
         if changed:
             raise AssayError(
@@ -368,7 +368,7 @@ class Classifier:
             with borrowed(self.model) as model:
                 yield model
         finally:
-            _put_back(self.model, before if known else self._written or {})
+            put_back(self.model, before if known else self._written or {})
 
     def _check_values(self, output: Tensor) -> None:
         """Refuse, once, outputs (N, K) that are not the logits or probabilities declared."""
@@ -401,71 +401,6 @@ class Classifier:
         self._checked = True
 
 
-@contextmanager
-def borrowed(model: nn.Module) -> Iterator[nn.Module]:
-    """Hold `model` in eval mode with frozen parameters, and put back the mode of every module and
-    the `requires_grad` of every parameter on the way out, also after an exception."""
-    modes = _modes(model)
-    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        for module, training in modes:
-            if training:  # to set what is so already takes as long as a layer of a small model
-                module.training = False
-        for parameter, want in wants:
-            if want:
-                parameter.requires_grad_(False)
-        yield model
-    finally:
-        for module, training in modes:
-            if module.training != training:
-                module.training = training
-        for parameter, want in wants:
-            if parameter.requires_grad != want:
-                parameter.requires_grad_(want)
-
-
-def _modes(model: nn.Module) -> list[tuple[nn.Module, bool]]:
-    """Return whether each module is in train mode; a frozen TorchScript module has no mode."""
-    return [(m, m.training) for m in model.modules() if hasattr(m, "training")]
-
-
-def _check_weights(model: nn.Module) -> None:
-    """Refuse weights with which nothing can be computed here."""
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(tensor):
-            raise AssayError(
-                f"the model's {name} is not made yet, as of a LazyLinear: evaluate the model once "
-                "on a batch of images, model(images), then hand it over"
-            )
-        if tensor.is_meta:
-            raise AssayError(
-                f"the model's {name} is on the meta device, which holds shapes and no numbers: "
-                "model.to_empty(device='cpu'), then load its weights"
-            )
-        if tensor.is_complex() and isinstance(tensor, nn.Parameter):
-            raise AssayError(
-                f"the model's {name} is complex ({tensor.dtype}), but images are real: give a "
-                "model of real weights"
-            )
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors hold the same bytes: NaN is NaN."""
-    return torch.equal(a, b) or bool(as_bytes(a) == as_bytes(b))
-
-
-@torch.no_grad()
-def _put_back(model: nn.Module, written: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """Give the model the tensors that it had, with the values that they had."""
-    for name, (tensor, values) in written.items():
-        owner, _, own = name.rpartition(".")
-        module = model.get_submodule(owner)
-        if getattr(module, own, None) is not tensor:
-            setattr(module, own, tensor)
-        if not _same(tensor, values):
-            tensor.copy_(values)
-
-
 def check_gradient(clf: Classifier, x: Tensor) -> None:
     """See that the outputs have a gradient with respect to the images (N, C, H, W).
 
@@ -478,44 +413,6 @@ def check_gradient(clf: Classifier, x: Tensor) -> None:
 
     with clf.borrowed():
         in_parts(ask, 2, x[:2].detach(), tally=clf.tally, kind="gradient")
-
-
-def check_images(x: Tensor | NDArray[Any]) -> Tensor:
-    """Return `x` clamped to [0, 1], if it is float images (N, C, H, W) within 1e-6 of that range:
-    a tensor, or a numpy array, which becomes one.
-
-    Raises:
-        AssayError: names the shape, the dtype, or the least and greatest value seen.
-    """
-    if isinstance(x, np.ndarray):
-        x = torch.from_numpy(x.copy())  # it may be read-only, or have negative strides
-    if not isinstance(x, Tensor):
-        raise AssayError(
-            f"images must be a tensor or an array (N, C, H, W), not {type(x).__name__}"
-        )
-    if x.ndim != 4:
-        raise AssayError(f"images must have shape (N, C, H, W), got {tuple(x.shape)}")
-    if not x.is_floating_point():
-        raise AssayError(f"images must be float in [0, 1], got {x.dtype}; divide by 255 first")
-    if len(x) == 0:
-        return x
-    low, high = (float(v) for v in torch.aminmax(x.detach()))
-    if not (low >= -RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
-        raise AssayError(
-            f"images must lie in [0, 1], but the values seen go from {low:.6g} to {high:.6g}; "
-            "pass raw pixels and give the normalisation to Classifier(mean=, std=)"
-        )
-    return x.clamp(0, 1) if low < 0 or high > 1 else x
-
-
-def check_channels(x: Tensor, *statistics: Tensor | None) -> None:
-    """Refuse a mean or std that broadcasting would fit to `x` (N, C, H, W) by adding channels."""
-    for values in statistics:
-        if values is not None and values.numel() not in (1, x.shape[1]):
-            raise AssayError(
-                f"mean and std have {values.numel()} values, but the images have "
-                f"{x.shape[1]} channels; give one value per channel"
-            )
 
 
 def _described(function: Callable[[Tensor], Tensor] | None) -> str:
@@ -531,9 +428,3 @@ def _described(function: Callable[[Tensor], Tensor] | None) -> str:
 def _plain(text: str) -> str:
     """Return `text` without addresses in memory, which differ from run to run."""
     return re.sub(r"0x[0-9a-fA-F]+", "", text)
-
-
-def rows_that_fit(x: Tensor) -> int:
-    """Return a batch size that keeps activations in cache on a CPU: 256 of CIFAR, 1 of 1024²."""
-    size = max(1, x[0].numel()) if len(x) else 1
-    return max(1, min(512, 786_432 // size))

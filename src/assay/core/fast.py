@@ -22,8 +22,9 @@ from torch.fx import GraphModule, symbolic_trace
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights
 
-from assay.core.classifier import Classifier, check_channels
+from assay.core.classifier import Classifier
 from assay.core.fused import can_fuse, fuse, hooked, is_fused
+from assay.core.images import check_channels
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient
 from assay.core.user_code import user_code

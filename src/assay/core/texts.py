@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from assay.core.classifier import borrowed
+from assay.core.borrowed import borrowed
 from assay.core.lengths import by_length, padded
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, Loss, gradient_by, labels

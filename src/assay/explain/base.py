@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from assay.config import Config
 from assay.core.attribution import Attribution
-from assay.core.classifier import Classifier, check_images
+from assay.core.classifier import Classifier
+from assay.core.images import check_images
 from assay.core.oracle import unwrapped
 from assay.errors import AssayError
 from assay.explain.passes import eagerly

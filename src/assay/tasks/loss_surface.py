@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.config import Config
-from assay.core.classifier import borrowed
+from assay.core.borrowed import borrowed
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models.loading import load_model

@@ -28,8 +28,8 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.result import ARRAYS, AttackResult
 from assay.attacks.runner import check_limits, run
 from assay.core.batches import X, named
-from assay.core.classifier import rows_that_fit
 from assay.core.fast import FastReport, Precision
+from assay.core.images import rows_that_fit
 from assay.core.oracle import Oracle
 from assay.core.source import Source
 from assay.core.threats import T

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from assay.core.classifier import Classifier, rows_that_fit
+from assay.core.classifier import Classifier
 from assay.core.device import device_here
+from assay.core.images import rows_that_fit
 from assay.data import shards
 from assay.data.shards import Reading, Shard
 from assay.disk import writable

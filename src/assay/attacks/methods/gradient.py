@@ -13,7 +13,7 @@ from torch import Tensor
 from assay.attacks.base import Attack, Iterate, Search, only
 from assay.attacks.losses import LOSSES, LossName, towards
 from assay.config import Number
-from assay.core.classifier import rows_that_fit
+from assay.core.images import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Loss, gradient
 from assay.core.random import Rows

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.config import Number
-from assay.core.classifier import rows_that_fit
+from assay.core.images import rows_that_fit
 from assay.core.oracle import Access, Loss, labels
 from assay.core.random import Rows
 from assay.core.threats import NormBall, per_row

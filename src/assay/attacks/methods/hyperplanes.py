@@ -10,7 +10,7 @@ from torch import Tensor
 
 from assay.attacks.methods.gradient import AT_A_TIME
 from assay.attacks.methods.minimum_norm import SURE
-from assay.core.classifier import rows_that_fit
+from assay.core.images import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded, differentiable
 from assay.core.threats import TINY, Norm

@@ -13,7 +13,7 @@ from assay.attacks.base import Attack, Iterate, Search, only, wins
 from assay.attacks.losses import LOSSES, LossName, towards
 from assay.attacks.methods.gradient import uphill
 from assay.config import Number
-from assay.core.classifier import rows_that_fit
+from assay.core.images import rows_that_fit
 from assay.core.oracle import Access, Loss
 from assay.core.random import Rows
 from assay.core.threats import TINY, NormBall, per_row

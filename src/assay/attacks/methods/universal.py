@@ -16,8 +16,9 @@ from assay.attacks.losses import cross_entropy
 from assay.attacks.methods.gradient import finite
 from assay.attacks.runner import fitting
 from assay.config import Config, Number
-from assay.core.classifier import Classifier, check_images
+from assay.core.classifier import Classifier
 from assay.core.fast import Precision, fast_copy
+from assay.core.images import check_images
 from assay.core.oracle import Oracle, gradient, labels
 from assay.core.random import Stream
 from assay.core.threats import NormBall
