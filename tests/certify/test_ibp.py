@@ -90,6 +90,54 @@ def test_no_attack_gets_below_what_is_certified() -> None:
     assert shares[-1] < 0.5
 
 
+def test_the_box_of_a_relu_has_the_slopes_of_its_ends() -> None:
+    """Of [-1, 3]: [0, 3], centre and radius 1.5; only the upper end moves, by c + r, so each of
+    (centre, radius) moves with half of each. Of [1, 5] all of it passes, of [-5, -1] nothing."""
+    centre = torch.tensor([1.0, 3.0, -3.0], requires_grad=True)
+    radius = torch.tensor([2.0, 2.0, 2.0], requires_grad=True)
+    layer = nn.Sequential(nn.ReLU())
+    bounds = Bounds(layer)
+    box = bounds(centre - radius, centre + radius)
+    assert box.centre.tolist() == [1.5, 3.0, 0.0]
+    assert box.radius.tolist() == [1.5, 2.0, 0.0]
+    (5 * box.centre + 2 * box.radius).sum().backward()
+    assert centre.grad is not None
+    assert radius.grad is not None
+    assert centre.grad.tolist() == [3.5, 5.0, 0.0]
+    assert radius.grad.tolist() == [3.5, 2.0, 0.0]
+
+
+def test_initial_weights_neither_widen_nor_narrow_a_box() -> None:
+    """Normal, sqrt(2 π) / fan in: 2.5066 / 48 = 0.05222 of the first kernel (3 x 4 x 4), 0.00392 of
+    a layer of 640 units. E|w| is then 2 / fan in, the radius doubles, and a ReLU halves it."""
+    wide = {"widths": (64, 64), "kernels": (4, 3), "strides": (2, 1), "hidden": (640, 640)}
+    model = Strided(**wide, init="ibp").build((3, 12, 12), 10, Stream(0))
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    spreads = [float(layer.weight.detach().std()) for layer in layers]
+    assert spreads[0] == pytest.approx(0.05222, rel=0.05)
+    assert spreads[3] == pytest.approx(0.00392, rel=0.02)
+    assert spreads[4] == pytest.approx(640**-0.5 / 3**0.5, rel=0.05)  # the logits': as it was
+    x = torch.rand(16, 3, 12, 12, generator=Stream(1).torch())
+    growth = {}
+    for name, net in (
+        ("ibp", model),
+        ("default", Strided(**wide).build((3, 12, 12), 10, Stream(0))),
+    ):
+        radii = []
+        for until in (2, 4, 7, 9):  # behind each ReLU
+            with torch.no_grad():
+                box = Bounds(nn.Sequential(*list(net)[:until]))(x - 0.3, x + 0.3)  # type: ignore[call-overload]
+            radii.append(float(box.radius.mean()))
+        growth[name] = radii[-1] / radii[0]
+    assert 0.5 < growth["ibp"] < 2
+    assert growth["default"] > 50
+
+
+def test_the_setting_of_initial_weights_changes_no_address() -> None:
+    assert "init" not in Strided().canonical()
+    assert '"init":"ibp"' in Strided(init="ibp").canonical()
+
+
 def test_layers_without_a_bound_are_named() -> None:
     class Odd(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

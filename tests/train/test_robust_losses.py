@@ -63,6 +63,30 @@ def test_the_loss_of_interval_bounds_by_hand() -> None:
     assert float(found.detach()) == pytest.approx(0.75 * natural + 0.25 * math.log(2))
 
 
+def test_images_do_not_pass_by_themselves_where_the_clean_loss_weighs_nothing() -> None:
+    """At 0.2 around (0.6, 0.4) z_1 - z_0 is at most 0.6 - 0.4 = 0.2: the loss is ln(1 + e^0.2), and
+    the image, though right, counts as not certified. A batch norm needs the images all the same."""
+    config = IBP(eps=0.2, beyond=1.0, start=0.0, end=1.0, kappa=0.0)
+    x = pixels(0.6, 0.4)
+    given = Given(x, x, torch.tensor([0]), 1.0)
+    passes = 0
+
+    def network(x: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return x.flatten(1)
+
+    found, counted = objective(Recipe(loss=config), identity())(network, given)
+    assert float(found.detach()) == pytest.approx(math.log(1 + math.exp(0.2)))
+    assert (passes, counted.argmax(1).tolist()) == (0, [1])
+    normed = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    objective(Recipe(loss=config), Classifier(normed.eval(), classes="ab"))(network, given)
+    assert passes == 1
+    before = Given(x, x, torch.tensor([0]), 0.0)  # where eps is 0 there is nothing but the image
+    _, logits = objective(Recipe(loss=config), identity())(network, before)
+    assert (passes, logits.tolist()) == (2, x.flatten(1).tolist())
+
+
 def test_the_radius_rises_and_the_clean_share_falls() -> None:
     config = IBP(eps=0.3, beyond=4 / 3, start=0.1, end=0.6, kappa=0.4)
     assert config.at(0.05) == (0.0, 1.0)

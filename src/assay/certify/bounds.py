@@ -164,7 +164,27 @@ def _norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, box: Box) -> Box:
 
 
 def _rising(function: Callable[[Tensor], Tensor], box: Box) -> Box:
+    if function is torch.relu:
+        return Box(*_BoxReLU.apply(box.centre, box.radius))  # type: ignore[no-untyped-call]
     return Box.between(function(box.lower), function(box.upper))
+
+
+class _BoxReLU(torch.autograd.Function):
+    """ReLU of a box, forward and backward in half as many passes over its values as by autograd's
+    own graph, with the same bytes."""
+
+    @staticmethod
+    def forward(ctx: Any, centre: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = (centre - radius).relu_(), (centre + radius).relu_()
+        ctx.save_for_backward(lower, upper)
+        return (upper + lower).div_(2), (upper - lower).div_(2)
+
+    @staticmethod
+    def backward(ctx: Any, by_centre: Tensor, by_radius: Tensor) -> tuple[Tensor, Tensor]:
+        lower, upper = ctx.saved_tensors
+        low = torch.where(lower > 0, by_centre - by_radius, 0.0)
+        high = torch.where(upper > 0, by_centre + by_radius, 0.0)
+        return (high + low).div_(2), (high - low).div_(2)
 
 
 LINEAR = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)

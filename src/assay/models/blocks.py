@@ -149,6 +149,11 @@ def strided(config: Strided, in_shape: tuple[int, int, int], classes: int) -> nn
     for width in config.hidden:
         layers += [nn.Linear(units, width), nn.ReLU()]
         units = width
+    if config.init == "ibp":
+        for layer in layers:
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                fan_in = layer.weight[0].numel()
+                nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / fan_in)
     return nn.Sequential(*layers, nn.Linear(units, classes))
 
 

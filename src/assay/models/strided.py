@@ -35,6 +35,13 @@ class Strided(Architecture):
     """Stride of each convolution, in pixels."""
     hidden: tuple[PositiveInt, ...] = (100,)
     """Units of the linear layers between the convolutions and the logits."""
+    init: Literal["default", "ibp"] = Field(
+        default="default", exclude_if=lambda init: bool(init == "default")
+    )
+    """Initial weights: PyTorch's own (uniform, ±1/sqrt(fan in)); or, in all layers but the last,
+    normal with a standard deviation of sqrt(2π) / fan in, by which the mean radius of a box stays
+    as it is from ReLU to ReLU (Shi et al. 2021, "Fast certified robust training with short
+    warmup")."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

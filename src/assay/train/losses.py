@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from assay.certify.bounds import Bounds
 from assay.certify.intervals import box_of
@@ -113,16 +114,22 @@ def _trades(config: Trades, smoothing: float) -> Objective:
 
 def _ibp(config: IBP, smoothing: float, classifier: Classifier) -> Objective:
     bounds = Bounds(classifier.model)
+    # Batch norms take their statistics, by which boxes are moved, from the images themselves.
+    normed = any(isinstance(one, _BatchNorm) for one in classifier.model.modules())
 
     def worst(network: Forward, given: Given) -> tuple[Tensor, Tensor]:
         eps, kappa = config.at(given.done)
-        logits = network(given.x)
-        natural = summed(PLAIN, logits, given.target, smoothing)
-        if not eps:
-            return natural, logits
+        logits = natural = None
+        if not eps or kappa or normed:
+            logits = network(given.x)
+            natural = summed(PLAIN, logits, given.target, smoothing)
+            if not eps:
+                return natural, logits
         lower, upper = box_of(classifier, given.x, eps)
-        margins = bounds.margins(lower, upper, given.target)
-        bounded = summed(PLAIN, margins.float(), given.target, smoothing)
+        margins = bounds.margins(lower, upper, given.target).float()
+        bounded = summed(PLAIN, margins, given.target, smoothing)
+        if logits is None or natural is None:
+            return bounded, margins
         return torch.lerp(bounded, natural, kappa), logits
 
     return worst
