@@ -52,7 +52,7 @@ def test_what_looks_at_no_pixel_is_measured_and_the_rest_says_why() -> None:
 def outliers_of(data: TextSet, **settings: object) -> dict[str, list[str] | AssayError]:
     config = AuditConfig.parse(settings)
     evidence = text_evidence(
-        text_classifier(), data.texts, data.labels, None, None, config, lambda _: None
+        text_classifier(), data.texts, data.labels, None, None, {}, config, lambda _: None
     )
     return text_outliers(evidence)
 

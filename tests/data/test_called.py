@@ -80,6 +80,11 @@ class Lengthless(Mine):
     def __len__(self): raise OSError("no index")
 def identity(): yield x, y + 2**40
 def ones(): yield (x > 9).long(), y
+def text_rows():
+    for k in range(40): yield {"text": f"{k}", "label": k % 2, "year": 2000 + k}
+def text_columns():
+    yield {"text": ["fine"] * 2, "label": [1, 0], "site": ["a", "b"]}
+    yield {"text": ["poor"], "label": [0], "year": [2001]}
 def text_arrays(): yield np.array(["fine", "poor"]), np.array([1, 0]); yield np.array(["so"]), [1]
 """
 
@@ -157,6 +162,15 @@ def test_other_sizes_are_scaled_and_texts_are_read(file: Path) -> None:
     assert texts.texts[:2] == ("fine", "poor")
     assert (len(texts), texts.classes) == (10, ("0", "1"))
     assert load_texts(f"{file}:text_arrays", at_most=9).texts == ("fine", "poor", "so")
+
+
+def test_further_columns_of_texts_are_metadata(file: Path) -> None:
+    columns = load_texts(f"{file}:text_columns")
+    assert columns.metadata == {"site": ["a", "b", None], "year": [None, None, 2001]}
+    assert load_texts(f"{file}:text_rows", at_most=3).metadata == {"year": [2000, 2001, 2002]}
+    held = load_texts(f"{file}:text_rows", split="validation")
+    assert held.metadata["year"] == [2000 + int(text) for text in held.texts]
+    assert not load_texts(f"{file}:texts", at_most=10).metadata
 
 
 def test_grey_pictures_among_coloured_ones_are_coloured(file: Path) -> None:

@@ -10,7 +10,7 @@ from assay.data import load_texts
 from assay.data.textset import in_memory
 from assay.errors import AssayError
 
-ROWS = [
+ROWS: list[tuple[str, ...]] = [
     ("a good film", "pos"),
     ("bad, very bad", "neg"),
     ('so "so"', "neg"),
@@ -19,7 +19,7 @@ ROWS = [
 
 
 def write(
-    path: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("text", "label")
+    path: Path, rows: list[tuple[str, ...]], columns: tuple[str, ...] = ("text", "label")
 ) -> Path:
     """Write the rows in the format of the file's suffix."""
     import csv
@@ -28,6 +28,7 @@ def write(
     import pyarrow.parquet as pq
 
     kind = path.suffix
+    path.parent.mkdir(exist_ok=True)
     if kind in (".csv", ".tsv"):
         with path.open("w", newline="", encoding="utf-8") as opened:
             writer = csv.writer(opened, delimiter="\t" if kind == ".tsv" else ",")
@@ -60,6 +61,38 @@ def test_columns_are_found_by_name_or_named(tmp_path: Path) -> None:
     assert len(load_texts(odd, text_column="said", label_column="mood")) == 4
     with pytest.raises(AssayError, match="did you mean 'mood'"):
         load_texts(odd, text_column="said", label_column="moods")
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_further_columns_are_metadata(tmp_path: Path, kind: str) -> None:
+    rows = [(text, label, site) for (text, label), site in zip(ROWS, "abca", strict=True)]
+    found = load_texts(write(tmp_path / f"test.{kind}", rows, ("text", "label", "site")))
+    assert found.metadata == {"site": ["a", "b", "c", "a"]}
+    assert found.subset([2, 0]).metadata == {"site": ["c", "a"]}
+    plain = load_texts(write(tmp_path / "test.csv", ROWS))
+    assert not plain.metadata
+    assert found.fingerprint == plain.fingerprint, "known by its texts and labels, as ever"
+
+
+def test_metadata_keeps_to_its_text(tmp_path: Path) -> None:
+    rows = [(f"text {k}", "pos" if k % 2 else "neg", str(k)) for k in range(200)]
+    file = write(tmp_path / "mine.csv", rows, ("text", "label", "row"))
+    write(tmp_path / "two" / "train.csv", rows[:100], ("text", "label", "row"))
+    write(tmp_path / "two" / "test.csv", rows[100:], ("text", "label", "row"))
+    held = [load_texts(file, split=split) for split in ("train", "validation", "test", "all")]
+    held += [load_texts(tmp_path / "two", split=s) for s in ("train", "validation", "all")]
+    for part in (*held, held[0].sample(30)):
+        assert [f"text {row}" for row in part.metadata["row"]] == list(part.texts)
+    write(tmp_path / "two" / "train-2.csv", ROWS, ("text", "label"))
+    assert load_texts(tmp_path / "two", split="all").metadata["row"].count(None) == len(ROWS)
+
+
+def test_values_that_are_none_or_no_single_one_are_missing(tmp_path: Path) -> None:
+    lines = [{"text": "a", "label": 0, "site": None, "tags": ["x"]}, {"text": "b", "label": 1}]
+    lines.append({"text": "c", "label": 1, "site": "s", "size": 0.5})
+    (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = load_texts(tmp_path / "test.jsonl").metadata
+    assert found == {"site": [None, None, "s"], "size": [None, None, 0.5]}
 
 
 def test_a_folder_has_a_file_for_each_split(tmp_path: Path) -> None:

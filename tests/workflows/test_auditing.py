@@ -105,7 +105,7 @@ def test_thresholds_are_never_calibrated_on_what_is_audited(
     data = load_part(inputs)
     parts = parts_of(inputs, data, reference)
     with pytest.raises(InterruptedError):
-        workflow.examine(inputs, None, parts, AuditConfig(), title="", command="")
+        workflow.examine(None, parts, AuditConfig(), title="", command="")
     assert (given["calibration"] is not None) == held_out
     assert (given["reference"] is not None) == (reference is not None)
     assert ("digits/validation" in given["data"]) == (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from assay import stats
@@ -83,6 +84,31 @@ class Criterion:
     more: str = "--images"
     share: bool = False
 
+    def of(self, kind: str) -> Criterion:
+        """Return the same criterion, worded for texts or examples in place of images.
+
+        >>> from assay import auditing
+        >>> asked = ("DBT-001", "doubt", "Is it sure of most images?", 0.5, "at least")
+        >>> auditing.Criterion(*asked).of("texts").question
+        'Is it sure of most texts?'
+        """
+
+        if kind == "images":
+            return self
+
+        def worded(text: str) -> str:
+            text = text.replace(" (--mean, --std, --size)", "")  # which are of images
+            return re.sub(r"(?<!-)\bimages\b", kind, text)
+
+        words = self.words and Words(*(worded(text) for text in vars(self.words).values()))
+        return replace(
+            self,
+            title=worded(self.title),
+            question=worded(self.question),
+            advice=worded(self.advice),
+            words=words,
+        )
+
 
 @dataclass(frozen=True)
 class Value:
@@ -114,7 +140,7 @@ REASONS: dict[CheckVerdict, str] = {
     "pass": "the whole interval is {} the threshold",
     "fail": "the whole interval lies on the wrong side of the threshold",
     "undecided": "the interval spans the threshold",
-    "not run": "it rests on no images",
+    "not run": "it rests on nothing",
 }
 
 
@@ -158,6 +184,8 @@ def _more(value: stats.Estimate, criterion: Criterion) -> str:
     )
     times = (reach / gap) ** 2 if gap else math.inf
     if times > MOST:
-        return "the value lies so near the threshold that no number of images in reach decides it"
+        return (
+            f"the value lies so near the threshold that no number of {value.of} in reach decides it"
+        )
     needed = math.ceil(value.n * (times - 1))
     return f"about {needed:,} more {value.of} would decide it at this value ({criterion.more})"

@@ -34,7 +34,7 @@ from assay.core.oracle import Oracle
 from assay.core.source import TensorSource
 from assay.core.texts import TextClassifier
 from assay.core.tokens import check_texts
-from assay.data.dataset import Dataset, to_float
+from assay.data.dataset import Dataset
 from assay.data.textset import TextSet, in_memory
 from assay.disk import write_atomic, writing_together
 from assay.errors import AssayError, told
@@ -205,16 +205,14 @@ def audit(
         raise AssayError(f"budget is a number of seconds above 0, or None, not {budget!r}")
     started, clock = datetime.now().astimezone(), time.perf_counter()
     config = config if config is not None else AuditConfig()
-    if isinstance(x, TextSet):
-        data = data or {f"{x.name}/{x.split}": x.fingerprint}
-        y, x = x.labels, list(x.texts)
-    elif isinstance(x, Dataset):
+    if isinstance(x, Dataset | TextSet):
         if y is not None:
-            raise AssayError("a Dataset brings its own labels: audit(clf, dataset)")
+            raise AssayError(f"a {type(x).__name__} brings its own labels: audit(clf, data)")
         data = data or {f"{x.name}/{x.split}": x.fingerprint}
-        masks = x.masks if masks is None else masks
-        metadata = x.metadata if metadata is None else metadata
-        y, x = x.labels, to_float(x.images)
+        own = Examples.of(x)
+        metadata = own.metadata if metadata is None else metadata
+        masks = own.masks if masks is None else masks
+        x, y = own.x, own.y
     if y is None:
         raise AssayError("audit needs labels: audit(clf, x, y), or audit(clf, dataset)")
     watch = Watch(progress, budget)
@@ -255,11 +253,11 @@ def evidence_of(
     Raises:
         AssayError: as `audit` does.
     """
-    x, y = examples.x, examples.y
+    x, y, masks, metadata = examples.x, examples.y, examples.masks, examples.metadata
     reference, calibration = _mixed(reference), _mixed(calibration)
     if isinstance(model, TextClassifier):
-        return text_evidence(model, check_texts(x), y, reference, calibration, config, tick)
-    masks, metadata = examples.masks, examples.metadata
+        x = check_texts(x)
+        return text_evidence(model, x, y, reference, calibration, metadata, config, tick)
     return image_evidence(model, x, y, reference, calibration, masks, metadata, config, tick)
 
 

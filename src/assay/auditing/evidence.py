@@ -70,6 +70,13 @@ class Evidence:
     """What `x` is: images, texts (see `auditing.texts`), or examples of which there are only
     predictions (see `auditing.predicted`)."""
 
+    def __post_init__(self) -> None:
+        for name, values in self.metadata.items():
+            if len(values) != len(self.y):
+                raise AssayError(
+                    f"metadata {name!r} has {len(values)} values for {len(self.y)} {self.kind}"
+                )
+
     def refuses(self, section: Section) -> str:
         """Return why a section cannot be measured on such evidence; "" where it can."""
         del section
@@ -77,7 +84,7 @@ class Evidence:
 
     def asked(self, criterion: Criterion) -> Criterion:
         """Return a criterion as it is put to such evidence."""
-        return criterion
+        return criterion.of(self.kind)
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -60,9 +60,6 @@ def image_evidence(
             f"{masks.dtype} {tuple(masks.shape)}"
         )
     masks = None if masks is None else masks.cpu()
-    for name, values in metadata.items():
-        if len(values) != len(x):
-            raise AssayError(f"metadata {name!r} has {len(values)} values for {len(x)} images")
     evidence = Evidence(model, x, y, config, reference, calibration, masks, tick, metadata)
     tick(f"evaluating the model on {len(x):,} images")
     silent = int((evidence.predictions < 0).sum())

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from assay import stats
-from assay.data.dataset import drawn
+from assay.data.dataset import Dataset, drawn, to_float
+from assay.data.textset import TextSet
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Examples:
     masks: Tensor | None = None
     metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     rows: Tensor | None = None
+
+    @classmethod
+    def of(cls, data: Dataset | TextSet) -> Self:
+        """Return all that a set knows of its examples; images as float32 in [0, 1]."""
+        if isinstance(data, TextSet):
+            return cls(list(data.texts), data.labels, metadata=data.metadata)
+        return cls(to_float(data.images), data.labels, data.masks, data.metadata)
 
     def mixed(self) -> Self:
         """Return the same, drawn by seed 0 where they come in an order that goes by class.

@@ -54,7 +54,8 @@ class PredictedEvidence(Evidence):
         return "" if section.saved else WITHOUT_MODEL
 
     def asked(self, criterion: Criterion) -> Criterion:
-        return replace(criterion, more="more rows in the file") if criterion.more else criterion
+        asked = super().asked(criterion)
+        return replace(asked, more="more rows in the file") if asked.more else asked
 
     @property
     def answer(self) -> Tensor:

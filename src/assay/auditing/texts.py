@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -56,6 +56,7 @@ def text_evidence(
     y: Any,
     reference: Labelled | None,
     calibration: Labelled | None,
+    metadata: Mapping[str, Sequence[Any]],
     config: AuditConfig,
     tick: Tick,
 ) -> TextEvidence:
@@ -80,6 +81,7 @@ def text_evidence(
         reference=_checked(reference),
         calibration=_checked(calibration),
         tick=tick,
+        metadata=metadata,
     )
     tick(f"evaluating the model on {len(texts):,} texts")
     silent = int((evidence.predictions < 0).sum())

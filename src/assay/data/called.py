@@ -107,6 +107,16 @@ def pulled(
         yield Pulled(batches, _names(function, made, labels), not named)
 
 
+def extend(
+    columns: dict[str, list[Any]], more: Mapping[str, Sequence[Any]], before: int, count: int
+) -> None:
+    """Add the metadata of `count` more rows to columns of `before` rows; None where one has no
+    such column."""
+    for name in {**columns, **more}:
+        columns.setdefault(name, [None] * before)
+        columns[name] += more.get(name, [None] * count)
+
+
 def parted(
     split: str, keys: Sequence[int], labels: Sequence[int], found: Pulled, spec: str
 ) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.data.called import gave, numbered, parted, pulled
+from assay.data.called import extend, gave, numbered, parted, pulled
 from assay.data.dataset import Dataset, content_digest
 from assay.data.decode import COLOUR, GREY, brought
 from assay.data.opened import Asked
@@ -50,10 +50,7 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
                     f"{batch.where} has images of {_size(pixels)}, those before are of "
                     f"{_size(parts[0])}: give a size in pixels (--size 224) or scale them"
                 )
-            for name in {*columns, *batch.metadata}:
-                missing: list[Any] = [None] * len(pixels)
-                column = columns.setdefault(name, [None] * len(labels))
-                column += batch.metadata.get(name, missing)
+            extend(columns, batch.metadata, len(labels), len(pixels))
             parts.append(pixels)
             labels += batch.labels
             _refuse_too_many(spec, parts, len(labels), at_most)

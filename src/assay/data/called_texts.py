@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.data.called import gave, numbered, parted, pulled
+from assay.data.called import extend, gave, numbered, parted, pulled
 from assay.data.splits import content_key
 from assay.data.textfiles import TEXT_COLUMNS
 from assay.data.textset import TextSet, in_memory
@@ -25,6 +25,7 @@ def called_texts(
     keys = TEXT_COLUMNS if text is None else (text,)
     texts: list[str] = []
     labels: list[int | str] = []
+    columns: dict[str, list[Any]] = {}
     characters, batches = 0, 0
     with pulled(spec, "test" if split == "all" else split, keys, label, at_most) as found:
         for batch in found.batches:
@@ -35,6 +36,7 @@ def called_texts(
                         "reads texts"
                     )
                 characters += len(given)
+            extend(columns, batch.metadata, len(labels), len(batch.labels))
             texts += map(str, batch.inputs)  # `+=` would add an array up
             labels += batch.labels
             batches += 1
@@ -57,6 +59,7 @@ def called_texts(
         [texts[row] for row in rows],
         [numbers[row] for row in rows],
         notes,
+        {name: [values[row] for row in rows] for name, values in columns.items()},
     )
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from assay.data.called import extend
 from assay.data.called_texts import called_texts
 from assay.data.hub import fetched
 from assay.data.load import places
@@ -69,10 +73,8 @@ def load_texts(
     codes = {value: code for code, value in enumerate(_values(found))}
     if any(rows.names for parts in found.values() for rows in parts):
         codes = {code: code for code in range(len(classes))}
-    texts: dict[str, list[str]] = {}
-    labels: dict[str, list[int]] = {}
+    whole: dict[str, Part] = {}
     for part, parts in found.items():
-        texts[part] = [text for rows in parts for text in rows.texts]
         values = [value for rows in parts for value in rows.labels]
         odd = next((value for value in values if value not in codes), None)
         if odd is not None:
@@ -80,14 +82,43 @@ def load_texts(
                 f"{short} ({part}) has the label {odd!r}, but its classes are "
                 f"{one_line(', '.join(classes), 80)}"
             )
-        labels[part] = [codes[value] for value in values]
-    chosen_texts, chosen_labels, more = _split(short, split, texts, labels)
-    empty = sum(not text.strip() for text in chosen_texts)
+        texts = [text for rows in parts for text in rows.texts]
+        whole[part] = Part(texts, [codes[value] for value in values], _joined(parts))
+    chosen, more = _split(short, split, whole)
+    empty = sum(not text.strip() for text in chosen.texts)
     if empty:
         notes.append(f"{empty:,} texts of {short} ({split}) are empty")
-    if not chosen_texts:
+    if not chosen.texts:
         raise AssayError(f"{short} ({split}) has no texts")
-    return in_memory(short, split, classes, chosen_texts, chosen_labels, [*notes, *more])
+    notes += more
+    return in_memory(short, split, classes, chosen.texts, chosen.labels, notes, chosen.metadata)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of a split: texts, their labels, and what else is known of each, by column."""
+
+    texts: list[str]
+    labels: list[int]
+    metadata: dict[str, list[Any]]
+
+    def rows(self, chosen: Sequence[int]) -> Part:
+        """Return some of its rows, by their places."""
+        return Part(
+            [self.texts[row] for row in chosen],
+            [self.labels[row] for row in chosen],
+            {name: [values[row] for row in chosen] for name, values in self.metadata.items()},
+        )
+
+
+def _joined(parts: Sequence[Rows] | Sequence[Part]) -> dict[str, list[Any]]:
+    """Return the columns of parts as those of one; None where a part has no such column."""
+    columns: dict[str, list[Any]] = {}
+    before = 0
+    for part in parts:
+        extend(columns, part.metadata, before, len(part.texts))
+        before += len(part.texts)
+    return columns
 
 
 def _files(name: str | Path) -> tuple[str, dict[str, list[Path]]]:
@@ -160,29 +191,28 @@ def _classes(short: str, found: dict[str, list[Rows]]) -> tuple[tuple[str, ...],
     return classes, []
 
 
-def _split(
-    short: str, split: str, texts: dict[str, list[str]], labels: dict[str, list[int]]
-) -> tuple[list[str], list[int], list[str]]:
-    """Return a split's texts and labels, and what was held out for it."""
+def _split(short: str, split: str, parts: dict[str, Part]) -> tuple[Part, list[str]]:
+    """Return the rows of a split, and what was held out for it."""
     if split == "all":
-        return [t for p in texts.values() for t in p], [y for p in labels.values() for y in p], []
-    if "" in texts:
-        whole, y = texts[""], labels[""]
-        keys = [content_key(text.encode("utf-8", "surrogatepass")) % 10 for text in whole]
+        every = list(parts.values())
+        texts = [text for part in every for text in part.texts]
+        return Part(texts, [y for part in every for y in part.labels], _joined(every)), []
+    if "" in parts:
+        keys = [content_key(text.encode("utf-8", "surrogatepass")) % 10 for text in parts[""].texts]
         wanted = {"test": (0,), "validation": (1,), "train": range(2, 10)}[split]
         rows = [row for row, key in enumerate(keys) if key in wanted]
         note = f"{short} names no splits: parted by content, 8:1:1 (--split all takes all of it)"
-        return [whole[row] for row in rows], [y[row] for row in rows], [note]
-    if split in texts and (split != "train" or "validation" in texts):
-        return texts[split], labels[split], []
-    if split == "test" or "train" not in texts:
+        return parts[""].rows(rows), [note]
+    if split in parts and (split != "train" or "validation" in parts):
+        return parts[split], []
+    if split == "test" or "train" not in parts:
         raise AssayError(
-            f"{short} has no split {split!r}, but {' and '.join(sorted(texts))}; files name their "
+            f"{short} has no split {split!r}, but {' and '.join(sorted(parts))}; files name their "
             "split, test.csv"
         )
-    whole, y = texts["train"], labels["train"]
-    keys = [content_key(text.encode("utf-8", "surrogatepass")) for text in whole]
-    out = held_out(np.array(keys, dtype=np.int64), np.array(y, dtype=np.int64))
+    train = parts["train"]
+    keys = [content_key(text.encode("utf-8", "surrogatepass")) for text in train.texts]
+    out = held_out(np.array(keys, dtype=np.int64), np.array(train.labels, dtype=np.int64))
     rows = np.flatnonzero(out if split == "validation" else ~out).tolist()
     note = f"{short} has no validation split: {int(out.sum()):,} texts of train are held out for it"
-    return [whole[row] for row in rows], [y[row] for row in rows], [note]
+    return train.rows(rows), [note]

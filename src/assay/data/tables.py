@@ -219,15 +219,15 @@ def _holds_images(kind: Any) -> bool:
 
 
 def _holds_labels(kind: Any) -> bool:
-    return _plain(kind) in ("number", "text", "bool")
+    return plain(kind) in ("number", "text", "bool")
 
 
-def _plain(kind: Any) -> str:
+def plain(kind: Any) -> str:
     """Return what a column's values are in Python, so that pandas' and polars' types are one."""
     import pyarrow.types as t
 
     if t.is_dictionary(kind):
-        return _plain(kind.value_type)
+        return plain(kind.value_type)
     if t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
         return "text"
     if t.is_integer(kind):
@@ -240,7 +240,7 @@ def _kind(schema: Any, column: str) -> str:
     if schema.names.count(column) != 1:
         return "not there" if column not in schema.names else "there twice"
     kind = schema.field(column).type
-    return "images" if _holds_images(kind) else _plain(kind)
+    return "images" if _holds_images(kind) else plain(kind)
 
 
 def _others(tables: list[Table], image: str, label: str | None) -> list[str]:

@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from assay.data.tables import plain
 from assay.data.walk import printable
 from assay.errors import AssayError, one_line, told, unknown
 
@@ -28,12 +29,14 @@ class Rows:
         labels: one per row: numbers or strings.
         names: the names of labels that are numbers, where the file gives them.
         columns: the columns that were read: of the text, and of the label.
+        metadata: all other columns, a value per row: text, a number, or None where there is none.
     """
 
     texts: list[str]
     labels: list[Any]
     names: tuple[str, ...]
     columns: tuple[str, str]
+    metadata: dict[str, list[Any]]
 
 
 def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
@@ -47,7 +50,7 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
         AssayError: for a file that cannot be read, a column that is not there, a text that is none,
             or a row without a label; it names the row, the first being 1.
     """
-    columns, names = _columns(path)
+    columns, names, more = _columns(path)
     shown = printable(str(path))
     own, texts = _texts(columns, text, shown)
     other = _chosen("label", label, LABEL_COLUMNS, [c for c in columns if c != own], shown)
@@ -58,7 +61,13 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
             f"row {missing[0]} of {shown} has no label in column {other!r} ({len(missing):,} of "
             f"{len(labels):,} rows): give every row one"
         )
-    return Rows(texts, labels, names.get(other, ()), (own, other))
+    further = {
+        name: [_single(value) for value in values]
+        for name, values in (columns | more).items()
+        if name not in (own, other)
+    }
+    metadata = {name: values for name, values in further.items() if set(values) != {None}}
+    return Rows(texts, labels, names.get(other, ()), (own, other), metadata)
 
 
 def plain_texts(path: Path) -> list[str]:
@@ -74,7 +83,7 @@ def plain_texts(path: Path) -> list[str]:
         what = "is no file" if not path.is_file() else "holds no texts that can be read"
         raise AssayError(f"{shown} {what}: give {', '.join(sorted((*SUFFIXES, '.txt')))}")
     if suffix != ".txt":
-        return _texts(_columns(path)[0], None, shown)[1]
+        return _texts(_columns(path).columns, None, shown)[1]
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
@@ -87,15 +96,28 @@ def plain_texts(path: Path) -> list[str]:
     return found
 
 
-def _columns(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
-    """Return the columns of a file, and the names of labels that it gives."""
+class Columns(NamedTuple):
+    """The columns of a file that can hold texts or labels, the names of labels that it gives, and
+    the columns of fractions, which hold neither."""
+
+    columns: dict[str, list[Any]]
+    names: dict[str, tuple[str, ...]]
+    more: dict[str, list[Any]]
+
+
+def _columns(path: Path) -> Columns:
     if path.suffix.lower() in (".parquet", ".arrow"):
-        columns, names = _from_table(path)
+        found = _from_table(path)
     else:
-        columns, names = columns_of_lines(path), {}
-    if not columns:
+        found = Columns(columns_of_lines(path), {}, {})
+    if not found.columns:
         raise AssayError(f"{printable(str(path))} is empty: it has no columns")
-    return columns, names
+    return found
+
+
+def _single(value: Any) -> Any:
+    """Return a value of metadata; None where it is none, or no single one."""
+    return value if isinstance(value, str | int | float) and value != "" else None
 
 
 def _texts(columns: dict[str, list[Any]], asked: str | None, shown: str) -> tuple[str, list[str]]:
@@ -130,8 +152,8 @@ def _chosen(kind: str, asked: str | None, usual: Sequence[str], columns: Any, sh
     )
 
 
-def _from_table(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
-    """Return the columns of a parquet or arrow file, and the names of its labels."""
+def _from_table(path: Path) -> Columns:
+    """Return the columns of a parquet or arrow file."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -157,12 +179,13 @@ def _from_table(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, 
         }
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         names = {}
-    columns = {}
+    columns, more = {}, {}
     for field in whole.schema:
-        plain = pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        if plain or pa.types.is_integer(field.type) or pa.types.is_boolean(field.type):
+        if plain(field.type) in ("text", "number", "bool"):
             columns[field.name] = whole.column(field.name).to_pylist()
-    return columns, names
+        elif pa.types.is_floating(field.type):
+            more[field.name] = whole.column(field.name).to_pylist()
+    return Columns(columns, names, more)
 
 
 def columns_of_lines(path: Path) -> dict[str, list[Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,6 +28,8 @@ class TextSet:
         notes: what was understood where a file can be understood in more than one way.
         lengths: how many tokens each text has, for a training that puts those of like length
             together; None: not counted.
+        metadata: what else is known of each text, by the name of its column: text, a number, or
+            None where it is not known.
 
     >>> from assay.data.textset import in_memory
     >>> texts = in_memory("mine", "test", ("bad", "good"), ["so so", "fine"], [0, 1])
@@ -44,6 +46,7 @@ class TextSet:
     ids: Tensor
     notes: tuple[str, ...] = ()
     lengths: tuple[int, ...] | None = None
+    metadata: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -98,6 +101,9 @@ class TextSet:
             fingerprint=sha.hexdigest(),
             ids=self.ids[index],
             lengths=None if self.lengths is None else tuple(self.lengths[p] for p in places),
+            metadata={
+                name: [values[place] for place in places] for name, values in self.metadata.items()
+            },
         )
 
     def __repr__(self) -> str:
@@ -124,6 +130,7 @@ def in_memory(
     texts: Sequence[str],
     labels: Sequence[int] | Tensor,
     notes: Sequence[str] = (),
+    metadata: Mapping[str, Sequence[Any]] | None = None,
 ) -> TextSet:
     """Return the set of texts that are already there, fingerprinted."""
     y = torch.as_tensor(labels, dtype=torch.int64)
@@ -136,4 +143,14 @@ def in_memory(
         sha.update(len(content).to_bytes(8, "little"))
         sha.update(content)
     ids = torch.arange(len(texts))
-    return TextSet(name, split, tuple(classes), tuple(texts), y, sha.hexdigest(), ids, tuple(notes))
+    return TextSet(
+        name=name,
+        split=split,
+        classes=tuple(classes),
+        texts=tuple(texts),
+        labels=y,
+        fingerprint=sha.hexdigest(),
+        ids=ids,
+        notes=tuple(notes),
+        metadata=metadata or {},
+    )

@@ -22,7 +22,6 @@ from assay.auditing.rounds import in_turn
 from assay.auditing.watch import Tick
 from assay.config import digest
 from assay.core.texts import TextClassifier
-from assay.data.textset import TextSet
 from assay.disk import writable
 from assay.errors import AssayError
 from assay.inputs import Inputs, Loaded, scaled
@@ -98,7 +97,6 @@ def run(
                 console.print(f"  {doing}", markup=False)
 
         found = examine(
-            inputs,
             model,
             parts,
             config,
@@ -169,7 +167,6 @@ def reported(
 
 
 def examine(
-    inputs: Inputs,
     model: Loaded | TextClassifier,
     parts: Parts,
     config: AuditConfig,
@@ -181,15 +178,12 @@ def examine(
     budget: float | None = None,
     carrier: Carrier = in_turn,
 ) -> Audit:
-    """Audit the model on its parts of the data, and say how its images were scaled."""
+    """Audit the model on its parts of the data, and say what was done to them before."""
     found = audit(
         model,
-        parts.x,
-        parts.part.labels,
+        parts.part,
         reference=parts.reference,
         calibration=parts.calibration,
-        masks=parts.masks,
-        metadata=parts.metadata,
         config=config,
         policy=policy,
         title=title,
@@ -199,11 +193,8 @@ def examine(
         budget=budget,
         carrier=carrier,
     )
-    if isinstance(parts.part, TextSet):
-        return found
     made = found.report.made
-    side, crop = inputs.scaling
-    given = made.config["inputs"] | {"size": side, "crop": crop, "channels": inputs.channels}
+    given = made.config["inputs"] | parts.brought
     about = made.model_copy(update={"config": made.config | {"inputs": given}})
     return replace(found, report=found.report.model_copy(update={"made": about}))
 

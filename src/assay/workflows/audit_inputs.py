@@ -10,7 +10,6 @@ from torch import Tensor
 from assay.core.texts import TextClassifier
 from assay.data import Dataset
 from assay.data.called import has_parts
-from assay.data.dataset import to_float
 from assay.data.textset import TextSet
 from assay.errors import AssayError
 from assay.inputs import Inputs, Loaded, load, load_part, mark
@@ -30,26 +29,14 @@ class Parts:
         reference, calibration: images and labels that detectors are fitted on, and that their
             thresholds are set by.
         marks: the fingerprint of each whole set, by its name.
+        brought: how images were brought to what the model takes: size, crop, order of colours.
     """
 
     part: Dataset | TextSet
     reference: tuple[Any, Tensor] | None
     calibration: tuple[Any, Tensor] | None
     marks: dict[str, str]
-
-    @property
-    def x(self) -> Tensor | list[str]:
-        """The images, float32 (N, C, H, W) in [0, 1]; or the texts."""
-        part = self.part
-        return list(part.texts) if isinstance(part, TextSet) else to_float(part.images)
-
-    @property
-    def masks(self) -> Tensor | None:
-        return None if isinstance(self.part, TextSet) else self.part.masks
-
-    @property
-    def metadata(self) -> Any:
-        return None if isinstance(self.part, TextSet) else self.part.metadata
+    brought: dict[str, Any]
 
 
 def opened(inputs: Inputs) -> tuple[Dataset | TextSet, Loaded | TextClassifier]:
@@ -78,8 +65,10 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         AssayError: it cannot be read.
     """
 
+    texts = isinstance(data, TextSet)
+
     def other(split: str) -> Dataset | TextSet:
-        read = text_part if isinstance(data, TextSet) else load_part
+        read = text_part if texts else load_part
         return read(inputs, split, at_most=REFERENCE_IMAGES)
 
     fitted, calibration = None, None
@@ -100,7 +89,9 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         held = other("validation")  # the model was not trained on it
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
-    return Parts(data.sample(inputs.images), fitted, calibration, marks)
+    side, crop = (None, None) if texts else inputs.scaling
+    brought = {} if texts else {"size": side, "crop": crop, "channels": inputs.channels}
+    return Parts(data.sample(inputs.images), fitted, calibration, marks, brought)
 
 
 def known_as(model: Loaded | TextClassifier, inputs: Inputs) -> str:

@@ -191,7 +191,7 @@ def _evidence(
     tell = Telling()
     evidence = evidence_of(
         model,
-        Examples(parts.x, parts.part.labels, parts.masks, parts.metadata or {}).mixed(),
+        Examples.of(parts.part).mixed(),
         parts.reference,
         parts.calibration,
         config,

@@ -1,10 +1,10 @@
-"""Kinds of images on which the model is worse than on the rest: found on one half, tried on the
-other.
+"""Kinds of images, or of texts, on which the model is worse than on the rest: found on one half,
+tried on the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -13,13 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.stats import false_discovery_control, fisher_exact
-from torch import Tensor
-from torch.nn import functional as F
 
 from assay import stats
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.groups import as_numbers, kinds_by
 from assay.auditing.section import Measured, Section
+from assay.auditing.seen import Seen, of_images, of_texts
 from assay.errors import AssayError
 from assay.report.record import NotRun
 from assay.report.result import Table
@@ -72,13 +71,15 @@ class Slices(Section):
     """Classes, and what a shallow tree finds: where is the model worse than elsewhere?
 
     The tree splits half of the images by brightness, contrast, colour and sharpness so that
-    right and wrong part; its leaves are tried on the other half, which it has not seen. Classes
-    and the values of metadata (numbers by their quarters) are tried on that half too. Of saved
-    predictions the tree splits columns of numbers. SLI-001 is the gap of the leaf, or the value of
+    right and wrong part (half of the texts by how many words they have, and by the common ones);
+    its leaves are tried on the other half, which it has not seen. Classes and the values of
+    metadata (numbers by their quarters) are tried on that half too. Of saved predictions the tree
+    splits columns of numbers. SLI-001 is the gap of the leaf, or the value of
     metadata, that was worst on the first half (of the class, where predictions are all there is):
     one slice, chosen before it is tried, so that its interval is honest.
     """
 
+    texts: ClassVar[bool] = True
     saved: ClassVar[bool] = True
 
     name: Literal["slices"] = "slices"
@@ -164,11 +165,13 @@ def said(worse: list[Slice], tried_on: int, of: str) -> str:
     return found if len(worse) == 1 else f"{found}; {len(worse)} of {tried_on} kinds are worse"
 
 
-def seen_of(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
-    """Return what the tree splits by, float64 (N,) each: properties of images; of saved predictions
-    the columns of numbers without gaps."""
+def seen_of(evidence: Evidence) -> Seen:
+    """Return what the tree splits by: what is seen of images and of texts; of saved predictions the
+    columns of numbers without gaps."""
     if evidence.kind == "images":
-        return properties(evidence.x)
+        return of_images(evidence.x)
+    if evidence.kind == "texts":
+        return of_texts(list(evidence.x))
     columns = {name: as_numbers(values) for name, values in evidence.metadata.items()}
     return {
         name: numbers
@@ -177,22 +180,8 @@ def seen_of(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
     }
 
 
-def properties(x: Tensor) -> Mapping[str, NDArray[np.float64]]:
-    """Return what is seen of each image without knowing what it shows, float64 (N,) each."""
-    grey = x.mean(1, keepdim=True)
-    around = F.avg_pool2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    found = {
-        "brightness": grey.mean((1, 2, 3)),
-        "contrast": grey.std((1, 2, 3)),
-        "sharpness": (grey - around).abs().mean((1, 2, 3)),
-    }
-    if x.shape[1] == 3:
-        found["colour"] = (x.amax(1) - x.amin(1)).mean((1, 2))
-    return {name: values.double().numpy() for name, values in found.items()}
-
-
 def tree_leaves(
-    found: Mapping[str, NDArray[np.float64]],
+    found: Seen,
     correct: NDArray[np.bool_],
     half: NDArray[np.bool_],
     depth: int,
@@ -205,8 +194,7 @@ def tree_leaves(
         raise AssayError(
             "kinds of images are found by scikit-learn: pip install scikit-learn"
         ) from error
-    names = list(found)
-    table = np.stack([found[name] for name in names], 1)
+    table = np.stack([values.astype(np.float64) for values in found.values()], 1)
     tree = DecisionTreeClassifier(max_depth=depth, min_samples_leaf=2 * FEWEST, random_state=0)
     if half.sum() < 4 * FEWEST or len(set(correct[half].tolist())) < 2:
         return {}
@@ -214,17 +202,24 @@ def tree_leaves(
     leaf = tree.apply(table)
     if tree.get_n_leaves() < 2:
         return {}
-    return {_path(tree.tree_, node, names): leaf == node for node in np.unique(leaf)}
+    return {_path(tree.tree_, node, found): leaf == node for node in np.unique(leaf)}
 
 
-def _path(tree: Any, node: int, names: list[str]) -> str:
-    """Return the splits above a node in words: "brightness ≤ 0.31, contrast > 0.2"."""
+def _path(tree: Any, node: int, found: Seen) -> str:
+    """Return the splits above a node in words: "brightness ≤ 0.31, contrast > 0.2"; of counts the
+    last whole number below, and of what is there or not: "“good”, no “film”"."""
     steps: list[str] = []
+    names = list(found)
     while node != 0:
         left = np.flatnonzero(tree.children_left == node)
         parent = int(left[0] if len(left) else np.flatnonzero(tree.children_right == node)[0])
-        sign = "≤" if len(left) else ">"
-        steps.append(f"{names[tree.feature[parent]]} {sign} {tree.threshold[parent]:.2g}")
+        name, cut = names[tree.feature[parent]], tree.threshold[parent]
+        if found[name].dtype == bool:
+            steps.append(f"no {name}" if len(left) else name)
+        else:
+            whole = bool((found[name] % 1 == 0).all())
+            shown = f"{math.floor(cut)}" if whole else f"{cut:.2g}"
+            steps.append(f"{name} {'≤' if len(left) else '>'} {shown}")
         node = parent
     return ", ".join(reversed(steps))
 
