@@ -150,7 +150,9 @@ def test_formulae_are_drawn_without_a_script() -> None:
         for latex in (*alone, *within):
             shown = drawn(latex, "block")
             assert shown.startswith("<math")
-            assert not re.search(r"\\|&amp;", shown), latex  # a command that was not understood
+            assert not re.search(r"\\|&(?!#|lt;|gt;)", shown), (
+                latex
+            )  # a command that was not understood
 
 
 def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sphinx.writers.html5 import HTML5Translator
 def drawn(latex: str, display: str) -> str:
     """Return a formula as MathML; a mistake in it says which formula it is of."""
     if r"\\" in latex and r"\begin" not in latex:
-        latex = rf"\begin{{aligned}}{latex}\end{{aligned}}"
+        latex = rf"\begin{{split}}{latex}\end{{split}}"
     try:
         return convert(latex, display=display)
     except Exception as error:

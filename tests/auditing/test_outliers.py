@@ -127,6 +127,9 @@ def test_a_reference_fits_and_what_was_held_out_calibrates() -> None:
     assert fit.reference.predictions.tolist() == [0] * 10
     assert fit.calibration.predictions.tolist() == [1] * 8
     assert fit.calibrated_on == "8 held-out images"
+    given["calibration"] = given["reference"]
+    with pytest.raises(AssayError, match="train and validation are the same images"):
+        fitted_on(evidence(Y, Y, config=config(MaxLogit()), **given))
 
 
 def test_images_of_your_own_are_outliers_and_those_that_are_test_images_are_left_out(

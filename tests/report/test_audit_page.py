@@ -66,6 +66,15 @@ def test_what_to_do_stands_below_what_does_not_pass(report):
         assert (f"What to do: mend {check.code}." in text) == (check.verdict != "pass")
 
 
+def test_an_option_of_a_command_stays_on_one_line(report):
+    failed = report.checks[0].model_copy(
+        update={"verdict": "fail", "advice": "see <b>that</b> (--images, --train-images 3)"}
+    )
+    html = render_audit(report.model_copy(update={"checks": (failed,)}))
+    whole = '<span class="option">--images</span>, <span class="option">--train-images</span> 3'
+    assert f"see &lt;b&gt;that&lt;/b&gt; ({whole})." in html
+
+
 def test_flags_that_are_up_stand_at_the_checks_and_settled_ones_fold(page):
     cautions = re.search(r'<ul class="cautions">(.*?)</ul>', page, re.DOTALL).group(1)
     assert "FLAG-STEPS" in cautions

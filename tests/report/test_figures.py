@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from assay.report import figures
-from assay.report.curves import LABEL_GAP
+from assay.report.curves import LABEL_GAP, _far_apart
 from assay.report.figures import Panel, Series
+from assay.report.heroes import Dot, dots
 from assay.report.record import EstimateModel
 from assay.report.scatter import Point, scatter
 from assay.report.schema import Bin, Histogram
@@ -440,3 +441,20 @@ def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_o
     ticks = [tick.get_window_extent() for tick in axes.get_xticklabels() if tick.get_text()]
     assert not any(one.overlaps(other) for one, other in itertools.pairwise(ticks))
     assert len(axes.collections) == 5, "an interval that says nothing is not drawn"
+
+
+def test_a_dot_at_the_end_of_the_axis_is_drawn_whole() -> None:
+    rows = [
+        ("first", [Dot("a", EstimateModel(value=1.0, low=0.9, high=1.0, n=10, of="networks"), 0)])
+    ]
+    figure = dots(rows, width=5, x_label="AUROC")
+    (dot,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert figure.axes[0].get_xlim() == (0, 1)
+    assert not dot.get_clip_on()
+
+
+def test_labels_of_budgets_have_room_and_the_first_is_none() -> None:
+    budgets = [0.0, *(k / 255 for k in (1, 2, 4, 8, 16)), 0.1]
+    shown = _far_apart(budgets, 0.2)
+    assert shown == [0.0, 8 / 255, 16 / 255, 0.1]
+    assert _far_apart([0.0, 0.1], 0.2) == [0.0, 0.1]

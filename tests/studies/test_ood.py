@@ -96,9 +96,9 @@ def test_the_answer_begins_with_the_comparison_of_the_course() -> None:
     answer = study.answer(claims)
     assert answer.startswith("**Reconstruction, each model fed what it was trained on, beats max-")
     assert "Whether reconstruction, run as the course ran it, beats max-logit on noise is" in answer
-    assert "fake-data" not in answer, "the same question twice"
+    assert "fake" not in answer, "the same question twice"
     assert study.answer([judged("ood.ash", -0.2, -0.1)]).startswith(
-        "**On fake-data ASH is a point better than max-softmax"
+        "**On fake data ASH is a point better than max-softmax"
     )
 
 

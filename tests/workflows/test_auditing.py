@@ -11,9 +11,12 @@ import pytest
 
 from assay.auditing import AuditConfig
 from assay.auditing.checks import Value, judged
+from assay.auditing.conduct import _summary
+from assay.auditing.policy import Policy
 from assay.auditing.registry import Accuracy, Calibration, Outliers
 from assay.errors import AssayError
 from assay.inputs import Inputs, load_part
+from assay.report.record import EstimateModel
 from assay.report.schema import Check
 from assay.stats import Estimate
 from assay.workflows import audit as workflow
@@ -57,6 +60,17 @@ def test_one_refused_verdict_among_others_fails_the_policy(
     assert asked.judged(Found().checks, AuditConfig(), TODAY) == (0, [])
 
 
+def test_the_sentence_says_of_how_many_images_another_number_is() -> None:
+    def check(code: str, n: int) -> Check:
+        value = EstimateModel(value=0.5, low=0.4, high=0.6, n=n, of="images")
+        return Found("pass").checks[0].model_copy(update={"code": code, "value": value})
+
+    same = _summary((check("ACC-001", 100), check("ROB-001", 100)), AuditConfig())
+    assert "of them" not in same
+    fewer = _summary((check("ACC-001", 100), check("ROB-001", 20)), AuditConfig())
+    assert "50.0 % (40.0 to 60.0) of 20 of them when each may be changed" in fewer
+
+
 def test_the_checks_that_count_are_a_choice() -> None:
     checks = Found("pass", "fail", "not run").checks
     assert Asked("fail", ["C-0"]).judged(checks, AuditConfig(), TODAY) == (0, [])
@@ -66,6 +80,12 @@ def test_the_checks_that_count_are_a_choice() -> None:
     assert gated(AuditConfig()) == ["ACC-001", "CAL-001", "ROB-001", "EXP-001"], (
         "outliers count where they are named"
     )
+    policy = Policy.model_validate({"checks": {"C-0": {}}})
+    met = Asked(policy=policy)
+    assert met.judged(checks, AuditConfig(), TODAY) == (0, ["the policy is met"])
+    policy = Policy.model_validate({"checks": {"C-0": {}, "C-1": {}}})
+    code, lines = Asked(policy=policy).judged(checks, AuditConfig(), TODAY)
+    assert (code, lines[-1]) == (1, "the policy is not met: a check failed (exit code 1)")
     with pytest.raises(AssayError, match="unknown check 'ROB-01'"):
         Asked("fail", ["ROB-01"]).refuse_unknown(AuditConfig())
 

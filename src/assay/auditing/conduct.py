@@ -393,6 +393,8 @@ def _summary(checks: tuple[Check, ...], config: AuditConfig, kind: str = "images
         said.append(f"right on {value} of the {kind} as they are")
     if robust is not None:
         value = f"{with_unit(robust.value, 'fraction')} ({interval(robust)})"
+        if right is not None and right.n != robust.n:  # else it may look more robust than accurate
+            value = f"{value} of {robust.n:,} of them"
         said.append(
             f"{'' if said else 'right '}on {value} when each may be changed by at most "
             f"{budget(config.eps, config.norm)} ({norm_name(config.norm)})"

@@ -320,7 +320,7 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
         axes.vlines(eps, low, high, color=colour, linewidth=2.4, alpha=0.4)
         ticks |= set(eps)
         ends.append(End(eps[-1], float(value[-1]), curve.attack, colour))
-    shown = _far_apart(sorted(ticks), 0.6 * axes.figure.dpi / axes.figure.bbox.width)
+    shown = _far_apart(sorted(ticks), 0.8 * axes.figure.dpi / axes.figure.bbox.width)
     axes.set_xticks(shown, [budget(eps, norm) for eps in shown])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set(ylim=(0, 1.02), xlabel=f"budget eps ({norm_name(norm)})")
@@ -329,9 +329,11 @@ def _against_eps(axes: Axes, norm: str, curves: Sequence[RobustnessCurve], clean
 
 
 def _far_apart(ticks: Sequence[float], room: float) -> list[float]:
-    """Return the ticks that leave their labels room, a share of the axis, from the largest down."""
-    kept: list[float] = []
-    for tick in reversed(ticks):
-        if not kept or kept[-1] - tick >= room * ticks[-1]:
+    """Return the ticks that leave their labels room, a share of the axis: the first, the last, and
+    what fits between them from the largest down."""
+    first, least = ticks[0], room * (ticks[-1] - ticks[0])
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[1:-1]):
+        if kept[-1] - tick >= least and tick - first >= least:
             kept.append(tick)
-    return kept[::-1]
+    return [first, *kept[::-1]]

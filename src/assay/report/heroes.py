@@ -172,7 +172,7 @@ def dots(
                 _, low, high = columns([dot.estimate])[:, 0]
                 if np.isfinite(low) and np.isfinite(high):
                     axes.hlines(row, place(low), place(high), color=hue, linewidth=3.4, alpha=0.4)
-                axes.plot(x, row, "o", color=hue, markersize=7)
+                axes.plot(x, row, "o", color=hue, markersize=7, clip_on=False)  # whole at 100 %
         for value, label in references:
             axes.axvline(place(value), color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.6)
             axes.annotate(

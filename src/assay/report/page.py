@@ -79,8 +79,10 @@ def rendered(template: str, **given: Any) -> str:
     return _environment().get_template(template).render(**given)
 
 
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|points?\b|×))")
-"""The space between a number and its unit."""
+_UNIT = re.compile(r"(?<=\d) (?=(?:%|points?\b|×))|(?<=L[∞012]) (?=\d)")
+"""The space between a number and its unit, or a norm and its budget."""
+_OPTION = re.compile(r"(?<![\w-])--[a-z][\w.-]*")
+"""An option of a command, which browsers would break after its hyphens."""
 
 
 @lru_cache(maxsize=1)
@@ -114,6 +116,7 @@ def _environment() -> Environment:
         moment=_moment,
         natural=_natural_width,
         norm=numerals.norm_name,
+        options=_options,
         slug=lambda text: text.replace(" ", "-"),
         spaced=lambda text: text.replace("_", " "),
         unbroken=_unbroken,
@@ -127,6 +130,11 @@ def _environment() -> Environment:
 def _unbroken(text: str) -> str:
     """Return a text whose numbers stay on one line with their units, on a telephone too."""
     return _UNIT.sub("\u00a0", text)
+
+
+def _options(text: str) -> Markup:
+    """Return a text whose options of a command stay whole, everything else escaped."""
+    return Markup(_OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def track(

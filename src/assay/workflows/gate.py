@@ -9,7 +9,7 @@ from typing import Literal
 
 from assay.auditing.checks import Criterion
 from assay.auditing.config import AuditConfig
-from assay.auditing.policy import Policy, gate, planned
+from assay.auditing.policy import FAILED, UNKNOWN, Policy, gate, planned
 from assay.errors import AssayError, unknown
 from assay.report.schema import Check
 
@@ -22,6 +22,15 @@ REFUSED: dict[FailOn, set[str]] = {
 }
 """By --fail-on: the verdicts that are refused. The order of verdicts is pass, undecided, fail, not
 run: of a check that was not run nothing is known, so only "never" accepts it."""
+
+
+MET = {
+    0: "the policy is met",
+    FAILED: "the policy is not met: a check failed (exit code 1)",
+    UNKNOWN: "whether the policy is met is not known: a required check is undecided or was not run "
+    "(exit code 3)",
+}
+"""What an exit code says of a policy."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,11 @@ class Asked:
     def judged(
         self, checks: Sequence[Check], config: AuditConfig, today: date
     ) -> tuple[int, list[str]]:
-        """Return the exit code, and a line for each check that is refused or waived."""
+        """Return the exit code, and a line for each check that is refused or waived; of a policy
+        also whether it is met."""
         if self.policy is not None:
             found = gate(checks, self.policy, today)
-            return found.code, list(found.lines)
+            return found.code, [*found.lines, MET[found.code]]
         counted = self.checks or gated(config)
         bad = [c for c in checks if c.verdict in REFUSED[self.fail_on] and c.code in counted]
         return int(bool(bad)), [_line(check) for check in bad]

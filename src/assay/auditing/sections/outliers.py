@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from assay.auditing.checks import Criterion, Value, Words
@@ -193,6 +194,12 @@ def fitted_on(evidence: Evidence) -> tuple[Fitting, Embedding]:
         if cut < 1:
             raise AssayError(f"reference needs at least 2 images, got {len(images)}")
         others = (images[cut:], labels[cut:]) if held is None else held
+        if held is not None and _equal(images, held[0]):
+            raise AssayError(
+                f"train and validation are the same {evidence.kind}, and a threshold cannot be set "
+                "on what a detector was fitted on: give each part its own, or no reference "
+                "(--reference-split none)"
+            )
         other = "other reference" if held is None else "held-out"
         fit = Fitting(
             embed(images[:cut], labels[:cut]),
@@ -215,6 +222,12 @@ def fitted_on(evidence: Evidence) -> tuple[Fitting, Embedding]:
         f"{third:,} other test {evidence.kind}",
     )
     return fit, rest
+
+
+def _equal(a: Tensor | Sequence[str], b: Tensor | Sequence[str]) -> bool:
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        return torch.equal(a, b)
+    return list(a) == list(b)
 
 
 def _row(kind: str, found: DetectionResult, calibrated_on: str) -> DetectorResult:

@@ -145,7 +145,7 @@ def attack_all(
         curve: Curve = []
         try:
             for eps in evidence.config.curve:
-                evidence.tick(f"{name} at eps {eps:.4g}")
+                evidence.tick(f"{name} at eps {budget(eps, evidence.config.norm)}")
                 armed = at_budget(attack, evidence.config, eps)
                 curve.append((eps, evidence.run(armed, evidence.attacked, "fooled")))
         except Exception as error:  # whatever a user's model, or attack, may raise

@@ -41,14 +41,14 @@ def gain(a: str, b: str, *kinds: str) -> Value:
     return value
 
 
-def near_name(study: OOD) -> str:
-    """Return what the nearest outliers are called in a sentence."""
-    return "held-out classes" if study.near == HELD_OUT else study.near
+def called(kind: str) -> str:
+    """Return what a kind of outliers is called in a sentence."""
+    return "held-out classes" if kind == HELD_OUT else kind.replace("-", " ")
 
 
 def effects(study: OOD, cells: Cells) -> tuple[stats.Effect, ...]:
     """Return what is claimed, so far as the detectors that it is about are there."""
-    names, near = {detector.name for detector in study.detectors}, near_name(study)
+    names, near = {detector.name for detector in study.detectors}, called(study.near)
     runs = cells.kept(NATURAL)
     if runs:  # of what no network could be scored by, nothing is claimed: the page says why
         names &= {name for run in runs for name in run.metrics["detectors"]}

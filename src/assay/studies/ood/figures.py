@@ -17,6 +17,7 @@ from assay.report.result import Drawing
 from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture, styled
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
+from assay.studies.ood.claims import called
 from assay.studies.ood.tables import detectors, fewest, measured, share
 
 if TYPE_CHECKING:
@@ -55,7 +56,11 @@ def _leading(cells: Cells, cell: str, kinds: Sequence[str]) -> Drawing:
     rows = []
     for name in detectors(cells, cell):
         own = [
-            Dot(kind, share(cells, cell, measured("auroc", name, kind), fewest(kind)), colour)
+            Dot(
+                called(kind),
+                share(cells, cell, measured("auroc", name, kind), fewest(kind)),
+                colour,
+            )
             for colour, kind in enumerate(kinds)
         ]
         rows.append((name, own))
@@ -67,8 +72,9 @@ def _leading(cells: Cells, cell: str, kinds: Sequence[str]) -> Drawing:
 
     return hero(
         "AUROC by detector",
-        f"On {kinds[0]}, AUROC goes from {said(worst)} to {said(best)}",
-        f"Mean over networks with its 95 % interval, by kind, in the order of {kinds[0]}. "
+        f"On {called(kinds[0])}, AUROC goes from {said(worst)} to {said(best)}",
+        f"Mean over networks with its 95 % interval, by kind, in the order of "
+        f"{called(kinds[0])}. "
         "At 50 % a score is a coin; below, outliers look more normal than test images do.",
         lambda width: dots(rows, width=width, x_label="AUROC", references=((0.5, "a coin"),)),
     )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from assay import stats
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells
+from assay.studies.ood.claims import called
 from assay.studies.ood.tables import accuracy
-from assay.tasks.detect import HELD_OUT
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD
@@ -46,7 +46,7 @@ def notes(study: OOD, cells: Cells) -> tuple[str, ...]:
 
 def answer(study: OOD, claims: Sequence[stats.Claim]) -> str:
     """Return what the verdicts answer."""
-    near = "held-out classes" if study.near == HELD_OUT else study.near
+    near = called(study.near)
     scale = points("AUROC")
 
     def words(subject: str, positive: str, negative: str, asked: str) -> Wording:
