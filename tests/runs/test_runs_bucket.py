@@ -245,7 +245,9 @@ def test_a_trial_whose_objects_are_damaged_is_run_again_and_put_anew(
     assert bytes_of(three.root / "trials") == bytes_of(two.root / "trials")
     four = machine("four")
     finished(four, need)
-    four.damaged.add((f"trials/{need.short}", 1))  # it saw the damage before the others mended it
+    four.bucket.damaged.add(
+        (f"trials/{need.short}", 1)
+    )  # it saw the damage before the others mended it
     before = objects()
     four.publish(need)
     assert objects() == before
@@ -267,6 +269,53 @@ def test_a_study_whose_objects_are_damaged_blocks_nothing(machine, capsys, harm)
         assert capsys.readouterr().err.count("it is done without") == 1
     study(two, [], "third")
     assert [run.headline for run in machine("four").runs()] == ["third"]
+
+
+@pytest.mark.parametrize("harm", [lose, spoil])
+def test_sync_mends_what_a_bucket_has_lost_and_sees_it_by_the_sizes(store, toy, tmp_path, harm):
+    trials = [toy("walk", seed=seed, epochs=1) for seed in range(3)]
+    for trial in trials:
+        finished(store, trial)
+    move(Folder(store), Bucket(URL))
+    harm(f"files/trials/{trials[1].short}")
+    moved = move(Folder(store), Bucket(URL))
+    if harm is spoil:  # as many bytes: only who brings it sees it, and runs it again
+        assert (moved.new, len(moved.there)) == ([], 3)
+        return
+    assert (moved.new, len(moved.there)) == ([f"trials/{trials[1].short}"], 2)
+    assert len(move(Folder(store), Bucket(URL)).there) == 3
+    assert len(move(Bucket(URL), place_of(tmp_path / "back")).new) == 3
+    assert bytes_of(tmp_path / "back") == bytes_of(store.root)
+
+
+def newer(trial, number: int = 1) -> None:
+    """Write a manifest of a trial as an assay to come might."""
+    content = b'{"schema": 2, "parts": []}'
+    fsspec.filesystem("memory").pipe_file(f"{URL}/trials/{trial.short}.{number}.json", content)
+
+
+def test_a_manifest_of_a_newer_assay_stops_its_own_trial_alone(machine, toy, capsys, tmp_path):
+    mine, theirs, third = (toy("walk", seed=seed, epochs=1) for seed in range(3))
+    one = machine("one")
+    assert len(execute([mine], one, progress=False, workers=1)) == 1
+    newer(theirs)
+    newer(third)
+    two = machine("two")
+    assert two.result(mine) is not None
+    assert len(execute([mine], two, progress=False, workers=1)) == 1
+    two.runs()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    assert "was written by a newer assay (schema 2, this one knows 1)" in said
+    assert "; so were 1 more. The rest of it is used" in said
+    with pytest.raises(AssayError, match=rf"{theirs.short}.1.json was written by a newer assay"):
+        execute([theirs], two, progress=False, workers=1)
+    moved = move(Bucket(URL), place_of(tmp_path / "back"))
+    assert (len(moved.new), len(moved.damaged)) == (1, 2)
+    here = Store(tmp_path / "here")
+    finished(here, theirs)
+    moved = move(Folder(here), Bucket(URL))
+    assert "a newer assay" in moved.damaged[f"trials/{theirs.short}"]
 
 
 def test_a_page_that_is_here_stays_until_the_newer_one_has_arrived(machine, monkeypatch):
@@ -386,7 +435,7 @@ class Portal:
 
 def test_a_page_to_log_in_to_the_network_is_no_store(store, toy, monkeypatch, capsys):
     finished(store, toy("walk", epochs=1))
-    monkeypatch.setattr(buckets, "_file_system", lambda _: (Portal(), "x"))
+    monkeypatch.setattr(buckets, "file_system", lambda _: (Portal(), "x"))
     for words in (["sync", str(store.root), URL], ["list", "--store", URL]):
         assert call(app, words) == 2
         assert "gives other answers than a store would" in capsys.readouterr().err
@@ -408,7 +457,7 @@ def test_what_the_network_garbled_is_brought_again(machine, toy, monkeypatch, ca
     monkeypatch.setattr(two.bucket.fs, "get_file", get_file)
     assert two.fetch(trial)
     assert garbled
-    assert not two.damaged
+    assert not two.bucket.damaged
     assert capsys.readouterr().err == ""
 
 
@@ -435,13 +484,13 @@ def test_clocks_apart_change_no_decision(machine, monkeypatch):
 def test_what_no_second_try_mends_is_said_at_once(store, toy, monkeypatch, capsys, kind):
     error, advice = REFUSALS[kind]
     finished(store, toy("walk", epochs=1))
-    made = buckets._file_system
+    made = buckets.file_system
 
     def troubled(url):
         fs, root = made(url)
         return Troubled(fs, lambda _: True, error), root
 
-    monkeypatch.setattr(buckets, "_file_system", troubled)
+    monkeypatch.setattr(buckets, "file_system", troubled)
     monkeypatch.setattr(buckets, "PATIENCE", 1e6)
     assert call(app, ["sync", str(store.root), URL]) == 2
     said = capsys.readouterr()

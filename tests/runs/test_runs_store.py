@@ -89,6 +89,9 @@ DAMAGE = {
     "changed arrays": lambda folder: flip(folder / "arrays.npz"),
     "no model": lambda folder: (folder / "model.bin").unlink(),
     "changed model": lambda folder: flip(folder / "model.bin"),
+    "a record without its time": lambda folder: (folder / "record.json").write_text(
+        (folder / "record.json").read_text().replace('"seconds": ', '"minutes": ')
+    ),
     "another's record": lambda folder: (folder / "record.json").write_text(
         (folder / "record.json").read_text().replace('"address": "', '"address": "0')
     ),

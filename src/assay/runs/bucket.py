@@ -20,13 +20,13 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 from assay.config import digest
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError
 from assay.runs.answers import advice, exists, said
 from assay.runs.display import say
 from assay.runs.entry import SCHEMA, document_of
@@ -42,11 +42,11 @@ from assay.runs.parcels import (
     refuse_names,
     same,
 )
+from assay.runs.reach import file_system
 from assay.runs.store import SHELVES
 
 T = TypeVar("T")
 
-CONNECT, READ = 5.0, 20.0  # seconds to wait for a connection, and for an answer
 SLOW = 10.0  # seconds after which a line says that an answer is not complete yet
 PATIENCE = 90.0  # seconds for which something that fails is tried again
 AT_ONCE = 500  # manifests that are asked for together
@@ -55,9 +55,7 @@ NO_STORE = (
     "{} gives other answers than a store would; a page to log in to the network, or a proxy, may "
     "stand before it"
 )
-URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 FINISHED = re.compile(r"(.+)\.([1-9][0-9]{0,8})\.json")
-INSTALL = "stores other than folders need fsspec, and s3fs for s3://: pip install 'assay[s3]'"
 
 
 class Version(NamedTuple):
@@ -83,8 +81,11 @@ class Bucket:
 
     def __init__(self, url: str) -> None:
         self.name = url.rstrip("/")
-        self.fs, self.root = _file_system(self.name)
+        self.fs, self.root = file_system(self.name)
         self.versions: dict[str, dict[int, Version]] = {}
+        self.newer: dict[str, dict[int, str]] = {}  # what a newer assay wrote, and how to say so
+        self.damaged: set[tuple[str, int]] = set()  # versions whose files were found to be
+        self.sizes: dict[str, int] | None = None  # of all files, once they are looked at
         self.looked: float | None = None
         self.told_slow = False
 
@@ -102,38 +103,60 @@ class Bucket:
                     there.setdefault(f"{shelf}/{found[1]}", {})[int(found[2])] = path
         if not there:
             self._marked()
-        self.versions = {
-            parcel: {n: v for n, v in known.items() if n in there[parcel]}
-            for parcel, known in self.versions.items()
-            if parcel in there
-        }
+        self.versions, self.newer = _still(self.versions, there), _still(self.newer, there)
         new = [
             (parcel, number, path)
             for parcel, paths in there.items()
             for number, path in paths.items()
             if number not in self.versions.get(parcel, {})
+            and number not in self.newer.get(parcel, {})
         ]
+        told = bool(self.newer)
         for first in range(0, len(new), AT_ONCE):
             some = new[first : first + AT_ONCE]
             paths = [path for _, _, path in some]
             held = self._read(paths)
             for (parcel, number, _), content in zip(some, map(held.get, paths), strict=True):
                 self._learn(parcel, number, content)
+        if self.newer and not told:
+            one = next(why for known in self.newer.values() for why in known.values())
+            more = f"; so were {len(self.newer) - 1} more" if len(self.newer) > 1 else ""
+            say(f"{one}{more}. The rest of it is used")
         self.looked = time.monotonic()
 
     def parcels(self) -> Iterator[str]:
         self.look()
+        known = self.versions.keys() | self.newer.keys()
         for shelf in SHELVES:
-            yield from sorted(name for name in self.versions if name.startswith(f"{shelf}/"))
+            yield from sorted(name for name in known if name.startswith(f"{shelf}/"))
 
     def files(self, parcel: str) -> Files | None:
         last = self.last(parcel)
         return self.versions[parcel][last].files if last else None
 
     def last(self, parcel: str) -> int:
-        """Return the number of the last version of a parcel, as of the last look; 0: none."""
+        """Return the number of the last version of a parcel, as of the last look; 0: none.
+
+        Raises:
+            AssayError: a newer assay wrote one of them.
+        """
         self.look(within=float("inf"))
+        for why in self.newer.get(parcel, {}).values():
+            raise AssayError(why)
         return max(self.versions.get(parcel, {}), default=0)
+
+    def sound(self, parcel: str) -> bool:
+        """Return whether all files of a parcel are here, by their sizes; what they hold is compared
+        with its checksums when it is brought. One listing tells of all parcels."""
+        if self.sizes is None:
+            self.sizes = self._sizes()
+        last = self.last(parcel)
+        version = self.versions[parcel][last]
+        folder = f"files/{parcel}/{version.mark}"
+        if all(self.sizes.get(f"{folder}/{name}") == n for name, (n, _) in version.files.items()):
+            return True
+        self.damaged.add((parcel, last))
+        return False
 
     @contextmanager
     def open(self, parcel: str, file: str, number: int | None = None) -> Iterator[IO[bytes]]:
@@ -187,12 +210,13 @@ class Bucket:
     def using(self) -> AbstractContextManager[None]:
         return contextlib.nullcontext()  # nothing cleans a bucket
 
-    def keep(self, parcel: str, files: Files, opened: Opened, damaged: int = 0) -> Kept:
-        """Take a parcel, unless a version of it is here that is newer than the `damaged` one."""
+    def keep(self, parcel: str, files: Files, opened: Opened) -> Kept:
+        """Take a parcel, unless a version of it is here, and is not the last one and damaged."""
         refuse_names(parcel, files)
-        mark = self._upload(parcel, files, opened)
-        number = damaged + 1
+        mark, last = self._upload(parcel, files, opened), self.last(parcel)
+        number = last + 1 if (parcel, last) in self.damaged else 1
         while not self._create(parcel, number, files, mark):
+            self.last(parcel)  # of a newer assay: that it is there is all that can be known
             first = self.versions.get(parcel, {}).get(number)
             if first is not None:
                 self._forget(parcel, mark)
@@ -253,6 +277,15 @@ class Bucket:
             return []
         return [str(path) for path in found]
 
+    def _sizes(self) -> dict[str, int]:
+        """Return the bytes of every file, by its path below the root."""
+        try:
+            found = self._ask(lambda: self.fs.find(f"{self.root}/files", detail=True, refresh=True))
+        except FileNotFoundError:
+            return {}
+        ends = {f"files/{path.partition('/files/')[2]}": one for path, one in found.items()}
+        return {name: int(one["size"]) for name, one in ends.items()}
+
     def _read(self, paths: list[str]) -> dict[str, bytes]:
         """Return what some objects hold; of those that fail only they are asked for again."""
         held: dict[str, bytes] = {}
@@ -275,7 +308,11 @@ class Bucket:
         """Take note of a manifest, which may be another's: of one that makes no sense nothing."""
         if not NAME.fullmatch(parcel):
             return
-        document = document_of(content or b"", f"{self.name}/{parcel}.{number}.json") or {}
+        try:
+            document = document_of(content or b"", f"{self.name}/{parcel}.{number}.json") or {}
+        except AssayError as error:  # a newer assay's: it alone is left out
+            self.newer.setdefault(parcel, {})[number] = str(error)
+            return
         odd = (KeyError, TypeError, ValueError, AttributeError, OverflowError, AssayError)
         with contextlib.suppress(*odd):
             files = {name: (int(n), str(mark)) for name, (n, mark) in document["files"].items()}
@@ -338,28 +375,12 @@ class Bucket:
             say(f"{self.name} is slow: an answer has taken {SLOW:.0f} s and is not complete yet")
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path in it."""
-    matched = URL.fullmatch(url)
-    if matched is None:
-        raise AssayError(f"{url!r} is no URL")
-    try:
-        import fsspec
-    except ImportError as error:
-        raise AssayError(INSTALL) from error
-    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-    if matched[1] in ("s3", "s3a"):
-        options["config_kwargs"] = {
-            "connect_timeout": CONNECT,
-            "read_timeout": READ,
-            "retries": {"total_max_attempts": 1},  # `_ask` does that
-        }
-    try:
-        fs, root = fsspec.url_to_fs(f"{matched[1]}://{matched[2]}", **options)
-    except ImportError as error:
-        raise AssayError(INSTALL) from error
-    except ValueError as error:
-        raise AssayError(f"cannot use the store {url}: {one_line(str(error), 120)}") from error
-    if hasattr(fs, "retries"):
-        fs.retries = 1
-    return fs, str(root).rstrip("/")
+def _still(
+    known: Mapping[str, Mapping[int, T]], there: Mapping[str, Mapping[int, str]]
+) -> dict[str, dict[int, T]]:
+    """Return what is known of the versions that are still there."""
+    return {
+        parcel: {n: found for n, found in versions.items() if n in there[parcel]}
+        for parcel, versions in known.items()
+        if parcel in there and versions.keys() & there[parcel].keys()
+    }

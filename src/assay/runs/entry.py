@@ -130,6 +130,7 @@ class Entry:
                     return None
                 if (verify or name == METRICS) and file_digest(path) != digest:
                     return None
+            float(record["seconds"])
         except (KeyError, TypeError, ValueError, AttributeError):  # no record of ours
             return None
         metrics = (read_document(self.folder / METRICS) or {}).get("metrics")
@@ -318,6 +319,7 @@ def seems_finished(folder: Path) -> bool:
             and trial["address"] == record["address"]
             and record["address"].startswith(folder.name)
             and METRICS in record["files"]
+            and record["seconds"] >= 0
             and all(
                 os.stat(at + file).st_size == size  # noqa: PTH116 (10,000 paths less)
                 for file, (size, _) in record["files"].items()

@@ -30,6 +30,8 @@ MEANING: dict[Kind, str] = {
 TEMPORARY_NAME = re.compile(r"\..*[0-9a-f]{12}" + re.escape(TEMPORARY))
 TRIAL_NAME, RUN_NAME = re.compile(r"[0-9a-f]{12}"), re.compile(r".+-[0-9a-f]{8}")
 """What assay calls what it writes: a trial by its address, a run by its name and a digest."""
+TOKEN_NAME = re.compile(r"\.cluster-[0-9a-f]{32}")
+"""What an engine on a cluster writes, for its workers to find (`runs.cluster`)."""
 OF_SHARDS = ("attack-shard", "fit-detectors", "score-shard")
 """Tasks whose results `attack.json` and `detect.json` rest on, not a study."""
 
@@ -89,6 +91,9 @@ def _leftovers(store: Store, used: bool) -> Iterator[Litter]:
     for path in sorted(path for place in places for path in place):
         inner = path.parent.name.endswith(TEMPORARY)
         if TEMPORARY_NAME.fullmatch(path.name) and not inner and not being_written(path):
+            yield Litter("leftover", path, size_of(path))
+    for path in sorted(store.root.glob(".cluster-*")) if not used else ():
+        if TOKEN_NAME.fullmatch(path.name) and path.is_file():
             yield Litter("leftover", path, size_of(path))
     for shelf in SHELVES if not used else ():
         last, name = (TRIAL, TRIAL_NAME) if shelf == "trials" else (RUN, RUN_NAME)

@@ -15,10 +15,11 @@ from typing import Any
 
 from assay.config import digest
 from assay.disk import cache_folder
-from assay.runs.bucket import URL, Bucket, Version
+from assay.runs.bucket import Bucket, Version
 from assay.runs.display import say
 from assay.runs.entry import Entry
 from assay.runs.parcels import Damaged, Files, Folder, Kept, Opened, Target
+from assay.runs.reach import URL
 from assay.runs.store import FOLDERS, Kind, Run, Store, slug
 from assay.runs.trial import Trial
 
@@ -68,7 +69,6 @@ class RemoteStore(Store):
         super().__init__(cache_folder(None) / "stores" / at)
         self.local = Folder(Store(self.root))
         self.read: dict[str, int] | None = None  # which version of each run was read, if any was
-        self.damaged: set[tuple[str, int]] = set()  # versions in the bucket, as seen when brought
 
     @property
     def name(self) -> str:
@@ -86,13 +86,13 @@ class RemoteStore(Store):
     def publish(self, trial: Trial) -> None:
         parcel = f"trials/{trial.short}"
         last = self.bucket.last(parcel)
-        if last and (parcel, last) not in self.damaged:
+        if last and (parcel, last) not in self.bucket.damaged:
             return
         files = self.local.files(parcel)
         if files is None:
             return
         opened = partial(self.local.open, parcel)
-        if self.bucket.keep(parcel, files, opened, damaged=last) == "differs":
+        if self.bucket.keep(parcel, files, opened) == "differs":
             say(
                 f"{trial.title} was finished elsewhere too, with other bytes (another processor?): "
                 f"{self.name} keeps what was there first, and this machine its own"
@@ -130,13 +130,13 @@ class RemoteStore(Store):
         files = self.bucket.versions[parcel][number].files
         opened = partial(self.bucket.open, parcel, number=number)
         for again in (True, False):  # the network may have done it
-            if (parcel, number) in self.damaged:
+            if (parcel, number) in self.bucket.damaged:
                 break
             try:
                 return keep(parcel, files, opened)
             except Damaged as error:
                 if not again:
-                    self.damaged.add((parcel, number))
+                    self.bucket.damaged.add((parcel, number))
                     say(f"{self.name}: {error}; it is done without, and made anew when needed")
         return None
 
