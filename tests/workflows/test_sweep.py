@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -285,3 +291,43 @@ def test_a_judgement_that_lost_a_trial_counts_as_one(
     assert sweep(*command)[0] == 0
     (claim,) = found(tmp_path).claims
     assert (claim.look, claim.estimate.n) == (2, 3)
+
+
+@pytest.mark.slow
+def test_a_sweep_on_ray_whose_command_is_killed_loses_nothing_and_counts_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("ray")
+    words = ["sweep", *SMALL, *LR, *ONE, "--recipe.epochs", "4", "--tries", "5", "--seeds", "2"]
+    command = [sys.executable, "-m", "assay.cli", *words, "--workers", "2", "--store"]
+
+    def swept(store: str, *engine: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, store, *engine], cwd=tmp_path, start_new_session=True)
+
+    ray = ("--engine", "ray")
+    assert swept("local").wait(600) == 0
+    killed = swept("spread", *ray)
+    while len(done := list(tmp_path.glob("spread/trials/*/record.json"))) < 3:
+        assert killed.poll() is None
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    written = {path: path.stat().st_mtime_ns for path in done}
+    assert swept("spread", *ray).wait(600) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == written, "nothing is run twice"
+    kept, others = (
+        {
+            path.parent.name: path.read_bytes()
+            for path in tmp_path.glob(f"{store}/trials/*/metrics*")
+        }
+        for store in ("spread", "local")
+    )
+    assert kept == others
+    results = [
+        json.loads(path.read_text())
+        for store in ("spread", "local")
+        for path in tmp_path.glob(f"{store}/studies/*/result.json")
+    ]
+    same = ("claims", "tables", "answer")
+    assert [results[0][key] for key in same] == [results[1][key] for key in same]
+    assert "5 settings" in results[0]["claims"][0]["text"]
