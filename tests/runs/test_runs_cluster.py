@@ -66,6 +66,9 @@ class OneProcess:
     def shutdown(self) -> None:
         self.left = True
 
+    def get_runtime_context(self) -> SimpleNamespace:
+        return SimpleNamespace(gcs_address="10.0.0.1:6379")
+
     def nodes(self):
         return [
             {"NodeID": name, "Alive": True, "Resources": {"CPU": float(cpus)}}
@@ -115,6 +118,7 @@ def ray(monkeypatch):
         monkeypatch.setattr(cluster, "load_ray", lambda **_: made)
         monkeypatch.setattr(cluster, "connect", lambda *_: made.init())
         monkeypatch.setattr(cluster, "LOOK_EVERY", 0.0)
+        monkeypatch.setattr(cluster, "answers", lambda _: True)
         return made
 
     return make
@@ -177,6 +181,53 @@ def test_a_worker_looks_whether_store_torch_and_code_are_the_same(store, monkeyp
     monkeypatch.undo()
     monkeypatch.setattr(cluster, "code", lambda: "")
     assert expected.misfit() == "it has another assay"
+
+
+def test_a_head_that_is_away_is_waited_for(store, toy, ray, monkeypatch, capsys):
+    made = ray({"a": 1})
+    there = iter([True, False, False])
+    monkeypatch.setattr(cluster, "answers", lambda _: next(there, True))
+    plan = [toy("walk", seed=seed, epochs=1) for seed in range(3)]
+    assert len(run(plan, store, engine=Ray(store.root, "auto"))) == 3
+    line = "assay: the head of the Ray cluster, 10.0.0.1:6379, does not answer; waiting for it\n"
+    assert capsys.readouterr().err == line
+    assert made.left
+
+
+def test_a_head_that_is_gone_is_one_line_and_ray_is_asked_nothing_more(
+    store, toy, ray, monkeypatch
+):
+    made = ray({"a": 1})
+    there = iter([True] * 3)
+    monkeypatch.setattr(cluster, "answers", lambda _: next(there, False))
+    monkeypatch.setattr(cluster, "HEAD_WITHIN", 0.0)
+    plan = [toy("walk", seed=seed, epochs=1) for seed in range(9)]
+    with pytest.raises(AssayError, match=r"6379, has not answered for 0 s; what is finished is"):
+        run(plan, store, engine=Ray(store.root, "auto"))
+    assert (made.killed, made.left) == (0, False)
+    assert not list(store.root.glob(".cluster-*"))
+    monkeypatch.setattr(cluster, "answers", lambda _: True)
+    done = store.survey()[0]["finished"]
+    assert 0 < done < 9
+    assert len(run(plan, store, engine=Ray(store.root, "auto"))) == 9
+
+
+def test_a_cluster_that_wants_a_token_says_so_in_a_line():
+    def init(**_):
+        os.write(2, b"gcs_client.cc:210: Unauthenticated: RPC error: InvalidAuthToken\n")
+        raise ConnectionError("Failed to connect to Ray cluster")
+
+    pytest.importorskip("ray", reason="needs Ray: pip install 'assay[ray]'")
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        with pytest.raises(AssayError, match=r"wants a token.*give RAY_AUTH_MODE=token"):
+            cluster.connect(SimpleNamespace(init=init), address)
+        with pytest.raises(AssayError, match=r"cannot join a Ray cluster at .*no init"):
+            cluster.connect(SimpleNamespace(init=lambda **_: fail("no init")), address)
+
+
+def fail(why: str) -> None:
+    raise RuntimeError(why)
 
 
 def test_room_is_kept_for_the_cpus_of_each_trial(store, toy, ray):

@@ -22,7 +22,8 @@ from uuid import uuid4
 
 from assay.disk import write_atomic
 from assay.errors import AssayError, one_line
-from assay.runs.joining import code, connect, load_ray
+from assay.runs.display import say
+from assay.runs.joining import abandon, answers, code, connect, head_of, load_ray
 from assay.runs.local import KEEP_MEMORY
 from assay.runs.store import Store
 from assay.runs.trial import Trial, torch_version
@@ -30,6 +31,7 @@ from assay.runs.worker import Message, variables, work
 
 TRIES = 3  # how often a trial is begun whose worker or node is lost
 LOOK_EVERY = 1.0  # seconds between two looks at the nodes, and at how far trials are
+HEAD_WITHIN = 30.0  # seconds that the head may be away: after 60 Ray would end this process
 SEEN_WITHIN = 5.0  # seconds that a network file system may take to show a new file
 
 
@@ -142,6 +144,9 @@ class Ray:
         self.looked = self.read = float("-inf")
         self.ray: Any = None
         self.ours = False  # whether we connected, and so disconnect
+        self.head = ""
+        self.away: float | None = None  # since when the head has not answered
+        self.gone = False
         self.expected = Expected(str(root), f".cluster-{uuid4().hex}", torch_version(), code())
 
     def submit(self, trial: Trial, *, again: bool) -> bool:
@@ -157,8 +162,10 @@ class Ray:
         """Wait for what the workers say, at most so long; begin again what was lost.
 
         Raises:
-            AssayError: no node can run the trials.
+            AssayError: no node can run the trials, or the head of the cluster is gone.
         """
+        if self.ray is not None:
+            self._look()
         self.lost = [one for one in self.lost if not self._begin(*one)]
         busy = {h.ref: (h, h.trial) for h in self.hands if h.trial is not None}
         if not busy:
@@ -172,12 +179,14 @@ class Ray:
 
     def stop(self) -> None:
         """End all workers, and Ray itself if it was started here."""
-        for hand in list(self.hands):
+        for hand in list(self.hands) if not self.gone else ():
             self._dismiss(hand)
         if self.ray is None:
             return
         (self.root / self.expected.token).unlink(missing_ok=True)
-        if self.ours:
+        if self.gone:
+            abandon(self.ray)
+        elif self.ours:
             self.ray.shutdown()
         self.ray = None
 
@@ -190,14 +199,21 @@ class Ray:
         if not ray.is_initialized():
             connect(ray, self.address)
             self.ours = True
-        self.ray = ray
+        self.ray, self.head = ray, head_of(ray)
         write_atomic(self.root / self.expected.token, self.expected.token)
 
     def _look(self) -> None:
-        """See which nodes there are, at most once in `LOOK_EVERY`."""
+        """See which nodes there are, at most once in `LOOK_EVERY`.
+
+        Raises:
+            AssayError: the head of the cluster has not answered for `HEAD_WITHIN`.
+        """
         if time.monotonic() - self.looked < LOOK_EVERY:
             return
         self.looked = time.monotonic()
+        self._knock()
+        if self.away is not None:
+            return
         self.nodes = {
             node["NodeID"]: Shape(*(int(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")))
             for node in self.ray.nodes()
@@ -208,9 +224,27 @@ class Ray:
             if hand.trial is None and hand.node not in self.nodes:
                 self._dismiss(hand)
 
+    def _knock(self) -> None:
+        """See whether the head answers. Ray would wait for it, and then end this process."""
+        now = time.monotonic()
+        if answers(self.head):
+            self.away = None
+        elif self.away is None:
+            self.away = now
+            say(f"the head of the Ray cluster, {self.head}, does not answer; waiting for it")
+        elif now - self.away > HEAD_WITHIN:
+            self.gone = True
+            raise AssayError(
+                f"the head of the Ray cluster, {self.head}, has not answered for "
+                f"{now - self.away:.0f} s; what is finished is kept, and a trial that was begun "
+                "goes on from its checkpoint: start the head, and give the same command again"
+            )
+
     def _begin(self, trial: Trial, again: bool) -> bool:
         """Give a trial to a worker that is idle, or to a new one; return whether it could be."""
         self._look()
+        if self.away is not None:
+            return False
         shape = shape_of(trial)
         if (
             self.workers is not None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib
 import os
 import socket
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,10 @@ from typing import Any
 import assay
 from assay.errors import AssayError, told
 from assay.runs.environment import cores
+from assay.runs.worker import logged
 
 REACH_WITHIN = 5.0  # seconds that a cluster may take to accept a connection
+STILL_WITHIN = 2.0  # the same, of one that has been joined
 OBJECTS = 100 * 2**20  # bytes of Ray's object store where we start Ray: results do not go by it
 
 
@@ -62,16 +66,65 @@ def connect(ray: Any, address: str | None) -> None:
             **quiet,
         )
         return
+    if ":" in address:
+        try:
+            knock(address, REACH_WITHIN)
+        except (OSError, ValueError) as error:
+            raise AssayError(
+                f"no Ray cluster answers at {address!r} ({told(error)}); give --ray-address "
+                "HOST:PORT as `ray start --head` said it"
+            ) from error
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        try:
+            with logged(log):  # its C++ prints a line for each of its tries
+                ray.init(address=address, **quiet)
+        except Exception as error:  # its own are many
+            raise AssayError(_refusal(address, error, log.read_text(errors="replace"))) from error
+
+
+def knock(address: str, within: float) -> None:
+    """See that something accepts connections at "host:port".
+
+    Raises:
+        OSError: nothing does; ValueError: that is no address.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), within).close()
+
+
+def head_of(ray: Any) -> str:
+    """Return "host:port" of the head of the cluster that was joined."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def answers(head: str) -> bool:
+    """Return whether the head of a cluster is still there."""
     try:
-        if ":" in address:
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), REACH_WITHIN).close()
-        ray.init(address=address, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise AssayError(
-            f"no Ray cluster answers at {address!r} ({told(error)}); give --ray-address HOST:PORT "
-            "as `ray start --head` said it"
-        ) from error
+        knock(head, STILL_WITHIN)
+    except OSError:
+        return False
+    return True
+
+
+def abandon(ray: Any) -> None:
+    """Let go of a cluster whose head is gone: whatever Ray is asked now, also as this process ends,
+    waits for the head, and after a minute Ray ends the process itself."""
+    atexit.unregister(ray.shutdown)
+
+
+def _refusal(address: str, error: Exception, log: str) -> str:
+    """Return why Ray cannot join what listens at an address, in a line."""
+    if "InvalidAuthToken" in log or type(error).__name__ == "AuthenticationError":
+        return (
+            f"the Ray cluster at {address!r} wants a token, which Ray sends to an address only "
+            "where it is told to: give RAY_AUTH_MODE=token, and the token of its head in "
+            "~/.ray/auth_token or the file RAY_AUTH_TOKEN_PATH"
+        )
+    return (
+        f"cannot join a Ray cluster at {address!r} ({told(error)}); give --ray-address HOST:PORT "
+        "as `ray start --head` said it, and the same Ray and Python here as there"
+    )
 
 
 @cache
