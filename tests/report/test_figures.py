@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from assay.report import figures
-from assay.report.curves import LABEL_GAP, _far_apart
+from assay.report.curves import LABEL_GAP, _asked, _far_apart
 from assay.report.figures import Panel, Series
 from assay.report.heroes import Dot, dots
 from assay.report.record import EstimateModel
 from assay.report.scatter import Point, scatter
 from assay.report.schema import Bin, Histogram
-from assay.report.style import SERIES, _shorter, colour_of
+from assay.report.style import SERIES, _shorter, colour_of, picture
 from assay.report.svg import only_drawing
 from assay.stats import Estimate
 
@@ -458,3 +458,14 @@ def test_labels_of_budgets_have_room_and_the_first_is_none() -> None:
     shown = _far_apart(budgets, 0.2)
     assert shown == [0.0, 8 / 255, 16 / 255, 0.1]
     assert _far_apart([0.0, 0.1], 0.2) == [0.0, 0.1]
+
+
+def test_a_threshold_is_named_where_no_line_crosses_it() -> None:
+    def side(*accuracy: float) -> str:
+        axes = picture(5, 4).add_subplot()
+        _asked(axes, 0.1, 0.5, [([0.0, 0.05, 0.1], np.array(accuracy))])
+        return axes.texts[0].get_horizontalalignment()
+
+    assert side(1.0, 0.9, 0.45) == "left"
+    assert side(0.9, 0.1, 0.0) == "right"
+    assert side(1.0, float("nan"), 0.0) in ("left", "right")

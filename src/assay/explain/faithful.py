@@ -234,7 +234,8 @@ class Faithfulness:
 
         def lines(kind: str) -> list[Series]:
             others = [one for one in self.judged if one.name != self.best]
-            drawn = [line("other explainers", getattr(one, kind), 6) for one in others]
+            name = "other explainers" if self.best else "explainers, none ranked"
+            drawn = [line(name, getattr(one, kind), 6) for one in others]
             drawn.append(line("random order", getattr(self, kind), 1, 1))
             best = [one for one in self.judged if one.name == self.best]
             return drawn + [line(f"{one.name}, the best", getattr(one, kind), 0) for one in best]

@@ -147,7 +147,7 @@ def accuracy_against_eps(
         for axes, norm in zip(panels, norms, strict=True):
             chosen = [curve for curve in curves if curve.norm == norm]
             _against_eps(axes, norm, chosen, clean)
-            _asked(axes, eps, threshold)
+            _asked(axes, eps, threshold, _lines_of(chosen, clean))
             if chance is not None:
                 axes.axhline(chance, color=INK, linewidth=1.0, linestyle=DASHES[2], alpha=0.6)
                 axes.annotate(
@@ -165,19 +165,43 @@ def accuracy_against_eps(
         return figure
 
 
-def _asked(axes: Axes, eps: float | None, threshold: float | None) -> None:
-    """Draw what is judged: the budget, the threshold, and where the two meet."""
+Line = tuple[list[float], NDArray[np.float64]]
+"""Budgets, and accuracy under each."""
+
+
+def _lines_of(curves: Sequence[RobustnessCurve], clean: Doubtful) -> list[Line]:
+    return [
+        (
+            [0.0, *(point.eps for point in curve.points)],
+            columns([clean, *(point.robust_accuracy for point in curve.points)])[0],
+        )
+        for curve in curves
+    ]
+
+
+def _asked(axes: Axes, eps: float | None, threshold: float | None, lines: Sequence[Line]) -> None:
+    """Draw what is judged: the budget, the threshold, and where the two meet. The threshold is
+    named at the end of the axis where `lines` are further from it."""
     line: dict[str, Any] = {"color": INK, "linewidth": 1.0, "linestyle": DASHES[1], "alpha": 0.7}
     if eps is not None:
         axes.axvline(eps, **line, zorder=1)
     if threshold is not None:
         axes.axhline(threshold, **line, zorder=1)
-        place, said = (0.99, threshold), f"asked: at least {100 * threshold:g} %"
+        said = f"asked: at least {100 * threshold:g} %"
+        left = _clearance(lines, threshold, 0.0) > _clearance(lines, threshold, 0.55)
+        place = (0.01 if left else 0.99, threshold)
         beside, above = axes.get_yaxis_transform(), (0, 3)
-        text: dict[str, Any] = {"fontsize": 8, "alpha": 0.85, "ha": "right"}
+        text: dict[str, Any] = {"fontsize": 8, "alpha": 0.85, "ha": "left" if left else "right"}
         axes.annotate(said, place, above, beside, "offset points", **text)
     if eps is not None and threshold is not None:
         axes.plot(eps, threshold, "o", markersize=7, color=INK, markerfacecolor="none", alpha=0.8)
+
+
+def _clearance(lines: Sequence[Line], value: float, start: float) -> float:
+    """Return how near to a value lines come within 0.45 of the axis, from a share of it on."""
+    shares = np.linspace(start, start + 0.45, 10)
+    found = [np.interp(shares * max(eps), eps, np.nan_to_num(line)) for eps, line in lines]
+    return min((float(np.abs(line - value).min()) for line in found), default=1.0)
 
 
 def style_of(series: Series, place: int) -> tuple[str, Any]:
