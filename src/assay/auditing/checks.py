@@ -188,5 +188,5 @@ def _more(value: stats.Estimate, criterion: Criterion) -> str:
             f"the value lies so near the threshold that no number of {value.of} in reach decides it"
         )
     needed = math.ceil(value.n * (times - 1))
-    what = value.of.split(",")[0]  # how many of each kind there were stands after a comma
+    what = value.of.split(",")[0].removeprefix("all ")  # after a comma: how many of each kind
     return f"about {needed:,} more {what} would decide it at this value ({criterion.more})"
