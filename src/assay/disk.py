@@ -191,6 +191,9 @@ def writable(folder: Path, name: str = "report.html") -> Path:
     shown = one_line(str(folder), 80)
     if not_text(folder):
         raise AssayError(f"{shown!r} is no path to write to: it is not UTF-8")
+    broken = next((path for path in (folder, *folder.parents) if _leads_nowhere(path)), None)
+    if broken is not None:
+        raise AssayError(f"{shown}: {broken} is a link that leads nowhere; choose another place")
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
@@ -207,6 +210,10 @@ def writable(folder: Path, name: str = "report.html") -> Path:
             with contextlib.suppress(OSError):  # not made, or by now in use
                 path.rmdir()
     return folder
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _begun(path: Path) -> tuple[IO[bytes], Path]:

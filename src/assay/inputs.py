@@ -37,6 +37,7 @@ Loaded = Classifier | BlackBox | HttpModel
 """What a model is once it is loaded: a network, or what can only be queried."""
 
 MOST_THREADS = 1024
+MOST_ROWS = 1_000_000
 
 
 class Inputs(Config):
@@ -107,6 +108,8 @@ class Inputs(Config):
             raise AssayError(f"{flag} must be at least 1, got {count}")
         if info.field_name == "threads" and count is not None and count > MOST_THREADS:
             raise AssayError(f"{flag} must be at most {MOST_THREADS:,}, got {count}")
+        if info.field_name == "batch_size" and count is not None and count > MOST_ROWS:
+            raise AssayError(f"{flag} must be at most {MOST_ROWS:,}, got {count}")
         return count
 
     @field_validator("header")
@@ -213,6 +216,8 @@ def scaled(inputs: Inputs) -> str:
         return ""
     if crop is None:
         return f", squashed to {size} × {size}"
+    if crop < 0:
+        return f", squashed, the middle {-100 * crop:.1f} % of {size} × {size}"
     share = "" if crop == 1 else f" ({100 * crop:.1f} % of the shorter side)"
     return f", middle squares{share} scaled to {size} × {size}"
 

@@ -19,6 +19,7 @@ from assay.auditing.evidence import Evidence
 from assay.auditing.plausible import (
     class_order,
     flags_of,
+    looked_at,
     mean_without_std,
     near_chance,
     other_preprocessing,
@@ -132,6 +133,18 @@ def test_many_classes_with_an_image_each_say_nothing_of_their_order() -> None:
 def test_classes_of_which_nothing_is_seen_keep_their_place() -> None:
     y = np.arange(200) // 2 % 2
     assert class_order(1 - y, y, CLASSES).detail.endswith("--classes dog cat owl elk")
+
+
+@pytest.mark.parametrize(("copies", "raised"), [(0, False), (5, False), (6, True)])
+def test_copies_of_images_are_counted(copies: int, raised: bool) -> None:
+    x = torch.rand(100, 1, 4, 4)
+    x[50 : 50 + copies] = x[7]
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)))
+    y = torch.arange(100) % 2
+    flags = {flag.code: flag for flag in looked_at(clf, x, y, y, ("a", "b"))}
+    assert ("PRE-007" in flags) is raised
+    if raised:
+        assert flags["PRE-007"].detail.startswith(f"{copies} of 100 images are copies")
 
 
 # -- on networks ---------------------------------------------------------------------------------

@@ -138,6 +138,11 @@ def test_odd_models_that_work(make: Callable[[], nn.Module], x: Tensor) -> None:
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+def test_no_batch_is_padded_to_what_fits_into_no_memory(x: Tensor) -> None:
+    with pytest.raises(AssayError, match="the model fails on these images"):
+        Classifier(FourAtATime(), batch_size=10**12).query(x[:3])
+
+
 def test_a_model_of_one_batch_size_has_gradients_and_features_of_every_row(x: Tensor) -> None:
     clf = Classifier(FourAtATime(), batch_size=4)
     with clf.borrowed():

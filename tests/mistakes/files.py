@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import struct
 import zipfile
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from networks.trained import FOLDER
 from onnx import TensorProto, helper
@@ -62,6 +65,16 @@ def nothing():
 
 def needs(width):
     return Net(width)
+
+class Half(Net):
+    def forward(self, x):
+        return super().forward(x)[:, 0]
+
+def made_class():
+    return Net
+
+async def later():
+    return Net()
 
 def raises():
     raise RuntimeError("the licence has\\nrun out")
@@ -131,6 +144,7 @@ def made(folder: Path) -> Path:
 def _models(at: Path) -> None:
     whole = GOOD.read_bytes()
     (at / "nothing").touch()
+    (at / "loop").symlink_to(at / "loop")
     for name in ("empty.safetensors", "empty.onnx", "empty.pt2"):
         (at / name).touch()
     (at / "prose.safetensors").write_text("This is no network at all.\n" * 9)
@@ -156,6 +170,7 @@ def _models(at: Path) -> None:
     (at / "prose.onnx").write_text("This is no network at all.\n" * 9)
     _onnx(at / "dozen.onnx", (1, 12))
     _onnx(at / "scalar.onnx", (1,))
+    _onnx(at / "vast.onnx", (1, 10), many=10**8)
     for name, config in {
         "hf-json": "{",
         "hf-empty": "{}",
@@ -166,15 +181,38 @@ def _models(at: Path) -> None:
         (at / name).mkdir()
         (at / name / "config.json").write_text(config)
         (at / name / "mine.py").write_text("open('burst', 'w')\n")
+    vit = {
+        "model_type": "vit", "architectures": ["ViTForImageClassification"], "num_channels": 1,
+        "image_size": 28, "patch_size": 7, "hidden_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "intermediate_size": 16, "num_labels": 10,
+    }  # fmt: skip
+    for name, config, processor in (
+        ("vast", {"hidden_size": 40_000, "intermediate_size": 40_000}, {"size": 28}),
+        ("layers", {"num_hidden_layers": 10**9}, {"size": 28}),
+        ("cut", {}, "{"),
+        ("huge", {}, {"size": {"height": 10**9, "width": 10**9}}),
+        ("pads", {}, {"size": 28, "do_pad": True}),
+        ("ways", {}, {"size": 28, "resample": "sinc"}),
+        ("longest", {}, {"size": {"longest_edge": 28}}),
+    ):
+        (at / f"hf-{name}").mkdir()
+        (at / f"hf-{name}" / "config.json").write_text(json.dumps(vit | config))
+        said = processor if isinstance(processor, str) else json.dumps(processor)
+        (at / f"hf-{name}" / "preprocessor_config.json").write_text(said)
+        save_file({"a": torch.zeros(1)}, at / f"hf-{name}" / "model.safetensors", {"format": "pt"})
     (at / "hf-pickle" / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb()))
 
 
-def _onnx(path: Path, shape: tuple[int, ...]) -> None:
+def _onnx(path: Path, shape: tuple[int, ...], *, many: int = 0) -> None:
     said = helper.make_tensor("said", TensorProto.FLOAT, shape, [0.0] * shape[-1])
-    node = helper.make_node("Constant", [], ["y"], value=said)
+    nodes = [helper.make_node("Constant", [], ["y"], value=said)]
+    if many:
+        sizes = helper.make_tensor("sizes", TensorProto.INT64, [2], [many, many])
+        nodes = [helper.make_node("Constant", [], ["n"], value=sizes)]
+        nodes += [helper.make_node("ConstantOfShape", ["n"], ["y"])]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 28, 28])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, list(shape))
-    graph = helper.make_graph([node], "g", [x], [y])
+    graph = helper.make_graph(nodes, "g", [x], [y])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     onnx.checker.check_model(model)
@@ -189,6 +227,12 @@ def _weights(at: Path) -> None:
     torch.save({"state_dict": Bomb()}, at / "zipbomb.pt")
     torch.save({}, at / "empty.pt")
     torch.save([torch.zeros(3)], at / "list.pt")
+    itself: dict[str, object] = {}
+    itself["state_dict"] = itself
+    torch.save(itself, at / "itself.pt")
+    weight = right["linear.weight"]
+    torch.save({**right, "linear.weight": weight.to_sparse()}, at / "sparse.pt")
+    torch.save({**right, "linear.weight": weight.to("meta")}, at / "meta.pt")
     torch.save({"epoch": 3}, at / "numbers.pt")
     torch.save({"conv.weight": torch.zeros(1, 1, 3, 3)}, at / "other.pt")
     torch.save({**right, "linear.weight": torch.zeros(10, 3072)}, at / "shape.pt")
@@ -220,11 +264,33 @@ def _images(at: Path) -> None:
     grey(at / "described" / "test" / "0.png")
     (at / "described" / "test" / "metadata.parquet").write_bytes(b"PAR1 and no more")
     (at / "given.py").write_text(GIVEN)
+    _tables(at)
+    grey(at / "deep" / "test" / "0" / "0.png")
+    Image.fromarray(np.zeros((28, 28), np.uint16)).save(at / "deep" / "test" / "0" / "1.png")
+    grey(at / "blank" / "test" / "0" / "0.png")
+    (at / "blank" / "test" / "0" / "1.png").touch()
     (at / "parquet").mkdir()
     (at / "parquet" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     (at / "spoilt" / "a").mkdir(parents=True)
     (at / "spoilt" / "a" / "1.png").write_bytes(b"no image")
     np.savez(at / "images.npz", a=np.zeros(3))
+
+
+def _tables(at: Path) -> None:
+    """Parquet files whose labels are none, and one of a megabyte that says it has 30 million."""
+    image = pa.array([{"bytes": b"", "path": None}])
+    for name, labels in {
+        "fractions": pa.array([0.5, 1.5]),
+        "nulls": pa.array([0, None]),
+        "lists": pa.array([[0], [1]]),
+        "rows": pa.array(np.zeros(3_000_000, np.int64)),
+    }.items():
+        (at / name).mkdir()
+        images = image.take(pa.array(np.zeros(len(labels), np.int32)))
+        table = pa.table({"image": images, "label": labels})
+        with pq.ParquetWriter(at / name / "test-0.parquet", table.schema) as writer:
+            for _ in range(10 if name == "rows" else 1):
+                writer.write_table(table)
 
 
 def _png(width: int, height: int) -> bytes:

@@ -17,6 +17,11 @@ ANSWERS: dict[str, tuple[int, str]] = {
     "/few": (200, '{"labels": []}'),
     "/nan": (200, '{"scores": [[NaN, NaN]]}'),
     "/deep": (200, "[" * 100_000),
+    "/nothing": (204, ""),
+    "/empty": (200, ""),
+    "/floats": (200, json.dumps({"labels": [0.5] * 20})),
+    "/yes": (200, json.dumps({"labels": [True] * 20})),
+    "/busy": (503, "later"),
 }
 
 
@@ -35,6 +40,8 @@ class Wrong(BaseHTTPRequestHandler):
         status, body = ANSWERS[self.path]
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if status == 503:
+            self.send_header("Retry-After", "100000000")
         self.end_headers()
         self.wfile.write(body.encode())
 

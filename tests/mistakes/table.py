@@ -24,6 +24,15 @@ MODELS = """
 @hf-kind | has no safetensors; save_pretrained
 @hf-code | has no safetensors; save_pretrained
 @hf-pickle | pytorch_model.bin; may run code
+@hf-vast | makes a network of; its weights are 1
+@hf-layers | asks for 1,000,000,000 layers; 1 tensors
+@hf-cut | preprocessor_config.json is empty, or no JSON object
+@hf-huge | images of 1000000000
+@hf-pads | it pads images
+@hf-ways | interpolation 'sinc'; bicubic
+@hf-longest | a size by longest_edge; shortest_edge
+@vast.onnx | fails on random images; ConstantOfShape
+@loop | there is no file
 @empty.onnx | cannot be loaded as an ONNX model
 @prose.onnx | cannot be loaded as an ONNX model
 @scalar.onnx | no output of numbers (n, K)
@@ -40,6 +49,9 @@ MODELS = """
 @imports.py:net | cannot be run; a_module_that_nobody_has
 @leaves.py:net | cannot be run; SystemExit
 @nets.py:nothing | gave NoneType, not a torch.nn.Module
+@nets.py:made_class | gave the class Net; return Net()
+@nets.py:later | is async
+@nets.py:Half --weights @right.pt | (20,) for 20 images; for two classes 0 and z
 @nets.py:needs | 'width'; --model-args
 @nets.py:raises | RuntimeError: the licence has run out
 @nets.py:leaves | SystemExit
@@ -74,6 +86,9 @@ WEIGHTS = """
 @other.pt | lacks linear.weight; has conv.weight
 @shape.pt | (10, 3072); (10, 784)
 @nan.pt | NaN or infinity
+@itself.pt | no state dict but the keys state_dict
+@sparse.pt | linear.weight holds torch.sparse_coo; dense
+@meta.pt | linear.weight holds no numbers; meta
 @cut.safetensors | not a whole safetensors file
 /dev/zero | no file that can be read
 """
@@ -92,6 +107,13 @@ digts | 'digts'; did you mean 'digits'
 @unnamed | no labels; one folder per class
 @unlisted | nowhere.png; metadata.csv
 @parquet | cannot be read; parquet
+@fractions | column 'label'; double; whole numbers or names
+@lists | column 'label'; list
+@nulls | row 1; has no label
+@rows | 30,000,000 rows; at most
+@deep | 1.png; mode I;16; 8 bits
+@blank | 1.png cannot be read as an image
+@loop | no such folder
 @spoilt | no split 'test'
 @described | metadata.parquet cannot be read
 @given.py:end | 'end'; did you mean 'ends'
@@ -127,6 +149,7 @@ NUMBERS = """
 --eps 8/0 | '8/0'; fraction
 --thresholds.robustness 50 | thresholds.robustness; '50'
 --thresholds.accuracy nan | thresholds.accuracy; finite
+--batch-size 99999999999999999999 | --batch-size; at most
 --batch-size 0 | --batch-size; at least 1
 --threads 99999999 | --threads; at most
 --seed -1 | seed; '-1'
@@ -170,6 +193,8 @@ PATHS = """
 --config @none | Is a directory
 --out @file | below a file
 --out @file/report | below a file
+--out @loop | is a link that leads nowhere
+--store @loop | a link; nowhere
 --out= | --out is empty
 --store @file | the store; is a file
 --against @none.json | there is no audit
@@ -190,6 +215,11 @@ $/other --access labels | no JSON object with 'labels'
 $/words --access labels | not an array of labels
 $/few --access labels | (0,) for 20 images
 $/deep --access labels | cannot be read
+$/nothing --access labels | 204; an empty body
+$/empty --access labels | cannot be read; an empty body
+$/floats --access labels | the label 0.5
+$/yes --access labels | not an array of labels
+$/busy --access labels | 503; Retry-After
 $/flood --access labels | more than 64 MiB
 $/round --access labels | 307
 $/nan --access scores | (1, 2) for 20 images

@@ -45,7 +45,7 @@ def service() -> Iterator[str]:
 def tree(*folders: Path) -> dict[str, tuple[int, int]]:
     """Every file, with its size and when it was written, but what Python keeps of modules."""
     return {
-        str(path): (path.stat().st_size, path.stat().st_mtime_ns if path.is_file() else 0)
+        str(path): (path.lstat().st_size, path.lstat().st_mtime_ns if path.is_file() else 0)
         for folder in folders
         for path in folder.rglob("*")
         if "__pycache__" not in str(path)

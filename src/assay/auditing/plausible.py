@@ -5,6 +5,7 @@ Measuring and judging are apart: the judges take numbers alone.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ GAIN = 0.1
 """By how much accuracy must rise before something else is called better."""
 SURE = 0.001
 """Greatest p-value with which it is: right models are audited far more often than wrong ones."""
+
+REPEATED = 0.05
+"""The share of copies above which images are called repeated."""
 
 Labels = NDArray[np.int64]
 Normalisation = tuple[tuple[float, ...] | None, tuple[float, ...] | None]
@@ -86,7 +90,9 @@ def looked_at(
     }
     if not isinstance(model, Classifier):
         looks["PRE-006"] = lambda: no_answer(int((said < 0).sum()), len(meant))
-    else:
+    if (copies := _copies(x)) > REPEATED * len(x):  # as a rule there are none to speak of
+        looks["PRE-007"] = lambda: repeated(copies, len(x))
+    if isinstance(model, Classifier):
         mean, std = _values(model.mean), _values(model.std)
         looks["PRE-002"] = lambda: mean_without_std(mean, std)
         looks["PRE-003"] = lambda: units(mean, std)
@@ -235,6 +241,21 @@ def no_answer(silent: int, n: int) -> Flag:
                 raised=silent > 0, detail=f"{detail}.")  # fmt: skip
 
 
+def repeated(copies: int, n: int) -> Flag:
+    """PRE-007: images are there more than once, so that fewer are seen than are counted.
+
+    Args:
+        copies: images, of `n`, that are the same as one before them.
+    """
+    return Flag(
+        code="PRE-007",
+        title="Images are there more than once",
+        raised=True,
+        detail=f"{copies} of {n} images are copies of others, to the last bit: intervals are those "
+        f"of {n} different ones, and too narrow; leave the copies out.",
+    )
+
+
 def _mended(order: Sequence[str]) -> str:
     if len(order) > 20:
         return "name the classes in the order of its outputs: --classes"
@@ -247,6 +268,12 @@ def _listed(values: Sequence[float] | None) -> str:
 
 
 # -- measuring -------------------------------------------------------------------------------
+
+
+def _copies(x: Tensor) -> int:
+    """Return how many images are the same as one before them."""
+    seen = {hashlib.blake2b(one.numpy(), digest_size=16).digest() for one in x.cpu().contiguous()}
+    return len(x) - len(seen)
 
 
 def _tried(

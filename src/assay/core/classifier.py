@@ -26,6 +26,8 @@ from assay.errors import AssayError
 if TYPE_CHECKING:
     from assay.core.embedding import Embedding, Reader
 
+MOST_PADDED = 2**28
+"""Values that a batch may be padded to (1 GiB of float32)."""
 SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 """How near to 1 a row must sum to be taken for probabilities; 1e-2 in half precision."""
 
@@ -217,6 +219,8 @@ class Classifier:
         except AssayError:
             if self._only_whole or not size or rows in (0, size):
                 raise
+            if size * x[0].numel() > MOST_PADDED:
+                raise
             with suppress(AssayError):
                 answer = self._in_wholes(model, x, size)
                 self._only_whole = True
@@ -305,9 +309,11 @@ class Classifier:
             )
         known = "K" if self._classes is None else len(self._classes)
         if output.ndim != 2 or len(output) != rows:
+            one = tuple(output.shape) == (rows,) and rows > 1
             raise AssayError(
                 f"the model returned shape {tuple(output.shape)} for {rows} images; "
                 f"a Classifier needs logits ({rows}, {known})"
+                + ("; for two classes 0 and z, where it returned z" if one else "")
             )
         if output.shape[1] < 2:
             raise AssayError(

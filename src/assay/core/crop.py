@@ -1,4 +1,10 @@
-"""Where the middle square of a scaled image lies, as image processors have it."""
+"""Where the middle square of a scaled image lies, as image processors have it.
+
+What is kept of an image that is brought to a square is a number, `crop`: a share of its shorter
+side, whose middle square is scaled (1: the largest, 0.875: seven eighths of it); with a minus sign
+a share of the image once it is squashed to a square (DeiT's processor: -0.875); None: all of it,
+squashed.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +16,17 @@ def middle_square(
     square of `side` pixels in it.
 
     The shorter side becomes `side` / `crop` pixels, rounded down, and the longer one keeps the
-    proportions, rounded down: torchvision's, timm's and Hugging Face's order, first scaled, then
-    cropped. The square's place is rounded down, as Hugging Face's processors do.
+    proportions, rounded down (or is squashed to the same, of a negative `crop`): torchvision's,
+    timm's and Hugging Face's order, first scaled, then cropped. The square's place is rounded down,
+    as Hugging Face's processors do.
 
     >>> middle_square(300, 500, 224, 0.875)
     ((256, 426), (16, 101))
     """
-    shorter = int(side / crop + 1e-6)
-    scaled = [
-        max(shorter, int(shorter * length / min(height, width))) for length in (height, width)
-    ]
+    shorter = int(side / abs(crop) + 1e-6)
+    scaled = [shorter, shorter]
+    if crop > 0:
+        shortest = min(height, width)
+        scaled = [max(shorter, int(shorter * length / shortest)) for length in (height, width)]
     top, left = ((length - side) // 2 for length in scaled)
     return (scaled[0], scaled[1]), (top, left)

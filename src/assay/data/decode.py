@@ -15,9 +15,11 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,8 @@ def suffixes() -> frozenset[str]:
 
 def look(images: Sequence[Encoded]) -> list[tuple[int, int, int]]:
     """Return (channels, height, width) of each image, from its header."""
-    return [_each(index, image, _look) for index, image in enumerate(images)]
+    with _large_ones():
+        return [_each(index, image, _look) for index, image in enumerate(images)]
 
 
 def keys(images: Sequence[Encoded]) -> list[int]:
@@ -72,14 +75,24 @@ def decode(
 ) -> np.ndarray[Any, Any]:
     """Return the pixels: uint8 (n, C, H, W), C = `channels` (1 or 3).
 
-    If `scaled`, the middle square of each image, `crop` times its shorter side, scaled to height ×
-    width (which are then the same), or all of it squashed (crop None); otherwise all images must
-    have that size. Transparency is dropped.
+    If `scaled`, each image is brought to height × width (which are then the same) as `crop` says
+    (see `core.crop`); otherwise all images must have that size. Transparency is dropped.
     """
     pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
-    for index, image in enumerate(images):
-        pixels[index] = _each(index, image, _decode, channels, height, width, scaled, crop)
+    with _large_ones():
+        for index, image in enumerate(images):
+            pixels[index] = _each(index, image, _decode, channels, height, width, scaled, crop)
     return pixels
+
+
+@contextmanager
+def _large_ones() -> Iterator[None]:
+    """Read large images without a warning; those that Pillow calls bombs it refuses."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def _each(index: int, image: Encoded, function: Any, *args: Any) -> Any:
@@ -153,8 +166,7 @@ def _decode(
 
 
 def brought(image: Image, height: int, width: int, crop: float | None) -> Image:
-    """Return a picture scaled to height × width: its middle square, `crop` times its shorter side,
-    or all of it squashed (crop None)."""
+    """Return a picture brought to height × width as `crop` says (see `core.crop`)."""
     from PIL.Image import Resampling
 
     if image.size == (width, height):

@@ -233,6 +233,8 @@ def _how(crop: float | None) -> str:
     """Return in words how an image is brought to a square of another size."""
     if crop is None:
         return "squashed"
+    if crop < 0:
+        return f"squashed, of which the middle {-100 * crop:.1f} % is kept"
     share = "" if crop == 1 else f", {100 * crop:.1f} % of the shorter side,"
     return f"the middle square{share} is scaled"
 

@@ -141,5 +141,5 @@ def _names_in(*places: Path) -> list[str]:
     names = []
     for place in places:
         with suppress(OSError):
-            names += [found.name for found in os.scandir(place) if found.is_dir()]
+            names += [found.name for found in place.iterdir() if found.is_dir()]
     return names

@@ -26,6 +26,8 @@ from assay.errors import AssayError, one_line, told, unknown
 
 SUFFIXES = frozenset({".parquet", ".arrow"})
 
+MOST_ROWS = 20_000_000
+"""More images fit into no memory."""
 IMAGE_COLUMNS = ("image", "img", "images", "picture")
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class", "target")
 
@@ -63,6 +65,9 @@ def open_tables(listing: Listing, tables: list[File], asked: Asked) -> Opened:
                     f"{table} differs from {every[0]} in column {name!r}: "
                     f"{_kind(table.schema, name)}, not {_kind(schema, name)}"
                 )
+    count = sum(table.rows for table in every if table.file.suffix == ".parquet")
+    if count > MOST_ROWS:  # a file of a megabyte may say so
+        raise AssayError(f"{where} has {count:,} rows: at most {MOST_ROWS:,} are read")
     values = {split: _values(kept, label or image, label is None) for split, kept in files.items()}
     classes, labels = _numbered(values, label, declared)
     known = {file.parts for file in listing.files}
@@ -203,6 +208,13 @@ def column_of(
         fitting = [name for name in fitting if names_of(declared, name)]
     if len(fitting) == 1:
         return fitting[0]
+    other = next((name for name in usual if names.count(name) == 1), None)
+    if other is not None:
+        wanted = "the bytes of images" if kind == "image" else "whole numbers or names"
+        raise AssayError(
+            f"column {other!r} of {where} holds no {kind}s: {schema.field(other).type}; {kind}s "
+            f"are {wanted}"
+        )
     shown = one_line(", ".join(names), 200)
     raise AssayError(
         f"{where} has no column of {kind}s (columns: {shown}; looked for {', '.join(usual)}); put "

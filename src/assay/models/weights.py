@@ -39,6 +39,9 @@ means over training (EMA) last."""
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.")
 """What DataParallel, torch.compile and training scripts put before every name."""
 
+DEEPEST = 8
+"""Mappings in one another that are opened: one that holds itself has no end."""
+
 PACKED = 10
 """How many times its size a torch file may unpack to; torch.save compresses nothing."""
 
@@ -83,7 +86,7 @@ def read_weights(path: Path) -> Weights:
     found = _read_pickle(path)
     opened: list[str] = []
     others: list[str] = []
-    while isinstance(found, Mapping):
+    while isinstance(found, Mapping) and len(opened) < DEEPEST:
         held = [key for key in INSIDE if isinstance(found.get(key), Mapping)]
         if not held:
             break
@@ -121,7 +124,7 @@ def load_weights(module: nn.Module, weights: Weights, path: Path) -> tuple[str, 
 
     Raises:
         AssayError: names the first missing, unexpected or misshapen weights, and the nearest names;
-            or weights that are complex or integers where the network's are real.
+            or weights that are complex or integers where the network's are real, or not dense.
     """
     own = module.state_dict()
     state, prefix = unwrapped(weights.state, own)
@@ -137,6 +140,12 @@ def load_weights(module: nn.Module, weights: Weights, path: Path) -> tuple[str, 
     for name, value in state.items():
         if is_lazy(own[name]):
             continue  # takes its shape from the weights
+        if value.layout != torch.strided or value.is_meta:
+            held = "no numbers, but their shape (meta)" if value.is_meta else f"{value.layout}"
+            raise AssayError(
+                f"{path} does not fit the network: {name} holds {held}; save dense weights that "
+                "are in memory"
+            )
         if own[name].is_floating_point() and not value.is_floating_point():
             raise AssayError(
                 f"{path} does not fit the network: {name} holds {value.dtype}, and the network "

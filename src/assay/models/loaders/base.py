@@ -80,8 +80,8 @@ class About:
     Attributes:
         classes: names of its outputs; None: it does not say.
         side: the height and width in pixels of the images that it takes; None: any, or not said.
-        crop: the middle square that images are cropped to before they are scaled to `side`, as a
-            share of their shorter side; None: they are squashed, not cropped.
+        crop: what is kept of an image that is brought to `side`, as in `core.crop`: a share of its
+            shorter side; negative, of the squashed image; None: all of it, squashed.
     """
 
     classes: tuple[str, ...] | None = None

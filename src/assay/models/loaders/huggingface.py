@@ -6,8 +6,10 @@ Weights are read from safetensors alone, and code that comes with a model is nev
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,24 @@ from assay.models.loaders.preprocessing import Preprocess
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 OTHER_FILES = (".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".bin", ".py", ".ckpt", ".h5")
-RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-"""Pillow's numbers for ways of interpolation, in torch's names; others are taken as bilinear."""
+RESAMPLING = {
+    0: "nearest",
+    1: "bicubic",
+    2: "bilinear",
+    3: "bicubic",
+    4: "bilinear",
+    5: "bilinear",
+    "nearest": "nearest",
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+}
+"""Pillow's numbers for ways of interpolation, in torch's names; Lanczos, box and Hamming (1, 4, 5),
+which torch lacks, are taken as what is nearest."""
+LAYERS = re.compile("layer|depth|block|stage")
+MOST_LAYERS, MOST_VALUES = 1000, 2**26
+"""What a config may ask for, however few its weights are."""
+LARGEST = 4096
+"""Pixels of the side of the largest images that are asked for."""
 CROPPED_BELOW = 384
 """ConvNeXt's processor crops images below this size, and squashes larger ones."""
 
@@ -111,8 +129,6 @@ class Processor:
     Attributes:
         side, crop, mode: as in `Preprocess`.
         mean, std: per channel; None: nothing is taken off, nothing divided.
-        squashed: whether it scales to a square before it crops (DeiT's does), and so changes the
-            proportions of images that are no squares. That is not followed, and said.
     """
 
     side: int | None = None
@@ -120,17 +136,16 @@ class Processor:
     mode: str = "bilinear"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    squashed: bool = False
 
     def __str__(self) -> str:
         parts = []
         if self.side is not None:
             how = "squashed" if self.crop is None else "its middle square scaled"
-            if self.crop is not None and self.crop < 1:
+            if self.crop is not None and self.crop < 0:
+                how = f"squashed, of which the middle {-100 * self.crop:.1f} % is kept, cropped"
+            elif self.crop is not None and self.crop < 1:
                 how = f"the middle {100 * self.crop:.1f} % of its shorter side scaled"
             parts.append(f"the image, {how} to {self.side} × {self.side}")
-            if self.squashed:
-                parts.append("with its proportions, which its own processor does not keep")
         parts += [f"mean {_listed(self.mean)}", f"std {_listed(self.std)}"]
         return ", ".join(parts)
 
@@ -148,8 +163,20 @@ def read_processor(folder: Path) -> Processor | None:
     if not path.is_file():
         return None
     said = _read(path)
+    if not said:
+        raise AssayError(
+            f"{path} is empty, or no JSON object, so preprocessing is not known: fetch it again"
+        )
     try:
         side, crop = _sized(said)
+        if side is not None and not 1 <= side <= LARGEST:
+            raise ValueError(f"images of {side} × {side} pixels")
+        if said.get("do_pad", False):
+            raise ValueError("it pads images, which is not known here")
+        if said.get("resample", 2) not in RESAMPLING:
+            known = ", ".join(map(str, RESAMPLING))
+            raise ValueError(f"interpolation {said['resample']!r}; known are {known}")
+        mode = RESAMPLING[said.get("resample", 2)]
         factor = 255 * float(said.get("rescale_factor", 1 / 255))
         factor = factor if said.get("do_rescale", True) else 255.0
         mean: tuple[float, ...] | None = None
@@ -161,11 +188,7 @@ def read_processor(folder: Path) -> Processor | None:
             std = (1 / factor,)
     except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise AssayError(f"{path} cannot be understood: {told(error)}") from error
-    mode = RESAMPLING.get(said.get("resample", 2), "bilinear")
-    size, squashed = said.get("size"), False
-    if isinstance(size, Mapping) and "height" in size:
-        squashed = crop is not None and crop < 1 and bool(said.get("do_resize", True))
-    return Processor(side, crop, mode, mean, std, squashed)
+    return Processor(side, crop, mode, mean, std)
 
 
 def _sized(said: Mapping[str, Any]) -> tuple[int | None, float | None]:
@@ -180,8 +203,9 @@ def _sized(said: Mapping[str, Any]) -> tuple[int | None, float | None]:
     side = _pixels(size)
     if shorter and said.get("crop_pct") is not None:  # as ConvNeXt's processor has it
         return (side, float(said["crop_pct"])) if side < CROPPED_BELOW else (side, None)
+    squashed = isinstance(size, Mapping) and not shorter
     if cut is not None and cut < side:
-        return cut, cut / side
+        return cut, -cut / side if squashed else cut / side
     if cut is not None and cut > side:
         raise ValueError(f"it crops to {cut} pixels what it has scaled to {side}")
     return side, 1.0 if shorter else None
@@ -191,6 +215,11 @@ def _pixels(size: Any) -> int:
     if isinstance(size, Mapping):
         if "shortest_edge" in size:
             return int(size["shortest_edge"])
+        if not {"height", "width"} <= set(size):
+            raise ValueError(
+                f"a size by {one_line(', '.join(map(str, size)), 60)}; known here are height and "
+                "width, and shortest_edge"
+            )
         height, width = int(size["height"]), int(size["width"])
         if height != width:
             raise ValueError(f"images of {height} × {width} pixels; only squares are known here")
@@ -242,6 +271,7 @@ def _network(folder: Path, spec: str) -> tuple[nn.Module, Mapping[str, Any]]:
             f"{spec} is a model of Hugging Face, and transformers is not installed: "
             "pip install 'assay[hub]'"
         ) from error
+    _refuse_vast(folder, spec, config)
     try:
         with quietly():
             network, told_of = AutoModelForImageClassification.from_pretrained(
@@ -265,6 +295,52 @@ def _network(folder: Path, spec: str) -> tuple[nn.Module, Mapping[str, Any]]:
             "would be random: it was not saved as a classifier; fine-tune it first"
         )
     return network, config
+
+
+def _refuse_vast(folder: Path, spec: str, config: Mapping[str, Any]) -> None:
+    """Refuse a config whose network would be far larger than the weights that are there, before it
+    is made: it may ask for more memory than there is, or for layers without an end.
+
+    Raises:
+        AssayError: it would.
+    """
+    from safetensors import SafetensorError, safe_open
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    try:
+        tensors = values = 0
+        for file in folder.glob("*.safetensors"):
+            with safe_open(file, "pt") as opened:
+                names = opened.keys()  # it cannot be iterated itself
+                shapes = [opened.get_slice(name).get_shape() for name in names]
+            tensors += len(shapes)
+            values += sum(math.prod(shape) for shape in shapes)
+    except (SafetensorError, OSError) as error:
+        raise AssayError(f"{file} is not a whole safetensors file: {error}") from error
+    asked = max((_layers(value) for key, value in config.items() if LAYERS.search(key)), default=0)
+    if asked > max(tensors, MOST_LAYERS):
+        raise AssayError(
+            f"{spec}/config.json asks for {asked:,} layers, and its weights are {tensors:,} tensors"
+        )
+    needs = 0
+    with suppress(Exception), quietly(), torch.device("meta"):  # what fails, loading says why
+        make: Any = AutoModelForImageClassification.from_config
+        made = make(
+            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
+        needs = sum(one.numel() for one in made.parameters())
+    if needs > max(4 * values, MOST_VALUES):
+        raise AssayError(
+            f"{spec}/config.json makes a network of {needs:,} values, and its weights are "
+            f"{values:,}"
+        )
+
+
+def _layers(value: Any) -> int:
+    """Return the number of layers that a setting asks for: a number, or several."""
+    if isinstance(value, list):
+        return sum(map(_layers, value))
+    return value if isinstance(value, int) else 0
 
 
 def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -49,7 +49,14 @@ class Onnx(Loader):
             raise AssayError(
                 f"{spec} takes batches of {images.batch} images and no others; drop --batch-size"
             )
-        answered = images.run(_random(images))
+        try:
+            answered = images.run(_random(images))
+        except AssayError:
+            raise
+        except Exception as error:  # onnxruntime raises its own kinds for what fails while it runs
+            raise AssayError(
+                f"{spec} fails on random images of its own size: {told(error)}"
+            ) from error
         access: Answers = "logits"
         if given.outputs == "probabilities" or _probabilities(answered):
             access = "scores"

@@ -17,8 +17,8 @@ class Preprocess:
 
     Attributes:
         side: height and width in pixels that images are brought to; None: as they are.
-        crop: the middle square that is kept, as a share of the shorter side; None: the whole image
-            is squashed to a square.
+        crop: what is kept of an image, as in `core.crop`: the middle square, as a share of the
+            shorter side; negative, of the image squashed to a square; None: all of it, squashed.
         mode: how pixels are interpolated, with antialiasing where the image shrinks.
         colour: whether grey images are made coloured, the same in each channel.
         blue_first: whether the order of colours is turned round.

@@ -91,6 +91,11 @@ def _from_factory(spec: str, args: Mapping[str, Any]) -> nn.Module:
             raise
         except BaseException as error:  # whatever a user's code may raise
             raise AssayError(f"{spec} raised {told(error)}") from error
+    if inspect.isclass(made) and issubclass(made, nn.Module):
+        raise AssayError(f"{spec} gave the class {made.__name__}: let it return {made.__name__}()")
+    if inspect.iscoroutine(made):
+        made.close()  # which would be complained of, since nothing awaits it
+        raise AssayError(f"{spec} is async: name a function that returns the network itself")
     if not isinstance(made, nn.Module):
         raise AssayError(f"{spec} gave {type(made).__name__}, not a torch.nn.Module")
     return made
