@@ -69,6 +69,15 @@ def test_attack(
     assert "seed was 0, is 1" in capsys.readouterr().err
 
 
+def test_bfloat16_screens(model: Path, data: Path, tmp_path: Path) -> None:
+    words = ["attack", str(model), "--data", str(data), "--attack", "misspell", "--attack-wrong"]
+    more = ["--precision", "bfloat16", "--out", str(tmp_path)]
+    assert call(app, [*words, *more]) == 0
+    about = json.loads((tmp_path / "attack.json").read_text())
+    assert about["fast"]["used"] is True
+    assert about["fast"]["precision"] == "bfloat16"
+
+
 def test_an_attack_goes_on_where_it_was_stopped(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,7 +128,6 @@ def test_explain(
     ("more", "why"),
     [
         (["--attack", "misspell", "--mean", "0.5"], "--mean is for models of images"),
-        (["--attack", "misspell", "--precision", "bfloat16"], "--precision is for attacks on"),
         (["--attack", "misspell", "--part", "0"], "--part must be at least 1"),
         (["--attack", "misspell", "--edits", "swop"], "swop"),
         (["--attack", "misspell", "--targets", "nice"], "unknown class 'nice'"),

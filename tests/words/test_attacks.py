@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from contract.tiny import text_classifier
 
 from assay.attacks.runner import run
 from assay.attacks.text import (
@@ -19,8 +20,9 @@ from assay.attacks.text import (
     text_attacks,
 )
 from assay.attacks.text.characters import CHANGES, FORMS, normalised
+from assay.attacks.text.offers import offer, offered
 from assay.errors import AssayError
-from words.toys import LABELS, SENTENCES, Lexicon
+from words.toys import LABELS, SENTENCES, Lexicon, bag
 
 NAMES = list(text_attacks())
 ODD = ["", " ", "日本語の映画", "👩‍🚀 🎬", "cafe\u0301 !", "\u200b", "the of a", "xyzzy plugh"]
@@ -149,6 +151,31 @@ def test_hotflip_needs_gradients() -> None:
 
     with pytest.raises(AssayError, match="hotflip needs access to the gradient"):
         run(HotFlip(), Box(), SENTENCES)
+
+
+def test_hotflip_has_no_copy_in_bfloat16() -> None:
+    attack = near(HotFlip, similarity=0.0)
+    result = run(attack, text_classifier(), ["a good film"], precision="bfloat16")
+    assert result.fast is not None
+    assert not result.fast.used
+    assert "gradients" in result.fast.why
+
+
+@pytest.mark.parametrize("setting", ["permissive", "strict"])
+def test_a_rough_encoder_changes_no_attack(setting: Any) -> None:
+    offer("encoder", "plain", bag)
+    offer("encoder", "screened", bag, rough=lambda texts: bag(texts) + 0.01)
+    found = [
+        run(
+            near(Substitute, setting=setting, share=0.5, similarity=0.7, encoder=name),
+            *(Lexicon(), SENTENCES, LABELS),
+            stop="fooled",
+        )
+        for name in ("plain", "screened")
+    ]
+    assert found[0].adversarial == found[1].adversarial
+    assert found[0].queries.tolist() == found[1].queries.tolist()
+    assert (offered("encoder", "screened").screened > 0) == (setting == "strict"), "short texts"
 
 
 def test_a_larger_population_fools_no_fewer() -> None:

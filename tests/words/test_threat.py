@@ -84,6 +84,57 @@ def test_similar_sentences_by_the_angle() -> None:
     assert not inside(Words(similarity=near + 0.02), adv, x)
 
 
+def test_a_rough_encoder_decides_only_where_its_error_cannot() -> None:
+    noise = torch.randn(64, generator=torch.Generator().manual_seed(0))
+
+    def rough(texts: list[str]) -> torch.Tensor:
+        return bag(texts) + 0.02 * noise * torch.tensor([[(-1.0) ** len(t)] for t in texts])
+
+    offer("encoder", "plain", bag)
+    offer("encoder", "screened", bag, rough=rough)
+    x = ["p q r s t u v"] * 5
+    advs = ["p q r s t u w", "p q r s t w xy", "p q r s w xy z", "p q r w xy z b", "p q r s t u v"]
+    judge = offered("encoder", "screened")
+    near = judge.similarity(x, advs).tolist()
+    judge.roughly(x, advs)
+    assert 0 < judge.slack < 0.2
+    assert not torch.equal(judge.roughly(x, advs), judge.similarity(x, advs))
+    off = (judge.roughly(x, advs) - judge.similarity(x, advs)).abs()
+    assert float(off.max()) <= judge.slack
+    for least in [value + d for value in near[:4] for d in (-0.001, 0.001, 0.1)]:
+        plain, screened = (
+            Words(share=1.0, similarity=least, encoder=name).alike(x, advs).tolist()
+            for name in ("plain", "screened")
+        )
+        assert plain == screened
+    offer("encoder", "screened", bag, rough=rough)  # one that remembers nothing
+    judge = offered("encoder", "screened")
+    judge.roughly(x[:1], advs[:1])
+    known = judge.encoded
+    assert Words(share=1.0, similarity=0.1, encoder="screened").alike(x, advs).all()
+    assert judge.encoded == known, "nothing here is in doubt"
+    assert judge.screened > known
+
+
+def test_of_several_the_most_alike() -> None:
+    x = "p q r s t u v"
+    some = ["p q r s t w xy", "p q r s t u w", "p q r s t u z"]
+    offer("encoder", "screened", bag, rough=lambda texts: bag(texts) + 0.01)
+    for name in ("default", "screened"):
+        threat = Words(share=1.0, similarity=0.5, encoder=name)
+        assert threat.most_alike([x, x], [some, some[:1]]) == [some[1], some[0]], (
+            "of equals the first"
+        )
+    assert Words(share=1.0).most_alike([x], [some]) == [some[0]]
+
+
+def test_nothing_is_encoded_where_any_will_do() -> None:
+    offer("encoder", "idle", bag)
+    threat = Words(share=1.0, similarity=0.9, window=9, encoder="idle")
+    assert threat.alike(["a b"], ["c d"]).tolist() == [True]
+    assert offered("encoder", "idle").encoded == 0
+
+
 def test_windows_around_each_word_changed() -> None:
     x = "b c f g h j k l"
     two = 1 - math.acos(3 / 4) / math.pi  # one of three words is another; `bag` counts a fourth

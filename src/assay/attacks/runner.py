@@ -35,8 +35,10 @@ from assay.core.batches import (
 )
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies, FastCopy, FastReport, Precision
+from assay.core.fast_text import text_copy
 from assay.core.oracle import Oracle, granted, labels, unwrapped
 from assay.core.random import Rows, Stream
+from assay.core.texts import TextClassifier
 from assay.core.threats import T
 from assay.errors import AssayError
 
@@ -79,7 +81,8 @@ def run(
             "never" makes every step for every image: for whatever looks at the images themselves.
         attack_wrong: also attack images that are classified wrongly to begin with.
         seed: of every draw; draws depend on it, the image's index and the restart alone.
-        precision: of the fast copy; "bfloat16" where the processor has it.
+        precision: of the fast copy; "bfloat16" where the processor has it. Texts have a copy in
+            bfloat16 alone.
         batch_size: images in play at a time; None chooses. Results do not depend on it.
         query_budget: most queries per image, clean prediction and confirmation included. An image
             stops when its next step, and the confirmation, might exceed it.
@@ -120,7 +123,7 @@ def run(
         checked_from = oracle.queries
         if isinstance(oracle, Classifier):
             copies = Copies(oracle, x) if copies is None else copies.checked(oracle)
-        model, report = _model_for(attack, oracle, copies, precision)
+        model, report = _model_for(attack, oracle, copies, precision, x)
         checks = oracle.queries - checked_from
         # What the copy does well in channels_last the original does too, and faster; a model that
         # has no copy may be one that cannot (it may call .view).
@@ -146,7 +149,7 @@ def run(
             queried = model
             if stage.minimum_norm and not attack.minimum_norm and precision != "float32":
                 checked_from = oracle.queries
-                queried, _ = _model_for(stage, oracle, copies, precision)
+                queried, _ = _model_for(stage, oracle, copies, precision, x)
                 checks += oracle.queries - checked_from
             size = batch_size or _rows_in_play(oracle, x, stage)
             for attempt in range(stage.starts):
@@ -297,7 +300,7 @@ def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
 
 
 def _model_for(
-    attack: Attack[X, Any], oracle: Oracle[X], copies: Copies | None, precision: Precision
+    attack: Attack[X, Any], oracle: Oracle[X], copies: Copies | None, precision: Precision, x: X
 ) -> tuple[Any, FastReport | None]:
     """Return what the search queries: the fast copy of a classifier, otherwise the oracle.
 
@@ -309,6 +312,11 @@ def _model_for(
         return oracle, FastReport(False, precision, 0, math.nan, why)
     if isinstance(oracle, Classifier) and copies is not None:
         return copies.of("float32" if attack.minimum_norm else precision)
+    if isinstance(oracle, TextClassifier) and isinstance(x, list) and precision != "float32":
+        if attack.needs != "gradient":
+            return text_copy(oracle, x)
+        why = "gradients by the embeddings of texts are the original's"
+        return oracle, FastReport(False, precision, 0, math.nan, why)
     return (_LogScores(oracle) if oracle.access == "scores" else oracle), None
 
 

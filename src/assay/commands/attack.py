@@ -249,8 +249,6 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 quiet=quiet,
             )
         if isinstance(made, TextAttack):
-            if precision != "float32":
-                raise AssayError(f"--precision is for attacks on images; {made.name} is on texts")
             from assay.workflows import attack_text
 
             return attack_text.run(
@@ -261,6 +259,7 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 stop=stop,
                 attack_wrong=attack_wrong,
                 seed=seed,
+                precision=precision,
                 query_budget=query_budget,
                 time_limit=time_limit,
                 part=part,

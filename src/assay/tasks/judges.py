@@ -7,6 +7,8 @@ one is told (`same_encoder`).
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
@@ -35,6 +37,16 @@ class Judge:
         self.model = read_encoder(where).eval().requires_grad_(False)
         self.tokenizer: Any = read_tokenizer(where)
 
+    @cached_property
+    def rough(self) -> Callable[[list[str]], Tensor] | None:
+        """The same in bfloat16, where the processor multiplies in it; none elsewhere."""
+        able = torch.cpu.get_capabilities()
+        if not (able.get("avx512_bf16") or able.get("amx_bf16")):
+            return None
+        narrow = copy.copy(self)
+        narrow.model = copy.deepcopy(self.model).to(torch.bfloat16)
+        return narrow
+
     def __call__(self, texts: list[str]) -> Tensor:
         """Return the mean of the last layer over each text's tokens: float32 (N, D)."""
         ids = self.tokenizer(texts, truncation=True, max_length=MOST)["input_ids"]
@@ -44,7 +56,7 @@ class Judge:
             with torch.no_grad():
                 last = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
             order.append(some)
-            states.append(pooled(last, mask, "mean"))
+            states.append(pooled(last.float(), mask, "mean"))
         return torch.cat(states)[torch.cat(order).argsort()]
 
     @cached_property
@@ -67,7 +79,7 @@ def judge(base: str = JUDGE) -> Judge:
     vectors, which are made when they are needed."""
     made = Judge(base)
     for name in ("default", base):
-        offer("encoder", name, made)
+        offer("encoder", name, made, rough=made.rough)
         offer("vectors", name, lambda: made.vectors)
     return made
 

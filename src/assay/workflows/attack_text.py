@@ -23,6 +23,7 @@ from assay.attacks.text.methods.spelling import Misspell
 from assay.attacks.text.reliability import text_flags
 from assay.attacks.text.threat import Words
 from assay.core.edits import pieces
+from assay.core.fast import Precision
 from assay.disk import writable, write_atomic
 from assay.errors import AssayError
 from assay.explain.text import TokenAttribution, WordOcclusion
@@ -54,6 +55,7 @@ def run(
     stop: Stop,
     attack_wrong: bool,
     seed: int,
+    precision: Precision,
     query_budget: int | None,
     time_limit: float | None,
     part: int | None,
@@ -99,6 +101,7 @@ def run(
             stop=stop,
             attack_wrong=attack_wrong,
             seed=seed,
+            precision=precision,
             query_budget=query_budget,
             time_limit=time_limit,
             part=part,

@@ -97,13 +97,12 @@ def preferred(
     threat: Words,
     loss: Loss,
     targeted: bool,
-    together: int = 2,
 ) -> list[tuple[int, str] | None]:
     """Return of each row the change to take, or None where none helps.
 
     As TextFooler does: of those that fool the model the one whose sentence is most like the
     original, or else the one with the highest loss, if that is above the present one. Sentences are
-    encoded in that order until one is similar enough, `together` of each row at a time.
+    encoded in that order until one is similar enough, one of each row and then twice as many.
 
     Args:
         rows: those in play, whose sentences have been asked.
@@ -112,47 +111,47 @@ def preferred(
         loss: what is to rise.
         targeted: whether `Row.y` is a target.
     """
+    chosen: list[tuple[int, str] | None] = [None] * len(rows)
     queues: list[list[str]] = []
     winners: list[int] = []
     for row, some in zip(rows, tried, strict=True):
-        texts = list(some)
-        if not texts:
-            queues.append([])
-            winners.append(0)
-            continue
-        high, won = judged(row, texts, loss, targeted)
-        (now,), _ = judged(row, [row.current], loss, targeted)
-        best = [t for _, t in sorted(zip(high, texts, strict=True), key=lambda pair: -pair[0])]
-        value = dict(zip(texts, high, strict=True))
-        fooling = {text for text, win in zip(texts, won, strict=True) if win}
-        first = [text for text in best if text in fooling]
-        queues.append(first + [t for t in best if t not in fooling and value[t] > now])
-        winners.append(len(first))
-    chosen: list[tuple[int, str] | None] = [None] * len(rows)
+        fooling, better = _in_order(row, list(some), loss, targeted)
+        queues.append(fooling + better)
+        winners.append(len(fooling))
+    together = 1
     open_rows = [k for k, queue in enumerate(queues) if queue]
     while open_rows:
         # all that fool the model are compared; of the rest the first that is allowed is taken
-        heads = {k: queues[k][: max(winners[k], together)] for k in open_rows}
+        heads = {k: queues[k][: winners[k] or together] for k in open_rows}
         pairs = [(k, text) for k, some in heads.items() for text in some]
-        alike = threat.likeness([rows[k].text for k, _ in pairs], [text for _, text in pairs])
-        near: dict[int, list[tuple[float, str]]] = {k: [] for k in open_rows}
-        for (k, text), value_of in zip(pairs, alike.tolist(), strict=True):
-            if value_of >= threat.least(rows[k].text):
-                near[k].append((value_of, text))
-        still = []
+        fits = threat.alike([rows[k].text for k, _ in pairs], [text for _, text in pairs])
+        near: dict[int, list[str]] = {k: [] for k in open_rows}
+        for (k, text), fit in zip(pairs, fits.tolist(), strict=True):
+            if fit:
+                near[k].append(text)
+        found = {k: some if winners[k] else some[:1] for k, some in near.items() if some}
+        nearest = threat.most_alike([rows[k].text for k in found], list(found.values()))
+        for k, text in zip(found, nearest, strict=True):
+            chosen[k] = tried[k][text]
         for k in open_rows:
-            fooling = set(heads[k][: winners[k]])
-            of_those = [pair for pair in near[k] if pair[1] in fooling]
-            if of_those:
-                chosen[k] = tried[k][max(of_those, key=lambda pair: pair[0])[1]]
-            elif near[k]:
-                chosen[k] = tried[k][near[k][0][1]]
-            else:
-                queues[k], winners[k] = queues[k][len(heads[k]) :], 0
-                if queues[k]:
-                    still.append(k)
-        open_rows = still
+            queues[k], winners[k] = queues[k][len(heads[k]) :], 0
+        open_rows = [k for k in open_rows if chosen[k] is None and queues[k]]
+        together *= 2
     return chosen
+
+
+def _in_order(
+    row: Row, texts: list[str], loss: Loss, targeted: bool
+) -> tuple[list[str], list[str]]:
+    """Return the sentences that fool the model, and the others that raise the loss, each with the
+    highest loss first."""
+    if not texts:
+        return [], []
+    high, won = judged(row, texts, loss, targeted)
+    (now,), _ = judged(row, [row.current], loss, targeted)
+    ranked = sorted(zip(high, texts, won, strict=True), key=lambda one: -one[0])
+    fooling = [text for _, text, win in ranked if win]
+    return fooling, [text for value, text, win in ranked if not win and value > now]
 
 
 def first_alike(queues: list[list[tuple[str, str]]], threat: Words) -> list[int | None]:

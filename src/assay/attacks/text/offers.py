@@ -24,6 +24,12 @@ Tagger = Callable[[str], list[str]]
 Filler = Callable[[str, int, int, int], list[str]]
 """(text, start, end, count) → that many words that a masked language model expects there."""
 Kind = Literal["encoder", "vectors", "tagger", "filler"]
+MEASURED = 16
+"""Pairs, the first it is asked about, by which a rough encoder's error is measured."""
+LEAST = 2.0**-11
+"""Least error that it is taken to have: what bfloat16 is off by on average."""
+ALLOWANCE = 4.0
+"""How many times the largest error seen is allowed for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,50 +82,92 @@ class Vectors:
 
 
 class Remembered:
-    """A sentence encoder that encodes no text twice, and those that are new together."""
+    """A sentence encoder that encodes no text twice, and those that are new together.
+
+    Args:
+        encode: the encoder.
+        rough: the same encoder, faster and less precise, which decides wherever its error cannot
+            matter; none: there is none.
+    """
 
     most = 2**16
     """Texts that it remembers."""
 
-    def __init__(self, encode: Encoder) -> None:
-        self.encode = encode
+    def __init__(self, encode: Encoder, rough: Encoder | None = None) -> None:
+        self.encode, self.rough = encode, rough
         self._known: dict[str, Tensor] = {}
+        self._near: dict[str, Tensor] = {}
+        self.slack = 0.0
+        """How far off `roughly` may be; 0 without a rough encoder, or before it is used."""
         self.encoded = 0
         """Texts that were encoded."""
+        self.screened = 0
+        """Texts that were encoded roughly."""
 
     def __call__(self, texts: list[str]) -> Tensor:
         """Return directions of length 1: float32 (N, D)."""
-        if len(self._known) > self.most:
-            self._known.clear()
-        new = list(dict.fromkeys(text for text in texts if text not in self._known))
-        if new:
-            self.encoded += len(new)
-            made = F.normalize(self.encode(new).detach().float().cpu(), dim=1)
-            self._known.update(zip(new, made, strict=True))
-        return torch.stack([self._known[text] for text in texts])
+        made, new = _directions(self.encode, texts, self._known, self.most)
+        self.encoded += new
+        return made
 
     def similarity(self, x: list[str], adv: list[str]) -> Tensor:
         """Return 1 - angle / π of each pair, float32 (N,): 1 the same direction, 0 the opposite."""
-        if not x:
-            return torch.zeros(0)
-        both = self([*x, *adv])
-        cosine = (both[: len(x)] * both[len(x) :]).sum(1).clamp(-1, 1)
-        return 1 - cosine.acos() / torch.pi
+        return _similar(self([*x, *adv]), len(x)) if x else torch.zeros(0)
+
+    def roughly(self, x: list[str], adv: list[str]) -> Tensor:
+        """Return what `similarity` does by the rough encoder, if there is one."""
+        if self.rough is None or not x:
+            return self.similarity(x, adv)
+        made, new = _directions(self.rough, [*x, *adv], self._near, self.most)
+        self.screened += new
+        near = _similar(made, len(x))
+        if not self.slack:
+            off = (self.similarity(x[:MEASURED], adv[:MEASURED]) - near[:MEASURED]).abs().max()
+            self.slack = ALLOWANCE * max(LEAST, float(off))
+        return near
+
+    def reaches(self, x: list[str], adv: list[str], least: Tensor) -> Tensor:
+        """Return which pairs are at least so similar, bool (N,): what is too near to tell roughly
+        is encoded precisely."""
+        near = self.roughly(x, adv)
+        doubtful = ((near - least).abs() <= self.slack).nonzero()[:, 0].tolist()
+        if doubtful:
+            near[doubtful] = self.similarity([x[k] for k in doubtful], [adv[k] for k in doubtful])
+        return near >= least
+
+
+def _directions(
+    encode: Encoder, texts: list[str], known: dict[str, Tensor], most: int
+) -> tuple[Tensor, int]:
+    """Return directions of length 1, float32 (N, D), and how many texts had to be encoded."""
+    if len(known) > most:
+        known.clear()
+    new = list(dict.fromkeys(text for text in texts if text not in known))
+    if new:
+        made = F.normalize(encode(new).detach().float().cpu(), dim=1)
+        known.update(zip(new, made, strict=True))
+    return torch.stack([known[text] for text in texts]), len(new)
+
+
+def _similar(both: Tensor, count: int) -> Tensor:
+    cosine = (both[:count] * both[count:]).sum(1).clamp(-1, 1)
+    return 1 - cosine.acos() / torch.pi
 
 
 _OFFERED: dict[tuple[Kind, str], Any] = {}
 
 
-def offer(kind: Kind, name: str, what: Any) -> None:
+def offer(kind: Kind, name: str, what: Any, *, rough: Encoder | None = None) -> None:
     """Let configs name `what` from here on, in place of what had the name before. Word vectors may
-    be a function that returns them, which is called once somebody asks for them.
+    be a function that returns them, which is called once somebody asks for them; an encoder may
+    come with a `rough` one, which decides wherever its error cannot matter.
 
     >>> from assay.attacks.text.offers import offer, offered
     >>> offer("tagger", "nouns", lambda text: ["n"] * len(text.split()))
     >>> offered("tagger", "nouns")("two words")
     ['n', 'n']
     """
-    _OFFERED[kind, name] = Remembered(what) if kind == "encoder" else what
+    _OFFERED[kind, name] = Remembered(what, rough) if kind == "encoder" else what
 
 
 @overload

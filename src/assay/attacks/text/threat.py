@@ -8,13 +8,14 @@ published success is gone. A success rate without the setting's name says nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from assay.attacks.text.offers import offered
+from assay.attacks.text.offers import Remembered, offered
 from assay.attacks.text.stopwords import STOP_WORDS
 from assay.attacks.text.wordnet import wordnet
 from assay.config import Number
@@ -151,8 +152,21 @@ class Words(Threat[list[str]]):
         return self.stop_words_kept and word.lower() in STOP_WORDS
 
     def alike(self, x: list[str], adv: list[str]) -> Tensor:
-        """Return which sentences are similar enough: bool (N,); encodes what it has not yet."""
-        return self.likeness(x, adv) >= torch.tensor([self.least(text) for text in x])
+        """Return which sentences are similar enough: bool (N,); encodes what it has not yet, and
+        nothing where any will do."""
+        least = [self.least(text) for text in x]
+        near = [
+            _windows(one, other, self.window) if asked > -1 else []
+            for one, other, asked in zip(x, adv, least, strict=True)
+        ]
+        owner = [k for k, some in enumerate(near) for _ in some]
+        allowed = torch.ones(len(x), dtype=torch.bool)
+        if owner:
+            pairs = [pair for some in near for pair in some]
+            asked = torch.tensor([least[k] for k in owner])
+            fits = self._judge.reaches(*_unzipped(pairs), asked)
+            allowed[[k for k, fit in zip(owner, fits.tolist(), strict=True) if not fit]] = False
+        return allowed
 
     def least(self, text: str) -> float:
         """Return how similar to a text another one must be; -1 where any will do."""
@@ -162,11 +176,36 @@ class Words(Threat[list[str]]):
     def likeness(self, x: list[str], adv: list[str]) -> Tensor:
         """Return how similar sentences are, float32 (N,), also where any will do; 1 where no
         similarity is asked at all."""
-        if self.similarity is None:
-            return torch.ones(len(x))
+        return (
+            self._least(x, adv, self._judge.similarity) if self.similarity else torch.ones(len(x))
+        )
+
+    def most_alike(self, x: list[str], advs: list[list[str]]) -> list[str]:
+        """Return for each text which of some sentences is most like it, of equals the first."""
+        left = [list(some) for some in advs]
+        for precisely in (False, True):
+            rows = [k for k, some in enumerate(left) if len(some) > 1]
+            if not rows or not self.similarity:
+                break
+            judge, sizes = self._judge, [len(left[k]) for k in rows]
+            pairs = [x[k] for k in rows for _ in left[k]], [adv for k in rows for adv in left[k]]
+            near = self._least(*pairs, judge.similarity if precisely else judge.roughly)
+            slack = 0.0 if precisely else judge.slack
+            for k, part in zip(rows, torch.split(near, sizes), strict=True):
+                keep = (part >= part.max() - 2 * slack).tolist()
+                left[k] = [adv for adv, stays in zip(left[k], keep, strict=True) if stays]
+        return [some[0] for some in left]
+
+    @property
+    def _judge(self) -> Remembered:
+        return offered("encoder", self.encoder)
+
+    def _least(
+        self, x: list[str], adv: list[str], similarity: Callable[[list[str], list[str]], Tensor]
+    ) -> Tensor:
+        """Return the least similarity of each pair's windows, float32 (N,)."""
         near = [_windows(one, other, self.window) for one, other in zip(x, adv, strict=True)]
-        pairs = [pair for some in near for pair in some]
-        alike = offered("encoder", self.encoder).similarity(*_unzipped(pairs))
+        alike = similarity(*_unzipped([pair for some in near for pair in some]))
         found = [part.amin() for part in torch.split(alike, [len(some) for some in near])]
         return torch.stack(found) if found else torch.zeros(0)
 
