@@ -20,7 +20,13 @@ LABELS = np.arange(40) % 4
 
 
 def kept(
-    folder: Path, wrong: range, fooled: range, *, threshold: float = 0.5, data: str = "d" * 64
+    folder: Path,
+    wrong: range,
+    fooled: range,
+    *,
+    threshold: float = 0.5,
+    data: str = "d" * 64,
+    eps: float = 0.1,
 ) -> Path:
     """Keep an audit of 40 images, of which these are predicted wrongly, and these fooled."""
     right = 40 - len(wrong)
@@ -34,7 +40,7 @@ def kept(
     )  # fmt: skip
     made = Provenance(
         command="",
-        config={"eps": 0.1 * len(fooled), "thresholds": {"accuracy": threshold}},
+        config={"eps": eps, "steps": len(fooled), "thresholds": {"accuracy": threshold}},
         seeds=(0,),
         versions={},
         hardware={},
@@ -70,7 +76,7 @@ def test_two_kept_audits_are_compared_image_by_image(tmp_path: Path, name: str) 
     assert view.data["thresholds"] == [
         {"code": "ACC-001", "a": "at least 50.0 %", "b": "at least 70.0 %"}
     ]
-    assert [one["setting"] for one in view.data["settings"]] == ["eps"]
+    assert [one["setting"] for one in view.data["settings"]] == ["steps"]
 
 
 @pytest.mark.parametrize("fault", ["data", "labels", "gone", "garbled", "no answer"])
@@ -116,7 +122,7 @@ def test_two_kept_audits_make_a_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     page, store = tmp_path / "new" / "both.html", str(tmp_path / "runs")
     assert call(app, ["compare", *folders, "--store", store, "--out", str(page)]) == 0
     assert capsys.readouterr().out.strip() == str(page)
-    text = page.read_text()
+    text = page.read_text().replace("\u00a0", " ")
     assert "<b>a" not in text
     assert "default-src 'none'" in text
     for said in ("ACC-001", "McNemar", "at least 70.0", "20.0 points"):
@@ -131,7 +137,9 @@ def test_a_kept_audit_is_shown_and_its_settings_told_apart(tmp_path: Path) -> No
     assert [one.code for one in shown.judged] == ["ACC-001", "ERR-001"]
     assert shown.whole == (str(a),)
     assert show(store, str(a / "report.json")).data == shown.data
-    assert [one["path"] for one in why(store, str(a), str(b)).data["differences"]] == ["config.eps"]
+    assert [one["path"] for one in why(store, str(a), str(b)).data["differences"]] == [
+        "config.steps"
+    ]
     assert why(store, str(a), str(a)).lines == ("the same model, settings, versions and data",)
 
 
@@ -141,3 +149,16 @@ def test_neither_is_better_where_the_interval_cannot_tell(tmp_path: Path) -> Non
     accuracy, _ = compare(Store(tmp_path / "runs"), str(a), str(b)).data["checks"]
     assert accuracy["change"]["value"] > 0
     assert accuracy["better"] == ""
+
+
+def test_robustness_at_other_budgets_is_not_compared(tmp_path: Path) -> None:
+    a = kept(tmp_path / "a", range(30, 40), range(8))
+    b = kept(tmp_path / "b", range(38, 40), range(6, 8), eps=8 / 255)
+    for folder in (a, b):
+        report = (folder / "report.json").read_text()
+        (folder / "report.json").write_text(report.replace("ERR-001", "ROB-001"))
+    view = compare(Store(tmp_path / "runs"), str(a), str(b))
+    accuracy, robust = view.data["checks"]
+    assert (accuracy["better"], robust["better"], robust["change"]) == ("B", "", None)
+    assert list(view.data["paired"]) == ["clean"]
+    assert "! attacked at L∞ 0.1 and at L∞ 8/255: not compared" in view.lines

@@ -16,7 +16,7 @@ from assay.errors import AssayError, expanded, told
 from assay.report.answer import plain
 from assay.report.comparison import Change, by_code, change, change_text
 from assay.report.leaves import differing, flatten, text_of
-from assay.report.numerals import MISSING, full, with_unit
+from assay.report.numerals import MISSING, budget, full, norm_name, with_unit
 from assay.report.schema import AuditReport, Check
 from assay.report.terminal import judged_checks
 from assay.runs.files import Array, Arrays
@@ -110,14 +110,17 @@ def compare_audits(a: Kept, b: Kept) -> View:
 
     B − A has the interval of independent estimates, which is too wide where both rest on the same
     images; there the difference of what is right image by image has its own, with the p of the
-    exact test of McNemar.
+    exact test of McNemar. Robustness to attacks of different budgets or norms is not compared: it
+    would be no answer to which model is better.
     """
+    attacked_alike = _threat(a) == _threat(b)
     rows, thresholds, data = [], [], []
     for one, other in by_code(a.report.checks, b.report.checks):
         either = one or other
         assert either is not None
         moved = None
-        if one is not None and other is not None and one.unit == other.unit:
+        comparable = attacked_alike or not either.code.startswith("ROB-")
+        if one is not None and other is not None and one.unit == other.unit and comparable:
             moved = change(one.value, other.value, one.unit)
         better = _better(either, moved)
         rows.append((either.code, _said(one), _said(other), change_text(moved), better))
@@ -135,12 +138,17 @@ def compare_audits(a: Kept, b: Kept) -> View:
         )
     same, why = same_images(a, b)
     tests = paired(a, b) if same else {}
+    if not attacked_alike:
+        tests.pop("under attack", None)
     settings = differing(flatten(a.report.made.config), flatten(b.report.made.config))
     settings = [one for one in settings if not one[0].startswith(("thresholds.", "policy."))]
     lines = [
         f"{side}: {one.name}: {one.report.title}" for side, one in zip("AB", (a, b), strict=True)
     ]
     lines += [] if same else [f"! not paired: {why}"]
+    lines += (
+        [] if attacked_alike else [f"! attacked at {_threat(a)} and at {_threat(b)}: not compared"]
+    )
     grids = (
         Grid("checks", ("code", "A", "B", "B − A", "better"), tuple(rows)),
         Grid(
@@ -207,6 +215,13 @@ def right(kept: Kept) -> dict[str, Array]:
         n = len(fooled[0])
         found["under attack"] = correct[:n] & ~np.any(fooled, axis=0)
     return found
+
+
+def _threat(kept: Kept) -> str:
+    """Return the norm and the budget of the attacks, as papers write them."""
+    config = kept.report.made.config
+    norm = str(config.get("norm", "linf"))
+    return f"{norm_name(norm)} {budget(float(config.get('eps', 0)), norm)}"
 
 
 def _asked(check: Check) -> str:
