@@ -76,6 +76,21 @@ def test_the_finding_quotes_the_table() -> None:
     assert hero.finding == "At [7,7] test accuracy is 50 % without"
 
 
+def test_detectors_are_ordered_by_the_nearest_outliers_as_they_are_called() -> None:
+    study = load("ood").parse({**load("ood").preset_values("paper"), "device": "cpu"})
+    table = Table(
+        title="AUROC, trained by cross-entropy",
+        columns=("detector", "fake-data", "uniform-noise", "clothing"),
+        rows=(
+            (Cell(text="gen"), share(0.5), share(0.9), share(0.6)),
+            (Cell(text="knn"), share(0.8), share(0.7), share(0.6)),
+        ),
+    )
+    (hero,) = study.figures_of(made(table))
+    assert hero.finding == "On fake data, AUROC goes from gen 50 % to knn 80 %"
+    assert study.figures_of(made(table.model_copy(update={"title": "Another"}))) == []
+
+
 def test_transfer_has_its_median_without_the_diagonal() -> None:
     study = load("attacks").parse({"data": "digits"})
     names = ("natural 0", "natural 1", "natural 2")

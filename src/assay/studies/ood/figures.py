@@ -12,8 +12,8 @@ from assay import stats
 from assay.report import figures as draw
 from assay.report.curves import log_axis
 from assay.report.heroes import Dot, dots, hero
-from assay.report.numerals import budget
-from assay.report.result import Drawing
+from assay.report.numerals import Doubtful, budget
+from assay.report.result import Drawing, StudyResult
 from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture, styled
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
@@ -36,12 +36,15 @@ def figures(study: OOD, cells: Cells) -> tuple[Drawing, ...]:
         return ()
     first = runs[0]
     shown = [name for name in SHOWN if name in first.metrics["detectors"]]
-    far = next((kind for kind in ("uniform-noise", "letters") if kind in study.outliers), "")
-    kinds = list(
-        dict.fromkeys(kind for kind in (study.near, "clothing", far) if kind in study.outliers)
-    )
+    kinds = _leading_kinds(study)
+
+    def aurocs(name: str) -> list[stats.Estimate]:
+        return [
+            share(cells, natural, measured("auroc", name, kind), fewest(kind)) for kind in kinds
+        ]
+
     return (
-        _leading(cells, natural, kinds),
+        _leading([(name, aurocs(name)) for name in detectors(cells, natural)], kinds),
         *_complexity(study, first),
         _histograms(first, shown, kinds),
         *(_roc(runs, shown, kind) for kind in kinds[:2]),
@@ -52,18 +55,38 @@ def figures(study: OOD, cells: Cells) -> tuple[Drawing, ...]:
     )
 
 
-def _leading(cells: Cells, cell: str, kinds: Sequence[str]) -> Drawing:
-    rows = []
-    for name in detectors(cells, cell):
-        own = [
-            Dot(
-                called(kind),
-                share(cells, cell, measured("auroc", name, kind), fewest(kind)),
-                colour,
-            )
-            for colour, kind in enumerate(kinds)
-        ]
-        rows.append((name, own))
+def figures_of(study: OOD, result: StudyResult) -> list[Drawing]:
+    """Return AUROC by detector, from the table of the networks that are not trained for it."""
+    table = result.table(f"AUROC, trained by {next(iter(study.networks()))}")
+    if table is None:
+        return []
+    kinds = _leading_kinds(study)
+    columns = [table.column(kind) for kind in kinds]
+    names = [name for name in columns[0] if all(name in column for column in columns)]
+    found = [(name, [column[name] for column in columns]) for name in names]
+    return [_leading(found, kinds)] if found else []
+
+
+def _leading_kinds(study: OOD) -> list[str]:
+    """Return the nearest outliers, photographs and the furthest, of those that are asked for."""
+    far = next((kind for kind in ("uniform-noise", "letters") if kind in study.outliers), "")
+    return list(
+        dict.fromkeys(kind for kind in (study.near, "clothing", far) if kind in study.outliers)
+    )
+
+
+def _leading(found: Sequence[tuple[str, Sequence[Doubtful]]], kinds: Sequence[str]) -> Drawing:
+    """Return AUROC by detector: of each the name, and the values by kind."""
+    rows = [
+        (
+            name,
+            [
+                Dot(called(kind), value, colour)
+                for colour, (kind, value) in enumerate(zip(kinds, values, strict=True))
+            ],
+        )
+        for name, values in found
+    ]
     rows.sort(key=lambda row: -np.nan_to_num(row[1][0].estimate.value or 0.0))
     best, worst = rows[0], rows[-1]
 

@@ -19,6 +19,7 @@ from assay.config import Number
 from assay.data import load_data
 from assay.models.autoencoder import ConvAutoencoder, VariationalAutoencoder
 from assay.ood import AnyDetector, detectors
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
@@ -244,6 +245,9 @@ class OOD(Study):
             figures=figures.figures(self, cells),
             notes=page.notes(self, cells),
         )
+
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return figures.figures_of(self, result)
 
     def answer(self, claims: Sequence[stats.Claim]) -> str:
         return page.answer(self, claims)
