@@ -170,6 +170,13 @@ class Inputs(Config):
             return self.size, 1.0
         return self.about.side, self.about.crop
 
+    @property
+    def interpolation(self) -> str:
+        """How pixels are interpolated where images are brought to a size: as the model has it."""
+        if self.size is not None or self.data in BUNDLED:
+            return "bicubic"
+        return self.about.mode
+
 
 def load_part(inputs: Inputs, split: str | None = None, *, at_most: int | None = None) -> Dataset:
     """Return a part of the data, all of it; of its labels `classes` gives the order.
@@ -188,6 +195,7 @@ def load_part(inputs: Inputs, split: str | None = None, *, at_most: int | None =
         split=split or inputs.split,
         size=size,
         crop=crop,
+        mode=inputs.interpolation,
         at_most=at_most or inputs.images,
     )
     classes = inputs.classes or inputs.about.classes

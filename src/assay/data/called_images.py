@@ -183,7 +183,7 @@ def _brought(where: str, images: list[Pixels], asked: Asked) -> Pixels:
         scaled = []
         for image in images:
             flat = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-            pixels = np.asarray(brought(Image.fromarray(flat), side, side, asked.crop))
+            pixels = np.asarray(brought(Image.fromarray(flat), side, side, asked.crop, asked.mode))
             scaled.append(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
         images = scaled
     odd = next((image for image in images if image.shape != images[0].shape), None)

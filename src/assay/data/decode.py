@@ -72,16 +72,19 @@ def decode(
     width: int,
     scaled: bool,
     crop: float | None = 1.0,
+    mode: str = "bicubic",
 ) -> np.ndarray[Any, Any]:
     """Return the pixels: uint8 (n, C, H, W), C = `channels` (1 or 3).
 
     If `scaled`, each image is brought to height × width (which are then the same) as `crop` says
-    (see `core.crop`); otherwise all images must have that size. Transparency is dropped.
+    (see `core.crop`), interpolated by `mode` (nearest, bilinear or bicubic); otherwise all images
+    must have that size. Transparency is dropped.
     """
     pixels = np.empty((len(images), channels, height, width), dtype=np.uint8)
     with _large_ones():
         for index, image in enumerate(images):
-            pixels[index] = _each(index, image, _decode, channels, height, width, scaled, crop)
+            how = (channels, height, width, scaled, crop, mode)
+            pixels[index] = _each(index, image, _decode, *how)
     return pixels
 
 
@@ -145,7 +148,13 @@ def _key(data: Encoded) -> int:
 
 
 def _decode(
-    data: Encoded, channels: int, height: int, width: int, scaled: bool, crop: float | None
+    data: Encoded,
+    channels: int,
+    height: int,
+    width: int,
+    scaled: bool,
+    crop: float | None,
+    interpolation: str,
 ) -> np.ndarray[Any, Any]:
     from PIL import ImageOps
 
@@ -158,14 +167,16 @@ def _decode(
         if image.mode != mode:
             image = image.convert(mode)
         if scaled:
-            image = brought(image, height, width, crop)
+            image = brought(image, height, width, crop, interpolation)
         if image.size != (width, height):
             raise ValueError(f"it is {image.height}×{image.width}, not {height}×{width}")
         pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def brought(image: Image, height: int, width: int, crop: float | None) -> Image:
+def brought(
+    image: Image, height: int, width: int, crop: float | None, mode: str = "bicubic"
+) -> Image:
     """Return a picture brought to height × width as `crop` says (see `core.crop`)."""
     from PIL.Image import Resampling
 
@@ -176,7 +187,7 @@ def brought(image: Image, height: int, width: int, crop: float | None) -> Image:
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    return image.resize((width, height), Resampling.BICUBIC, box)
+    return image.resize((width, height), Resampling[mode.upper()], box)
 
 
 def _box(image: Image, side: int, crop: float) -> tuple[float, float, float, float]:

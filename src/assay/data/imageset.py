@@ -42,7 +42,9 @@ def folder_set(
     files = [(printable("/".join(file.parts)), *file.stamp) for file in listing.files]
     beside = sorted(printable("/".join(parts)) for parts in listing.folders)
     known = [printable(str(folder)), split_beside_others(folder), files, beside, listing.notes]
-    key = digest([VERSION, vars(asked), known])
+    usual = {"mode": Asked.mode}  # what came later is left out while it is as before
+    given = {name: value for name, value in vars(asked).items() if usual.get(name) != value}
+    key = digest([VERSION, given, known])
     name = printable((hub or {}).get("hub", folder.resolve().name).split("/")[-1]) or "root"
     short = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)[:80]
     entry = cache / f"{short}-{key[:16]}"
@@ -146,7 +148,9 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
             file = start_array(making / name / "images.npy", (int(mask.sum()), *size))
             files[name] = stack.enter_context(file)
         start = 0
-        for pixels in _decoded("decode", part, *size, asked.size is not None, asked.crop):
+        for pixels in _decoded(
+            "decode", part, *size, asked.size is not None, asked.crop, asked.mode
+        ):
             for name, mask in parts.items():
                 files[name].write(pixels[mask[start : start + len(pixels)]].tobytes())
             start += len(pixels)

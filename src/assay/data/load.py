@@ -34,6 +34,7 @@ def load_data(
     label_column: str | None = None,
     size: int | None = None,
     crop: float | None = 1.0,
+    mode: str = "bicubic",
     cache: str | Path | None = None,
     seed: int = 0,
     at_most: int | None = None,
@@ -51,7 +52,8 @@ def load_data(
         size: scale the middle square of every image to `size` × `size` pixels; None keeps them as
             they are.
         crop: how large that square is, as a share of the shorter side; None: none is cut out, the
-            whole image is squashed.
+            whole image is squashed; negative: a share of the squashed image.
+        mode: how pixels are interpolated then: nearest, bilinear or bicubic.
         cache: the folder of decoded images; None: `$ASSAY_CACHE`, otherwise the user's cache.
         seed: what synthetic sets are made from.
         at_most: how many images a function is asked for; None: all that it gives.
@@ -76,11 +78,10 @@ def load_data(
                 f"the images of {name} stay as they are, {bundled.shape[1]} × {bundled.shape[2]}"
             )
         return bundled
+    asked = Asked(image_column, label_column, size, crop, mode)
     if names_function(str(name)):
-        return called_images(
-            str(name), split, Asked(image_column, label_column, size, crop), at_most
-        )
-    return image_set(name, split, Asked(image_column, label_column, size, crop), cache)
+        return called_images(str(name), split, asked, at_most)
+    return image_set(name, split, asked, cache)
 
 
 def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | None) -> Dataset:

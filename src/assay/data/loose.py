@@ -22,6 +22,7 @@ def loose_images(
     *,
     scaled: bool = False,
     crop: float | None = 1.0,
+    mode: str = "bicubic",
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return the paths of all image files below a folder, in their order, and the images, uint8
     (N, C, H, W) of the given shape. Nothing is kept in the cache of data sets.
@@ -30,7 +31,9 @@ def loose_images(
         folder: where they are; folders in it are read too, whatever they are called.
         shape: channels (1 or 3), height and width. Grey is made coloured, colour grey.
         scaled: bring images of another size to it, by their middle square.
-        crop: how large that square is, as a share of the shorter side; None: squash the whole.
+        crop: what is kept of them, as in `core.crop`: a share of the shorter side; None: squash the
+            whole.
+        mode: how pixels are interpolated: nearest, bilinear or bicubic.
 
     Raises:
         AssayError: for a folder without images, a file that is none, or one of another size where
@@ -45,7 +48,7 @@ def loose_images(
         raise AssayError(f"{one_line(str(root), 120)} holds no images")
     if not scaled:
         _same_size(root, files, shape[1:])
-    parts = list(_read("decode", root, files, *shape, scaled, crop))
+    parts = list(_read("decode", root, files, *shape, scaled, crop, mode))
     return tuple(map(str, files)), torch.from_numpy(np.concatenate(parts))
 
 

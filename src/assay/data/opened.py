@@ -44,6 +44,8 @@ class Asked:
     crop: float | None = 1.0
     """The middle square that is scaled to `size`, as a share of the shorter side; None: the whole
     image is squashed to it."""
+    mode: str = "bicubic"
+    """How pixels are interpolated: nearest, bilinear or bicubic."""
     labelled: bool = True
     """Whether labels are needed; otherwise they are not read, and are -1."""
 

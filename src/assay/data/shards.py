@@ -42,6 +42,7 @@ class Reading:
         crop: the middle square that is scaled, as a share of the shorter side; None: squashed.
         classes: what the labels count: the model's outputs.
         labelled: whether labels are read; otherwise they are -1.
+        mode: how pixels are interpolated: nearest, bilinear or bicubic.
     """
 
     shape: tuple[int, int, int]
@@ -49,6 +50,7 @@ class Reading:
     crop: float | None
     classes: tuple[str, ...]
     labelled: bool = True
+    mode: str = "bicubic"
 
 
 # -- which shards there are --------------------------------------------------------------------
@@ -209,7 +211,7 @@ def _pixels(shard: Shard, piece: Piece, reading: Reading, start: int) -> NDArray
             colour = next((k for k, (c, *_) in enumerate(look(piece.images)) if c == 3), None)
             if colour is not None:
                 raise Unreadable(colour, "it is coloured, and the first images of the set are grey")
-        return decode(piece.images, *reading.shape, reading.scaled, reading.crop)
+        return decode(piece.images, *reading.shape, reading.scaled, reading.crop, reading.mode)
     except Unreadable as error:
         raise _unreadable(shard, error, start) from error
 

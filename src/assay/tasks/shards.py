@@ -68,6 +68,8 @@ class ShardRead(Config):
     """Whether images of other sizes are brought to it."""
     crop: float | None = None
     """The middle square that is scaled, as a share of the shorter side."""
+    mode: str = Field(default="bicubic", exclude_if=lambda mode: bool(mode == "bicubic"))
+    """How pixels are interpolated: nearest, bilinear or bicubic."""
     classes: tuple[str, ...] = ()
     """What the labels count."""
     batch: int = Field(default=256, ge=1)
@@ -211,7 +213,8 @@ class _Shard:
         self.clf = network(*given, config.shape, config.classes)
         self.config = config
         self.device = trial.device
-        self.reading = Reading(config.shape, config.scaled, config.crop, self.clf.classes, labelled)
+        how = (config.shape, config.scaled, config.crop)
+        self.reading = Reading(*how, self.clf.classes, labelled, config.mode)
 
     def parts(self, work: Workspace) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield (ids, x float32 (B, C, H, W) in [0, 1] on the device, y), and say how far it is."""

@@ -233,7 +233,9 @@ def _images(
         raise AssayError(
             f"--size {side} is not the size that the detector was fitted at, {shape[1]}×{shape[2]}"
         )
-    names, images = loose_images(folder, shape, scaled=side is not None, crop=crop)
+    names, images = loose_images(
+        folder, shape, scaled=side is not None, crop=crop, mode=inputs.interpolation
+    )
     labels = torch.full((len(images),), -1)
     return names, in_memory(folder.name, "all", clf.classes, images, labels)
 

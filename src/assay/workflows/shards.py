@@ -93,6 +93,7 @@ class Planned:
             "shape": reading.shape,
             "scaled": reading.scaled,
             "crop": reading.crop,
+            "mode": reading.mode,
             "classes": reading.classes,
             "batch": self.batch,
         }
@@ -134,7 +135,7 @@ def planned(
     ahead = head(shape, declared or inputs.classes or (), where)
     clf = load_network(inputs, ahead, labelled=False)
     cut = crop if side is not None else None
-    reading = Reading(shape, side is not None, cut, clf.classes, labelled)
+    reading = Reading(shape, side is not None, cut, clf.classes, labelled, inputs.interpolation)
     _, images, _ = next(shards.batches(found[0], reading, 2))
     clf.query(images.float() / 255)  # what is wrong with the model is one line, before anything
     common = Trial(

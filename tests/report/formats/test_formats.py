@@ -9,8 +9,9 @@ from typing import Any, get_args
 import pytest
 import xmlschema
 import yaml
-from huggingface_hub import parse_eval_result_entries
+from huggingface_hub import eval_result_entries_to_yaml, parse_eval_result_entries
 from huggingface_hub.repocard import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from jsonschema import Draft7Validator
 from junitparser import Failure, JUnitXml, Skipped
 from sarif_pydantic import Sarif
@@ -135,6 +136,26 @@ def test_the_hub_reads_the_card_and_the_results() -> None:
     assert [(one.dataset_id, one.task_id) for one in entries] == [
         ("me/digits", f"c-{k}") for k in range(3)
     ]
+
+
+@pytest.mark.parametrize(("inputs", "task"), [({}, "image"), ({"tokens": 64}, "text")])
+def test_the_hub_writes_again_what_it_has_read(inputs: dict[str, int], task: str) -> None:
+    """Nothing is lost on the way through its classes, so nothing is there that it does not know."""
+    known = report()
+    made = known.made.model_copy(update={"config": {"inputs": inputs}})
+    known = known.model_copy(update={"made": made})
+    written = yaml.safe_load(model_card(known).split("---")[1])["model-index"]
+    name, found = model_index_to_eval_results(written)
+    assert {one.task_type for one in found} == {f"{task}-classification"}
+    (again,) = eval_results_to_model_index(name, found)
+    results = again["results"]
+    assert again["name"] == written[0]["name"]
+    assert [metric for one in results for metric in one["metrics"]] == [
+        {"type": f"c-{k}", "value": 0.5, "name": "net on digits"} for k in range(3)
+    ]
+    assert all(one["dataset"] == written[0]["results"][0]["dataset"] for one in results)
+    entries = yaml.safe_load(eval_results(known))
+    assert eval_result_entries_to_yaml(parse_eval_result_entries(entries)) == entries
 
 
 def test_what_comes_from_elsewhere_is_text_in_all_of_them() -> None:

@@ -82,11 +82,13 @@ class About:
         side: the height and width in pixels of the images that it takes; None: any, or not said.
         crop: what is kept of an image that is brought to `side`, as in `core.crop`: a share of its
             shorter side; negative, of the squashed image; None: all of it, squashed.
+        mode: how their pixels are interpolated then: nearest, bilinear or bicubic.
     """
 
     classes: tuple[str, ...] | None = None
     side: int | None = None
     crop: float | None = 1.0
+    mode: str = "bicubic"
 
 
 class Loader(ABC):

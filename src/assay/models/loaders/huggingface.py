@@ -100,7 +100,7 @@ class HuggingFace(Loader):
         folder = _folder(spec)
         processor = read_processor(folder) or Processor()
         classes = _classes(_read(folder / "config.json"))
-        return About(classes=classes, side=processor.side, crop=processor.crop)
+        return About(classes, processor.side, processor.crop, processor.mode)
 
     def files(self, spec: str) -> Sequence[Path]:
         folder = _folder(spec)

@@ -21,7 +21,7 @@ def model_card(report: AuditReport) -> str:
     data = _data(report)
     results = [
         {
-            "task": {"type": "image-classification"},
+            "task": {"type": _task(report)},
             "dataset": {"type": data, "name": data},
             "metrics": [
                 {"type": metric, "value": value, "name": check.title}
@@ -57,6 +57,12 @@ def _values(report: AuditReport) -> Iterator[tuple[str, float, Check]]:
 
 def _n(check: Check) -> int:
     return 0 if check.value is None else check.value.n
+
+
+def _task(report: AuditReport) -> str:
+    """Return what the hub calls what the model does: texts are given to it as tokens."""
+    texts = "tokens" in report.made.config.get("inputs", {})
+    return "text-classification" if texts else "image-classification"
 
 
 def _data(report: AuditReport) -> str:
