@@ -238,7 +238,7 @@ REFUSED: dict[str, tuple[Callable[[], None], str]] = {
     "truncated": (truncated, r"set/test.parquet cannot be read as an image set: ArrowInvalid"),
     "garbled": (garbled, r"set/test.parquet cannot be read as an image set: "),
     "nested": (nested, NO_IMAGES + r"data; "),
-    "lists": (lists, NO_IMAGES + r"image, label; "),
+    "lists": (lists, r"column 'image' of set holds no images: list<"),
     "labels of two kinds": (
         columns_that_differ,
         r"set/train.parquet differs from set/test.parquet in column 'label': text, not number",
