@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +23,7 @@ from assay.errors import AssayError
 from assay.runs.trial import Trial
 from assay.train import Guard, Recipe
 from assay.train.parallel import Peers, mixing
-from assay.workflows.together import gathered, shared
+from assay.workflows.together import gathered, shared, together
 
 TWO: Any = SimpleNamespace(num_processes=2, process_index=0)
 PLAIN = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -55,6 +58,17 @@ def test_what_processes_cannot_train_together_is_refused(monkeypatch: pytest.Mon
         gathered("cuda")
 
 
+def test_one_process_of_several_that_were_asked_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert together("cpu", lambda _: 0) == 0
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(AssayError, match="asked for several processes and started one"):
+        together("cpu", lambda _: 0)
+
+
 SETTINGS = """
 network: {name: strided, widths: [4], kernels: [3], strides: [2], hidden: [8]}
 recipe: {epochs: 3, batch_size: 16, optimizer: {lr: 0.01}}
@@ -62,21 +76,58 @@ adversary: {name: pgd, eps: 0.1, steps: 2}
 """
 
 
-def trained(folder: Path, processes: int, *words: str) -> tuple[str, dict[str, Any]]:
-    """Run the command; return what was said, and the metrics of its product."""
-    launched = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    line = [sys.executable, *launched, "-m", "assay.cli", "train", *words, "--threads", "1"]
-    done = subprocess.run(
-        [*line, "--out", "out"],
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node")
+ACCELERATE = (
+    *("accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_machines", "1"),
+    *("--mixed_precision", "no", "--dynamo_backend", "no", "--num_processes"),
+)
+
+
+def started(
+    folder: Path, processes: int, *words: str, by: Sequence[str] = TORCHRUN
+) -> subprocess.Popen[str]:
+    """Start the command in so many processes."""
+    launched = ["-m", *by, str(processes), "-m", "assay.cli", "train"]
+    return subprocess.Popen(
+        [sys.executable, *launched, *words, "--threads", "1", "--device", "cpu", "--out", "out"],
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=400,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def trained(
+    folder: Path, processes: int, *words: str, by: Sequence[str] = TORCHRUN
+) -> tuple[str, dict[str, Any]]:
+    """Run the command; return what was said, and the metrics of its product."""
+    running = started(folder, processes, *words, by=by)
+    said, _ = running.communicate(timeout=400)
+    assert running.returncode == 0, said[-3000:]
     made = json.loads((folder / "out" / "metrics.json").read_text())
-    return done.stdout + done.stderr, made["metrics"]
+    return said, made["metrics"]
+
+
+def below(pid: int) -> list[int]:
+    """Return the processes that a process started, and that these started."""
+    own = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    children = [int(word) for word in own.stdout.split()]
+    return [*children, *(one for child in children for one in below(child))]
+
+
+def write_images(folder: Path) -> None:
+    """Write a folder of images, and what is trained on them."""
+    draws = np.random.default_rng(0)
+    for part, n in (("train", 90), ("test", 30)):
+        y = np.arange(n) % 3
+        x = draws.integers(0, 120, (n, 8, 8)) + 60 * y[:, None, None]
+        for row, label in enumerate(y):
+            path = folder / "data" / part / f"class-{label}" / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x[row].astype(np.uint8)).save(path)
+    (folder / "how.yaml").write_text(SETTINGS)
 
 
 @pytest.mark.slow
@@ -85,15 +136,7 @@ def test_two_processes_train_what_one_does_with_all_of_the_batch(tmp_path: Path)
     for count in (1, 2):
         folder = tmp_path / str(count)
         folder.mkdir()
-        draws = np.random.default_rng(0)
-        for part, n in (("train", 90), ("test", 30)):
-            y = np.arange(n) % 3
-            x = draws.integers(0, 120, (n, 8, 8)) + 60 * y[:, None, None]
-            for row, label in enumerate(y):
-                path = folder / "data" / part / f"class-{label}" / f"{row}.png"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(x[row].astype(np.uint8)).save(path)
-        (folder / "how.yaml").write_text(SETTINGS)
+        write_images(folder)
         found.append(trained(folder, count, "--config", "how.yaml", "--data", "data"))
     (_, one), (said, two) = found
     assert one["history"]["train_loss"][-1] < one["history"]["train_loss"][0]
@@ -104,6 +147,32 @@ def test_two_processes_train_what_one_does_with_all_of_the_batch(tmp_path: Path)
     assert [len(list((tmp_path / n / "runs" / "trials").iterdir())) for n in "12"] == [1, 1]
     again, _ = trained(tmp_path / "2", 1, "--config", "how.yaml", "--data", "data")
     assert "1 done already" in again
+
+
+@pytest.mark.slow
+def test_a_training_that_accelerate_started_twice_over_goes_on_alone_once_it_is_killed(
+    tmp_path: Path,
+) -> None:
+    words = ("--config", "how.yaml", "--data", "data", "--recipe.epochs", "60")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+        write_images(folder)
+    _, one = trained(whole, 1, *words)
+    running = started(killed, 2, *words, by=ACCELERATE)
+    while not list(killed.glob("runs/trials/*/checkpoint/*.pt")):
+        assert running.poll() is None, running.communicate()[0]
+        time.sleep(0.05)
+    for pid in (running.pid, *below(running.pid)):  # each of them is in a session of its own
+        os.kill(pid, signal.SIGKILL)
+    running.communicate()
+    assert not list(killed.glob("runs/trials/*/record.json"))
+    _, two = trained(killed, 1, *words)
+    (record,) = (json.loads(p.read_text()) for p in killed.glob("runs/trials/*/record.json"))
+    assert record["resumed"] == 1
+    for curve in ("train_loss", "val_loss"):
+        assert two["history"][curve] == pytest.approx(one["history"][curve], rel=1e-3), curve
+    assert two["test_loss"] == pytest.approx(one["test_loss"], rel=1e-3)
 
 
 @pytest.mark.slow

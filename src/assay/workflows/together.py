@@ -103,9 +103,11 @@ def together(device: str, lead: Callable[[Together | None], int]) -> int:
         lead: the command, given the engine of its trials; None: this process is alone.
 
     Raises:
-        AssayError: what the command raises; a device that processes cannot share.
+        AssayError: what the command raises; a device that processes cannot share; several processes
+            were asked for, and this is the only one.
     """
     if not several():
+        refuse_one_of_several()
         return lead(None)
     peers = gathered(device)
     if peers.first:
@@ -121,6 +123,20 @@ def together(device: str, lead: Callable[[Together | None], int]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # torch 2.13's gloo threads now and then abort an interpreter that ends
+
+
+def refuse_one_of_several() -> None:
+    """Refuse to train alone where `accelerate launch` was asked for several processes: without GPUs
+    it starts one (1.14), and says where the others would find it.
+
+    Raises:
+        AssayError: how to start several.
+    """
+    if "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ:
+        raise AssayError(
+            "accelerate launch was asked for several processes and started one: without GPUs give "
+            "it --multi_gpu, and assay train --device cpu; or start them by torchrun"
+        )
 
 
 def gathered(device: str) -> Peers:
