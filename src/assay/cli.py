@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,6 +15,8 @@ from assay.errors import AssayError
 WRONG_INPUT, POLICY_FAILED, INTERRUPTED = 2, 1, 130
 RESUMED = ("attack", "demo", "run", "sweep", "train")
 """Commands that go on where they were stopped."""
+RESUMED_WITH = {"audit": ("--workers", "--engine"), "detect": ("--shards",)}
+"""Commands that do with one of these flags."""
 
 FLAGS = Parameter(negative="", consume_multiple=True, show_env_var=False)
 
@@ -53,7 +56,13 @@ app.command("assay.commands.stores:import_", name="import", help="Take an archiv
 
 def main(tokens: Sequence[str] | None = None) -> None:
     """Run the command line; a mistake in the input is one line and exit code 2."""
-    sys.exit(call(app, sys.argv[1:] if tokens is None else tokens))
+    code = call(app, sys.argv[1:] if tokens is None else tokens)
+    joining = sys.modules.get("assay.runs.joining")  # who has not loaded it has joined no cluster
+    if joining is not None and joining.abandoned:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # Ray crashes as the interpreter ends, and takes the exit code with it
+    sys.exit(code)
 
 
 def call(command: App, tokens: Sequence[str], **given: Any) -> int:
@@ -65,7 +74,9 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         print(f"assay: {one_line(error)}", file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
+        flags = RESUMED_WITH.get(tokens[0], ()) if tokens else ()
         goes_on = tokens and tokens[0] in RESUMED
+        goes_on = goes_on or any(token.partition("=")[0] in flags for token in tokens)
         kept = "; what was finished is kept, and the same command goes on there" if goes_on else ""
         print(f"assay: interrupted{kept}", file=sys.stderr)
         return INTERRUPTED

@@ -8,7 +8,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import ExitStack, contextmanager, suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +18,10 @@ import pytest
 from test_runs_engine import contents_of, run
 
 from assay.errors import AssayError
-from assay.runs import cluster
-from assay.runs.cluster import Misfit, Ray, how_lost
+from assay.runs import cluster, joining
+from assay.runs.cluster import Misfit, Ray
 from assay.runs.engine import execute
+from assay.runs.joining import how_lost
 from assay.runs.store import Store
 from assay.runs.worker import Message
 
@@ -49,6 +52,7 @@ class OneProcess:
         self.started: list[tuple[str, int]] = []
         self.killed = 0
         self.joined = self.left = False
+        self.silent = iter(())  # whether its head gives no answer, for each time it is asked
 
     class util:
         class scheduling_strategies:
@@ -70,6 +74,8 @@ class OneProcess:
         return SimpleNamespace(gcs_address="10.0.0.1:6379")
 
     def nodes(self):
+        if next(self.silent, False):
+            raise Gone("the head does not answer")
         return [
             {"NodeID": name, "Alive": True, "Resources": {"CPU": float(cpus)}}
             for name, cpus in self.had.items()
@@ -118,7 +124,6 @@ def ray(monkeypatch):
         monkeypatch.setattr(cluster, "load_ray", lambda **_: made)
         monkeypatch.setattr(cluster, "connect", lambda *_: made.init())
         monkeypatch.setattr(cluster, "LOOK_EVERY", 0.0)
-        monkeypatch.setattr(cluster, "answers", lambda _: True)
         return made
 
     return make
@@ -183,10 +188,9 @@ def test_a_worker_looks_whether_store_torch_and_code_are_the_same(store, monkeyp
     assert expected.misfit() == "it has another assay"
 
 
-def test_a_head_that_is_away_is_waited_for(store, toy, ray, monkeypatch, capsys):
+def test_a_head_that_is_away_is_waited_for(store, toy, ray, capsys):
     made = ray({"a": 1})
-    there = iter([True, False, False])
-    monkeypatch.setattr(cluster, "answers", lambda _: next(there, True))
+    made.silent = iter([False, True, True])
     plan = [toy("walk", seed=seed, epochs=1) for seed in range(3)]
     assert len(run(plan, store, engine=Ray(store.root, "auto"))) == 3
     line = "assay: the head of the Ray cluster, 10.0.0.1:6379, does not answer; waiting for it\n"
@@ -198,15 +202,20 @@ def test_a_head_that_is_gone_is_one_line_and_ray_is_asked_nothing_more(
     store, toy, ray, monkeypatch
 ):
     made = ray({"a": 1})
-    there = iter([True] * 3)
-    monkeypatch.setattr(cluster, "answers", lambda _: next(there, False))
+    heads, hung = iter([True] * 3), threading.Event()
+    nodes = made.nodes
+    made.nodes = lambda: nodes() if next(heads, False) else hung.wait()
+    monkeypatch.setattr(cluster, "ANSWER_WITHIN", 0.05)
     monkeypatch.setattr(cluster, "HEAD_WITHIN", 0.0)
+    monkeypatch.setattr(joining, "abandoned", [])
     plan = [toy("walk", seed=seed, epochs=1) for seed in range(9)]
     with pytest.raises(AssayError, match=r"6379, has not answered for 0 s; what is finished is"):
         run(plan, store, engine=Ray(store.root, "auto"))
     assert (made.killed, made.left) == (0, False)
     assert not list(store.root.glob(".cluster-*"))
-    monkeypatch.setattr(cluster, "answers", lambda _: True)
+    hung.set()
+    assert joining.abandoned == [made]
+    made.nodes = nodes
     done = store.survey()[0]["finished"]
     assert 0 < done < 9
     assert len(run(plan, store, engine=Ray(store.root, "auto"))) == 9
@@ -218,12 +227,41 @@ def test_a_cluster_that_wants_a_token_says_so_in_a_line():
         raise ConnectionError("Failed to connect to Ray cluster")
 
     pytest.importorskip("ray", reason="needs Ray: pip install 'assay[ray]'")
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        address = f"127.0.0.1:{head.getsockname()[1]}"
+    with listening(bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))) as address:
         with pytest.raises(AssayError, match=r"wants a token.*give RAY_AUTH_MODE=token"):
             cluster.connect(SimpleNamespace(init=init), address)
         with pytest.raises(AssayError, match=r"cannot join a Ray cluster at .*no init"):
             cluster.connect(SimpleNamespace(init=lambda **_: fail("no init")), address)
+
+
+@pytest.mark.parametrize(
+    ("says", "why"),
+    [
+        (b"", "timed out"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "what listens there is no Ray"),
+    ],
+)
+def test_what_listens_and_is_no_ray_is_refused_in_time(says, why, monkeypatch):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'assay[ray]'")
+    monkeypatch.setattr(joining, "REACH_WITHIN", 0.5)
+    refused = pytest.raises(AssayError, match=rf"no Ray cluster answers at .*{why}")
+    with listening(says) as address, refused:
+        cluster.connect(SimpleNamespace(), address)
+
+
+@contextmanager
+def listening(says: bytes):
+    """Answer every connection with the same bytes; yields where."""
+    with socket.create_server(("127.0.0.1", 0)) as head, ExitStack() as lines:
+
+        def answer() -> None:
+            with suppress(OSError):  # it is closed
+                while True:
+                    line = lines.enter_context(head.accept()[0])
+                    line.sendall(says)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"127.0.0.1:{head.getsockname()[1]}"
 
 
 def fail(why: str) -> None:

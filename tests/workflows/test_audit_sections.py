@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -42,15 +47,20 @@ QUICK = (
 
 
 def audited(out: Path, *more: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the report of an audit, without its times, and its arrays."""
+    """Run an audit; return its report, without its times, and its arrays."""
     store = ("--store", str(out.parent / "runs"), "--out", str(out), "--quiet")
     assert call(app, ["audit", MODEL, *GIVEN, *QUICK, *more, *store]) == 0
+    return report_of(out)
+
+
+def report_of(out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the report in a folder, without its times, and its arrays."""
     report = json.loads((out / "report.json").read_text())
-    for time in ("created", "command"):
-        report.pop(time, None)
-        report["made"].pop(time, None)
-    for time in ("started", "seconds"):
-        report["made"].pop(time)
+    for name in ("created", "command"):
+        report.pop(name, None)
+        report["made"].pop(name, None)
+    for name in ("started", "seconds"):
+        report["made"].pop(name)
     for curve in report["robustness"].get("curves", []):
         for point in curve["points"]:
             point.pop("seconds")
@@ -83,6 +93,38 @@ def test_every_section_is_reported_the_same_by_any_number_of_workers(tmp_path: P
 def test_sections_on_ray_are_reported_the_same(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     same(tmp_path, SOME, ("--engine", "ray", "--workers", "2"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
+def test_an_audit_that_is_stopped_goes_on_from_its_sections(
+    tmp_path: Path, by: signal.Signals
+) -> None:
+    whole = audited(tmp_path / "whole", *SOME)
+    store = ("--store", str(tmp_path / "runs"), "--workers", "2")
+    command = ["audit", MODEL, *GIVEN, *QUICK, *SOME, *store, "--out", str(tmp_path / "out")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "assay.cli", *command], stderr=subprocess.PIPE, text=True
+    )
+    parts = tmp_path / "runs" / "audits"
+    while not (done := list(parts.glob(".*/parts/trials/*/record.json"))):
+        assert running.poll() is None
+        time.sleep(0.02)
+    running.send_signal(by)
+    said = running.communicate(timeout=60)[1]
+    assert running.returncode == (130 if by == signal.SIGINT else -signal.SIGKILL)
+    assert ("assay: interrupted; what was finished is kept" in said) == (by == signal.SIGINT)
+    assert all(path.is_file() for path in done)
+    assert not (tmp_path / "out" / "report.json").exists()
+    again = subprocess.run(
+        [sys.executable, "-m", "assay.cli", *command], capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    found = re.search(r"4 trials: (\d) done already", again.stderr)
+    assert found, again.stderr
+    assert len(done) <= int(found[1]) < 4
+    assert report_of(tmp_path / "out") == whole
+    assert not list(parts.glob(".*")), "what was kept to go on from is gone"
 
 
 def test_what_a_section_came_to_is_read_as_it_was_written() -> None:

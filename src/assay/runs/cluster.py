@@ -8,8 +8,10 @@ folder that every node sees. How far a trial is, the engine reads there too (`pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import queue
 import sys
 import sysconfig
 import time
@@ -21,9 +23,18 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from assay.disk import write_atomic
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError
 from assay.runs.display import say
-from assay.runs.joining import abandon, answers, code, connect, head_of, load_ray
+from assay.runs.joining import (
+    abandon,
+    asked,
+    code,
+    connect,
+    head_of,
+    how_lost,
+    last_line,
+    load_ray,
+)
 from assay.runs.local import KEEP_MEMORY
 from assay.runs.store import Store
 from assay.runs.trial import Trial, torch_version
@@ -31,7 +42,8 @@ from assay.runs.worker import Message, variables, work
 
 TRIES = 3  # how often a trial is begun whose worker or node is lost
 LOOK_EVERY = 1.0  # seconds between two looks at the nodes, and at how far trials are
-HEAD_WITHIN = 30.0  # seconds that the head may be away: after 60 Ray would end this process
+ANSWER_WITHIN = 5.0  # seconds that the head may take to say which nodes there are
+HEAD_WITHIN = 30.0  # seconds that it may be away: after 60 Ray would end this process
 SEEN_WITHIN = 5.0  # seconds that a network file system may take to show a new file
 
 
@@ -145,7 +157,8 @@ class Ray:
         self.ray: Any = None
         self.ours = False  # whether we connected, and so disconnect
         self.head = ""
-        self.away: float | None = None  # since when the head has not answered
+        self.asked: queue.SimpleQueue[list[dict[str, Any]] | None] | None = None  # for its nodes
+        self.away: float | None = None  # since when it has not answered
         self.gone = False
         self.expected = Expected(str(root), f".cluster-{uuid4().hex}", torch_version(), code())
 
@@ -211,12 +224,12 @@ class Ray:
         if time.monotonic() - self.looked < LOOK_EVERY:
             return
         self.looked = time.monotonic()
-        self._knock()
-        if self.away is not None:
+        found = self._ask()
+        if found is None:
             return
         self.nodes = {
             node["NodeID"]: Shape(*(int(node["Resources"].get(key, 0)) for key in ("CPU", "GPU")))
-            for node in self.ray.nodes()
+            for node in found
             if node["Alive"] and node["NodeID"] not in self.left_out
         }
         self.seen |= self.nodes
@@ -224,21 +237,29 @@ class Ray:
             if hand.trial is None and hand.node not in self.nodes:
                 self._dismiss(hand)
 
-    def _knock(self) -> None:
-        """See whether the head answers. Ray would wait for it, and then end this process."""
-        now = time.monotonic()
-        if answers(self.head):
+    def _ask(self) -> list[dict[str, Any]] | None:
+        """Return what the head says of the nodes; None: it does not answer, and is waited for."""
+        if self.asked is None:
+            self.asked = asked(self.ray.nodes)
+        began, found = time.monotonic(), None
+        with contextlib.suppress(queue.Empty):
+            found = self.asked.get(timeout=ANSWER_WITHIN)
+            self.asked = None
+        if found is not None:
             self.away = None
-        elif self.away is None:
-            self.away = now
+            return found
+        if self.away is None:
+            self.away = began
             say(f"the head of the Ray cluster, {self.head}, does not answer; waiting for it")
-        elif now - self.away > HEAD_WITHIN:
+        waited = time.monotonic() - self.away
+        if waited > HEAD_WITHIN:
             self.gone = True
             raise AssayError(
-                f"the head of the Ray cluster, {self.head}, has not answered for "
-                f"{now - self.away:.0f} s; what is finished is kept, and a trial that was begun "
-                "goes on from its checkpoint: start the head, and give the same command again"
+                f"the head of the Ray cluster, {self.head}, has not answered for {waited:.0f} s; "
+                "what is finished is kept, and a trial that was begun goes on from its "
+                "checkpoint: start the head, and give the same command again"
             )
+        return None
 
     def _begin(self, trial: Trial, again: bool) -> bool:
         """Give a trial to a worker that is idle, or to a new one; return whether it could be."""
@@ -329,7 +350,7 @@ class Ray:
             self._dismiss(hand)
             text = str(error)
             if "creation task" in text or "runtime_env" in text or "ModuleNotFound" in text:
-                return self._leave_out(hand, trial, f"a worker could not start: {_last(text)}")
+                return self._leave_out(hand, trial, f"a worker could not start: {last_line(text)}")
             return self._again(hand, trial, how_lost(error))
         if isinstance(answer, Misfit):
             self._dismiss(hand)
@@ -373,24 +394,3 @@ _INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib",
 
 def _holds(room: Shape, shape: Shape) -> bool:
     return room.cpus >= shape.cpus and room.gpus >= shape.gpus
-
-
-def _last(text: str) -> str:
-    """Return the last line of a remote traceback, which names the error."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error: " in line]
-    return one_line((errors or lines or ["no message"])[-1])
-
-
-def how_lost(error: Exception) -> str:
-    """Return in a few words why a worker gave no answer; Ray takes a page for it."""
-    text = str(error)
-    if "OutOfMemory" in type(error).__name__ or "low on memory" in text:
-        return "memory ran out on its node"
-    if "node has died" in text or "node died" in text or "NodeDied" in type(error).__name__:
-        return "its node is gone"
-    if "Unschedulable" in type(error).__name__ or "NodeAffinity" in text:
-        return "its node went before it began"
-    if type(error).__name__.startswith("RayTaskError"):
-        return f"its worker failed: {_last(text)}"
-    return "its worker process is gone"

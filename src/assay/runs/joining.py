@@ -1,4 +1,5 @@
-"""Ray itself: loaded without telling anybody, started on this machine, or joined where it runs."""
+"""Ray itself: loaded without telling anybody, started on this machine, or joined where it runs; and
+what its errors mean."""
 
 from __future__ import annotations
 
@@ -6,19 +7,25 @@ import atexit
 import hashlib
 import importlib
 import os
+import queue
 import socket
 import tempfile
+import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import assay
-from assay.errors import AssayError, told
+from assay.errors import AssayError, one_line, told
 from assay.runs.environment import cores
 from assay.runs.worker import logged
 
-REACH_WITHIN = 5.0  # seconds that a cluster may take to accept a connection
-STILL_WITHIN = 2.0  # the same, of one that has been joined
+T = TypeVar("T")
+
+REACH_WITHIN = 5.0  # seconds that a cluster may take to accept a connection, and to answer
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+SETTINGS = 4  # the kind of frame that HTTP/2, which Ray speaks, answers a greeting with (RFC 9113)
 OBJECTS = 100 * 2**20  # bytes of Ray's object store where we start Ray: results do not go by it
 
 
@@ -68,7 +75,7 @@ def connect(ray: Any, address: str | None) -> None:
         return
     if ":" in address:
         try:
-            knock(address, REACH_WITHIN)
+            knock(address)
         except (OSError, ValueError) as error:
             raise AssayError(
                 f"no Ray cluster answers at {address!r} ({told(error)}); give --ray-address "
@@ -83,14 +90,19 @@ def connect(ray: Any, address: str | None) -> None:
             raise AssayError(_refusal(address, error, log.read_text(errors="replace"))) from error
 
 
-def knock(address: str, within: float) -> None:
-    """See that something accepts connections at "host:port".
+def knock(address: str) -> None:
+    """See that something at "host:port" speaks as Ray does: Ray itself would wait without end.
 
     Raises:
         OSError: nothing does; ValueError: that is no address.
     """
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), within).close()
+    with socket.create_connection((host.strip("[]"), int(port)), REACH_WITHIN) as line:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":  # which begins otherwise
+            return
+        line.sendall(GREETING)
+        if line.recv(9)[3:4] != bytes((SETTINGS,)):
+            raise OSError("what listens there is no Ray")
 
 
 def head_of(ray: Any) -> str:
@@ -98,18 +110,29 @@ def head_of(ray: Any) -> str:
     return str(ray.get_runtime_context().gcs_address)
 
 
-def answers(head: str) -> bool:
-    """Return whether the head of a cluster is still there."""
-    try:
-        knock(head, STILL_WITHIN)
-    except OSError:
-        return False
-    return True
+def asked(call: Callable[[], T]) -> queue.SimpleQueue[T | None]:
+    """Ask Ray in a thread of its own: without its head it may never answer. Returns where the
+    answer will be; None: it could not give one."""
+    answer: queue.SimpleQueue[T | None] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(call())
+        except Exception:  # its own are many
+            answer.put(None)
+
+    threading.Thread(target=ask, daemon=True).start()
+    return answer
+
+
+abandoned: list[Any] = []
+"""Clusters whose head is gone while this process works with them. Whatever Ray is asked then, also
+as the interpreter ends, waits for the head, crashes, or ends the process after a minute."""
 
 
 def abandon(ray: Any) -> None:
-    """Let go of a cluster whose head is gone: whatever Ray is asked now, also as this process ends,
-    waits for the head, and after a minute Ray ends the process itself."""
+    """Let go of a cluster whose head is gone."""
+    abandoned.append(ray)
     atexit.unregister(ray.shutdown)
 
 
@@ -125,6 +148,27 @@ def _refusal(address: str, error: Exception, log: str) -> str:
         f"cannot join a Ray cluster at {address!r} ({told(error)}); give --ray-address HOST:PORT "
         "as `ray start --head` said it, and the same Ray and Python here as there"
     )
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a remote traceback, which names the error."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error: " in line]
+    return one_line((errors or lines or ["no message"])[-1])
+
+
+def how_lost(error: Exception) -> str:
+    """Return in a few words why a worker gave no answer; Ray takes a page for it."""
+    text = str(error)
+    if "OutOfMemory" in type(error).__name__ or "low on memory" in text:
+        return "memory ran out on its node"
+    if "node has died" in text or "node died" in text or "NodeDied" in type(error).__name__:
+        return "its node is gone"
+    if "Unschedulable" in type(error).__name__ or "NodeAffinity" in text:
+        return "its node went before it began"
+    if type(error).__name__.startswith("RayTaskError"):
+        return f"its worker failed: {last_line(text)}"
+    return "its worker process is gone"
 
 
 @cache
