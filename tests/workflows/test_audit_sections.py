@@ -96,7 +96,7 @@ def test_sections_on_ray_are_reported_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("by", [signal.SIGINT])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGKILL])
 def test_an_audit_that_is_stopped_goes_on_from_its_sections(
     tmp_path: Path, by: signal.Signals
 ) -> None:
