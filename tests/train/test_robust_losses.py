@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from assay.attacks import PGD
 from assay.certify import ibp
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
@@ -140,21 +141,26 @@ def blobs(n: int, seed: int = 0) -> TensorSource:
 def test_training_by_bounds_certifies_what_natural_training_does_not() -> None:
     test = blobs(200, 5)
     found = {}
-    for name, loss in (
-        ("natural", CrossEntropy()),
-        ("certified", IBP(eps=0.1, start=0.1, end=0.5)),
+    network = Strided(widths=(6,), kernels=(3,), strides=(1,), hidden=(12,))
+    from_ibp = network.model_copy(update={"init": "ibp"})
+    for name, net, loss in (
+        ("natural", network, CrossEntropy()),
+        ("certified", network, IBP(eps=0.1, start=0.1, end=0.5)),
+        ("by bounds alone", from_ibp, IBP(eps=0.1, start=0.1, end=0.5, kappa=0)),
     ):
-        model = Strided(widths=(6,), kernels=(3,), strides=(1,), hidden=(12,)).build(
-            (1, 6, 6), 2, Stream(1)
-        )
+        model = net.build((1, 6, 6), 2, Stream(1))
         clf = Classifier(model, mean=(0.4,), std=(0.25,), classes="ab")
         recipe = Recipe(
             epochs=8, batch_size=20, optimizer=Adam(lr=1e-2), schedule=OneCycle(), loss=loss
         )
         fit(clf, blobs(300), None, recipe, stream=Stream(2))
         assert test.y is not None
-        found[name] = ibp(clf, test.x, test.y, eps=0.1).accuracy
-    assert found["certified"].low > 0.9
+        proved = ibp(clf, test.x, test.y, eps=0.1)
+        attacked = PGD(eps=0.1, steps=10, step_size=0.03)(clf, test.x, test.y, seed=0)
+        assert not bool((proved.certified & attacked.fooled.cpu()).any())
+        assert proved.accuracy.value <= attacked.robust_accuracy.value
+        found[name] = proved.accuracy
+    assert min(found["certified"].low, found["by bounds alone"].low) > 0.9
     assert found["natural"].high < found["certified"].low
 
 
