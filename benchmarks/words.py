@@ -1,20 +1,24 @@
-"""Attacks on words: batching, the cache, success in both settings, and TextAttack's same recipe.
+"""Attacks on words: batching, success in both settings, and TextAttack's same recipe.
 
 A MiniLM fine-tuned on Rotten Tomatoes (a file of `assay train`, or of a trial of the study `words`)
 is attacked on the same correctly classified test sentences. Seconds are those of the processor, on
 one thread. What is measured:
 
 - candidates asked together, against one at a time, as sentences per second of the model itself;
-- what that brings to a whole attack, and how many queries the cache of a search saves;
+- what that brings to a whole attack;
 - greedy substitution, permissive and strict: success, share of words changed, queries;
 - what readers say of its successes that no attack has used: a classifier of word counts (TF-IDF and
   logistic regression, on all training sentences), and with `--reader ENCODER` (a folder or an id on
   the hub) another sentence encoder. Both are compared with antonyms: the same sentences, the first
   word that has one replaced by its opposite, which does change what is said;
 - TextAttack 0.3.11 with the same transformation (WordNet synonyms), search (importance by deletion)
-  and constraints (stop words, a fifth of the words, no word twice), without a sentence encoder in
-  either: its own (Universal Sentence Encoder) must be downloaded. It is skipped, and the reason
-  said, without nltk and its list of stop words.
+  and constraints (stop words, a fifth of the words, no word twice), without a sentence encoder and
+  with TextFooler's windows of 15 words at 0.84, judged by the same MiniLM in both: its own
+  (Universal Sentence Encoder) must be downloaded. It is given assay's batches by length for the
+  model. It is skipped, and the reason said, without nltk and its list of stop words.
+
+Attacks of assay are measured in float32 and with a search in bfloat16, whose verdicts are
+float32's; `forwards` is the share of an attack's seconds that the model and the encoder take.
 
     python benchmarks/words.py MODEL --texts 12
 """
@@ -30,20 +34,25 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import MagicMock
 
 import torch
 
 from assay.attacks.runner import run
-from assay.attacks.text import Substitute, greedy, text_attacks
-from assay.attacks.text.asking import Row, ask
-from assay.attacks.text.offers import Remembered, offered
+from assay.attacks.text import Substitute, text_attacks
+from assay.attacks.text.asking import Row
+from assay.attacks.text.base import WordImportance
+from assay.attacks.text.offers import Remembered, offer, offered
 from assay.attacks.text.stopwords import STOP_WORDS
 from assay.attacks.text.substitutes import Synonyms
-from assay.attacks.text.threat import Words
+from assay.attacks.text.threat import WORDS, Words
 from assay.attacks.text.wordnet import wordnet
 from assay.core.edits import replaced, words
+from assay.core.fast import Precision
+from assay.core.fast_text import text_copy
+from assay.core.random import Stream
+from assay.core.texts import TextClassifier
 from assay.data.loadtexts import load_texts
 from assay.models.text import load_text
 from assay.stats import proportion
@@ -65,10 +74,38 @@ class Plain(Substitute):
     """Greedy substitution with WordNet synonyms, under the constraints that TextAttack is given."""
 
     name: Any = "plain"
+    windows: bool = False
+    """Whether sentences are held to TextFooler's similarity."""
 
     @property
     def threat(self) -> Words:
-        return Words(share=self.share)
+        limits = WORDS["permissive"] if self.windows else {}
+        return Words(
+            share=self.share, **{k: v for k, v in limits.items() if k != "word_similarity"}
+        )
+
+
+class Forwards:
+    """The processor's seconds that the model and the sentence encoder take, within a block."""
+
+    def __enter__(self) -> Forwards:
+        self.seconds = {"model": 0.0, "encoder": 0.0}
+        self.kept = (TextClassifier._answered, Judge.__call__)
+        TextClassifier._answered = self.clocked("model", self.kept[0])  # type: ignore[method-assign]
+        Judge.__call__ = self.clocked("encoder", self.kept[1])  # type: ignore[method-assign]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        TextClassifier._answered, Judge.__call__ = self.kept  # type: ignore[method-assign]
+
+    def clocked(self, name: str, function: Any) -> Any:
+        def clocked(*given: Any, **named: Any) -> Any:
+            start = time.process_time()
+            found = function(*given, **named)
+            self.seconds[name] += time.process_time() - start
+            return found
+
+        return clocked
 
 
 def batching(clf: Any, texts: list[str]) -> dict[str, float]:
@@ -145,13 +182,22 @@ def rows_of(result: Any) -> list[int]:
     return list(result.fooled.nonzero()[:, 0].tolist())
 
 
-def settings(clf: Any, texts: list[str], y: torch.Tensor, other: Judge | None) -> dict[str, Any]:
+def settings(
+    clf: Any,
+    texts: list[str],
+    y: torch.Tensor,
+    importance: WordImportance,
+    source: Synonyms,
+    other: Judge | None,
+) -> dict[str, Any]:
     """Return what greedy substitution does in both settings, and what others say of it."""
     found, results = dict[str, Any](), dict[str, Any]()
     for setting in ("permissive", "strict"):
-        attack = Substitute(setting=setting)
+        attack = Substitute(setting=setting, importance=importance, substitutes=source)
         before = offered("encoder", "default").encoded
-        seconds, result = timed(lambda a=attack: run(a, clf, texts, y, stop="fooled"))
+        seconds, result = timed(
+            lambda a=attack: run(a, clf, texts, y, stop="fooled", precision="bfloat16")
+        )
         results[setting] = result
         found[setting] = described(result, seconds, offered("encoder", "default").encoded - before)
         print(f"{setting}: {result.describe()}", json.dumps(found[setting]), flush=True)
@@ -160,26 +206,28 @@ def settings(clf: Any, texts: list[str], y: torch.Tensor, other: Judge | None) -
     return found
 
 
-def ours(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
-    """Return the plain attack; and with candidates evaluated one at a time, without a cache."""
-    attack = Plain()
-    wanted = 0
+def ours(
+    clf: Any, texts: list[str], y: torch.Tensor, windows: bool, precision: Precision
+) -> dict[str, Any]:
+    """Return the plain attack, and how much of it the forward passes take."""
+    attack = Plain(windows=windows)
+    judge()  # which remembers nothing of an attack before
+    offer("encoder", "default", judge(), rough=judge().rough)
+    with Forwards() as forwards:
+        seconds, result = timed(
+            lambda: run(attack, clf, texts, y, stop="fooled", precision=precision)
+        )
+    found = described(result, seconds, offered("encoder", "default").encoded)
+    found["screened"] = offered("encoder", "default").screened
+    return {**found, "forwards": {k: v / seconds for k, v in forwards.seconds.items()}}
 
-    def counted(model: Any, rows: list[Row], some: list[list[str]]) -> torch.Tensor:
-        nonlocal wanted
-        wanted += sum(map(len, some))
-        return ask(model, rows, some)
 
-    greedy.ask = counted  # type: ignore[attr-defined]
-    seconds, result = timed(lambda: run(attack, clf, texts, y, stop="fooled"))
-    found = described(result, seconds, 0)
-    greedy.ask = ask  # type: ignore[attr-defined]
-    asked = int(result.queries.sum()) - 2 * len(texts)
+def alone(clf: Any, texts: list[str], y: torch.Tensor, precision: Precision) -> dict[str, float]:
+    """Return the seconds of the plain attack with candidates evaluated one at a time."""
     clf.batch_size = 1
-    alone, _ = timed(lambda: run(attack, clf, texts, y, stop="fooled"))
+    seconds, _ = timed(lambda: run(Plain(), clf, texts, y, stop="fooled", precision=precision))
     clf.batch_size = None
-    print("plain, candidates one at a time", json.dumps({"seconds": alone}), flush=True)
-    return {**found, "one_at_a_time": alone, "batching": alone / seconds, "cache": wanted / asked}
+    return {"seconds": seconds}
 
 
 ASIDE = ("Levenshtein", "OpenHowNet", "bert_score", "editdistance", "flair", "langdetect")
@@ -206,7 +254,7 @@ class StandIn(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         del module
 
 
-def theirs(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
+def theirs(clf: Any, texts: list[str], y: torch.Tensor, windows: bool) -> dict[str, Any]:
     """Return what TextAttack does with the same parts, or why it does nothing."""
     sys.meta_path.append(StandIn())
     try:
@@ -218,6 +266,7 @@ def theirs(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
                 RepeatModification,
                 StopwordModification,
             )
+            from textattack.constraints.semantics.sentence_encoders import SentenceEncoder
             from textattack.goal_functions import UntargetedClassification
             from textattack.models.wrappers import ModelWrapper
             from textattack.search_methods import GreedyWordSwapWIR
@@ -235,8 +284,30 @@ def theirs(clf: Any, texts: list[str], y: torch.Tensor) -> dict[str, Any]:
         def _get_replacement_words(self, word: str) -> list[str]:
             return list(wordnet().synonyms(word.lower()))[:50]
 
+    class Share(MaxWordsPerturbed):
+        """Its own rounds up: of 14 words it lets 3 change, where assay lets 2."""
+
+        def _check_constraint(self, new: Any, old: Any) -> bool:
+            most = max(1, int(self.max_percent * len(old.words) + 1e-6))
+            return len(new.all_words_diff(old)) <= most
+
     constraints = [RepeatModification(), StopwordModification(stopwords=set(STOP_WORDS))]
-    constraints.append(MaxWordsPerturbed(max_percent=0.2))
+    constraints.append(Share(max_percent=0.2))
+    if windows:
+
+        class MiniLM(SentenceEncoder):
+            def encode(self, sentences: list[str]) -> torch.Tensor:
+                return judge()(list(sentences))
+
+        constraints.append(
+            MiniLM(
+                threshold=0.84,
+                metric="angular",
+                compare_against_original=False,
+                window_size=15,
+                skip_text_shorter_than_window=True,
+            )
+        )
     goal = UntargetedClassification(Wrapped(), use_cache=True)
     search = GreedyWordSwapWIR(wir_method="delete")
     attack = textattack.Attack(goal, constraints, Synonym(), search)
@@ -265,28 +336,47 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=12)
     parser.add_argument("--reader", help="another sentence encoder, which no attack uses")
     parser.add_argument("--split", default="test")
-    parser.add_argument("--only", nargs="*", help="of batching, settings, plain, textattack")
+    parser.add_argument("--draw", type=int, help="draw the sentences by this seed, not the first")
+    parser.add_argument("--related", action="store_true", help="related words of WordNet too")
+    parser.add_argument("--importance", default="delete", choices=get_args(WordImportance))
+    parser.add_argument("--only", nargs="*", help="of batching, settings, plain, alone, textattack")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    wanted = set(options.only or ("batching", "settings", "plain", "textattack"))
+    wanted = set(options.only or ("batching", "settings", "plain", "alone", "textattack"))
     clf = load_text(options.model)
-    texts, y = load_texts(DATA, split=options.split).take(4 * options.texts)
+    data = load_texts(DATA, split=options.split)
+    if options.draw is not None:
+        data = data.subset(torch.randperm(len(data), generator=Stream(options.draw).torch()))
+    texts, y = data.take(2 * options.texts)
     right = (clf.predict(texts) == y).nonzero()[: options.texts, 0].tolist()
     texts, y = [texts[k] for k in right], y[right]
     judge()
     report: dict[str, Any] = {"texts": len(texts), "attacks": list(text_attacks())}
     if "batching" in wanted:
-        report["batching"] = batching(clf, texts)
-        print("batching", json.dumps(report["batching"]), flush=True)
-    if "plain" in wanted:
-        report["plain"] = ours(clf, texts, y)
-        print("plain", json.dumps(report["plain"]), flush=True)
-    if "textattack" in wanted:
-        report["textattack"] = theirs(clf, texts, y)
-        print("textattack", json.dumps(report["textattack"]), flush=True)
+        for name, asked in {"float32": clf, "bfloat16": text_copy(clf, texts)[0]}.items():
+            report[f"batching, {name}"] = batching(asked, texts)
+            print("batching", name, json.dumps(report[f"batching, {name}"]), flush=True)
+    for windows in (False, True):
+        said = "with windows" if windows else "plain"
+        if "plain" in wanted:
+            for precision in get_args(Precision):
+                key = f"{said}, {precision}"
+                report[key] = ours(clf, texts, y, windows, precision)
+                print(key, json.dumps(report[key]), flush=True)
+                if "alone" in wanted and not windows:
+                    report[f"{key}, one at a time"] = alone(clf, texts, y, precision)
+                    print(key, "one at a time", report[f"{key}, one at a time"], flush=True)
+        if "textattack" in wanted:
+            report[f"textattack, {said}"] = theirs(clf, texts, y, windows)
+            print("textattack", said, json.dumps(report[f"textattack, {said}"]), flush=True)
     if "settings" in wanted:
         report["settings"] = settings(
-            clf, texts, y, None if options.reader is None else Judge(options.reader)
+            clf,
+            texts,
+            y,
+            options.importance,
+            Synonyms(related=options.related),
+            None if options.reader is None else Judge(options.reader),
         )
     OUT.mkdir(exist_ok=True)
     (OUT / "words.json").write_text(json.dumps(report, indent=2) + "\n")

@@ -100,6 +100,35 @@ def test_substitution_by_hand() -> None:
     assert held.success.tolist() == [True, False]
 
 
+def test_words_in_the_order_of_what_their_substitutes_gain() -> None:
+    """Most is lost without "great"; "good" in its place gains 0.5, and "fine" for "good" 1.3."""
+    x, y = ["great and good and moving"], torch.tensor([1])
+
+    def fill(text: str, start: int, end: int, _: int) -> list[str]:
+        return {"great": ["good"], "good": ["fine"], "moving": ["touching"]}[text[start:end]]
+
+    offer("filler", "each", fill)
+    given = {
+        "share": 0.2,
+        "similarity": 0.0,
+        "part_of_speech": None,
+        "substitutes": {"name": "masked", "filler": "each"},
+    }
+    lost, gained = (
+        run(Substitute.parse({**given, "importance": name}), Lexicon(), x, y)
+        for name in ("delete", "gain")
+    )
+    assert lost.adversarial == ["good and good and moving"]
+    assert gained.adversarial == ["great and fine and moving"]
+    # clean by the runner; clean, three words without and one option of each; that of "good" is
+    # known, and with one word spent it ends; the confirmation
+    assert gained.queries.tolist() == [1 + 1 + 3 + 3 + 1]
+    for budget in (1, 5, 9):
+        attack = Substitute.parse({**given, "importance": "gain"})
+        held = run(attack, Lexicon(), x, y, query_budget=budget)
+        assert int(held.queries.max()) <= budget
+
+
 def test_all_candidates_of_a_step_are_asked_together() -> None:
     oracle = Lexicon()
     run(

@@ -17,6 +17,12 @@ Importance = Literal["delete", "unknown", "random"]
 word in its place (Gao et al. 2018's replace-1), or by chance."""
 
 
+WordImportance = Literal["delete", "unknown", "random", "gain"]
+"""These, or by what a word's best substitute gains, weighted by the softmax over the words of what
+an unknown word in its place takes away (Ren et al. 2019, PWWS): a query per substitute more, and no
+word that may change is spent on one without a substitute that helps."""
+
+
 class TextAttack(Attack[list[str], Words]):
     """An attack on texts, under the constraints of a setting; see `attacks.text.threat`.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from assay.attacks.base import Search
 from assay.attacks.text.asking import Row
-from assay.attacks.text.base import Importance, WordAttack
+from assay.attacks.text.base import WordAttack, WordImportance
 from assay.attacks.text.greedy import greedy
 from assay.attacks.text.threat import Words
 from assay.core.oracle import Loss
@@ -34,9 +34,9 @@ class Substitute(WordAttack):
 
     name: Literal["substitute"] = "substitute"
     """The method's name in configs."""
-    importance: Importance = "delete"
+    importance: WordImportance = "delete"
     """How words are put in order: by what is lost without each (delete), or with an unknown word in
-    its place (unknown), or by chance (random)."""
+    its place (unknown), by chance (random), or by what its best substitute gains (gain: PWWS's)."""
 
     def search(
         self,
