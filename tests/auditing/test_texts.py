@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from assay.auditing.texts import text_evidence, text_outliers
 from assay.cli import app, call
 from assay.data.textset import TextSet, in_memory
 from assay.errors import AssayError
+from assay.report.audit_page import render_audit
 from assay.report.record import NotRun
 
 CLASSES = ("negative", "positive")
@@ -45,7 +47,18 @@ def test_what_looks_at_no_pixel_is_measured_and_the_rest_says_why() -> None:
     verdicts = {check.code: check.verdict for check in found.checks}
     assert verdicts["ROB-001"] == verdicts["EXP-001"] == "not run"
     assert isinstance(found.robustness, NotRun)
-    assert found.robustness.not_run == "it looks at pixels, and this model reads texts"
+    assert found.robustness.not_run == (
+        "it looks at pixels, and this model reads texts; assay attack changes their words"
+    )
+    assert found.kind == "texts"
+    cut = found.made.config["inputs"]["tokens"]
+    page = render_audit(found)
+    assert f"cut after {cut} tokens" in page
+    of_images = ("Attacked images", "Images that fool it")  # headings of what was not run
+    body = re.sub("|".join(of_images), "", page[page.index("<body") :])
+    said = re.sub(r"<pre>.*?</pre>|<svg.*?</svg>|data:image/[^\"]*", "", body, flags=re.DOTALL)
+    assert not re.findall(r"[^<>]{0,40}\bimages?\b[^<>]{0,40}", said)
+    assert ">images<" not in body, "nor in a figure"
     assert "of the texts as they are" in found.summary
 
 

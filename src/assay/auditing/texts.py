@@ -26,6 +26,14 @@ from assay.errors import AssayError, expanded
 
 MIN_TEXTS = 20
 
+EXPLAINED = "assay explain says which words decide, and whether to believe it"
+INSTEAD = {
+    "robustness": "assay attack changes their words",
+    "saliency": EXPLAINED,
+    "faithfulness": EXPLAINED,
+}
+"""What does for texts what a section does for images."""
+
 Labelled = tuple[Sequence[str], Tensor]
 """Texts, and their labels int64 (N,)."""
 
@@ -40,7 +48,10 @@ class TextEvidence(Evidence):
     kind: ClassVar[str] = "texts"
 
     def refuses(self, section: Section) -> str:
-        return "" if section.texts else "it looks at pixels, and this model reads texts"
+        if section.texts:
+            return ""
+        instead = INSTEAD.get(section.name, "")
+        return "it looks at pixels, and this model reads texts" + (instead and f"; {instead}")
 
     def embed(self, data: Any, y: Tensor | None = None) -> Embedding:
         return text_model(self).embed(data, y, readers=self.config.detectors)

@@ -36,9 +36,9 @@ def audit_figures(report: AuditReport) -> dict[str, str]:
 
     drawn: dict[str, Picture] = {}
     if isinstance(report.accuracy, Accuracy) and len(report.accuracy.per_class) > 1:
-        drawn["accuracy"] = _classes(report.accuracy)
+        drawn["accuracy"] = _classes(report.accuracy, report.kind)
     if not isinstance(report.calibration, NotRun):
-        drawn["calibration"] = draw.reliability(report.calibration.bins)
+        drawn["calibration"] = draw.reliability(report.calibration.bins, report.kind)
     if not isinstance(report.confusion, NotRun):
         drawn["confusion"] = draw.confusion(report.confusion.matrix, report.confusion.classes)
     if isinstance(report.robustness, Robustness) and report.robustness.curves:
@@ -118,8 +118,8 @@ def _against_eps(found: Robustness, width: float | None = None) -> Picture:
     return draw.accuracy_against_eps(found.curves, found.clean, **asked, width=width)
 
 
-def _classes(chapter: Accuracy) -> Picture:
-    """Return the accuracy of each class, or of the worst, beside that of all images."""
+def _classes(chapter: Accuracy, kind: str) -> Picture:
+    """Return the accuracy of each class, or of the worst, beside that of all of a kind."""
     from assay.report import figures as draw
 
     seen = [one for one in chapter.per_class if one.accuracy.value is not None]
@@ -127,7 +127,7 @@ def _classes(chapter: Accuracy) -> Picture:
         seen = sorted(seen, key=lambda one: one.accuracy.value or 0.0)[:MOST_CLASSES]
     rows: Sequence[tuple[str, Doubtful, int]] = [(one.name, one.accuracy, 0) for one in seen]
     return draw.intervals(
-        rows, "accuracy; dashed: over all images", chapter.overall.value, width=FOREST
+        rows, f"accuracy; dashed: over all {kind}", chapter.overall.value, width=FOREST
     )
 
 

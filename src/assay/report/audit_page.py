@@ -93,17 +93,19 @@ def stretches(report: AuditReport) -> Iterator[Stretch]:
     own = []
     placed: dict[Part | None, list[Shown]] = {}
     for name, chapter in report.more.items():
-        shown = Shown(f"section-{name}", "more", findings.finding(name, chapter), chapter)
+        heading = findings.finding(name, chapter, report.kind)
+        shown = Shown(f"section-{name}", "more", heading, chapter)
         part = None if isinstance(chapter, NotRun) else chapter.part
         placed.setdefault(part, []).append(shown)
         if part is None:
-            title = name if isinstance(chapter, NotRun) else chapter.name or chapter.title
+            title = shown.title if isinstance(chapter, NotRun) else chapter.name or chapter.title
             own.append(Stretch(title, (shown,)))
     for key, (title, names) in PARTS.items():
         ours = []
         for name in names:
             chapter = getattr(report, name)
-            ours.append(Shown(name, name, findings.finding(name, chapter), chapter))
+            heading = findings.finding(name, chapter, report.kind)
+            ours.append(Shown(name, name, heading, chapter))
         yield Stretch(title, (*ours, *placed.get(key, ())))
     yield from own
 

@@ -104,7 +104,7 @@ def success_bars(
         return figure
 
 
-def reliability(bins: Sequence[Bin]) -> Picture:
+def reliability(bins: Sequence[Bin], kind: str = "images") -> Picture:
     """Return the reliability diagram: accuracy against confidence, and where the images are.
 
     Dots on the diagonal: a confidence of 80 % is right 80 % of the time. Below it: overconfident.
@@ -138,7 +138,7 @@ def reliability(bins: Sequence[Bin]) -> Picture:
             color=SERIES[6],
             alpha=0.8,
         )
-        below.set(xlabel="confidence", ylabel="images")
+        below.set(xlabel="confidence", ylabel=kind)
         below.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
         for panel in (axes, below):
             grid(panel)

@@ -39,15 +39,20 @@ TOPICS = {
     "hardly": "Fooled, though saliency hardly moved",
     "faithful": "Whether saliency maps can be believed",
     "ood": "Unfamiliar inputs",
+    "fooled": "Images that fool it",
+    "corruptions": "Common corruptions",
+    "slices": "Slices",
+    "certificate": "Certificate",
 }
 """What each chapter is about: its heading where it was not run."""
 
 
-def finding(name: str, chapter: ReportChapter | Chapter | NotRun) -> str:
-    """Return what a chapter found; where it was not run, what it is about."""
+def finding(name: str, chapter: ReportChapter | Chapter | NotRun, kind: str = "images") -> str:
+    """Return what a chapter found of images, or of another kind; where it was not run, what it is
+    about."""
     match chapter:
         case Accuracy():
-            return accuracy(chapter)
+            return accuracy(chapter, kind)
         case Calibration():
             return calibration(chapter)
         case Confusion():
@@ -61,7 +66,7 @@ def finding(name: str, chapter: ReportChapter | Chapter | NotRun) -> str:
         case Faithful():
             return faithful(chapter)
         case Ood():
-            return outliers(chapter)
+            return outliers(chapter, kind)
         case Chapter():
             return chapter.title
     return TOPICS.get(name, name)
@@ -77,9 +82,9 @@ def not_tested(report: AuditReport) -> dict[str, str]:
     return found
 
 
-def accuracy(chapter: Accuracy) -> str:
+def accuracy(chapter: Accuracy, kind: str = "images") -> str:
     """Return how many are right, and of which class the fewest."""
-    overall = f"{_share(chapter.overall)} of {chapter.n:,} images are classified correctly"
+    overall = f"{_share(chapter.overall)} of {chapter.n:,} {kind} are classified correctly"
     seen = [one for one in chapter.per_class if one.accuracy.value is not None]
     if len(seen) < 2:
         return overall
@@ -106,7 +111,7 @@ def _right(bins: Sequence[Bin]) -> float | None:
 
 
 def mistakes(chapter: Confusion, most: int = 5) -> list[tuple[str, str, int, int]]:
-    """Return the commonest mistakes: (true class, predicted class, images, of how many)."""
+    """Return the commonest mistakes: (true class, predicted class, how many, of how many)."""
     found = [
         (chapter.classes[r], chapter.classes[c], count, sum(row))
         for r, row in enumerate(chapter.matrix)
@@ -232,7 +237,7 @@ def disqualified(chapter: Faithful, name: str, verdict: str, gain: Doubtful) -> 
     return "" if gain.low is not None and gain.low > 0 else "no better than a random order"
 
 
-def outliers(chapter: Ood) -> str:
+def outliers(chapter: Ood, of: str = "images") -> str:
     """Return how well the best detector does on its hardest outliers. A kind is named of several
     detectors only where it is the hardest for all."""
     hardest: dict[str, DetectorResult] = {}
@@ -249,10 +254,10 @@ def outliers(chapter: Ood) -> str:
     if all(high is not None and high < 0.5 for high in ends):
         every = "Every detector takes" if len(hardest) > 1 else f"{best.detector} takes"
         kind = best.outliers if one_kind else "some kind of outlier"
-        return f"{every} {kind} for more familiar than the test images"
+        return f"{every} {kind} for more familiar than the test {of}"
     if not known:
         kind = best.outliers if one_kind else "every kind of outlier"
-        return f"No detector is known to tell {kind} from the test images"
+        return f"No detector is known to tell {kind} from the test {of}"
     return (
         f"{best.detector} tells outliers best: {in_words(best.auroc)} of pairs are in the right "
         f"order for {best.outliers}, its hardest"

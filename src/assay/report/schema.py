@@ -411,6 +411,12 @@ class AuditReport(Record):
     """How this was made."""
 
     @property
+    def kind(self) -> str:
+        """What the model was asked about: images, texts, or examples of its saved predictions."""
+        given = self.made.config.get("inputs") or {}
+        return "texts" if "tokens" in given else "examples" if "predictions" in given else "images"
+
+    @property
     def tally(self) -> dict[str, int]:
         """How many checks have each verdict, in the order in which one wants to know."""
         return {v: sum(check.verdict == v for check in self.checks) for v in WORST_FIRST}

@@ -28,6 +28,7 @@ from assay.runs.store import Store
 from assay.runs.tracked import tracking
 from assay.runs.trial import Trial
 from assay.tasks.train import SPLITS, TrainNetwork, split
+from assay.tasks.train_text import TASK as TEXTS
 from assay.workflows.together import Together, shared, together
 from assay.workflows.track import write_runs
 
@@ -176,9 +177,11 @@ def measured(result: Result) -> dict[str, Any]:
 
 
 def test_accuracy(result: Result) -> stats.Estimate:
-    """Return the share of test images that are classified correctly, with Wilson's interval."""
+    """Return the share of test images, or texts, that are classified correctly, with Wilson's
+    interval."""
     n = result.metrics["n_test"]
-    return stats.proportion(round(result.metrics["test_accuracy"] * n), n, "test images")
+    kind = "texts" if result.trial.task == TEXTS else "images"
+    return stats.proportion(round(result.metrics["test_accuracy"] * n), n, f"test {kind}")
 
 
 def robust_accuracy(result: Result) -> stats.Estimate:

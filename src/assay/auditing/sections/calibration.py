@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from assay import stats
@@ -60,6 +61,7 @@ class Calibration(Section):
                 zip(found.count.tolist(), found.correct.tolist(), strict=True)
             )
         )
+        ece = replace(found.ece, of=evidence.kind)
         sure = float(p.amax(1).mean())
         right = float((evidence.predictions == evidence.y)[there].double().mean())
         words = Words(
@@ -69,6 +71,6 @@ class Calibration(Section):
             "calibration",
         )
         chapter = schema.Calibration.model_validate(
-            {"ece": found.ece, "bins": bins, "mean_confidence": sure}
+            {"ece": ece, "bins": bins, "mean_confidence": sure}
         )
-        return Measured({"calibration": chapter}, {"CAL-001": Value(found.ece, words=words)})
+        return Measured({"calibration": chapter}, {"CAL-001": Value(ece, words=words)})
