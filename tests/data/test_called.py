@@ -82,6 +82,11 @@ def identity(): yield x, y + 2**40
 def ones(): yield (x > 9).long(), y
 def text_rows():
     for k in range(40): yield {"text": f"{k}", "label": k % 2, "year": 2000 + k}
+def text_frame():
+    held = {"text": np.array(["fine", "poor"]), "label": np.array([1, 0]), "site": ["a", None]}
+    return type("Frame", (), {"columns": list(held), "dtypes": [],  # as pandas and polars
+                              "__getitem__": lambda self, name: held[name]})()
+def text_frames(split): yield text_frame(); yield text_frame()
 def text_columns():
     yield {"text": ["fine"] * 2, "label": [1, 0], "site": ["a", "b"]}
     yield {"text": ["poor"], "label": [0], "year": [2001]}
@@ -167,6 +172,8 @@ def test_other_sizes_are_scaled_and_texts_are_read(file: Path) -> None:
 def test_further_columns_of_texts_are_metadata(file: Path) -> None:
     columns = load_texts(f"{file}:text_columns")
     assert columns.metadata == {"site": ["a", "b", None], "year": [None, None, 2001]}
+    assert load_texts(f"{file}:text_frame").metadata == {"site": ["a", None]}
+    assert load_texts(f"{file}:text_frames").labels.tolist() == [1, 0, 1, 0]
     assert load_texts(f"{file}:text_rows", at_most=3).metadata == {"year": [2000, 2001, 2002]}
     held = load_texts(f"{file}:text_rows", split="validation")
     assert held.metadata["year"] == [2000 + int(text) for text in held.texts]

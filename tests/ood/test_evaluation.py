@@ -134,7 +134,7 @@ def test_rows_that_are_in_both_sets_are_named() -> None:
     inside = [float(k) for k in range(30)]
     found = evaluate(FITTED, scoring(*inside), scoring(*map(float, range(40, 70)), 7.0, 3.0))
     assert found.notes == (
-        "2 of 32 outliers give the model's very answer to an inlier, and may be the same images: "
+        "2 of 32 outliers give the model's very answer to an inlier, and may be the same inputs: "
         "outlier 30 is inlier 7, outlier 31 is inlier 3",
     )
 

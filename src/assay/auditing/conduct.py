@@ -256,7 +256,6 @@ def evidence_of(
     x, y, masks, metadata = examples.x, examples.y, examples.masks, examples.metadata
     reference, calibration = _mixed(reference), _mixed(calibration)
     if isinstance(model, TextClassifier):
-        x = check_texts(x)
         return text_evidence(model, x, y, reference, calibration, metadata, config, tick)
     return image_evidence(model, x, y, reference, calibration, masks, metadata, config, tick)
 

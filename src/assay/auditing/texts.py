@@ -71,7 +71,8 @@ def text_evidence(
     config: AuditConfig,
     tick: Tick,
 ) -> TextEvidence:
-    """Return what is audited, checked, with the one clean pass over it.
+    """Return what is audited, checked, with the one clean pass over it; outliers are the kinds of
+    texts that are made, unless the config names others or files.
 
     Raises:
         AssayError: for what is no list of texts, too few of them, or labels that do not fit.
@@ -84,6 +85,8 @@ def text_evidence(
     if labels.is_floating_point() or int(labels.min()) < 0:
         raise AssayError("labels must be class numbers (int64), 0 or more")
     labels = labels.long()
+    if config.outliers == BUILT_IN:
+        config = config.model_copy(update={"outliers": TEXT_KINDS})
     evidence = TextEvidence(
         model=model,  # type: ignore[arg-type]
         x=texts,  # type: ignore[arg-type]
@@ -109,11 +112,10 @@ def text_evidence(
 
 def text_outliers(evidence: Evidence) -> dict[str, list[str] | AssayError]:
     """Return texts that are none of the test set's, by kind, at most as many as there are in it;
-    or why there are none: the kinds that are made, unless the config names others or files."""
+    or why there are none."""
     clf, seed = text_model(evidence), evidence.config.seed
-    names = evidence.config.outliers
     found: dict[str, list[str] | AssayError] = {}
-    for name in TEXT_KINDS if names == BUILT_IN else names:
+    for name in evidence.config.outliers:
         draw = Stream(seed).child("audit", "text outliers", name)
         try:
             found[shown(name)] = outlying(name, clf, list(evidence.x), draw)

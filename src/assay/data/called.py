@@ -107,16 +107,6 @@ def pulled(
         yield Pulled(batches, _names(function, made, labels), not named)
 
 
-def extend(
-    columns: dict[str, list[Any]], more: Mapping[str, Sequence[Any]], before: int, count: int
-) -> None:
-    """Add the metadata of `count` more rows to columns of `before` rows; None where one has no
-    such column."""
-    for name in {**columns, **more}:
-        columns.setdefault(name, [None] * before)
-        columns[name] += more.get(name, [None] * count)
-
-
 def parted(
     split: str, keys: Sequence[int], labels: Sequence[int], found: Pulled, spec: str
 ) -> list[int]:
@@ -268,7 +258,7 @@ def _elements(spec: str, made: Any) -> Iterator[Any]:
             f"{spec} gave several splits ({one_line(', '.join(map(str, made)), 80)}): return one "
             "of them"
         )
-    if _is_pair(made) or isinstance(made, Mapping):
+    if _is_pair(made) or isinstance(made, Mapping) or _is_frame(made):
         return iter([made])
     if isinstance(made, str | bytes) or made is None or hasattr(made, "ndim"):
         raise _not_batches(spec, made)
@@ -307,6 +297,11 @@ def _is_pair(made: Any) -> bool:
     return hasattr(first, "ndim") or (isinstance(first, list) and all(map(_is_input, first)))
 
 
+def _is_frame(value: Any) -> bool:
+    """Whether a value is a table of pandas or polars: columns by their names."""
+    return hasattr(value, "columns") and hasattr(value, "dtypes")
+
+
 def _is_input(value: Any) -> bool:
     picture = hasattr(value, "convert")
     return isinstance(value, str) or picture or getattr(value, "ndim", 0) in (2, 3)
@@ -314,6 +309,8 @@ def _is_input(value: Any) -> bool:
 
 def _batch(where: str, element: Any, inputs: Sequence[str], labels: Sequence[str]) -> Batch:
     further: dict[str, Any] = {}
+    if _is_frame(element):
+        element = {name: list(element[name]) for name in element.columns}
     if isinstance(element, Mapping):
         own = _key(where, element, inputs, "images or texts")
         other = _key(where, element, labels, "labels")

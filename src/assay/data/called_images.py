@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.data.called import extend, gave, numbered, parted, pulled
+from assay.data.called import gave, numbered, parted, pulled
 from assay.data.dataset import Dataset, content_digest
 from assay.data.decode import COLOUR, GREY, brought
+from assay.data.metadata import extend
 from assay.data.opened import Asked
 from assay.data.splits import content_key
 from assay.data.tables import IMAGE_COLUMNS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from assay.data.called import extend, gave, numbered, parted, pulled
+from assay.data.called import gave, numbered, parted, pulled
+from assay.data.metadata import extend
 from assay.data.splits import content_key
 from assay.data.textfiles import TEXT_COLUMNS
 from assay.data.textset import TextSet, in_memory

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from assay.data.called import extend
 from assay.data.called_texts import called_texts
 from assay.data.hub import fetched
 from assay.data.load import places
+from assay.data.metadata import extend
 from assay.data.opened import split_of
 from assay.data.splits import content_key, held_out
 from assay.data.textfiles import SUFFIXES, Rows, read_rows

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -83,6 +83,16 @@ def columns_beside(listing: Listing, files: Sequence[File]) -> dict[str, list[An
                     continue
                 found.setdefault(name, [None] * len(files))[at] = value
     return found
+
+
+def extend(
+    columns: dict[str, list[Any]], more: Mapping[str, Sequence[Any]], before: int, count: int
+) -> None:
+    """Add the metadata of `count` more rows to columns of `before` rows; None where one has no
+    such column."""
+    for name in {**columns, **more}:
+        columns.setdefault(name, [None] * before)
+        columns[name] += more.get(name, [None] * count)
 
 
 def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:

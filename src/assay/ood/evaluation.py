@@ -210,7 +210,7 @@ def _twins(inside: Embedding, outside: Embedding) -> Iterator[str]:
     if same:
         yield (
             f"{len(same)} of {len(outside)} outliers give the model's very answer to an inlier, "
-            f"and may be the same images: {_pairs(same)}"
+            f"and may be the same inputs: {_pairs(same)}"
         )
 
 

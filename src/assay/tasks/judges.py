@@ -36,6 +36,7 @@ class Judge:
         where = located(base)
         self.model = read_encoder(where).eval().requires_grad_(False)
         self.tokenizer: Any = read_tokenizer(where)
+        self.pad = self.tokenizer.pad_token_id or 0
 
     @cached_property
     def rough(self) -> Callable[[list[str]], Tensor] | None:
@@ -52,7 +53,7 @@ class Judge:
         ids = self.tokenizer(texts, truncation=True, max_length=MOST)["input_ids"]
         order, states = [], []
         for some in by_length([len(row) for row in ids], TOKENS):
-            tokens, mask = padded([ids[row] for row in some.tolist()], 0)
+            tokens, mask = padded([ids[row] for row in some.tolist()], self.pad)
             with torch.no_grad():
                 last = self.model(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
             order.append(some)

@@ -104,7 +104,7 @@ class Outliers(Section):
         chapter = Ood(
             fitted_on=fitting.fitted_on, codec=codec, results=tuple(results), failed=failed
         )
-        return Measured({"ood": chapter}, values, flags=_flag(doubts))
+        return Measured({"ood": chapter}, values, flags=_flag(doubts, evidence.kind))
 
 
 def first(x: Dataset | Sequence[str], most: int) -> Any:
@@ -112,11 +112,11 @@ def first(x: Dataset | Sequence[str], most: int) -> Any:
     return x.subset(range(min(most, len(x)))) if isinstance(x, Dataset) else x[:most]
 
 
-def _flag(doubts: list[str]) -> tuple[Flag, ...]:
+def _flag(doubts: list[str], kind: str) -> tuple[Flag, ...]:
     """Return what is to be known of detectors and outliers as a flag; none if there is nothing."""
     if not doubts:
         return ()
-    title = "Detectors learned from little, or met images twice"
+    title = f"Detectors learned from little, or met {kind} twice"
     return (Flag(code="FLAG-OUTLIERS", title=title, raised=True, detail="; ".join(doubts)),)
 
 
