@@ -58,6 +58,11 @@ def test_columns_are_found_by_name_or_named(tmp_path: Path) -> None:
     odd = write(tmp_path / "odd_test.csv", ROWS, ("said", "mood"))
     with pytest.raises(AssayError, match=r"no column that is called text \(columns: said, mood;"):
         load_texts(odd)
+    with pytest.raises(AssayError, match=r"rename it to text, or .* load_texts\(text_column="):
+        load_texts(odd)
+    many = [(f"text {k}", str(k)) for k in range(1001)]
+    with pytest.raises(AssayError, match=r"no label; rename the column of labels to label, or "):
+        load_texts(write(tmp_path / "many_test.csv", many))
     assert len(load_texts(odd, text_column="said", label_column="mood")) == 4
     with pytest.raises(AssayError, match="did you mean 'mood'"):
         load_texts(odd, text_column="said", label_column="moods")

@@ -255,7 +255,7 @@ DETECTORS = """
 @inbox --reference digits --out @none | Is a directory
 """
 TEXTS = """
-@columns.csv | no column that is called text; --text-column
+@columns.csv | no column that is called text; rename it to text; load_texts(text_column=
 @empty.csv | is empty
 @header.csv | no rows below its header
 @lines.jsonl | line 2; not JSON

@@ -186,7 +186,8 @@ def _classes(short: str, found: dict[str, list[Rows]]) -> tuple[tuple[str, ...],
     if len(classes) > 1000:
         raise AssayError(
             f"column {first.columns[1]!r} of {short} has {len(classes):,} different values: it is "
-            "no label; name the column, --label-column"
+            "no label; rename the column of labels to label, or name it in Python by "
+            "load_texts(label_column=…)"
         )
     return classes, []
 

@@ -147,8 +147,8 @@ def _chosen(kind: str, asked: str | None, usual: Sequence[str], columns: Any, sh
         return str(names[0])
     raise AssayError(
         f"{shown} has no column that is called {kind} (columns: "
-        f"{one_line(', '.join(map(str, names)), 160)}; looked for {', '.join(usual)}): name it, "
-        f"--{kind}-column"
+        f"{one_line(', '.join(map(str, names)), 160)}; looked for {', '.join(usual)}): rename "
+        f"it to {kind}, or name it in Python by load_texts({kind}_column=…)"
     )
 
 
