@@ -71,6 +71,12 @@ class WordStudy(Study):
             ),
         },
         "quick": {"texts": 30, "training": short(1000, 2)},
+        "augmented": {
+            "seeds": 5,
+            "texts": 30,
+            "training": short(1000, 2),
+            "exchange": {"share": 0.3, "copies": 1},
+        },
         "full": {
             "seeds": 5,
             "texts": 200,
