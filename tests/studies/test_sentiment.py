@@ -158,6 +158,28 @@ def test_a_reader_is_tuned_on_validation_and_tested_once(
         assert outcome.metrics["test_accuracy"] > 0.9
 
 
+def test_whole_tunes_everything_alone_on_all_sentences() -> None:
+    whole = Sentiment.parse(Sentiment.preset_values("whole"))
+    assert [(one.title, one.adaptation) for one in whole.methods] == [(FULL, Full())]
+    rates = whole.methods[0].rates
+    cells = whole.trials(Results())  # before anything has run: at the lowest of the rates
+    assert set(cells) == {FULL, *READERS}
+    assert {len(trials) for trials in cells.values()} == {5}
+    for trials in cells.values():
+        assert [trial.seed for trial in trials] == list(range(5))
+        assert all(trial.config.get("train_texts") is None for trial in trials), "all sentences"
+        assert all(trial.config.get("test_texts") is None for trial in trials)
+    searched = whole.searches()[FULL]
+    for trial in (*searched, *cells[FULL]):
+        recipe = trial.config["recipe"]
+        assert (recipe["precision"], recipe["epochs"]) == ("bfloat16", 3)
+    assert [trial.config["recipe"]["optimizer"]["lr"] for trial in searched] == list(rates)
+    assert {trial.config["train_texts"] for trial in searched} == {2000}
+    assert all(trial.config.get("validation_texts") is None for trial in searched)
+    assert not whole.layers
+    assert not whole.efficiency
+
+
 def test_more_sentences_than_there_are_is_said(study: Sentiment) -> None:
     with pytest.raises(AssayError, match="has 200 training texts, fewer than 5,000"):
         study.model_copy(update={"sizes": (5000,)}).resolved()
