@@ -187,6 +187,7 @@ def keep(
     arrays = {"ids": given.data.ids, "labels": given.data.labels}
     for name, found in maps.items():
         arrays |= {f"{name}/map": found.values, f"{name}/raw": found.raw, "targets": found.targets}
+    out.mkdir(parents=True, exist_ok=True)
     write_atomic(
         out / ARRAYS, save({n: torch.as_tensor(a).contiguous() for n, a in arrays.items()})
     )
