@@ -107,17 +107,18 @@ def test_an_attack_goes_on_where_it_was_stopped(
 def test_explain(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["explain", str(model), "--data", str(data), "--out", str(tmp_path), "--networks", "2"]
+    out = tmp_path / "made" / "by it"
+    words = ["explain", str(model), "--data", str(data), "--out", str(out), "--networks", "2"]
     assert call(app, words) == 0
     said = capsys.readouterr().out
     assert "faithful for this model" in said
-    about = json.loads((tmp_path / "explain.json").read_text())
+    about = json.loads((out / "explain.json").read_text())
     assert set(about["explainers"]) == {
         *("gradient-input", "integrated-gradients", "occlusion", "attention-rollout")
     }
     assert about["explainers"]["integrated-gradients"]["largest_gap"] >= 0
-    assert load_file(tmp_path / "arrays.safetensors")["occlusion/map"].shape[0] == len(ROWS)
-    page = (tmp_path / "explain.html").read_text()
+    assert load_file(out / "arrays.safetensors")["occlusion/map"].shape[0] == len(ROWS)
+    page = (out / "explain.html").read_text()
     assert "&lt;b&gt;" in re.sub(r"</?span[^>]*>", "", page), "each word may have a colour"
     assert "<b>a" not in page
     assert "202E" in page
