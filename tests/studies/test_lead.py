@@ -77,7 +77,8 @@ def test_the_finding_quotes_the_table() -> None:
 
 
 def test_detectors_are_ordered_by_the_nearest_outliers_as_they_are_called() -> None:
-    study = load("ood").parse({**load("ood").preset_values("paper"), "device": "cpu"})
+    values = load("ood").preset_values("paper")
+    study = load("ood").parse({**values, "data": "digits", "device": "cpu"})
     table = Table(
         title="AUROC, trained by cross-entropy",
         columns=("detector", "fake-data", "uniform-noise", "clothing"),

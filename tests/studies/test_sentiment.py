@@ -158,8 +158,9 @@ def test_a_reader_is_tuned_on_validation_and_tested_once(
         assert outcome.metrics["test_accuracy"] > 0.9
 
 
-def test_whole_tunes_everything_alone_on_all_sentences() -> None:
-    whole = Sentiment.parse(Sentiment.preset_values("whole"))
+def test_whole_tunes_everything_alone_on_all_sentences(folder: Path) -> None:
+    made_up = {"data": str(folder / "films"), "base": str(folder / "encoder"), "search": 60}
+    whole = Sentiment.parse({**Sentiment.preset_values("whole"), **made_up})
     assert [(one.title, one.adaptation) for one in whole.methods] == [(FULL, Full())]
     rates = whole.methods[0].rates
     cells = whole.trials(Results())  # before anything has run: at the lowest of the rates
@@ -174,7 +175,7 @@ def test_whole_tunes_everything_alone_on_all_sentences() -> None:
         recipe = trial.config["recipe"]
         assert (recipe["precision"], recipe["epochs"]) == ("bfloat16", 3)
     assert [trial.config["recipe"]["optimizer"]["lr"] for trial in searched] == list(rates)
-    assert {trial.config["train_texts"] for trial in searched} == {2000}
+    assert {trial.config["train_texts"] for trial in searched} == {60}
     assert all(trial.config.get("validation_texts") is None for trial in searched)
     assert not whole.layers
     assert not whole.efficiency
