@@ -61,9 +61,9 @@ SAID: dict[str, dict[str, Words]] = {
             "hether permissive substitution of a fifth of the words fools 70 % of the texts",
         ),
         "words.strict": Words(
-            "The strict setting takes away 30 points of that success: ",
-            "The strict setting takes away less than 30 points of that success: ",
-            "hether the strict setting takes away 30 points of that success",
+            "The strict setting takes away 30 points of permissive success: ",
+            "The strict setting takes away less than 30 points of permissive success: ",
+            "hether the strict setting takes away 30 points of permissive success",
         ),
         "words.homoglyph": Words(
             "Latin letters undo homoglyph characters: ",

@@ -198,9 +198,9 @@ def answer(claims: Sequence[Claim]) -> str:
                 SHARE,
             ),
             "words.strict": Wording(
-                "The strict setting takes away 30 points of that success",
-                "The strict setting takes away less than 30 points of that success",
-                "the strict setting takes away 30 points of that success",
+                "The strict setting takes away 30 points of permissive success",
+                "The strict setting takes away less than 30 points of permissive success",
+                "the strict setting takes away 30 points of permissive success",
                 success,
             ),
             "words.homoglyph": undone("homoglyph", "Latin letters"),
