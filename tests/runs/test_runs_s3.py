@@ -16,7 +16,7 @@ from flaky import Proxy
 from assay.cli import app, call
 from assay.errors import AssayError
 from assay.runs import bucket as buckets
-from assay.runs import remote
+from assay.runs import reach, remote
 from assay.runs.bucket import Bucket
 from assay.runs.engine import execute
 from assay.runs.parcels import Folder, move
@@ -62,7 +62,7 @@ def url(server, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("ASSAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(buckets, "READ", 2.0)
+    monkeypatch.setattr(reach, "READ", 2.0)
     monkeypatch.setattr(remote, "LOOK_EVERY", 0.0)
     name = f"b{time.time_ns()}"
     urllib.request.urlopen(urllib.request.Request(f"{server}/{name}", method="PUT")).close()
@@ -278,7 +278,7 @@ def test_a_server_that_hangs_or_is_not_there_is_one_line(
     url, server, toy, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(buckets, "PATIENCE", 3.0)
-    monkeypatch.setattr(buckets, "READ", 0.5)
+    monkeypatch.setattr(reach, "READ", 0.5)
     store = filled(tmp_path / "a", toy, 1)
     with Proxy(server, {"hang": 1.0}) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
