@@ -5,7 +5,6 @@ Measuring and judging are apart: the judges take numbers alone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.core.classifier import Classifier
+from assay.core.images import digests
 from assay.core.oracle import Oracle
 from assay.errors import AssayError, one_line, told
 from assay.report.schema import Flag
@@ -272,8 +272,7 @@ def _listed(values: Sequence[float] | None) -> str:
 
 def _copies(x: Tensor) -> int:
     """Return how many images are the same as one before them."""
-    seen = {hashlib.blake2b(one.numpy(), digest_size=16).digest() for one in x.cpu().contiguous()}
-    return len(x) - len(seen)
+    return len(x) - len(set(digests(x)))
 
 
 def _tried(

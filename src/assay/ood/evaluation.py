@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from assay import stats
 from assay.core.embedding import Embedding
+from assay.core.images import digests
 from assay.errors import AssayError
 from assay.ood.base import FittedDetector
 from assay.stats import Estimate
@@ -236,8 +236,7 @@ def overlap(inside: Embedding, outside: Embedding) -> list[tuple[int, int]]:
 
 def _levels(x: Tensor) -> list[bytes]:
     """Return a digest of each image float32 (N, C, H, W) at 256 levels."""
-    images = (x * 255).round().to(torch.uint8).cpu().numpy()
-    return [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+    return digests((x * 255).round().to(torch.uint8))
 
 
 def _equal_rows(a: Tensor, b: Tensor) -> list[tuple[int, int]]:

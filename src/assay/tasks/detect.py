@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from assay import stats
 from assay.config import Config, Number
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding, Reconstructs
+from assay.core.images import digests
 from assay.data import load_data
 from assay.data.dataset import Dataset, to_float
 from assay.data.outliers import KINDS, MADE_FROM_IMAGES, outliers
@@ -260,7 +260,7 @@ class _Bench:
             self.work.progress(place / len(everything), f"{len(data)} of {name}")
             scores[name] = {}
             self.score(fitted, self.embed(data), scores[name])
-            duplicates[name] = sum(_digest(image) in seen for image in data.images)
+            duplicates[name] = sum(one in seen for one in digests(data.images))
             pictures[name] = data
         there = [row.name for row in self.rows if all(row.name in own for own in scores.values())]
         if not there:
@@ -311,7 +311,7 @@ class _Bench:
         found: set[bytes] = set()
         for name in ("train", "test"):
             images = split(self.network, name, self.need.seed).images
-            found.update(map(_digest, images))
+            found.update(digests(images))
         return found
 
     def as_the_course(self) -> dict[str, float] | None:
@@ -382,10 +382,6 @@ class _Bench:
                 if name != "signed":
                     found[f"shown_{name}"] = model(x.to(self.trial.device)).cpu().numpy()
         return found
-
-
-def _digest(image: Tensor) -> bytes:
-    return hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=16).digest()
 
 
 def outside(
