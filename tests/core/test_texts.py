@@ -17,7 +17,7 @@ from assay.core.texts import TextClassifier
 from assay.core.tokens import check_texts
 from assay.errors import AssayError
 from assay.ood import Detector, Energy
-from assay.ood.base import Need
+from assay.ood.needs import Need
 
 TEXTS = ["a good film", "", "the plot is bad but the acting was very good", "not moving", "boring"]
 

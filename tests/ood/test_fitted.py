@@ -17,7 +17,7 @@ from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
 from assay.ood import Detector, FittedDetector, MaxLogit, MaxSoftmax, registry
-from assay.ood.base import Need
+from assay.ood.needs import Need
 
 
 class Distance(Detector):

@@ -15,7 +15,7 @@ from assay.core.embedding import Embedding
 from assay.core.oracle import Encoded
 from assay.errors import AssayError
 from assay.ood import AnyDetector, Detector, Energy, FittedDetector, MaxLogit
-from assay.ood.base import Need, required
+from assay.ood.needs import Need, required
 
 
 class Activity(Detector):

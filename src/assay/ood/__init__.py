@@ -15,12 +15,12 @@ from assay.lazy import lazily
 
 if TYPE_CHECKING:
     from assay.ood.base import Detector as Detector
-    from assay.ood.base import FittedDetector as FittedDetector
     from assay.ood.evaluation import DetectionResult as DetectionResult
     from assay.ood.evaluation import RiskCoverage as RiskCoverage
     from assay.ood.evaluation import evaluate as evaluate
     from assay.ood.evaluation import overlap as overlap
     from assay.ood.evaluation import risk_coverage as risk_coverage
+    from assay.ood.fitted import FittedDetector as FittedDetector
     from assay.ood.registry import *  # noqa: F403
     from assay.ood.registry import AnyDetector as AnyDetector
     from assay.ood.registry import detectors as detectors
@@ -28,7 +28,7 @@ else:
     __getattr__, __dir__ = lazily(
         __name__,
         {
-            "base": ["Detector", "FittedDetector"],
+            "base": ["Detector"],
             "evaluation": [
                 "DetectionResult",
                 "RiskCoverage",
@@ -36,6 +36,7 @@ else:
                 "overlap",
                 "risk_coverage",
             ],
+            "fitted": ["FittedDetector"],
             "registry": ["AnyDetector", "detectors"],
         },
         registry="detectors",

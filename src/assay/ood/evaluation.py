@@ -16,7 +16,7 @@ from assay import stats
 from assay.core.embedding import Embedding
 from assay.core.images import digests
 from assay.errors import AssayError
-from assay.ood.base import FittedDetector
+from assay.ood.fitted import FittedDetector
 from assay.stats import Estimate
 
 Array = NDArray[np.float64]

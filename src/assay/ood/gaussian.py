@@ -10,7 +10,8 @@ from torch import Tensor
 
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
-from assay.ood.base import Detector, Need, features_of
+from assay.ood.base import Detector
+from assay.ood.needs import Need, features_of
 
 ROWS = 4096
 """Rows that are worked on at a time: what is in float64 does not grow with the data."""

@@ -13,8 +13,9 @@ from assay.config import Number
 from assay.core.embedding import Embedding
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded, gradient
-from assay.ood.base import Detector, Need, features_of
+from assay.ood.base import Detector
 from assay.ood.confidence import MaxSoftmax
+from assay.ood.needs import Need, features_of
 
 
 class ODIN(Detector):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from assay.core.embedding import Embedding, Reconstructs
 from assay.errors import AssayError
-from assay.ood.base import Detector, Need
+from assay.ood.base import Detector
+from assay.ood.needs import Need
 from assay.ood.similarity import ssim
 
 

@@ -15,7 +15,8 @@ from torch.utils.weak import TensorWeakRef, WeakIdKeyDictionary
 from assay.config import Number
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
-from assay.ood.base import Detector, Need, features_of, head_of
+from assay.ood.base import Detector
+from assay.ood.needs import Need, features_of, head_of
 
 VALUES = 2**24
 """Similarities that are held at a time, 64 MiB of them: memory does not grow with the data."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from assay.core.embedding import Embedding
 from assay.errors import unknown
-from assay.ood.base import Detector, LearnsFrom, Need, required
+from assay.ood.base import Detector, LearnsFrom
+from assay.ood.needs import Need, required
 
 
 class RankAverage(Detector):

@@ -13,8 +13,9 @@ from torch import Tensor
 from assay.config import Number
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
-from assay.ood.base import Detector, Need, features_of, head_of
+from assay.ood.base import Detector
 from assay.ood.confidence import Energy, MaxLogit, MaxSoftmax
+from assay.ood.needs import Need, features_of, head_of
 
 Reading = Literal["energy", "max-softmax", "max-logit"]
 READINGS: dict[str, Detector] = {

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from assay.core.embedding import Embedding
 from assay.errors import AssayError
-from assay.ood.base import Detector, Need, features_of, head_of
+from assay.ood.base import Detector
 from assay.ood.gaussian import ROWS, scatter
+from assay.ood.needs import Need, features_of, head_of
 
 NOTHING = 1e-5
 """A residual that is less than this share of the features' length is rounding."""
