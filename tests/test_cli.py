@@ -397,6 +397,11 @@ class TestSettings:
         undescribed = [path for path, flag in flags.items() if not any(flag.texts.values())]
         assert [p for p in undescribed if not p.endswith("name")] == []
 
+    def test_a_choice_is_described_by_the_setting_that_it_is_for(self) -> None:
+        flags = {flag.name: flag for flag in flags_of(Skip)}
+        assert flags["--bare-optimizer.name"].help.startswith("What trains the cells without")
+        assert "name in configs" not in flags["--bare-optimizer.name"].help
+
     def test_audit_settings(self, assay: Command) -> None:
         flags = ["--eps", "4/255", "--budgets", "1/255", "2/255", "--thresholds.robustness", "0.3"]
         code, out, err = assay("audit", "m", "--data", "digits", *flags, "--print-config")

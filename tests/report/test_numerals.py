@@ -53,6 +53,8 @@ def test_full_has_interval_and_n():
         (1, "l0", "1 pixel"),
         (5, "l0", "5 pixels"),
         (0.0, "linf", "0"),
+        (2e-9, "linf", "2e-09"),
+        (1000.0 / 255 + 1, "linf", "4.92157"),
     ],
 )
 def test_budget(eps, norm, text):

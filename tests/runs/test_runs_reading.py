@@ -441,6 +441,7 @@ def test_needs_are_part_of_the_plan_and_kin_ignores_seeds_all_the_way_down(store
 
 def test_values_in_a_few_characters():
     assert text_of(0.123456) == "0.1235"
+    assert text_of([8 / 255, 0.5 / 255, 0.0314, 0.2]) == "[8/255, 0.5/255, 0.0314, 0.2]"
     assert text_of(True) == "yes"
     assert text_of(None) == "–"
     assert text_of({"value": None, "low": None, "high": None, "n": 0}) == "– [–, –] n=0"

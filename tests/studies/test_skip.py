@@ -144,9 +144,12 @@ class TestARun:
         assert html.count("<svg") >= 3
         assert 'src="http' not in html
 
-    def test_what_is_published_stands_alone(self, store: Store, tmp_path: Path) -> None:
+    def test_what_is_published_stands_alone(
+        self, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         out = tmp_path / "docs" / "skip"
         assert running.run(TINY, store.root, workers=1, progress=False, out=out) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == str(out / "index.html")
         assert {path.name for path in out.iterdir()} == {"index.html", "result.json", "config.yaml"}
         assert StudyResult.read(out / "result.json").trials_at == ""
         assert "../trials/" not in (out / "index.html").read_text()

@@ -194,7 +194,7 @@ def unbounded_fails(
         settings["step_size"] *= eps / threat.eps
     found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed, **known)
     fooled, correct = int(found.fooled.sum()), int(found.correct.sum())
-    detail = f"with eps {eps:.4g} {fooled} of {correct} correctly classified images were fooled"
+    detail = f"with eps {eps:.4g}, {fooled} of {correct} correctly classified images were fooled"
     if fooled < correct:
         detail += ": the attack fails where it cannot but succeed; its other failures mean little"
     return Indicator("REL-004", "Unbounded, it still fails", fooled < correct, detail)

@@ -137,6 +137,8 @@ def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "")
         for member in inside:
             tag = str(member.model_fields["name"].default) if len(inside) > 1 else ""
             for flag in flags_of(member, here, tag):
+                if text and flag.path == (*here, "name"):  # says what is chosen, not what a name is
+                    flag = replace(flag, texts={tag: text})
                 _add(found, flag)
     return list(found.values())
 

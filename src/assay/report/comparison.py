@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from assay.report.leaves import differing, flatten
+from assay.report.leaves import differing, settings_differing
 from assay.report.numerals import bare, with_unit
 from assay.report.record import EstimateModel, Unit
 from assay.report.result import Cell, Claim, Drawing, StudyResult, Table
@@ -187,7 +187,7 @@ def compare_results(a: StudyResult, b: StudyResult, names: tuple[str, str]) -> C
             ((one or other).title, one, other)  # type: ignore[union-attr]
             for one, other in _matched(a.figures, b.figures)
         ),
-        tuple(differing(flatten(a.made.config), flatten(b.made.config))),
+        tuple(settings_differing(a.made.config, b.made.config)),
         tuple(trial.address for trial in a.trials if trial.address in theirs),
     )
 

@@ -6,21 +6,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from assay.config import canonical_json
-from assay.report.numerals import MISSING
+from assay.report.numerals import MISSING, budget
 
 
 def text_of(value: Any) -> str:
-    """Return a value in a few characters: numbers to 4 digits, an estimate with its interval.
+    """Return a value in a few characters: numbers to 4 digits, grey levels as papers write them, an
+    estimate with its interval.
 
     >>> text_of({"value": 0.91234, "low": 0.9, "high": 0.92, "n": 100})
     '0.9123 [0.9, 0.92] n=100'
+    >>> text_of([0.01, 2 / 255, 0.0314])
+    '[0.01, 2/255, 0.0314]'
     """
     if value is None:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        levels = budget(value, "linf")
+        return levels if levels.endswith("/255") else f"{value:.4g}"
     if is_estimate(value):
         number, low, high = (text_of(value[key]) for key in ("value", "low", "high"))
         return f"{number} [{low}, {high}] n={value['n']}"
@@ -62,3 +66,14 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[st
         if canonical_json(one.get(path)) != canonical_json(other.get(path))  # 1 and 1.0 are two
         or (path in one) != (path in other)
     ]
+
+
+def settings_differing(one: Any, other: Any) -> list[tuple[str, Any, Any]]:
+    """Return the settings that differ, as `differing` does, without those that are none in one and
+    not there in the other: of another choice (`name`), which has no such setting.
+
+    >>> settings_differing({"name": "sgd", "bias": None}, {"name": "adamw"})
+    [('name', 'sgd', 'adamw')]
+    """
+    found = differing(flatten(one), flatten(other))
+    return [(path, a, b) for path, a, b in found if a is not None or b is not None]

@@ -125,7 +125,7 @@ def budget(eps: float, norm: str) -> str:
     levels = eps * 255
     if abs(eps - round(eps, 3)) < 1e-9:  # 0.1 is 25.5/255, and 0.2 is 51/255, but nobody says so
         return f"{eps:g}"
-    if norm == "linf" and eps > 0 and abs(levels - round(levels, 1)) < 1e-6:
+    if norm == "linf" and 0.05 < levels <= 255 and abs(levels - round(levels, 1)) < 1e-6:
         return f"{round(levels, 1):g}/255"
     return f"{eps:g}"
 

@@ -15,7 +15,7 @@ from assay import stats
 from assay.errors import AssayError, expanded, told
 from assay.report.answer import plain
 from assay.report.comparison import Change, by_code, change, change_text
-from assay.report.leaves import differing, flatten, text_of
+from assay.report.leaves import flatten, settings_differing, text_of
 from assay.report.numerals import MISSING, budget, full, norm_name, with_unit
 from assay.report.schema import AuditReport, Check
 from assay.report.terminal import judged_checks
@@ -140,7 +140,7 @@ def compare_audits(a: Kept, b: Kept) -> View:
     tests = paired(a, b) if same else {}
     if not attacked_alike:
         tests.pop("under attack", None)
-    settings = differing(flatten(a.report.made.config), flatten(b.report.made.config))
+    settings = settings_differing(a.report.made.config, b.report.made.config)
     settings = [one for one in settings if not one[0].startswith(("thresholds.", "policy."))]
     lines = [
         f"{side}: {one.name}: {one.report.title}" for side, one in zip("AB", (a, b), strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from assay.report.comparison import Comparison
-from assay.report.leaves import differing, flatten, text_of
+from assay.report.leaves import differing, flatten, settings_differing, text_of
 from assay.report.numerals import MISSING
 from assay.report.record import Provenance
 from assay.runs.entry import Entry
@@ -62,7 +62,7 @@ def why_made(name: str, other: str, one: Provenance, two: Provenance) -> View:
 
 def _parts(one: Provenance, two: Provenance) -> list[Difference]:
     parts = {
-        part: differing(*(flatten(getattr(made, part)) for made in (one, two)))
+        part: settings_differing(*(getattr(made, part) for made in (one, two)))
         for part in ("config", "data", "versions")
     }
     return [(f"{part}.{path}", a, b) for part, differ in parts.items() for path, a, b in differ]

@@ -136,9 +136,8 @@ def run(
             analyse(study.seeds)
         else:
             stats.until_decided(analyse, seeds_to_go_on_from(study, home, max_seeds), max_seeds)
-    if out is not None:
-        publish(study, written[-1].result, out)
-    tell(written[-1])
+    page = written[-1].page if out is None else publish(study, written[-1].result, out)
+    tell(written[-1], page)
     if written[-1].gone:
         print(
             f"assay: {written[-1].gone} trials are gone from {home.root}, which was deleted or "
@@ -289,8 +288,9 @@ def save(
     return folder / "index.html"
 
 
-def publish(study: Study, result: StudyResult, out: Path) -> None:
-    """Write index.html, result.json and config.yaml to a folder outside of the store."""
+def publish(study: Study, result: StudyResult, out: Path) -> Path:
+    """Write index.html, result.json and config.yaml to a folder outside of the store, and return
+    the page."""
     alone = published(result)
     settings = study.model_copy(
         update={"seeds": len(result.made.seeds), "data": alone.made.config["data"]}
@@ -298,7 +298,9 @@ def publish(study: Study, result: StudyResult, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / "config.yaml", settings.to_yaml())
     write_atomic(out / "result.json", alone.to_json())
-    write_atomic(out / "index.html", render_study(alone))
+    page = out / "index.html"
+    write_atomic(page, render_study(alone))
+    return page
 
 
 def published(result: StudyResult) -> StudyResult:
@@ -327,14 +329,14 @@ def tell_analysis(last: Judgement, seeds: int) -> None:
     )
 
 
-def tell(last: Judgement) -> None:
-    """Print the verdicts, what failed, and where the page is."""
+def tell(last: Judgement, page: Path) -> None:
+    """Print the verdicts, what failed, and where the page is: in the folder that was asked for."""
     console = Console(highlight=False)
     console.print(study_summary(last.result))
     for line in last.result.trials:
         if line.status == "failed":
             console.print(f"failed: {line.label}: {line.reason}", markup=False, soft_wrap=True)
-    print(last.page)
+    print(page)
 
 
 def check_max_seeds(study: Study, most: int) -> None:
