@@ -49,6 +49,9 @@ def test_one_more_seed_is_one(study):
     claim = study.claims[2].model_copy(update={"seeds_needed": 1, "images_needed": 2})
     text = printed(study_summary(study.model_copy(update={"claims": (claim,)})))
     assert "About 1 more seed or 2 more images would decide." in text
+    of_texts = (claim.model_copy(update={"inputs": "texts"}),)
+    text = printed(study_summary(study.model_copy(update={"claims": of_texts})))
+    assert "About 1 more seed or 2 more texts would decide." in text
 
 
 def test_claims_are_whole_on_a_narrow_terminal(study):

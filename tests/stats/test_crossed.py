@@ -268,7 +268,7 @@ def test_a_claim_on_images_in_general_says_so_and_is_not_decided_by_seeds_alone(
     assert (alone.verdict, alone.about) == ("holds", "networks, on these images")
     assert (claim.verdict, claim.about) == ("undecided", "networks and images")
     assert (claim.seeds_needed, claim.images_needed) == (None, None)
-    assert "Neither more seeds nor all images of the test set would decide it." in claim.note
+    assert "Neither more seeds nor the whole test set would decide it." in claim.note
     more = stats.PerImage(x, "difference", there_are=100_000)
     (planned,) = stats.judge_claims([stats.Effect("a.b", "", 0.08, [0.0], per_image=more)])
     assert planned.images_needed is not None

@@ -8,6 +8,7 @@ import pytest
 
 from assay.cli import main as command_line
 from assay.report.result import StudyResult
+from assay.report.study_page import render_study
 from assay.studies.kept import judged, told_anew
 
 ROOT = Path(__file__).parents[2]
@@ -74,3 +75,15 @@ def test_show_out_is_for_studies(tmp_path):
     store = str(tmp_path / "runs")
     assert main(["show", "nothing", "--store", store, "--out", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
+
+
+def test_a_study_of_texts_speaks_of_texts():
+    read = StudyResult.read(ROOT / "docs" / "results" / "words-augmented" / "result.json")
+    made = read.made.model_copy(update={"config": {**read.made.config, "data": "rotten_tomatoes"}})
+    claims = told_anew(read.model_copy(update={"made": made})).claims
+    if {claim.inputs for claim in claims} == {"images"}:
+        pytest.skip("rotten_tomatoes is not here")
+    page = render_study(read.model_copy(update={"claims": claims}))
+    assert "498 more test texts would decide" in page
+    assert "About networks and texts" in page
+    assert "networks and images" not in page

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from assay.report.record import EstimateModel, Maybe, Provenance, Record, Svg, Unit
 
+Inputs = Literal["images", "texts"]
 ClaimVerdict = Literal["holds", "equivalent", "does not hold", "undecided", "not run"]
 
 
@@ -59,10 +60,17 @@ class Claim(Record):
     """Why an effect of delta matters, and a smaller one does not: one sentence."""
     per: str = ""
     """What the effect is counted by, such as "layer"; empty: nothing."""
+    inputs: Inputs = Field(default="images", exclude_if=lambda inputs: bool(inputs == "images"))
+    """What the networks classify."""
     look: int = 1
     """Which interim analysis the estimate is of: that which decided, or the newest."""
     latest: EstimateModel | None = None
     """What all seeds say at the newest interim analysis, where an earlier one decided."""
+
+    @property
+    def population(self) -> str:
+        """What `about` says, of images or of texts."""
+        return self.about.replace("images", self.inputs)
 
 
 class Cell(Record):

@@ -167,7 +167,7 @@ def _more(claim: Claim) -> str:
     said = []
     ways = [
         f"{needed:,} more {what}{'s' * (needed > 1)}"
-        for what, needed in (("seed", claim.seeds_needed), ("image", claim.images_needed))
+        for what, needed in (("seed", claim.seeds_needed), (claim.inputs[:-1], claim.images_needed))
         if needed
     ]
     if ways:

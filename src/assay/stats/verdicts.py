@@ -299,9 +299,7 @@ def _planned(
     missing = still_missing(crossed, gap, level=level, there_are=effect.per_image.there_are)
     known = gap > 0 and crossed.variances is not None and estimate.bounded
     open_still = known and not (missing.seeds or missing.images)
-    note = (
-        "Neither more seeds nor all images of the test set would decide it." if open_still else ""
-    )
+    note = "Neither more seeds nor the whole test set would decide it." if open_still else ""
     return replace(
         claim,
         seeds_needed=missing.seeds,

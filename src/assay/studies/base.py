@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field
 
 from assay.config import Config, Repeats, Threads
-from assay.report.result import Drawing, StudyResult, Table
+from assay.report.result import Drawing, Inputs, StudyResult, Table
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.stats import Claim, Effect
@@ -49,6 +49,9 @@ class Study(Config):
         "train_loss",
     )
     """The metrics that the page shows beside each trial that has them; the first as a dot."""
+
+    INPUTS: ClassVar[Inputs] = "images"
+    """What its networks classify."""
 
     preset: str = "quick"
     """The preset these settings started from."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from assay import stats
 from assay.errors import AssayError
 from assay.report.record import EstimateModel
-from assay.report.result import Claim, StudyResult
+from assay.report.result import Claim, Inputs, StudyResult
 from assay.runs.results import Results
 from assay.stats.verdicts import THESE_IMAGES
 from assay.studies import load, names
@@ -50,7 +50,9 @@ def told_anew(result: StudyResult) -> StudyResult:
         known = {effect.code: effect for effect in study.findings(Results()).effects}
     except AssayError:
         return result
-    claims = tuple(_explained(claim, known.get(claim.code)) for claim in result.claims)
+    claims = tuple(
+        _explained(claim, known.get(claim.code), study.INPUTS) for claim in result.claims
+    )
     said = result.model_copy(
         update={
             "question": study.QUESTION,
@@ -69,7 +71,8 @@ def led(study: Study, result: StudyResult) -> StudyResult:
     return result.model_copy(update={"figures": (*first, *others)})
 
 
-def _explained(claim: Claim, effect: stats.Effect | None) -> Claim:
+def _explained(claim: Claim, effect: stats.Effect | None, inputs: Inputs) -> Claim:
+    claim = claim.model_copy(update={"inputs": inputs})
     if not claim.about:  # judged over seeds alone: nothing is known of what images would decide
         claim = claim.model_copy(update={"seeds_needed": None, "images_needed": None})
     if effect is None or claim.delta != effect.delta:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from textwrap import shorten
 
 from assay import stats
-from assay.report.result import Claim, TrialLine
+from assay.report.result import Claim, Inputs, TrialLine
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 
 
-def claim_of(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Claim:
+def claim_of(
+    claim: stats.Claim, trials: Sequence[Trial], done: Results, inputs: Inputs = "images"
+) -> Claim:
     """Return a claim as a result holds it; its note says why the first of `trials` of a kind that
     failed did."""
     reasons = []
@@ -38,6 +40,7 @@ def claim_of(claim: stats.Claim, trials: Sequence[Trial], done: Results) -> Clai
         asks=claim.asks,
         why_delta=claim.why_delta,
         per=claim.per,
+        inputs=inputs,
     )
 
 

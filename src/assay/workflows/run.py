@@ -166,7 +166,7 @@ def write(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=study.answer(claims),
         summary=found.summary,
-        claims=tuple(claim_of(claim, trials, done) for claim in claims),
+        claims=tuple(claim_of(claim, trials, done, study.INPUTS) for claim in claims),
         tables=tuple(found.tables),
         figures=tuple(found.figures),
         notes=(*found.notes, *_about_analyses(claims, analyses, study.judged_before)),

@@ -106,7 +106,7 @@ def swept(
         created=datetime.now().astimezone().isoformat(timespec="seconds"),
         answer=answers.from_texts(claims) if claims else _unjudged(params, tried, judged),
         summary=_summary(params, tried, judged),
-        claims=tuple(claim_of(claim, (), done) for claim in claims),
+        claims=tuple(claim_of(claim, (), done, study.INPUTS) for claim in claims),
         tables=tuple(tables),
         figures=tuple(figures),
         notes=tuple(_notes(study, params, tried, judged)),

@@ -19,7 +19,7 @@ from assay.config import Number
 from assay.errors import AssayError
 from assay.models.adaptation import Full
 from assay.models.textnet import TextNetwork
-from assay.report.result import Drawing, StudyResult
+from assay.report.result import Drawing, Inputs, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
 from assay.studies.base import Findings, Study
@@ -73,6 +73,7 @@ class Sentiment(Study):
     """Frozen features, LoRA and full fine-tuning of one encoder, over seeds and amounts of data."""
 
     NAME: ClassVar[str] = "sentiment"
+    INPUTS: ClassVar[Inputs] = "texts"
     QUESTION: ClassVar[str] = "How much fine-tuning does a sentence classifier need?"
     METRICS: ClassVar[Sequence[str]] = ("test_accuracy", "test_loss", "calibration_error")
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -22,7 +22,7 @@ from assay.attacks.text.methods.spelling import Misspell
 from assay.attacks.text.methods.substitute import Substitute
 from assay.attacks.text.registry import AnyTextAttack
 from assay.config import Number
-from assay.report.result import Drawing, StudyResult
+from assay.report.result import Drawing, Inputs, StudyResult
 from assay.runs.entry import Result
 from assay.runs.results import Results
 from assay.runs.trial import Cost, Trial
@@ -57,6 +57,7 @@ class WordStudy(Study):
     """Attacks on the words and characters of a fine-tuned text classifier, in two settings."""
 
     NAME: ClassVar[str] = "words"
+    INPUTS: ClassVar[Inputs] = "texts"
     QUESTION: ClassVar[str] = "How easily is a text classifier fooled, by which attack?"
     METRICS: ClassVar[Sequence[str]] = ("success_share", "robust_accuracy", "test_accuracy")
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
