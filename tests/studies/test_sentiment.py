@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import torch
 from contract.tiny import encoder_folder
 
 from assay.errors import AssayError
@@ -17,9 +18,9 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.studies.sentiment import Sentiment
 from assay.studies.sentiment.lead import AMOUNTS
-from assay.studies.sentiment.methods import FROZEN, FULL, LORA, READERS, Tuned
+from assay.studies.sentiment.methods import FROZEN, FULL, LAYERED, LORA, READERS, Tuned
 from assay.tasks.read_text import Forest, LinearSVM, Logistic, ReadText, WordCounts
-from assay.tasks.text_features import TextFeatures
+from assay.tasks.text_features import FILE, TextFeatures, read_features
 from assay.tasks.texts import part
 from assay.train import AdamW, Recipe
 from assay.workflows import run as running
@@ -156,6 +157,17 @@ def test_a_reader_is_tuned_on_validation_and_tested_once(
     assert all((again.arrays[k] == v).all() for k, v in outcome.arrays.items())
     if isinstance(config.reader, WordCounts):
         assert outcome.metrics["test_accuracy"] > 0.9
+
+
+def test_all_layers_are_read_side_by_side(study: Sentiment, store: Store) -> None:
+    done = results(study, store)
+    path = done[study.features()].path(FILE)
+    layers = [read_features(path, at, "mean")["test"]["x"] for at in range(3)]
+    assert torch.equal(read_features(path, "all", "mean")["test"]["x"], torch.cat(layers, 1))
+    (trial, *_) = study.trials(done)[LAYERED]
+    assert trial.config["layer"] == "all"
+    assert done[trial].metrics["parameters"] == layers[0].shape[1] * 3 + 1
+    assert {trial.config["layer"] for trial in study.trials(done)[FROZEN]} == {-1}
 
 
 def test_whole_tunes_everything_alone_on_all_sentences(folder: Path) -> None:

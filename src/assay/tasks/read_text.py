@@ -18,7 +18,7 @@ from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.text_features import FILE, Pooling, read_features
+from assay.tasks.text_features import FILE, Layer, Pooling, read_features
 from assay.tasks.texts import PARTS, part
 from assay.tasks.train_text import check_unchanged, tested
 
@@ -106,8 +106,9 @@ class ReadText(Config):
     """Data set: a name, a hub id, a folder or a file."""
     reader: Reader = Logistic()
     """The classifier."""
-    layer: int = -1
-    """The layer whose features it reads: 0 the embeddings, then the blocks from 1; -1 the last."""
+    layer: Layer = -1
+    """The layer whose features it reads: 0 the embeddings, then the blocks from 1; -1 the last; or
+    all, side by side."""
     pooling: Pooling = "mean"
     """What of them: the mean over the text's tokens, or the first (CLS)."""
     train_texts: int | None = Field(default=None, ge=10)

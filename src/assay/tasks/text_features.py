@@ -29,6 +29,8 @@ TASK = "text-features"
 FILE = "features.safetensors"
 
 Pooling = Literal["mean", "first"]
+Layer = int | Literal["all"]
+"""0 for the embeddings, then the blocks from 1; -1 for the last; all: side by side."""
 
 
 class TextFeatures(Config):
@@ -126,18 +128,15 @@ def embed(trial: Trial, work: Workspace) -> Outcome:
 POOLS: tuple[Pooling, ...] = ("mean", "first")
 
 
-def read_features(path: Path, layer: int, pooling: Pooling) -> Mapping[str, dict[str, Tensor]]:
-    """Return of each split `x` float32 (N, D), `y` int64 (N,) and `ids` int64 (N,).
-
-    Args:
-        layer: 0 for the embeddings, then the blocks from 1; -1 for the last.
-    """
+def read_features(path: Path, layer: Layer, pooling: Pooling) -> Mapping[str, dict[str, Tensor]]:
+    """Return of each split `x` float32 (N, D), of all layers (N, layers · D), `y` int64 (N,) and
+    `ids` int64 (N,)."""
     kept = load_file(path)
     count = 1 + max(int(name.split("/")[1]) for name in kept if name.count("/") == 2)
-    at = layer % count
+    some = range(count) if layer == "all" else (layer % count,)
     return {
         name: {
-            "x": kept[f"{name}/{at}/{pooling}"].to(torch.float32),
+            "x": torch.cat([kept[f"{name}/{at}/{pooling}"].float() for at in some], dim=1),
             "y": kept[f"{name}/labels"],
             "ids": kept[f"{name}/ids"],
         }

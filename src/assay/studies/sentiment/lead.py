@@ -10,12 +10,12 @@ from assay.report.record import EstimateModel
 from assay.report.result import Drawing, StudyResult, Table
 from assay.report.scatter import Point, scatter
 from assay.report.style import Picture
-from assay.studies.sentiment.methods import COUNTS, FROZEN, FULL, LORA, SVM, TREES
+from assay.studies.sentiment.methods import COUNTS, FROZEN, FULL, LAYERED, LORA, SVM, TREES
 
 if TYPE_CHECKING:
     from assay.studies.sentiment.study import Sentiment
 
-COLOURS = {FULL: 1, LORA: 0, FROZEN: 2, SVM: 5, TREES: 3, COUNTS: 6}
+COLOURS = {FULL: 1, LORA: 0, FROZEN: 2, SVM: 5, TREES: 3, COUNTS: 6, LAYERED: 7}
 METHODS, DATA, LAYERS = "The methods", "More data", "Layer by layer"
 """The tables that figures are read off."""
 AMOUNTS, DEPTHS = "Accuracy against training sentences", "What each layer knows"

@@ -9,10 +9,12 @@ from pydantic import Field
 from assay.config import Config, Number
 from assay.models.adaptation import AnyAdaptation, BitFit, Full, Head, LoRA
 from assay.tasks.read_text import Forest, LinearSVM, Logistic, Reader, WordCounts
+from assay.tasks.text_features import Layer
 
 FULL, LORA, HEAD = "full fine-tuning", "LoRA", "head alone"
-FROZEN, SVM, TREES, COUNTS = (
+FROZEN, LAYERED, SVM, TREES, COUNTS = (
     "frozen + logistic regression",
+    "all frozen layers + logistic regression",
     "frozen + linear SVM",
     "frozen + random forest",
     "TF-IDF + logistic regression",
@@ -57,8 +59,11 @@ def few() -> tuple[Tuned, Tuned, Tuned]:
 
 READERS: dict[str, Reader] = {
     FROZEN: Logistic(),
+    LAYERED: Logistic(grid=(0.0001, 0.0003, 0.001, 0.003, 0.01)),
     SVM: LinearSVM(),
     TREES: Forest(),
     COUNTS: WordCounts(),
 }
 """Classical classifiers, on frozen features but for the last."""
+READS: dict[str, Layer] = {LAYERED: "all"}
+"""Which layer's features they read; the last one's where none is named."""

@@ -32,6 +32,7 @@ from assay.studies.sentiment.methods import (
     FULL,
     LORA,
     READERS,
+    READS,
     TREES,
     Tuned,
     everything,
@@ -248,6 +249,7 @@ class Sentiment(Study):
                 config_of = ReadText(
                     data=self.data,
                     reader=reader,
+                    layer=READS.get(title, -1),
                     train_texts=self.all_texts if size is None else size,
                     validation_texts=self.validation_texts,
                     test_texts=self.test_texts,
