@@ -25,7 +25,7 @@ STUDIES = (
     "ood",
     "hardening",
     "sentiment-whole",
-    "words",
+    "words-augmented",
 )
 WIDTH = 860
 """CSS pixels."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import chromium, opens
 from contract.tiny import bert, tokenizer
 from safetensors.torch import load_file
 
@@ -123,6 +124,19 @@ def test_explain(
     assert "<b>a" not in page
     assert "202E" in page
     assert "\u202e" not in page
+
+
+def test_pages_fit_a_phone(model: Path, data: Path, tmp_path: Path) -> None:
+    chromium()
+    pages = {}
+    for command, *more in (
+        ("attack", "--attack", "misspell", "--attack-wrong"),
+        ("explain", "--networks", "2"),
+    ):
+        out = tmp_path / command
+        assert call(app, [command, str(model), "--data", str(data), *more, "--out", str(out)]) == 0
+        pages[command] = (out / f"{command}.html").read_text()
+    opens(tmp_path, pages)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import chromium, opens
 
 from assay.cli import app, call
 from assay.report.record import Provenance
@@ -127,6 +128,17 @@ def test_two_kept_audits_make_a_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "default-src 'none'" in text
     for said in ("ACC-001", "McNemar", "at least 70.0", "20.0 points"):
         assert said in text
+
+
+def test_the_page_of_two_audits_fits_a_phone(tmp_path: Path) -> None:
+    chromium()
+    a = kept(tmp_path / "a", range(10), range(8), eps=8 / 255)
+    b = kept(tmp_path / "b", range(2), range(8), threshold=0.7)
+    page = tmp_path / "both.html"
+    store = str(tmp_path / "runs")
+    assert call(app, ["compare", str(a), str(b), "--store", store, "--out", str(page)]) == 0
+    assert "8/255" in page.read_text(), "a setting is written as papers write it"
+    opens(tmp_path, {"two audits": page.read_text()})
 
 
 def test_a_kept_audit_is_shown_and_its_settings_told_apart(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import chromium, opens
 from engines import Here
 
 from assay.cli import app, call
@@ -121,6 +122,13 @@ def test_the_best_is_found_and_judged_on_seeds_that_chose_nothing(
     assert len([trial for trial in more if trial.seed >= 2000]) == 2
     look = found(tmp_path).claims[0].look
     assert look == (2 if any(trial.seed < 2000 for trial in more) else 1)
+
+
+def test_the_page_fits_a_phone(sweep: Command, tmp_path: Path) -> None:
+    chromium()
+    assert sweep(*LR, "--tries", "3", "--seeds", "2", *ONE)[0] == 0
+    (page,) = tmp_path.glob("runs/studies/sweep-*/index.html")
+    opens(tmp_path, {"sweep": page.read_text()})
 
 
 def test_it_goes_on_where_it_was_stopped(sweep: Command, tmp_path: Path) -> None:

@@ -166,7 +166,11 @@ def numbers(result: Result, undone: dict[str, Any]) -> tuple[tuple[str, str], ..
     if result.stop == "fooled":
         shown = "–" if queries is None else f"{queries:,.0f}"
         rows.append(("median queries until it succeeded", shown))
-    names = {"nfkc": "NFKC", "seen": "NFKC, unseen characters out", "latin": "and Latin letters"}
+    names = {
+        "nfkc": "NFKC",
+        "seen": "NFKC, unseen characters out",
+        "latin": "and letters made Latin",
+    }
     rows += [(f"fooled once texts are normalised: {names[f]}", full(e)) for f, e in undone.items()]
     rows.append(("time in all", duration(result.seconds)))
     return tuple(rows)
