@@ -45,6 +45,7 @@ class Made(Section):
     rows: int = 200
     slow: float = 1.0
     parts: int = 4
+    early: bool = False
 
     def criteria(self, config: AuditConfig) -> tuple[Criterion, ...]:
         one = Criterion(self.code, "t", "q?", config.thresholds.accuracy, "at least")
@@ -55,7 +56,7 @@ class Made(Section):
 
     def work(self, evidence: Any) -> tuple[Work, ...]:
         each = self.rests_on(evidence) / self.parts
-        return (Work(self.name, forward=each),) * self.parts
+        return (Work(self.name, forward=each, early=self.early),) * self.parts
 
     def measure(self, evidence: Any) -> Measured:
         n = self.rests_on(evidence)
@@ -221,7 +222,7 @@ def test_the_time_left_is_right_after_the_first_quarter() -> None:
             said.append((CLOCK.now, self.left() or 0.0))
 
     sections = (
-        Made(name="attacks", rows=300, slow=0.4, parts=10),  # most images leave early
+        Made(name="attacks", rows=300, slow=0.4, parts=10, early=True),
         Made(name="corruptions", rows=200, slow=1.3, parts=15),
         Made(name="maps", rows=100, slow=0.8, parts=1),
         Made(name="outliers", rows=150, slow=1.2, parts=1),

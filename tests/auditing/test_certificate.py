@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD
+from assay.auditing.attacking import at_budget
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
 from assay.auditing.section import Measured
 from assay.auditing.sections import certificate
 from assay.auditing.sections.certificate import Certificate
-from assay.auditing.sections.robustness import at_budget
 from assay.certify import Certified, ibp
 from assay.core.classifier import Classifier
 from assay.core.random import Stream

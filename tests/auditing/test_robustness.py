@@ -12,10 +12,11 @@ from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
 from assay.attacks.reliability import black_box_beats_white_box
 from assay.auditing import AuditConfig
+from assay.auditing.attacking import attack_all, label, stand_in
 from assay.auditing.evidence import Evidence
 from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
-from assay.auditing.sections.robustness import Robustness, attack_all, label, stand_in, worst_value
+from assay.auditing.sections.robustness import Robustness, worst_value
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies
 from assay.core.threats import NormBall

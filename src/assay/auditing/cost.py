@@ -25,6 +25,8 @@ FEWEST = 20
 """Images that an audit needs."""
 CLEAN = 0.3
 """Share of a budget that the one clean pass may take."""
+DEAREST = 0.75
+"""Gradients that a forward pass takes at most: the clean pass has warmed up the model too."""
 BACKWARD = 2.0
 """Forward passes that a backward pass is taken to cost, where it cannot be timed."""
 
@@ -45,6 +47,13 @@ class Work:
     forward: float = 0.0
     gradient: float = 0.0
     seconds: float = 0.0
+    likely: float = 1.0
+    """The share of those evaluations that are likely to be made, in the time that they take: what
+    says how long is left, and nothing of what a budget suffices for."""
+    early: bool = False
+    """Whether images leave early, and the more do the further back in its kind it comes."""
+    doing: str = ""
+    """What the tick says that begins it; "": it is the next one, whatever that says."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,11 @@ class Pace:
             one.forward * self.forward + one.gradient * self.gradient + one.seconds for one in work
         )
 
+    def likely(self, work: Work) -> float:
+        """Return what a stretch of work is likely to take, as far as it can be said beforehand."""
+        evaluated = work.forward * self.forward + work.gradient * self.gradient
+        return work.likely * evaluated + work.seconds
+
 
 def pace_of(evidence: Evidence, clean: float, clock: Clock) -> Pace:
     """Return how fast the model is.
@@ -81,10 +95,11 @@ def pace_of(evidence: Evidence, clean: float, clock: Clock) -> Pace:
     try:
         with evidence.classifier.borrowed():
             copy, _ = evidence.copies.of(evidence.config.precision)
-            took = [_timed(copy, x, y, clock) for _ in range(2)][-1]  # the first one warms up
+            took = min(_timed(copy, x, y, clock) for _ in range(2))  # the first one warms up
     except AssayError:  # whoever needs a gradient will say what is wrong with it
         return Pace(forward, (1 + BACKWARD) * forward)
-    return Pace(forward, took / len(x))
+    each = took / len(x)
+    return Pace(min(forward, DEAREST * each), each)
 
 
 def _timed(model: Any, x: Any, y: Any, clock: Clock) -> float:
@@ -120,13 +135,25 @@ def affordable(model: Any, x: Any, budget: float, clock: Clock) -> int:
     return max(len(some), min(len(x), int(CLEAN * budget / max(each, 1e-9))))
 
 
-def attack_work(attack: Attack, images: int) -> Work:
-    """Return what an attack on so many images takes at most: every step, of every start."""
+def attack_work(attack: Attack, images: int, doing: str = "") -> Work:
+    """Return what an attack on so many images takes at most: every step, of every start.
+
+    What is likely was measured on small networks (benchmarks/audit.py): an attack of one step
+    confirms few images, and from one of many about half leave early at the smallest budget.
+    """
     spent = {"gradient": 0.0, "forward": 0.0}
     for stage in attack.stages:
         one = _evaluations(stage)
         spent["gradient" if stage.needs == "gradient" else "forward"] += stage.starts * one
-    return Work(attack.name, images * (spent["forward"] + 2), images * spent["gradient"])
+    early = sum(spent.values()) > 1
+    return Work(
+        attack.name,
+        images * (spent["forward"] + 2),
+        images * spent["gradient"],
+        likely=0.6 if early else 0.7,
+        early=early,
+        doing=doing,
+    )
 
 
 def _evaluations(attack: Attack) -> int:

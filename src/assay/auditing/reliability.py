@@ -25,7 +25,9 @@ BLACK_BOX_QUERIES = 200
 remain robust that fall to a few random squares."""
 
 
-def flags_of(evidence: Evidence, found: Sequence[Mapping[float, AttackResult]]) -> list[Flag]:
+def flags_of(
+    evidence: Evidence, found: Sequence[Mapping[float, AttackResult]], images: int = FEW
+) -> list[Flag]:
     """Return the reasons not to trust the robustness figures, those that are up and the others.
 
     One that cannot be looked at says why, and is neither up nor clear.
@@ -33,13 +35,14 @@ def flags_of(evidence: Evidence, found: Sequence[Mapping[float, AttackResult]]) 
     Args:
         evidence: the audit's model and images.
         found: for each attack its results by eps.
+        images: how many are attacked again, at most.
     """
     model, seed, eps = evidence.model, evidence.config.seed, evidence.config.eps
     at_eps = [results[eps] for results in found]
     chosen = strongest(at_eps)
     at = at_eps[chosen]
     attack, curve = at.attack, list(found[chosen].values())
-    few = evidence.attacked[:FEW]
+    few = evidence.attacked[:images]
     x, y = evidence.x[few], evidence.y[few]
     right = few[evidence.correct[few]]
     by_gradient = attack.needs == "gradient"

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from assay.auditing.cost import Clock, Pace, Work
+from assay.auditing.outlook import Outlook
 from assay.runs.display import until
 
 Tick = Callable[[str], None]
@@ -21,9 +22,8 @@ class OutOfTime(BaseException):
 class Watch:
     """Says what is being done and for how long still, and ends it when the budget is spent.
 
-    What a stretch of work is expected to take is what it takes at most, at the pace of the model,
-    corrected by how the last one of its kind missed that; of a kind that there was none of yet, by
-    how much slower all work so far was.
+    How long is left is what is likely (`auditing.outlook`); what a budget suffices for goes by what
+    work takes at most, at the pace of the model.
 
     Args:
         tell: told what is being done.
@@ -60,7 +60,7 @@ class Watch:
         self._begun = self._since = self.started
         self._now: Work | None = None
         self._rest: list[Work] = []
-        self._missed: dict[str, float] = {}
+        self._outlook = Outlook()
         self._done = self._expected = 0.0
 
     def spent(self) -> float:
@@ -85,6 +85,8 @@ class Watch:
     def end(self) -> float:
         """The section has ended; return the seconds it took."""
         now = self.clock()
+        if self._rest:  # it has failed: how long the last stretch took says nothing of others
+            self._now = None
         self._close(now)
         self._rest = []
         self.took[self._name] = now - self._begun
@@ -100,7 +102,7 @@ class Watch:
         self._close(now)
         if self.budget is not None and now - self.started >= self.budget:
             raise OutOfTime
-        self._now = self._rest.pop(0) if self._rest else None
+        self._now = self._begun_by(doing)
         self._since = now
         self._tell(f"{doing}{until(self._left(now))}")
 
@@ -108,17 +110,23 @@ class Watch:
         """Return the seconds left, as far as is known: None before the pace is."""
         return self._left(self.clock())
 
+    def _begun_by(self, doing: str) -> Work | None:
+        """Return the stretch that begins with a tick; None: one that nobody has spoken of."""
+        named = [place for place, work in enumerate(self._rest) if work.doing == doing]
+        if named:  # what failed has left out what lies before it
+            del self._rest[: named[0]]
+        elif self._rest and self._rest[0].doing:
+            return None
+        return self._rest.pop(0) if self._rest else None
+
     def _left(self, now: float) -> float | None:
         if self.pace == Pace():
             return None
-        rest = sum(map(self._expects, self._rest))
-        rest += sum(self._expects(one) for work in self.ahead.values() for one in work)
-        if self._now is not None:
-            rest += max(0.0, self._expects(self._now) - (now - self._since))
-        return rest
-
-    def _expects(self, work: Work) -> float:
-        return self.pace.seconds([work]) * self._missed.get(work.kind, self._slower)
+        now_first = [] if self._now is None else [self._now]
+        later = [one for work in self.ahead.values() for one in work]
+        each = self._outlook.each([*now_first, *self._rest, *later], self.pace)
+        done = min(now - self._since, each[0]) if now_first else 0.0
+        return sum(each) - done
 
     @property
     def _slower(self) -> float:
@@ -132,7 +140,6 @@ class Watch:
         expected = 0.0 if work is None else self.pace.seconds([work])
         if work is None or expected <= 0:
             return
-        missed = (now - self._since) / expected
-        self._missed[work.kind] = missed
+        self._outlook.learn(work, self.pace, now - self._since)
         self._done += now - self._since
         self._expected += expected

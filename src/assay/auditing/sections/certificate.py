@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 
 from assay import stats
+from assay.auditing.attacking import at_budget
 from assay.auditing.cost import Work
 from assay.auditing.section import Measured, Section
-from assay.auditing.sections.robustness import at_budget
 from assay.certify import ibp
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
@@ -21,8 +21,8 @@ from assay.report.schema import Chapter
 if TYPE_CHECKING:
     from assay.auditing.evidence import Evidence
 
-BOUNDS = 2
-"""Forward passes that interval bounds take: of centres and of radii."""
+BOUNDS = 3
+"""Forward passes that interval bounds take, about: of centres and of radii, in smaller batches."""
 HELD_AGAINST = 64
 """Images that are misclassified or fooled, and yet bounded: none may be certified."""
 

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig
     from assay.auditing.evidence import Evidence
 
+LEARNED, MADE = "outliers: what is known", "outliers: making them"
+SCORED = "outliers: scoring them"
+"""What is said while detectors' data are read, outliers made, and both scored."""
+PREPARED = 0.08
+"""Seconds, about, beside embedding what is known."""
+PER_NUMBER, PER_SCORE, PER_ROW = 4e-8, 2e-3, 1e-5
+"""Seconds, about: to make each number of an outlier; to score a kind by a detector, and each row of
+it."""
+
 
 class Outliers(Section):
     """Every detector against every kind of outlier, from one pass over each; each is judged by the
@@ -61,19 +70,28 @@ class Outliers(Section):
         return evidence.first(n - 2 * (n // 3) if evidence.reference is None else n)
 
     def work(self, evidence: Evidence) -> tuple[Work, ...]:
-        kinds = len(evidence.config.outliers)
+        n, named = self.rests_on(evidence), evidence.config.outliers
         learned = sum(len(part[1]) for part in (evidence.reference, evidence.calibration) if part)
-        return (Work("outliers", forward=learned + kinds * self.rests_on(evidence)),)
+        made = 0.0 if evidence.kind == "texts" else n * len(named) * evidence.x[0].numel()
+        scored = len(evidence.config.detectors) * len(named)
+        return (
+            Work("learning", forward=learned, seconds=PREPARED, doing=LEARNED),
+            Work("making outliers", seconds=made * PER_NUMBER, doing=MADE),
+            *(Work("embedding", forward=n, doing=f"outliers: {shown(name)}") for name in named),
+            Work("scoring outliers", seconds=scored * (PER_SCORE + n * PER_ROW), doing=SCORED),
+        )
 
     def measure(self, evidence: Evidence) -> Measured:
-        evidence.tick("outliers")
+        evidence.tick(LEARNED)
         fitting, inside = fitted_on(evidence)
         if (most := self.rests_on(evidence)) < len(inside):
             inside = inside.rows(slice(0, most))
         outside: dict[str, Embedding] = {}
         doubts: list[str] = []
         codec = None if evidence.kind == "texts" else codec_of(evidence.x)
+        evidence.tick(MADE)
         for kind, x in outliers_for(evidence, codec).items():
+            evidence.tick(f"outliers: {kind}")
             if isinstance(x, AssayError):
                 doubts.append(f"{kind} left out: {told(x)}")
                 continue
@@ -84,6 +102,7 @@ class Outliers(Section):
             doubts += [f"{kind}: {twins}"] if twins else []
         if not outside:
             raise AssayError("; ".join(doubts))
+        evidence.tick(SCORED)
         results: list[DetectorResult] = []
         failed: dict[str, str] = {}
         values: dict[str, Value | NotRun] = {}

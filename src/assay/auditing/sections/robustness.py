@@ -8,19 +8,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from numpy.typing import NDArray
 
 from assay import stats
-from assay.attacks.base import Attack
-from assay.attacks.methods.hopskipjump import HopSkipJump
-from assay.attacks.methods.noise import Noise
-from assay.attacks.methods.pixels import OnePixel
-from assay.attacks.methods.square import Square
 from assay.attacks.result import AttackResult
+from assay.auditing.attacking import (
+    Curve,
+    attack_all,
+    attack_within,
+    attacks_on,
+    doing,
+    most_queries,
+    nearest_first,
+    stand_in,
+)
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.cost import Work, attack_work
 from assay.auditing.reliability import BLACK_BOX_QUERIES, FEW, flags_of
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.fooled import fooled
-from assay.core.oracle import Access, granted
-from assay.errors import AssayError, told
+from assay.core.oracle import granted
+from assay.errors import AssayError
 from assay.report import schema
 from assay.report.numerals import budget, norm_name
 
@@ -28,14 +33,11 @@ if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig
     from assay.auditing.evidence import Evidence
 
-Curve = list[tuple[float, AttackResult]]
-"""(eps, result), by rising eps."""
-
 UNDONE_BY_ROUNDING = "REL-007"
 """The flag that bars no pass: successes that rounding undoes were counted all the same."""
 
-QUERIES = 1000
-"""Per image, of the attack that replaces the chosen ones where they all need gradients."""
+LOOKED_AT = "reliability of the attacks"
+"""What is said while the flags are looked at."""
 
 
 class Robustness(Section):
@@ -79,29 +81,40 @@ class Robustness(Section):
         return len(evidence.attacked)
 
     def work(self, evidence: Evidence) -> tuple[Work, ...]:
-        config, model, n = evidence.config, evidence.model, len(evidence.attacked)
-        run = [attack for attack in config.attacks if granted(model, attack.needs)]
-        ticks = [Work("refused")] * (len(config.attacks) - len(run))
-        run = run or [stand_in(model.access, config)]
-        ticks += [attack_work(attack, n) for attack in run for _ in config.curve]
-        few = min(FEW, n)
+        config, model, rows = evidence.config, evidence.model, evidence.attacked
+        n = int(evidence.correct[rows].sum())  # no other image is attacked
+        run = attacks_on(evidence)
+        curve = config.curve if most_queries(model) is None else nearest_first(config)
+        ticks = [
+            attack_work(attack, n, doing(attack, config, eps)) for attack in run for eps in curve
+        ]
+        few = min(FEW, len(rows))
         again = [attack_work(attack, few) for attack in run]  # unbounded, and step by step
         dearest = max(again, key=lambda one: one.gradient + one.forward)
         black = few * BLACK_BOX_QUERIES if model.access == "gradient" else 0
         forward = dearest.forward + dearest.gradient + black + 3 * few
-        return (*ticks, Work("flags", forward, 2 * dearest.gradient + 2 * few))
+        gradient = 2 * dearest.gradient + 2 * few
+        return (*ticks, Work("flags", forward, gradient, likely=0.4, doing=LOOKED_AT))
 
     def measure(self, evidence: Evidence) -> Measured:
-        config, rows = evidence.config, evidence.attacked
-        curves, failed = attack_all(evidence, config.attacks)
-        if not curves and evidence.model.access != "gradient":
-            curves, more = attack_all(evidence, (stand_in(evidence.model.access, config),))
+        config, model = evidence.config, evidence.model
+        limited = most_queries(model) is not None
+        tried = [one for one in config.attacks if not limited or not granted(model, one.needs)]
+        curves, failed = attack_all(evidence, tried)
+        looked, short = FEW, tuple[schema.Flag, ...]()
+        if limited:
+            afforded = attack_within(evidence, attacks_on(evidence))
+            evidence, curves, failed = afforded.evidence, afforded.curves, failed | afforded.failed
+            looked, short = afforded.looked, afforded.flags
+        elif not curves and model.access != "gradient":
+            curves, more = attack_all(evidence, (stand_in(model.access, config),))
             failed |= more
+        rows = evidence.attacked
         if not curves:
             name, why = list(failed.items())[-1]  # the stand-in, where there is one
             raise AssayError(f"no attack could be run; {name}: {why}")
-        evidence.tick("reliability of the attacks")
-        flags = flags_of(evidence, [dict(curve) for curve in curves.values()])
+        evidence.tick(LOOKED_AT)
+        flags = flags_of(evidence, [dict(curve) for curve in curves.values()], looked)
         right = int(evidence.correct[rows].sum())
         chapter = schema.Robustness.model_validate(
             {
@@ -126,67 +139,8 @@ class Robustness(Section):
             {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
             {"ROB-001": value},
             _arrays(curves, config.eps),
-            tuple(flags),
+            (*flags, *short),
         )
-
-
-def attack_all(
-    evidence: Evidence, attacks: Sequence[Attack]
-) -> tuple[dict[str, Curve], dict[str, str]]:
-    """Run every attack at every budget of the audit; an image stops early, once it is fooled.
-
-    Returns:
-        the curves by the label of the attack, and why others could not be run.
-    """
-    curves: dict[str, Curve] = {}
-    failed: dict[str, str] = {}
-    for attack in attacks:
-        name = label(attack)
-        curve: Curve = []
-        try:
-            for eps in evidence.config.curve:
-                evidence.tick(f"{name} at eps {budget(eps, evidence.config.norm)}")
-                armed = at_budget(attack, evidence.config, eps)
-                curve.append((eps, evidence.run(armed, evidence.attacked, "fooled")))
-        except Exception as error:  # whatever a user's model, or attack, may raise
-            failed[name] = told(error)
-        else:
-            curves[name] = curve
-    return curves, failed
-
-
-def stand_in(access: Access, config: AuditConfig) -> Attack:
-    """Return the strongest attack in the audit's norm that needs no more than `access`."""
-    ball: dict[str, Any] = {"norm": config.norm, "eps": config.eps}
-    if access == "labels":
-        hops = config.norm in ("linf", "l2")
-        return HopSkipJump.parse({**ball, "queries": QUERIES}) if hops else Noise.parse(ball)
-    pixels = config.norm == "l0"
-    return OnePixel.parse(ball) if pixels else Square.parse({**ball, "queries": QUERIES})
-
-
-def at_budget(attack: Attack, config: AuditConfig, eps: float) -> Attack:
-    """Return the attack with the audit's norm and this budget, validated again."""
-    return type(attack).parse(
-        {**attack.model_dump(mode="json"), "norm": config.norm, "eps": eps}, where="audit"
-    )
-
-
-def label(attack: Attack) -> str:
-    """Return an attack's name with its settings that are not the usual ones.
-
-    No two attacks of an audit have the same: curves and arrays go by it.
-    """
-    steps = getattr(attack, "steps", None)
-    restarts = getattr(attack, "restarts", 1)
-    words = [attack.name.upper()]
-    words += [f"{steps} steps"] if steps else []
-    words += [f"{restarts} restarts"] if restarts > 1 else []
-    for key, field in type(attack).model_fields.items():
-        value = getattr(attack, key)
-        if key not in ("name", "norm", "eps", "steps", "restarts") and value != field.default:
-            words.append(f"{key} {value}".replace("_", " "))
-    return ", ".join(words)
 
 
 def worst_value(

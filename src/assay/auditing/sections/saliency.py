@@ -13,10 +13,10 @@ from torch import Tensor
 from assay import stats
 from assay.attacks.methods.noise import noisy
 from assay.attacks.result import AttackResult
+from assay.auditing.attacking import at_budget, label
 from assay.auditing.checks import Criterion, Value, Words
 from assay.auditing.cost import Work, attack_work
 from assay.auditing.section import Measured, Section
-from assay.auditing.sections.robustness import at_budget, label
 from assay.core.attribution import Attribution
 from assay.core.oracle import Access
 from assay.core.random import Stream
@@ -61,6 +61,9 @@ WITHOUT_CONTROL = ("entropy", "gini", "clinging", "inside")
 """Measures that say nothing of another image of the class, the same-class control: the changes from
 one image to the next add up to 0 once round, and the others are about this image's perturbation and
 object."""
+LIKELY = 0.85
+"""The share that is likely to be spent of what attack and maps take at most (benchmarks/audit.py).
+"""
 PER_PAIR = 2e-3
 """Seconds that it takes to compare a pair of maps by every measure, about."""
 
@@ -105,9 +108,11 @@ class Saliency(Section):
         return evidence.first(min(evidence.config.attacked, mapped(evidence)))
 
     def work(self, evidence: Evidence) -> tuple[Work, ...]:
-        n, last = self.rests_on(evidence), evidence.config.attacks[-1]
-        attacked = attack_work(last, n)
-        return (Work("saliency", attacked.forward + n, attacked.gradient + 3 * n, PER_PAIR * n),)
+        rows = evidence.attacked
+        n = min(int(evidence.correct[rows].sum()), mapped(evidence))
+        attacked = attack_work(evidence.config.attacks[-1], n)
+        forward, gradient = attacked.forward + n, attacked.gradient + 3 * n
+        return (Work("saliency", forward, gradient, PER_PAIR * n, likely=LIKELY),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("gallery and saliency")

@@ -16,6 +16,7 @@ from scipy.stats import false_discovery_control, fisher_exact
 
 from assay import stats
 from assay.auditing.checks import Criterion, Value, Words
+from assay.auditing.cost import Work
 from assay.auditing.groups import as_numbers, kinds_by
 from assay.auditing.section import Measured, Section
 from assay.auditing.seen import Seen, of_images, of_texts
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig
     from assay.auditing.evidence import Evidence
 
+TAKES = 0.5
+"""Seconds, about: most of them scikit-learn needs to be loaded."""
 FEWEST = 20
 """Images of a slice, at least, in the half that it is tried on."""
 DISCOVERIES = 0.05
@@ -107,6 +110,10 @@ class Slices(Section):
                 ),
             ),
         )
+
+    def work(self, evidence: Evidence) -> tuple[Work, ...]:
+        del evidence
+        return (Work("slices", seconds=TAKES),)
 
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("slices")
