@@ -19,6 +19,7 @@ from torch import nn
 from assay.config import Config, digest, read_yaml
 from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
+from assay.core.crop import SCALED_FIRST
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
 from assay.data.called import counted
@@ -226,7 +227,7 @@ def scaled(inputs: Inputs) -> str:
         return f", squashed to {size} × {size}"
     if crop < 0:
         return f", squashed, the middle {-100 * crop:.1f} % of {size} × {size}"
-    share = "" if crop == 1 else f" ({100 * crop:.1f} % of the shorter side)"
+    share = "" if crop >= SCALED_FIRST else f" ({100 * crop:.1f} % of the shorter side)"
     return f", middle squares{share} scaled to {size} × {size}"
 
 
@@ -250,12 +251,13 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
                 f"--device cannot be set for {inputs.model}, which can only be queried; it goes "
                 "with a network"
             )
-        if labelled and inputs.classes:
-            _labels_fit(inputs.model, inputs.classes, data)
-        return load_oracle(
+        own = inputs.classes or inputs.about.classes
+        if labelled and own:
+            _labels_fit(inputs.model, own, data)
+        oracle = load_oracle(
             inputs.model,
             access=inputs.access,
-            classes=inputs.classes or data.classes,
+            classes=own or data.classes,
             batch_size=inputs.batch_size,
             timeout=inputs.timeout,
             headers=inputs.headers or None,
@@ -271,6 +273,14 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             channels=inputs.channels,
             trust_program=inputs.trust_program,
         )
+        if (
+            labelled
+            and inputs.about.classes
+            and not inputs.classes
+            and isinstance(oracle, BlackBox)
+        ):
+            oracle.notes += _order(inputs.model, inputs.about.classes, data)
+        return oracle
     ours = _is_ours(inputs)
     named = counted(inputs.data, data.classes) or ours or inputs.about.classes is not None
     clf = load_model(

@@ -8,6 +8,12 @@ squashed.
 
 from __future__ import annotations
 
+import math
+
+SCALED_FIRST = math.nextafter(1.0, 0.0)
+"""The largest square of an image that is scaled before it is cropped, as CLIP's processor has it:
+what lies beside the square comes into the pixels at its edges. With 1 it is cropped first."""
+
 
 def middle_square(
     height: int, width: int, side: int, crop: float

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from assay.config import digest
+from assay.core.crop import SCALED_FIRST
 from assay.data.cache import cached, finish, kept_meta, start_array, writing
 from assay.data.dataset import Dataset
 from assay.data.decode import Unreadable, in_order, suffixes
@@ -239,7 +240,7 @@ def _how(crop: float | None) -> str:
         return "squashed"
     if crop < 0:
         return f"squashed, of which the middle {-100 * crop:.1f} % is kept"
-    share = "" if crop == 1 else f", {100 * crop:.1f} % of the shorter side,"
+    share = "" if crop >= SCALED_FIRST else f", {100 * crop:.1f} % of the shorter side,"
     return f"the middle square{share} is scaled"
 
 

@@ -15,10 +15,12 @@ from PIL import Image
 from torch import nn
 
 from assay.cli import app, call
+from assay.core.crop import SCALED_FIRST
 from assay.data import load_data
 from assay.errors import AssayError
 from assay.inputs import Inputs, load, load_part
-from assay.models.loaders.huggingface import HuggingFace, Processor, read_processor
+from assay.models.loaders.huggingface import HuggingFace
+from assay.models.loaders.processor import Processor, read_processor
 from assay.models.loading import fingerprint, load_model
 
 NAMES = {0: "owl", 1: "cat", 2: "dog"}
@@ -108,8 +110,10 @@ def test_another_architecture_and_no_processor(tmp_path: Path) -> None:
          Processor(224, -0.875)),
         ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, Processor(224, 0.875)),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, Processor(384, None)),
-        ({"size": {"shortest_edge": 224}, "resample": 3}, Processor(224, 1.0, "bicubic")),
-        ({"size": {"shortest_edge": 224}, "resample": 1}, Processor(224, 1.0, "bicubic")),
+        ({"size": {"shortest_edge": 224}, "resample": 3},
+         Processor(224, SCALED_FIRST, "bicubic")),
+        ({"size": {"shortest_edge": 224}, "resample": 1},
+         Processor(224, SCALED_FIRST, "bicubic", instead="Lanczos")),
         ({"do_resize": False}, Processor(None)),
         ({"do_resize": False, "do_normalize": False, "do_rescale": False},
          Processor(None, std=(1 / 255,))),
@@ -130,7 +134,8 @@ def test_what_a_processor_asks_for(
 @pytest.mark.parametrize(
     "said", [{"size": {"height": 2, "width": 3}}, {"size": "large"}, {"rescale_factor": 0},
              {"do_resize": False, "image_mean": ["a"], "image_std": [1]},
-             {"size": 8, "do_center_crop": True, "crop_size": 16}],
+             {"size": 8, "do_center_crop": True, "crop_size": 16},
+             {"do_resize": False, "do_center_crop": True, "crop_size": 16}],
 )  # fmt: skip
 def test_a_processor_that_cannot_be_followed(said: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import transformers
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from assay.cli import app, call
 from assay.core.blackbox import BlackBox
 from assay.data import load_data
+from assay.data.decode import decode
 from assay.errors import AssayError
+from assay.inputs import Inputs, load, load_part
+from assay.models.loaders.onnx import Onnx
 from assay.models.loading import fingerprint, load_model, load_oracle
 
 Size = int | str
@@ -195,3 +201,141 @@ def test_a_classifier_made_by_others() -> None:
     seen = x.flip(1).permute(0, 2, 3, 1).numpy() * 255 - np.float32((104, 117, 123))
     (expected,) = session.run(None, {"input:0": seen.astype(np.float32)})
     np.testing.assert_allclose(oracle.query(x).numpy(), expected, atol=1e-4)
+
+
+# -- a folder as exporters write it ------------------------------------------------------------
+
+SIDE = 32
+SQUARE = {"height": SIDE, "width": SIDE}
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "squashed, bilinear": {"size": SQUARE, "resample": 2},
+    "its middle square, bicubic": {"size": {"shortest_edge": SIDE}, "resample": 3}
+    | {"do_center_crop": True, "crop_size": SQUARE},
+    "cropped, bilinear": {"size": {"shortest_edge": 37}, "resample": 2}
+    | {"do_center_crop": True, "crop_size": SQUARE},
+    "squashed, nearest": {"size": SQUARE, "resample": 0},
+}
+
+
+def exported(folder: Path, said: dict[str, Any], *, side: Size = SIDE, file: str = "") -> Path:
+    """Write a model that gives back the images that it is given, and its processor."""
+    path = folder / (file or "model.onnx")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["image"], ["flat"])],
+        "same",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("n", 3, side, side))],
+        [helper.make_tensor_value_info("flat", TensorProto.FLOAT, ("n", 3 * SIDE * SIDE))],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(made, path)
+    if said:
+        (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return folder
+
+
+def seen(oracle: Any, x: torch.Tensor) -> torch.Tensor:
+    """What such a model is given of images."""
+    return oracle.query(x).reshape(len(x), 3, SIDE, SIDE)  # type: ignore[no-any-return]
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB")
+
+
+def as_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
+
+
+def photographs(tmp_path: Path) -> list[Path]:
+    """One of each of three shapes: real ones where they are there, smooth ones elsewhere."""
+    places = [Path(os.environ.get("ASSAY_DATA", "")), Path(__file__).parents[4] / "shared" / "data"]
+    real = sorted(file for place in places for file in place.glob("clothing/test/*/*.jpg"))
+    if real:
+        return list({opened(path).size: path for path in real[:40]}.values())[:3]
+    rough = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for name, shape in (("a", (90, 131)), ("b", (131, 90)), ("c", (77, 77))):
+        Image.fromarray(rough).resize(shape, Image.Resampling.BICUBIC).save(
+            tmp_path / f"{name}.png"
+        )
+    return sorted(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("named", PROCESSORS)
+def test_photographs_are_the_same_from_a_file_a_tensor_and_its_processor(
+    named: str, tmp_path: Path
+) -> None:
+    """But for Pillow's rounding to 256 grey levels, once per direction; a tensor is not rounded."""
+    said = PROCESSORS[named]
+    folder = exported(tmp_path / "net", said, side="any")
+    processor = transformers.ViTImageProcessorPil(**said, do_normalize=False)
+    oracle, about = load_oracle(folder), Onnx().about(str(folder))
+    for path in photographs(tmp_path):
+        image = opened(path)
+        expected = 255 * processor(image, return_tensors="pt")["pixel_values"]
+        read = decode([path.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)
+        assert (torch.as_tensor(read).float() - expected).abs().max() <= 2
+        off = (255 * seen(oracle, as_tensor(image)) - expected).abs()
+        assert off.max() < 2.5
+        assert off.mean() < 0.4
+
+
+def test_without_a_processor_files_and_tensors_are_scaled_alike(tmp_path: Path) -> None:
+    path = exported(tmp_path / "net", {}) / "model.onnx"
+    oracle, about = load_oracle(path), Onnx().about(str(path))
+    for photograph in photographs(tmp_path):
+        read = decode([photograph.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)
+        x = as_tensor(opened(photograph))
+        off = (255 * seen(oracle, x) - torch.as_tensor(read).float()).abs()
+        assert off.max() < 2.5
+
+
+def test_what_an_exporter_wrote_is_followed_but_for_what_the_user_says(tmp_path: Path) -> None:
+    said = PROCESSORS["squashed, bilinear"]
+    said = said | {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.5]}
+    folder = exported(tmp_path / "net", said, file="onnx/model.onnx")
+    x = torch.rand(2, 3, SIDE, SIDE)
+    mean, std = (torch.tensor(said[f"image_{name}"]).view(3, 1, 1) for name in ("mean", "std"))
+    oracle = load_oracle(folder)
+    assert "squashed to 32 × 32 (bilinear), mean 0.4 0.5 0.6" in oracle.notes[1]
+    torch.testing.assert_close(seen(oracle, x), (x - mean) / std)
+    for spec in (folder, folder / "onnx" / "model.onnx"):
+        own = load_oracle(spec, mean=(0.0,) * 3, channels="bgr")
+        torch.testing.assert_close(seen(own, x), x.flip(1) / std)
+    before = fingerprint(str(folder))
+    flipped = said | {"do_flip_channel_order": True, "do_normalize": False}
+    (folder / "preprocessor_config.json").write_text(json.dumps(flipped))
+    assert fingerprint(str(folder)) != before
+    torch.testing.assert_close(seen(load_oracle(folder), x), x.flip(1))
+
+
+def test_its_classes_are_those_of_its_config(tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(size=(3 * 4 * 4, 3)).astype(np.float32)
+    linear(tmp_path / "model.onnx", weight, ("n", 3, 4, 4))
+    names = {0: "owl", 1: "cat", 2: "dog"}
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
+    root = tmp_path / "photographs"
+    for k, kind in enumerate(("cat", "dog", "owl")):
+        (root / "test" / kind).mkdir(parents=True)
+        Image.new("RGB", (9, 7), (40 * k,) * 3).save(root / "test" / kind / "0.png")
+    inputs = Inputs(model=str(tmp_path), data=str(root))
+    data = load_part(inputs)
+    assert data.classes == load(inputs, data).classes == ("owl", "cat", "dog")
+    assert [data.classes[k] for k in data.labels] == ["cat", "dog", "owl"]
+
+
+@pytest.mark.parametrize(
+    ("side", "files", "message"),
+    [
+        (64, ["model.onnx"], r"makes images of 32 × 32 pixels, and .* takes 64 × 64"),
+        (SIDE, ["a.onnx", "b.onnx"], r"holds 2 ONNX models \(a\.onnx, b\.onnx\): name the file"),
+    ],
+)
+def test_a_folder_that_does_not_say_what_is_meant(
+    side: int, files: list[str], message: str, tmp_path: Path
+) -> None:
+    for file in files:
+        exported(tmp_path, PROCESSORS["squashed, bilinear"], side=side, file=file)
+    with pytest.raises(AssayError, match=message):
+        load_oracle(tmp_path)

@@ -5,12 +5,10 @@ Weights are read from safetensors alone, and code that comes with a model is nev
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +16,24 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
-from assay.disk import read_small
 from assay.errors import AssayError, one_line, told
 from assay.models.encoders import quietly
 from assay.models.loaders.base import About, Given, Loader
 from assay.models.loaders.preprocessing import Preprocess
+from assay.models.loaders.processor import (
+    PROCESSOR,
+    Processor,
+    kind_of,
+    named_classes,
+    read_object,
+    read_processor,
+)
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 OTHER_FILES = (".safetensors", ".onnx", ".pt", ".pth", ".pt2", ".bin", ".py", ".ckpt", ".h5")
-RESAMPLING = {
-    0: "nearest",
-    1: "bicubic",
-    2: "bilinear",
-    3: "bicubic",
-    4: "bilinear",
-    5: "bilinear",
-    "nearest": "nearest",
-    "bilinear": "bilinear",
-    "bicubic": "bicubic",
-}
-"""Pillow's numbers for ways of interpolation, in torch's names; Lanczos, box and Hamming (1, 4, 5),
-which torch lacks, are taken as what is nearest."""
 LAYERS = re.compile("layer|depth|block|stage")
 MOST_LAYERS, MOST_VALUES = 1000, 2**26
 """What a config may ask for, however few its weights are."""
-LARGEST = 4096
-"""Pixels of the side of the largest images that are asked for."""
-CROPPED_BELOW = 384
-"""ConvNeXt's processor crops images below this size, and squashes larger ones."""
 
 
 class HuggingFace(Loader):
@@ -57,7 +45,7 @@ class HuggingFace(Loader):
 
     def recognises(self, spec: str) -> bool:
         if Path(spec).exists():
-            return bool(_kind(_read(Path(spec) / "config.json")))
+            return bool(kind_of(read_object(Path(spec) / "config.json")))
         return bool(HUB_ID.fullmatch(spec)) and not spec.lower().endswith(OTHER_FILES)
 
     def load(self, spec: str, given: Given) -> Classifier:
@@ -70,12 +58,11 @@ class HuggingFace(Loader):
         folder = _folder(spec)
         network, config = _network(folder, spec)
         processor = read_processor(folder)
-        classes = given.classes or _classes(config)
+        classes = given.classes or named_classes(config)
         notes = [f"{spec} is {type(network).__name__}"]
         if processor is None:
             notes.append(
-                f"{spec} has no preprocessor_config.json: images are given as they are, but for "
-                "--mean and --std"
+                f"{spec} has no {PROCESSOR}: images are given as they are, but for --mean and --std"
             )
             processor = Processor()
         else:
@@ -91,6 +78,7 @@ class HuggingFace(Loader):
                 crop=processor.crop,
                 mode=processor.mode,
                 colour=config.get("num_channels", 3) == 3,
+                blue_first=processor.blue_first,
             ),
             batch_size=given.batch_size,
             notes=notes,
@@ -99,7 +87,7 @@ class HuggingFace(Loader):
     def about(self, spec: str) -> About:
         folder = _folder(spec)
         processor = read_processor(folder) or Processor()
-        classes = _classes(_read(folder / "config.json"))
+        classes = named_classes(read_object(folder / "config.json"))
         return About(classes, processor.side, processor.crop, processor.mode)
 
     def files(self, spec: str) -> Sequence[Path]:
@@ -117,117 +105,6 @@ class _Logits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(pixel_values=x).logits
         return logits
-
-
-# -- its preprocessing ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Processor:
-    """What a `preprocessor_config.json` asks for, in units of [0, 1].
-
-    Attributes:
-        side, crop, mode: as in `Preprocess`.
-        mean, std: per channel; None: nothing is taken off, nothing divided.
-    """
-
-    side: int | None = None
-    crop: float | None = 1.0
-    mode: str = "bilinear"
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-    def __str__(self) -> str:
-        parts = []
-        if self.side is not None:
-            how = "squashed" if self.crop is None else "its middle square scaled"
-            if self.crop is not None and self.crop < 0:
-                how = f"squashed, of which the middle {-100 * self.crop:.1f} % is kept, cropped"
-            elif self.crop is not None and self.crop < 1:
-                how = f"the middle {100 * self.crop:.1f} % of its shorter side scaled"
-            parts.append(f"the image, {how} to {self.side} × {self.side}")
-        parts += [f"mean {_listed(self.mean)}", f"std {_listed(self.std)}"]
-        return ", ".join(parts)
-
-
-def read_processor(folder: Path) -> Processor | None:
-    """Return the preprocessing in a folder's `preprocessor_config.json`; None if there is none.
-
-    Pixel values v of 0 to 255 are multiplied by a factor f (1/255 as a rule) before mean and std:
-    (f v - mean) / std = (x - mean / 255 f) / (std / 255 f) of x = v / 255.
-
-    Raises:
-        AssayError: for sizes that are not those of a square, or numbers that are none.
-    """
-    path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        return None
-    said = _read(path)
-    if not said:
-        raise AssayError(
-            f"{path} is empty, or no JSON object, so preprocessing is not known: fetch it again"
-        )
-    try:
-        side, crop = _sized(said)
-        if side is not None and not 1 <= side <= LARGEST:
-            raise ValueError(f"images of {side} × {side} pixels")
-        if said.get("do_pad", False):
-            raise ValueError("it pads images, which is not known here")
-        if said.get("resample", 2) not in RESAMPLING:
-            known = ", ".join(map(str, RESAMPLING))
-            raise ValueError(f"interpolation {said['resample']!r}; known are {known}")
-        mode = RESAMPLING[said.get("resample", 2)]
-        factor = 255 * float(said.get("rescale_factor", 1 / 255))
-        factor = factor if said.get("do_rescale", True) else 255.0
-        mean: tuple[float, ...] | None = None
-        std: tuple[float, ...] | None = None
-        if said.get("do_normalize", True) and said.get("image_mean") is not None:
-            mean = tuple(round(float(value) / factor, 9) for value in said["image_mean"])
-            std = tuple(round(float(value) / factor, 9) for value in said["image_std"])
-        elif abs(factor - 1) > 1e-6:
-            std = (1 / factor,)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise AssayError(f"{path} cannot be understood: {told(error)}") from error
-    return Processor(side, crop, mode, mean, std)
-
-
-def _sized(said: Mapping[str, Any]) -> tuple[int | None, float | None]:
-    """Return the side that images are brought to, and the crop before (None: squashed)."""
-    cut = _pixels(said.get("crop_size")) if said.get("do_center_crop") else None
-    if not said.get("do_resize", True):
-        return cut, 1.0
-    size = said.get("size", said.get("crop_size"))
-    if size is None:
-        return cut, 1.0
-    shorter = isinstance(size, Mapping) and "shortest_edge" in size
-    side = _pixels(size)
-    if shorter and said.get("crop_pct") is not None:  # as ConvNeXt's processor has it
-        return (side, float(said["crop_pct"])) if side < CROPPED_BELOW else (side, None)
-    squashed = isinstance(size, Mapping) and not shorter
-    if cut is not None and cut < side:
-        return cut, -cut / side if squashed else cut / side
-    if cut is not None and cut > side:
-        raise ValueError(f"it crops to {cut} pixels what it has scaled to {side}")
-    return side, 1.0 if shorter else None
-
-
-def _pixels(size: Any) -> int:
-    if isinstance(size, Mapping):
-        if "shortest_edge" in size:
-            return int(size["shortest_edge"])
-        if not {"height", "width"} <= set(size):
-            raise ValueError(
-                f"a size by {one_line(', '.join(map(str, size)), 60)}; known here are height and "
-                "width, and shortest_edge"
-            )
-        height, width = int(size["height"]), int(size["width"])
-        if height != width:
-            raise ValueError(f"images of {height} × {width} pixels; only squares are known here")
-        return height
-    return int(size)
-
-
-# -- its files --------------------------------------------------------------------------------
 
 
 def _folder(spec: str) -> Path:
@@ -253,8 +130,8 @@ def _folder(spec: str) -> Path:
 
 def _network(folder: Path, spec: str) -> tuple[nn.Module, Mapping[str, Any]]:
     """Return the network with all of its weights, and its config."""
-    config = _read(folder / "config.json")
-    kind = _kind(config)
+    config = read_object(folder / "config.json")
+    kind = kind_of(config)
     if "ForSequenceClassification" in kind:
         raise AssayError(f"{spec} ({one_line(kind, 60)}) classifies text, and the data are images")
     if not any(folder.glob("*.safetensors")):
@@ -341,38 +218,3 @@ def _layers(value: Any) -> int:
     if isinstance(value, list):
         return sum(map(_layers, value))
     return value if isinstance(value, int) else 0
-
-
-def _classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the names of the outputs; None where they are numbered alone."""
-    names = config.get("id2label")
-    if not isinstance(names, Mapping):
-        return None
-    try:
-        found = tuple(str(names[key]) for key in sorted(names, key=int))
-    except ValueError:
-        return None
-    numbered = all(name == f"LABEL_{number}" for number, name in enumerate(found))
-    return None if numbered or len(found) < 2 else found
-
-
-def _kind(config: Mapping[str, Any]) -> str:
-    """Return the architecture that a config names, or its type; "" where it names neither."""
-    kinds = config.get("architectures")
-    named = kinds[0] if isinstance(kinds, list) and kinds else config.get("model_type", "")
-    return named if isinstance(named, str) else ""
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """Return a JSON file as an object; nothing where it is none."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(read_small(path, 2**20))
-    except (AssayError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _listed(values: Sequence[float] | None) -> str:
-    return "none" if values is None else " ".join(f"{value:.4g}" for value in values)

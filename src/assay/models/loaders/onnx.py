@@ -1,7 +1,12 @@
-"""ONNX models, which onnxruntime evaluates: they can be queried, and have no gradients."""
+"""ONNX models, which onnxruntime evaluates: they can be queried, and have no gradients.
+
+What an exporter wrote beside one is followed: the preprocessing, and the names of its classes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +19,26 @@ from assay.disk import existing
 from assay.errors import AssayError, told
 from assay.models.loaders.base import About, Given, Loader
 from assay.models.loaders.preprocessing import Preprocess
+from assay.models.loaders.processor import (
+    PROCESSOR,
+    Processor,
+    named_classes,
+    read_object,
+    read_processor,
+)
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 PROBES = 4
 """Random images by which it is seen whether a model answers with probabilities."""
+CONFIG = "config.json"
+UNSAID = Processor(mode="bicubic")
+"""How images are brought to the size of a model that says nothing of it: as folders are read."""
 
 
 class Onnx(Loader):
-    """An `.onnx` file."""
+    """An `.onnx` file, or a folder that holds one; the processor beside it is followed."""
 
     name = "onnx"
     what = "an ONNX model"
@@ -31,7 +46,10 @@ class Onnx(Loader):
     queried = True
 
     def recognises(self, spec: str) -> bool:
-        return spec.lower().endswith(".onnx")
+        if spec.lower().endswith(".onnx"):
+            return True
+        folder = Path(spec)
+        return folder.is_dir() and bool(_held(folder)) and not any(folder.glob("*.safetensors"))
 
     def load(self, spec: str, given: Given) -> BlackBox:
         """Return the model as it can be queried.
@@ -40,10 +58,13 @@ class Onnx(Loader):
 
         Raises:
             AssayError: for a file that is not there or no ONNX model, one that does not take images
-                alone, or has no output of one row of numbers per image.
+                alone, has no output of one row of numbers per image, or takes another size than the
+                processor beside it makes; for a folder of several.
         """
-        session = _session(existing(Path(spec)))
-        images = _Images(session, spec, given)
+        file = _file(spec)
+        session = _session(file)
+        processor = _processor(file, session, spec)
+        images = _Images(session, spec, given, processor)
         batch = images.batch or given.batch_size
         if images.batch and given.batch_size not in (None, images.batch):
             raise AssayError(
@@ -60,8 +81,14 @@ class Onnx(Loader):
         access: Answers = "logits"
         if given.outputs == "probabilities" or _probabilities(answered):
             access = "scores"
-        classes = answered.shape[1] if given.classes is None else given.classes
-        notes = [f"{spec} is evaluated by onnxruntime: it can be queried, and has no gradients"]
+        own = named_classes(read_object(_beside(file) / CONFIG))
+        classes = given.classes or own or answered.shape[1]
+        named = spec if Path(spec) == file else str(file)
+        notes = [f"{named} is evaluated by onnxruntime: it can be queried, and has no gradients"]
+        if (_beside(file) / PROCESSOR).is_file():
+            notes.append(f"preprocessing of {spec}: {processor}")
+            if images.bytes and (processor.mean or processor.std):
+                notes.append(f"{spec} takes whole numbers of 0 to 255: mean and std are left out")
         notes += images.notes
         notes += [f"{spec} answers with probabilities"] if access == "scores" else []
         return BlackBox(
@@ -69,28 +96,87 @@ class Onnx(Loader):
         )
 
     def about(self, spec: str) -> About:
-        _, height, width, _, _ = _laid_out(_session(existing(Path(spec))), spec)
-        return About(side=height if height == width else None)
+        file = _file(spec)
+        said = _processor(file, _session(file), spec)
+        classes = named_classes(read_object(_beside(file) / CONFIG))
+        return About(classes, said.side, said.crop, said.mode)
+
+    def files(self, spec: str) -> Sequence[Path]:
+        file = _file(spec)
+        said = [path for name in (PROCESSOR, CONFIG) if (path := _beside(file) / name).is_file()]
+        return [file, *said]
+
+
+# -- its folder -------------------------------------------------------------------------------
+
+
+def _held(folder: Path) -> list[Path]:
+    """Return the ONNX files of a folder: in it, or as exporters have it, in `onnx/`."""
+    here = sorted(folder.glob("*.onnx"))
+    return here or sorted(folder.glob("onnx/*.onnx"))
+
+
+def _file(spec: str) -> Path:
+    """Return the file that is meant: of several in a folder, `model.onnx`."""
+    path = Path(spec)
+    if not path.is_dir():
+        return existing(path)
+    found = _held(path)
+    named = [file for file in found if file.name == "model.onnx"] or found
+    if len(named) != 1:
+        names = ", ".join(str(file.relative_to(path)) for file in named[:5])
+        raise AssayError(f"{spec} holds {len(named)} ONNX models ({names}): name the file")
+    return named[0]
+
+
+def _beside(file: Path) -> Path:
+    """Return the folder where an exporter writes what it says of a file."""
+    return file.parent.parent if file.parent.name == "onnx" else file.parent
+
+
+def _processor(file: Path, session: InferenceSession, spec: str) -> Processor:
+    """Return the preprocessing that is said beside a file, to the size that it takes; without any,
+    middle squares of that size, if it takes one alone.
+
+    Raises:
+        AssayError: it makes other images than the model takes.
+    """
+    said = read_processor(_beside(file)) or UNSAID
+    _, height, width, _, _ = _laid_out(session, spec)
+    if said.side is not None:
+        if {height, width} - {0, said.side}:
+            raise AssayError(
+                f"{_beside(file) / PROCESSOR} makes images of {said.side} × {said.side} pixels, "
+                f"and {spec} takes {height} × {width}: one of them is of another model"
+            )
+        return said
+    return replace(said, side=height if height == width and height else None)
+
+
+# -- its images -------------------------------------------------------------------------------
 
 
 class _Images:
     """A session as a function of float32 (n, C, H, W) in [0, 1]."""
 
-    def __init__(self, session: InferenceSession, spec: str, given: Given) -> None:
+    def __init__(self, session: InferenceSession, spec: str, given: Given, said: Processor) -> None:
         self.session = session
         self.spec = spec
         self.channels, self.height, self.width, self.last, self.batch = _laid_out(session, spec)
         self.entry = session.get_inputs()[0]
         self.output, self.notes = _answer(session, spec)
-        square = self.height if self.height == self.width else None
         self.prepared = Preprocess(
-            side=square, colour=self.channels == 3, blue_first=given.channels == "bgr"
+            side=said.side,
+            crop=said.crop,
+            mode=said.mode,
+            colour=self.channels == 3,
+            blue_first=given.channels == "bgr" or said.blue_first,
         )
-        self.shift = _per_channel(given.mean, 0.0)
-        self.scale = _per_channel(given.std, 1.0)
         self.bytes = self.entry.type == "tensor(uint8)"
         if self.bytes and (given.mean is not None or given.std is not None):
             raise AssayError(f"{spec} takes whole numbers of 0 to 255: drop --mean and --std")
+        self.shift = _per_channel(said.mean if given.mean is None else given.mean, 0.0)
+        self.scale = _per_channel(said.std if given.std is None else given.std, 1.0)
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the answers (n, K)."""

@@ -45,9 +45,15 @@ class Preprocess:
         if self.side is None or x.shape[2:] == (self.side, self.side):
             return x
         size, (top, left) = (self.side, self.side), (0, 0)
-        if self.crop is not None:
+        if self.crop == 1:
+            shorter = min(x.shape[2:])
+            above, before = ((length - shorter) // 2 for length in x.shape[2:])
+            x = x[:, :, above : above + shorter, before : before + shorter]
+        elif self.crop is not None:
             size, (top, left) = middle_square(x.shape[2], x.shape[3], self.side, self.crop)
-        scaled = F.interpolate(x, size, mode=self.mode, antialias=self.mode != "nearest")
+        nearest = self.mode == "nearest"  # Pillow's: torch calls that one exact
+        mode = "nearest-exact" if nearest else self.mode
+        scaled = F.interpolate(x, size, mode=mode, antialias=not nearest)
         scaled = scaled[:, :, top : top + self.side, left : left + self.side]
         # bicubic weights are negative in places, and pixels end at 0 and 1
         return scaled.clamp(0, 1) if self.mode == "bicubic" else scaled
