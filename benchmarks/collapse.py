@@ -25,8 +25,9 @@ from assay.core.random import Stream
 from assay.core.source import TensorSource
 from assay.tasks.adversaries import against, rivals
 from assay.tasks.train import TrainNetwork, split
-from assay.train.fit import Progress, fit
+from assay.train.fit import fit
 from assay.train.history import History
+from assay.train.training import Progress
 
 DATA = Path(os.environ.get("ASSAY_DATA", "data"))
 VALIDATION = 512

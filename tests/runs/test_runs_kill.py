@@ -213,10 +213,9 @@ def test_workers_end_with_a_killed_engine_and_leave_the_lock(tmp_path: Path, sta
 
 def test_a_worker_ends_with_its_engine_where_the_kernel_does_not_see_to_it():
     orphan = (
-        "import os, sys, time\n"
-        "from assay.runs.worker import die_with\n"
-        "sys.platform = 'other'\n"
-        "die_with(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
+        "import os, time\n"
+        "from assay.runs.worker import end_with\n"
+        "end_with(os.getppid()); print(os.getpid(), flush=True); time.sleep(60)"
     )
     parent = (
         "import subprocess, sys\n"

@@ -163,9 +163,10 @@ def test_a_training_that_accelerate_started_twice_over_goes_on_alone_once_it_is_
     while not list(killed.glob("runs/trials/*/checkpoint/*.pt")):
         assert running.poll() is None, running.communicate()[0]
         time.sleep(0.05)
-    for pid in (running.pid, *below(running.pid)):  # each of them is in a session of its own
-        os.kill(pid, signal.SIGKILL)
-    running.communicate()
+    workers = below(running.pid)
+    os.kill(running.pid, signal.SIGKILL)
+    running.communicate(timeout=20)  # until none of them has what they all write to open
+    assert len(workers) == 2
     assert not list(killed.glob("runs/trials/*/record.json"))
     _, two = trained(killed, 1, *words)
     (record,) = (json.loads(p.read_text()) for p in killed.glob("runs/trials/*/record.json"))

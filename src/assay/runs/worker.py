@@ -283,17 +283,23 @@ def full_disk(store: Store, error: BaseException) -> DiskFull:
 
 
 def die_with(parent: int) -> None:
-    """End this process as soon as the process that started it is gone, however it went."""
+    """End this process at once when the process that started it is gone, however it went."""
     if sys.platform == "linux":
         death_signal = 1  # PR_SET_PDEATHSIG, from <linux/prctl.h>
         ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL)
+    end_with(parent)  # everywhere else, and on Linux for the moment before the call above
+
+
+def end_with(parent: int) -> None:
+    """End this process within a second after the process that started it is gone. The kernel's own
+    signal would come when the *thread* that started it ends, which is right for our workers alone.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    # Everywhere else, and on Linux for the moment before the call above.
     threading.Thread(target=watch, daemon=True).start()
 
 

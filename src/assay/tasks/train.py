@@ -42,11 +42,12 @@ from assay.tasks.images import BY_SEED, fingerprint, part
 from assay.tasks.tested import certified, evaluate, robustness
 from assay.tasks.trackers import runs_of
 from assay.train import IBP, Recipe, Watch
-from assay.train.fit import Augment, fit
+from assay.train.fit import fit
 from assay.train.losses import Given, objective
 from assay.train.precision import computing
 from assay.train.recipe import PLAIN
 from assay.train.resolve import resolve
+from assay.train.training import Augment
 
 TASK = "train"
 

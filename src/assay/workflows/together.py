@@ -22,7 +22,7 @@ from torch import nn
 from assay.errors import AssayError, told
 from assay.runs.store import Store
 from assay.runs.trial import Outcome, Trial
-from assay.runs.worker import Message, Task, Workspace, load_task, logged, work
+from assay.runs.worker import Message, Task, Workspace, end_with, load_task, logged, work
 from assay.train.parallel import Peers, mixing, several
 from assay.train.recipe import Recipe
 
@@ -109,6 +109,7 @@ def together(device: str, lead: Callable[[Together | None], int]) -> int:
     if not several():
         refuse_one_of_several()
         return lead(None)
+    end_with(os.getppid())  # a launcher that is killed leaves its processes behind
     peers = gathered(device)
     if peers.first:
         engine = Together(peers)
