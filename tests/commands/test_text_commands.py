@@ -111,8 +111,9 @@ def test_explain(
     out = tmp_path / "made" / "by it"
     words = ["explain", str(model), "--data", str(data), "--out", str(out), "--networks", "2"]
     assert call(app, words) == 0
-    said = capsys.readouterr().out
-    assert "faithful for this model" in said
+    said = capsys.readouterr()
+    assert "faithful for this model" in said.out
+    assert "explaining with random weights" in said.err
     about = json.loads((out / "explain.json").read_text())
     assert set(about["explainers"]) == {
         *("gradient-input", "integrated-gradients", "occlusion", "attention-rollout")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -215,3 +216,19 @@ def until(seconds: float | None) -> str:
 
 def say(line: str) -> None:
     print(f"assay: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def doing(first: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Tell what is being done: in one line that changes on a terminal, in a line each elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=True, quiet=quiet, highlight=False)
+    with console.status(first) as status:
+
+        def tell(what: str) -> None:
+            status.update(what)
+            if not console.is_terminal:
+                console.print(f"  {what}", markup=False)
+
+        yield tell

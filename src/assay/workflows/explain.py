@@ -28,7 +28,7 @@ from assay.report.explained import explained
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
 from assay.report.sheet import picture_bytes
 from assay.report.style import Picture
-from assay.runs.display import say
+from assay.runs.display import doing, say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
@@ -64,15 +64,8 @@ def run(
         found = plausible.looked_at(clf, x, data.labels, probability.argmax(1), clf.classes)
         for line in plausible.warnings(found):
             say(line)
-    console = Console(stderr=True, quiet=quiet, highlight=False)
     started = time.monotonic()
-    with console.status("explaining") as status:
-
-        def tick(doing: str) -> None:
-            status.update(doing)
-            if not console.is_terminal:
-                console.print(f"  {doing}", markup=False)
-
+    with doing("explaining", quiet) as tick:
         masks = None if data.masks is None else data.masks.numpy()
         result = faithfulness(clf, x, masks=masks, config=config, progress=tick)
     seconds = time.monotonic() - started

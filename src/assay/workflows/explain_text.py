@@ -27,7 +27,7 @@ from assay.inputs import Inputs, called
 from assay.provenance import provenance
 from assay.report.numerals import duration
 from assay.report.texts import Example, TextPage, TextTable, line, render_texts
-from assay.runs.display import say
+from assay.runs.display import doing, say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
@@ -63,23 +63,27 @@ def run(
     maps: dict[str, TokenAttribution] = {}
     failed: dict[str, str] = {}
     targets = given.clf.predict(given.texts)
-    for name, explainer in explainers.items():
-        try:
-            maps[name] = explainer(given.clf, given.texts, targets)
-        except AssayError as error:  # of a kind of model that it is not for
-            failed[name] = told(error)
-    faithful = {
-        name: text_faithfulness(given.clf, found, seed=config.seed) for name, found in maps.items()
-    }
-    few = min(config.randomised, len(given.texts))
-    random = randomised_text(
-        given.clf,
-        {name: explainers[name] for name in maps},
-        {n: explainers[n](given.clf, given.texts[:few], targets[:few]) for n in maps},
-        networks=min(config.networks, few),
-        threshold=config.survives,
-        seed=config.seed,
-    )
+    with doing("explaining", quiet) as tell:
+        for name, explainer in explainers.items():
+            tell(f"explaining by {name}")
+            try:
+                maps[name] = explainer(given.clf, given.texts, targets)
+            except AssayError as error:  # of a kind of model that it is not for
+                failed[name] = told(error)
+        faithful = {}
+        for name, found in maps.items():
+            tell(f"{name}: leaving out the words that it names")
+            faithful[name] = text_faithfulness(given.clf, found, seed=config.seed)
+        tell("explaining with random weights")
+        few = min(config.randomised, len(given.texts))
+        random = randomised_text(
+            given.clf,
+            {name: explainers[name] for name in maps},
+            {n: explainers[n](given.clf, given.texts[:few], targets[:few]) for n in maps},
+            networks=min(config.networks, few),
+            threshold=config.survives,
+            seed=config.seed,
+        )
     seconds = time.monotonic() - begun
     title = f"{called(inputs, given.clf)} on {given.data.name} ({given.data.split})"  # type: ignore[arg-type]
     rows = tuple(_row(name, maps[name], faithful[name], random[name]) for name in maps)
