@@ -24,6 +24,11 @@ def test_each_way_of_adapting_has_its_own_rate(capsys: pytest.CaptureFixture[str
     assert given.recipe.optimizer.lr == 3e-4
 
 
+def test_adapting_needs_a_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(app, ["train", "films", "--adapt", "lora"]) == 2
+    assert "give --model too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [

@@ -10,6 +10,7 @@ import pytest
 from browsing import chromium, opens
 
 from assay.cli import app, call
+from assay.errors import AssayError
 from assay.report.record import Provenance
 from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
@@ -153,6 +154,17 @@ def test_a_kept_audit_is_shown_and_its_settings_told_apart(tmp_path: Path) -> No
         "config.steps"
     ]
     assert why(store, str(a), str(a)).lines == ("the same model, settings, versions and data",)
+
+
+def test_an_audit_and_something_else_are_not_of_a_kind(tmp_path: Path) -> None:
+    a, store = str(kept(tmp_path / "a", range(10), range(8))), Store(tmp_path / "runs")
+    study = Path(__file__).parents[2] / "docs" / "results" / "sentiment"
+    for ask in (compare, why):
+        for pair in ((a, str(study)), (str(study), a)):
+            with pytest.raises(AssayError, match="give two of a kind"):
+                ask(store, *pair)
+        with pytest.raises(AssayError, match="no run or trial 'nothing'"):
+            ask(store, a, "nothing")
 
 
 def test_neither_is_better_where_the_interval_cannot_tell(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from assay.disk import make_folder, writable, write_atomic
 from assay.errors import AssayError
 from assay.runs import reading
-from assay.runs.audits import audit_of, compare_audits
+from assay.runs.audits import compare_audits
 from assay.runs.remote import open_store
 from assay.runs.store import Store
 from assay.runs.view import View
@@ -82,8 +82,8 @@ def _side_by_side(home: Store, run: str, other: str) -> str:
     """Return two studies, or two audits, as a page."""
     from assay.report.page import render_comparison, render_tables
 
-    audits = [kept for kept in (audit_of(home, run), audit_of(home, other)) if kept is not None]
-    if len(audits) == 2:
+    audits = reading.two_audits(home, run, other)
+    if audits is not None:
         view = compare_audits(*audits)
         tables = [(grid.title, grid.columns, grid.rows) for grid in view.grids]
         return render_tables(view.title, view.lines, tables)

@@ -39,6 +39,8 @@ def train(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=Tru
         from assay.commands.train_text import text_app
 
         return run(text_app, tokens)
+    if any(token.partition("=")[0] == "--adapt" for token in tokens):
+        raise AssayError("--adapt is for classifiers of texts; give --model too, such as minilm")
     return run(train_app, tokens)
 
 

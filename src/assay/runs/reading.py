@@ -17,7 +17,7 @@ from assay.report.numerals import MISSING, duration, full
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
 from assay.report.terminal import Judged, judged_claim
-from assay.runs.audits import audit_of, audit_outside, compare_audits, show_audit, table_of
+from assay.runs.audits import Kept, audit_of, audit_outside, compare_audits, show_audit, table_of
 from assay.runs.entry import Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
@@ -89,11 +89,27 @@ def compare(store: Store, a: str, b: str) -> View:
     Raises:
         AssayError: one of them is not there, or they are not of a kind.
     """
-    audits = [kept for kept in (audit_of(store, a), audit_of(store, b)) if kept is not None]
-    if len(audits) == 2:
+    audits = two_audits(store, a, b)
+    if audits is not None:
         return compare_audits(*audits)
     results = compare_studies(store, a, b)
     return view_of(results) if results is not None else _compare_others(store, a, b)
+
+
+def two_audits(store: Store, a: str, b: str) -> tuple[Kept, Kept] | None:
+    """Return two audits, of the store or of folders, or None where neither is one of a folder.
+
+    Raises:
+        AssayError: one is the folder of an audit, and the other is no audit.
+    """
+    one, other = audit_of(store, a), audit_of(store, b)
+    if one is not None and other is not None:
+        return one, other
+    alone, text = (a, b) if other is None else (b, a)
+    if audit_outside(alone) is not None:
+        result_of(store, text)  # says so if there is nothing of this name
+        raise AssayError(f"{alone!r} is an audit and {text!r} is not; give two of a kind")
+    return None
 
 
 def compare_studies(store: Store, a: str, b: str) -> Comparison | None:
@@ -155,8 +171,8 @@ def why(store: Store, a: str, b: str) -> View:
     Raises:
         AssayError: one of them is not there, or one is a run and the other a trial.
     """
-    audits = [kept for kept in (audit_of(store, a), audit_of(store, b)) if kept is not None]
-    if len(audits) == 2 and any(audit_outside(text) for text in (a, b)):
+    audits = two_audits(store, a, b)
+    if audits is not None and any(audit_outside(text) for text in (a, b)):
         return why_made(audits[0].name, audits[1].name, *(kept.report.made for kept in audits))
     if result_outside(a) is None and result_outside(b) is None:
         return _why(store, a, b)
