@@ -409,7 +409,7 @@ def called(inputs: Inputs, model: Loaded) -> str:
     """Return what the model is called: of a service the address, without the key it may end in."""
     if isinstance(model, HttpModel):
         return model.address
-    return "/".join(Path(inputs.model).parts[-2:])
+    return "/".join([part for part in Path(inputs.model).parts if part != ".."][-2:])
 
 
 def mark(inputs: Inputs, model: Loaded) -> str:

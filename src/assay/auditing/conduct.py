@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from assay.auditing import plausible
+from assay.auditing import plausible, plausible_texts
 from assay.auditing.checks import judged
 from assay.auditing.config import AuditConfig
 from assay.auditing.cost import affordable, pace_of
@@ -24,7 +24,7 @@ from assay.auditing.order import Examples
 from assay.auditing.outcome import NOT_MEASURED
 from assay.auditing.policy import Policy
 from assay.auditing.rounds import Share, in_turn, within_budget
-from assay.auditing.texts import text_evidence
+from assay.auditing.texts import TextEvidence, text_evidence
 from assay.auditing.timed import TIME, time_chapter
 from assay.auditing.verdict import sentence, spoken
 from assay.auditing.watch import Tick, Watch
@@ -42,7 +42,7 @@ from assay.provenance import provenance
 from assay.report.audit_page import render_audit
 from assay.report.numerals import budget, interval, norm_name, with_unit
 from assay.report.record import NotRun
-from assay.report.schema import AuditReport, Check
+from assay.report.schema import AuditReport, Check, Flag
 from assay.runs.files import write_arrays
 
 Carrier = Callable[[Evidence, Watch], list[Share]]
@@ -334,7 +334,7 @@ def conducted(
         **chapters,
         more=more,
         flags=(
-            *(plausible.flags_of(evidence) if evidence.kind == "images" else ()),
+            *_doubts(evidence),
             *(flag for _, measured in found for flag in measured.flags),
         ),
         made=provenance(
@@ -352,6 +352,13 @@ def conducted(
         ),
     )
     return Audit(report, arrays, watch.took)
+
+
+def _doubts(evidence: Evidence) -> tuple[Flag, ...]:
+    """Return the reasons to think that the model is not given what it was trained on."""
+    if isinstance(evidence, TextEvidence):
+        return plausible_texts.flags_of(evidence)
+    return plausible.flags_of(evidence) if evidence.kind == "images" else ()
 
 
 def _preprocessing(model: Oracle[Any], x: Any) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def looked_at(
         looks["PRE-002"] = lambda: mean_without_std(mean, std)
         looks["PRE-003"] = lambda: units(mean, std)
         looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, x, y, said))
-    return tuple(_looked(code, looks[code]) for code in sorted(looks))
+    return tuple(looked_for(code, looks[code]) for code in sorted(looks))
 
 
 def warnings(flags: Sequence[Flag]) -> list[str]:
@@ -109,7 +109,8 @@ def warnings(flags: Sequence[Flag]) -> list[str]:
     ]
 
 
-def _looked(code: str, look: Callable[[], Flag]) -> Flag:
+def looked_for(code: str, look: Callable[[], Flag]) -> Flag:
+    """Return what a look finds, or that it could not be taken, and why."""
     try:
         return look()
     except Exception as error:  # whatever a user's model may raise
@@ -123,19 +124,27 @@ def _values(given: Tensor | None) -> list[float] | None:
 # -- judging ---------------------------------------------------------------------------------
 
 
-def near_chance(right: int, n: int, classes: int, *, network: bool = True) -> Flag:
+def near_chance(
+    right: int, n: int, classes: int, *, network: bool = True, of: str = "images"
+) -> Flag:
     """PRE-001: the accuracy is not known to be above that of guessing, 1 / K.
 
     Args:
         right: images that are classified correctly, of `n`.
         classes: K.
         network: whether weights and preprocessing can be set from here.
+        of: images or texts.
     """
-    found = stats.proportion(right, n, "images")
+    found = stats.proportion(right, n, of)
     raised = found.low <= 1 / classes
-    detail = f"{right} of {n} images are right; guessing among {classes} classes gives "
+    detail = f"{right} of {n} {of} are right; guessing among {classes} classes gives "
     detail += f"{100 / classes:.3g} %."
-    if raised and network:
+    if raised and of == "texts":
+        detail += (
+            " Was its head trained for these classes, and are they in the order of its outputs "
+            "(--classes)?"
+        )
+    elif raised and network:
         detail += (
             " Are the trained weights loaded (--weights), the inputs normalised as in training "
             "(--mean, --std) and the classes in the model's order (--classes)?"
@@ -170,19 +179,22 @@ def units(mean: Sequence[float] | None, std: Sequence[float] | None) -> Flag:
                 detail=detail)  # fmt: skip
 
 
-def other_preprocessing(now: NDArray[np.bool_], others: dict[str, NDArray[np.bool_]]) -> Flag:
+def other_preprocessing(
+    now: NDArray[np.bool_], others: dict[str, NDArray[np.bool_]], *, of: str = "images"
+) -> Flag:
     """PRE-004: with other preprocessing the model is right far more often.
 
     Args:
         now: which images are right as the model is given them, bool (N,).
         others: the same with other preprocessing, by what gives it.
+        of: images or texts.
     """
     better = {}
     for name, right in others.items():
         test = stats.mcnemar(right, now)
         if test.p * len(others) <= SURE and test.difference.value >= GAIN:
             better[name] = test.difference.value
-    detail = f"{now.sum()} of {len(now)} images are right as they are given"
+    detail = f"{now.sum()} of {len(now)} {of} are right as they are given"
     if better:
         best = max(better, key=lambda name: better[name])
         detail += f", {others[best].sum()} with {best}"
@@ -193,7 +205,9 @@ def other_preprocessing(now: NDArray[np.bool_], others: dict[str, NDArray[np.boo
     return Flag(code="PRE-004", title=title, raised=bool(better), detail=f"{detail}.")
 
 
-def class_order(predictions: Labels, y: Labels, classes: Sequence[str]) -> Flag:
+def class_order(
+    predictions: Labels, y: Labels, classes: Sequence[str], *, of: str = "images"
+) -> Flag:
     """PRE-005: with its outputs in another order the model is right far more often.
 
     The order is found on every other image and tried on the rest: an order that is chosen to fit
@@ -202,6 +216,7 @@ def class_order(predictions: Labels, y: Labels, classes: Sequence[str]) -> Flag:
     Args:
         predictions, y: int64 (N,); -1 where the model has no answer.
         classes: the names, as the labels count them.
+        of: images or texts.
     """
     answered = predictions >= 0
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
@@ -214,7 +229,7 @@ def class_order(predictions: Labels, y: Labels, classes: Sequence[str]) -> Flag:
     now, then = predictions[held] == y[held], meant[predictions[held]] == y[held]
     test = stats.mcnemar(then, now)
     raised = bool(len(now)) and test.p <= SURE and test.difference.value >= GAIN
-    detail = f"{now.sum()} of {len(now)} images are right, {then.sum()} with the order that fits."
+    detail = f"{now.sum()} of {len(now)} {of} are right, {then.sum()} with the order that fits."
     if raised:
         moved = [k for k in range(len(classes)) if meant[k] != k]
         some = ", ".join(f"{classes[k]} means {classes[int(meant[k])]}" for k in moved[:5])
@@ -241,17 +256,19 @@ def no_answer(silent: int, n: int) -> Flag:
                 raised=silent > 0, detail=f"{detail}.")  # fmt: skip
 
 
-def repeated(copies: int, n: int) -> Flag:
+def repeated(copies: int, n: int, *, of: str = "images") -> Flag:
     """PRE-007: images are there more than once, so that fewer are seen than are counted.
 
     Args:
         copies: images, of `n`, that are the same as one before them.
+        of: images or texts.
     """
+    same = "to the last bit" if of == "images" else "but for spaces and capitals"
     return Flag(
         code="PRE-007",
-        title="Images are there more than once",
+        title=f"{of.capitalize()} are there more than once",
         raised=True,
-        detail=f"{copies} of {n} images are copies of others, to the last bit: intervals are those "
+        detail=f"{copies} of {n} {of} are copies of others, {same}: intervals are those "
         f"of {n} different ones, and too narrow; leave the copies out.",
     )
 

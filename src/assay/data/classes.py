@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from assay.config import digest
 from assay.data.dataset import Dataset
+from assay.data.textset import TextSet
 from assay.data.walk import listed
 
+Labelled = TypeVar("Labelled", Dataset, TextSet)
 
-def in_order(data: Dataset, classes: Sequence[str]) -> Dataset:
+
+def in_order(data: Labelled, classes: Sequence[str]) -> Labelled:
     """Return the data with labels that count `classes`, the names of a model's outputs; as it is
     where these are not its own."""
     place = places(classes, data.classes)

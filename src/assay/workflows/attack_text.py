@@ -40,7 +40,7 @@ from assay.runs.view import Grid, View
 from assay.tasks.judges import judge, same_encoder
 from assay.workflows.attack import ATTACK, RECORD, SCHEMA, refuse_foreign, shown, target_class
 from assay.workflows.over import TEXTS_FILE, run_over
-from assay.workflows.texts import Loaded, loaded
+from assay.workflows.texts import Loaded, doubts, loaded
 
 PAGE = "attack.html"
 Result = AttackResult[list[str], Words]
@@ -86,7 +86,7 @@ def run(
                 f"Sentence similarity is judged by {own.base}, which is the very encoder that the "
                 "attacked model reads with: what changes the one little changes the other little."
             )
-    for note in () if quiet else cautions:
+    for note in () if quiet else (*cautions, *doubts(given)):
         say(note)
     attacked = given.data
     if bool((attacked.labels < 0).any()):  # the model's own predictions stand for all labels

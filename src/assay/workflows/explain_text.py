@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,13 @@ from assay.explain.text import (
 )
 from assay.inputs import Inputs, called
 from assay.provenance import provenance
-from assay.report.numerals import duration
+from assay.report.numerals import duration, interval, with_unit
 from assay.report.texts import Example, TextPage, TextTable, line, render_texts
 from assay.runs.display import doing, say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
-from assay.workflows.texts import Loaded, loaded
+from assay.workflows.texts import Loaded, doubts, loaded
 
 EXPLAIN, ARRAYS, PAGE, RECORD = "explain.json", "arrays.safetensors", "explain.html", "record.json"
 SCHEMA = 1
@@ -54,7 +55,7 @@ def run(
             f"{', '.join(text_explainers())}"
         )
     given = loaded(inputs)
-    for note in () if quiet else given.notes:
+    for note in () if quiet else (*given.notes, *doubts(given)):
         say(note)
     begun = time.monotonic()
     explainers: dict[str, TextExplainer] = {
@@ -63,6 +64,7 @@ def run(
     maps: dict[str, TokenAttribution] = {}
     failed: dict[str, str] = {}
     targets = given.clf.predict(given.texts)
+    treated = given.clf.treatments()
     with doing("explaining", quiet) as tell:
         for name, explainer in explainers.items():
             tell(f"explaining by {name}")
@@ -89,7 +91,8 @@ def run(
     rows = tuple(_row(name, maps[name], faithful[name], random[name]) for name in maps)
     if out is not None:
         keep(inputs, config, given, maps, faithful, random, failed, out)
-        page = page_of(given, maps, rows, failed, title, shown)
+        best = said_best(faithful, random)
+        page = page_of(given, maps, rows, failed, title, best, treated, shown)
         made = provenance(
             command=f"assay explain {inputs.model} --data {inputs.data}",
             config={"inputs": inputs.model_dump(mode="json")},
@@ -133,15 +136,14 @@ def _row(
     name: str, maps: TokenAttribution, found: TextFaithfulness, random: Randomised
 ) -> tuple[str, ...]:
     gain = found.gain
-    gap = "" if maps.gap is None else f"{float(maps.gap.abs().median()):.1%}"
+    means = (found.comprehensiveness, found.random_comprehensiveness, found.sufficiency)
+    gap = "" if maps.gap is None else with_unit(float(maps.gap.abs().median()), "fraction")
     return (
         name,
-        f"{found.comprehensiveness.mean():.3f}",
-        f"{found.random_comprehensiveness.mean():.3f}",
-        f"{found.sufficiency.mean():.3f}",
-        f"{gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f})",
+        *(with_unit(float(each.mean()), "number") for each in means),
+        f"{with_unit(gain.value, 'number')} ({interval(gain, 'number')})",
         gap,
-        f"{random.correlation.value:.2f}",
+        with_unit(random.correlation.value, "number"),
         random.verdict,
     )
 
@@ -204,9 +206,12 @@ def page_of(
     rows: tuple[tuple[str, ...], ...],
     failed: dict[str, str],
     title: str,
+    best: str,
+    treated: Sequence[str],
     shown: int,
 ) -> TextPage:
-    """Return the page: the table, and the first texts with the words of each explainer coloured."""
+    """Return the page: which explainer to believe, the table, and the first texts with the words of
+    each explainer coloured."""
     names = [*given.data.classes, "no answer"]
     examples = []
     for row in range(min(shown, len(given.texts))):
@@ -218,8 +223,7 @@ def page_of(
     return TextPage(
         kicker="what predictions rest on",
         title=title,
-        lead="Which words speak for what the model predicts, by several explainers, and which of "
-        "them to believe.",
+        lead=f"{best} Each says which words speak for what the model predicts.",
         tables=(
             TextTable(
                 TITLE,
@@ -234,7 +238,10 @@ def page_of(
                 "nothing of what was learnt.",
             ),
         ),
-        cautions=tuple(f"{name}: {why}" for name, why in failed.items()),
+        cautions=(
+            *(f"{name}: {why}" for name, why in failed.items()),
+            *treated,
+        ),
         heading=f"The first {len(examples)} texts",
         note="Blue speaks for the predicted class, orange against it; the stronger, the more of "
         "the text's largest value. Attention has no sign.",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from assay.auditing import plausible, plausible_texts
 from assay.core.device import device_here
 from assay.core.texts import TextClassifier
 from assay.data.called import counted
+from assay.data.classes import in_order
 from assay.data.load import BUNDLED
 from assay.data.load import HUB as IMAGES
 from assay.data.loadtexts import HUB, load_texts
@@ -27,6 +30,9 @@ OF_IMAGES = (
     *("access", "timeout", "header", "wire", "concurrency", "rate", "max_queries"),
 )
 """Settings of inputs that a text model has none of."""
+
+LOOKED_AT = 256
+"""Texts by which it is seen whether a model is given what it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ def reads_texts(inputs: Inputs) -> bool:
 
 def text_part(inputs: Inputs, split: str | None = None, *, at_most: int | None = None) -> TextSet:
     """Return a part of the texts, all of it; of what a function gives, `at_most` (None: as many as
-    `inputs` says)."""
-    return load_texts(inputs.data, split=split or inputs.split, at_most=at_most or inputs.images)
+    `inputs` says). Of its labels `classes` gives the order."""
+    data = load_texts(inputs.data, split=split or inputs.split, at_most=at_most or inputs.images)
+    return data if not inputs.classes else in_order(data, inputs.classes)
 
 
 def text_alone(inputs: Inputs) -> TextClassifier:
@@ -110,6 +117,7 @@ def text_model(inputs: Inputs, data: TextSet) -> TextClassifier:
         raise AssayError(
             f"class {moved!r} has another place in {data.name} than in {inputs.model}, so the "
             f"labels do not fit its outputs, which are {one_line(', '.join(known), 120)}"
+            + (f": give --classes {shlex.join(known)}" if set(known) == set(data.classes) else "")
         )
     return clf
 
@@ -126,3 +134,16 @@ def loaded(inputs: Inputs) -> Loaded:
         data = replace(data, classes=clf.classes)
     some = data if inputs.images >= len(data) else data.sample(inputs.images)
     return Loaded(clf, some, (*data.notes, *clf.notes))
+
+
+def doubts(given: Loaded) -> list[str]:
+    """Return the reasons to think that the model is not given what it was trained on, a line each,
+    by at most `LOOKED_AT` of the texts; none where one has no label."""
+    if bool((given.data.labels < 0).any()):
+        return []
+    clf, some = given.clf, given.data.sample(LOOKED_AT)
+    treated = clf.treated.copy()
+    said = clf.predict(list(some.texts))
+    found = plausible_texts.looked_at(clf, some.texts, some.labels, said, some.classes)
+    clf.treated = treated  # they are counted where they are attacked or explained
+    return plausible.warnings(found)
