@@ -61,6 +61,27 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return names[matches[0]] if matches else None
 
 
+def distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the names of classes, if none is there twice.
+
+    Raises:
+        AssayError: names the first that is; `where` says who gives them.
+
+    >>> distinct(("cat", "dog"), "--classes")
+    ('cat', 'dog')
+    """
+    found = tuple(names)
+    places: dict[str, int] = {}
+    for place, name in enumerate(found):
+        if name in places:
+            raise AssayError(
+                f"{where}: {one_line(name, 60)!r} is there twice, as class {places[name]} and "
+                f"class {place}; give each a name of its own"
+            )
+        places[name] = place
+    return found
+
+
 def unknown(kind: str, seen: str, known: Iterable[str]) -> AssayError:
     """Return the error for a name that nothing answers to; it names the nearest known one.
 

@@ -27,7 +27,7 @@ from assay.data.classes import in_order, places
 from assay.data.dataset import to_float
 from assay.data.load import BUNDLED
 from assay.data.walk import listed
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError, distinct, one_line
 from assay.models.http import HttpModel, Wire
 from assay.models.loaders.base import About, Channels
 from assay.models.loaders.registry import loader_of
@@ -112,6 +112,11 @@ class Inputs(Config):
         if info.field_name == "batch_size" and count is not None and count > MOST_ROWS:
             raise AssayError(f"{flag} must be at most {MOST_ROWS:,}, got {count}")
         return count
+
+    @field_validator("classes")
+    @classmethod
+    def _once_each(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if names is None else distinct(names, "--classes")
 
     @field_validator("header")
     @classmethod

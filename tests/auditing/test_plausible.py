@@ -153,7 +153,7 @@ def test_copies_of_images_are_counted(copies: int, raised: bool) -> None:
 def up(clf: Classifier, x: Tensor, y: Tensor) -> dict[str, str]:
     """Return the flags that are up, and what they say."""
     flags = flags_of(Evidence(clf, x, y, AuditConfig()))
-    assert [flag.code for flag in flags] == [f"PRE-00{k}" for k in range(1, 6)]
+    assert [flag.code for flag in flags] == [f"PRE-00{k}" for k in (*range(1, 6), 8)]
     assert all(flag.raised is not None for flag in flags)
     return {flag.code: flag.detail for flag in flags if flag.raised}
 
@@ -269,3 +269,60 @@ def test_what_has_no_answer_at_all_is_refused() -> None:
     x = torch.zeros(40, 1, 2, 2)
     with pytest.raises(AssayError, match="an answer for none of 40 images"):
         assay.audit(silent_for(100), x, torch.zeros(40, dtype=torch.long))
+
+
+# -- does it answer the same again? -----------------------------------------------------------
+
+SURE, TORN = [0.99, 0.01], [0.502, 0.498]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "raised", "said"),
+    [
+        ([SURE, TORN], [SURE, TORN], False, "up to 0 and 0 of 2 labels change"),
+        ([SURE, TORN], [SURE, TORN[::-1]], False, "up to 0.004 and 1 of 2"),  # a tie, rounded
+        ([SURE, TORN], [[0.9, 0.1], TORN], True, "up to 0.09 and 0 of 2 labels change: every"),
+        ([SURE, SURE], [SURE, SURE[::-1]], True, "up to 0.98 and 1 of 2 labels change: every"),
+        ([SURE, [np.nan] * 2], [SURE, SURE], False, "up to 0 and"),  # PRE-006 says it
+        ([0, 1], [0, 1], False, "0 of 2 labels change."),
+        ([0, 1], [0, 0], True, "1 of 2 labels change: every figure is of one draw"),
+    ],
+)
+def test_wavering(first: list[Any], second: list[Any], raised: bool, said: str) -> None:
+    flag = plausible.wavering(np.array(first), np.array(second))
+    assert flag.raised is raised
+    assert said in flag.detail
+
+
+class Dropping(nn.Module):
+    """Dropout that is on whatever the mode."""
+
+    def __init__(self, net: nn.Module, share: float) -> None:
+        super().__init__()
+        self.net, self.share = net, share
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(nn.functional.dropout(x, self.share, training=True))  # type: ignore[no-any-return]
+
+
+def test_a_model_that_draws_is_noticed_and_one_that_rounds_is_not() -> None:
+    x = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+    for share, raised in ((0.5, True), (0.0, False)):
+        flag = plausible.asked_again(Classifier(Dropping(net, share)), x)
+        assert flag.raised is raised, flag.detail
+    assert not plausible.asked_again(Classifier(net.to(torch.bfloat16)), x).raised
+
+
+def test_a_service_that_draws_is_noticed_within_its_budget() -> None:
+    draw = np.random.default_rng(0)
+
+    def answers(x: NDArray[Any]) -> NDArray[Any]:
+        return draw.integers(0, 2, len(x))
+
+    x, y = torch.rand(20, 1, 4, 4), torch.zeros(20, dtype=torch.int64)
+    for most, raised in ((None, True), (20, None)):
+        box = BlackBox(answers, classes=2, access="labels", most=most)
+        flags = {flag.code: flag for flag in looked_at(box, x, y, y, ("a", "b"))}
+        assert flags["PRE-008"].raised is raised, flags["PRE-008"].detail

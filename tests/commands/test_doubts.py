@@ -61,3 +61,32 @@ def test_explain_says_it_too(
     line = ["explain", model, "--data", "digits", *explainers, "--out", str(tmp_path / "o")]
     assert call(app, line) == 0
     assert " ".join(MENDED) in capsys.readouterr().err
+
+
+DRAWS = """
+import torch
+import drawn
+
+class Draws(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = drawn.net()
+
+    def forward(self, x):
+        return self.inner(torch.nn.functional.dropout(x, 0.5, training=True))
+"""
+
+
+def test_a_model_that_answers_differently_each_time_is_named(
+    assay: Command, models: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (models / "draws.py").write_text(DRAWS)
+    (models / "drawn.py").write_text((models / "nets.py").read_text())
+    settings = (*ON_DIGITS[:2], "--images", "32", "--threads", "1", "--no-progress")
+    code, _, err = assay("@draws.py:Draws", *settings, "--attack", "fgsm", "--out", "o")
+    assert code == 0
+    assert sum("PRE-008: " in line for line in err.splitlines()) == 1
+    explainers = ("--explainers", "integrated-gradients", "--images", "32", "--pictures", "0")
+    line = ["explain", f"{models}/draws.py:Draws", "--data", "digits", *explainers]
+    call(app, [*line, "--out", str(tmp_path / "o")])
+    assert "of 16 labels change: every figure is of one draw" in capsys.readouterr().err

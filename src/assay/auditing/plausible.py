@@ -34,6 +34,12 @@ SURE = 0.001
 REPEATED = 0.05
 """The share of copies above which images are called repeated."""
 
+ASKED_AGAIN = 16
+"""Images that a model is asked about twice."""
+WAVERS = 0.01
+"""How far a probability may be off from one time to the next: what rounding does in bfloat16, where
+the order of a sum is not fixed."""
+
 Labels = NDArray[np.int64]
 Normalisation = tuple[tuple[float, ...] | None, tuple[float, ...] | None]
 
@@ -71,8 +77,8 @@ def flags_of(evidence: Evidence) -> tuple[Flag, ...]:
 def looked_at(
     model: Oracle[Tensor], x: Tensor, y: Tensor, predictions: Tensor, classes: Sequence[str]
 ) -> tuple[Flag, ...]:
-    """Return the same of a model that is not audited. A network alone is queried: for a few images,
-    with other preprocessing.
+    """Return the same of a model that is not audited. It is asked about a few images twice; a
+    network, besides, with other preprocessing.
 
     Args:
         x: float32 (N, C, H, W) in [0, 1].
@@ -87,6 +93,7 @@ def looked_at(
             network=isinstance(model, Classifier),
         ),
         "PRE-005": lambda: class_order(said, meant, classes),
+        "PRE-008": lambda: wavering(*_asked_twice(model, x)),
     }
     if not isinstance(model, Classifier):
         looks["PRE-006"] = lambda: no_answer(int((said < 0).sum()), len(meant))
@@ -98,6 +105,11 @@ def looked_at(
         looks["PRE-003"] = lambda: units(mean, std)
         looks["PRE-004"] = lambda: other_preprocessing(*_tried(model, x, y, said))
     return tuple(looked_for(code, looks[code]) for code in sorted(looks))
+
+
+def asked_again(model: Oracle[Any], inputs: Any) -> Flag:
+    """Return PRE-008 alone, of images or texts (N of them) that need no labels."""
+    return _looked("PRE-008", lambda: wavering(*_asked_twice(model, inputs)))
 
 
 def warnings(flags: Sequence[Flag]) -> list[str]:
@@ -273,6 +285,33 @@ def repeated(copies: int, n: int, *, of: str = "images") -> Flag:
     )
 
 
+def wavering(first: NDArray[Any], second: NDArray[Any]) -> Flag:
+    """PRE-008: asked again about the same, the model answers something else.
+
+    Args:
+        first, second: probabilities (n, K), or labels (n,), of the same inputs; NaN or -1 where
+            there was no answer.
+    """
+    n, scored = len(first), first.ndim == 2
+    said = [answer.argmax(1) if scored else answer for answer in (first, second)]
+    changed = int((said[0] != said[1]).sum())
+    silent = np.isnan(first) | np.isnan(second) if scored else np.zeros(n, dtype=bool)
+    off = float(np.abs(np.where(silent, 0.0, first - second)).max(initial=0.0)) if scored else 0.0
+    raised = off > WAVERS if scored else changed > 0
+    detail = f"Asked twice about {n} inputs, "
+    detail += f"its probabilities differ by up to {off:.2g} and " if scored else ""
+    detail += f"{changed} of {n} labels change"
+    if raised:
+        detail += (
+            ": every figure is of one draw, and intervals leave out that another draw gives "
+            "others; an attack by the gradient of one draw is weaker than by the mean of many, so "
+            "that robustness is overstated. Is dropout on in eval mode? Otherwise let it return "
+            "the mean of many draws, or draw from a fixed seed"
+        )
+    return Flag(code="PRE-008", title="The model answers differently each time", raised=raised,
+                detail=f"{detail}.")  # fmt: skip
+
+
 def _mended(order: Sequence[str]) -> str:
     if len(order) > 20:
         return "name the classes in the order of its outputs: --classes"
@@ -290,6 +329,15 @@ def _listed(values: Sequence[float] | None) -> str:
 def _copies(x: Tensor) -> int:
     """Return how many images are the same as one before them."""
     return len(x) - len(set(digests(x)))
+
+
+def _asked_twice(model: Oracle[Any], inputs: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what a model says of a few inputs, and of the same again: probabilities, or labels."""
+    some = inputs[:ASKED_AGAIN]
+    answers = [model.query(some).detach().cpu() for _ in range(2)]
+    if answers[0].ndim == 2 and model.access != "scores":
+        answers = [answer.double().softmax(1) for answer in answers]
+    return answers[0].numpy(), answers[1].numpy()
 
 
 def _tried(

@@ -14,7 +14,7 @@ from assay.core.images import RANGE_TOLERANCE, check_images, rows_that_fit
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, labels
 from assay.core.user_code import user_code
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError, distinct, one_line
 
 Answers = Literal["labels", "scores", "logits"]
 """What a model that can only be queried answers with: `Access`, without gradients."""
@@ -76,7 +76,7 @@ class BlackBox:
         if most is not None and most < 1:
             raise AssayError(f"the budget of queries is at least 1, not {most}")
         named = range(classes) if isinstance(classes, int) else classes
-        self._classes = tuple(str(name) for name in named)
+        self._classes = distinct(map(str, named), "classes of the model")
         if len(self._classes) < 2:
             raise AssayError(f"a classifier has at least 2 classes, got {len(self._classes)}")
         self.function = function

@@ -21,7 +21,7 @@ from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient, labels, no_gradient, quantized
 from assay.core.source import Source, TensorSource, as_bytes
 from assay.core.user_code import user_code
-from assay.errors import AssayError
+from assay.errors import AssayError, distinct
 
 if TYPE_CHECKING:
     from assay.core.embedding import Embedding, Reader
@@ -102,7 +102,8 @@ class Classifier:
         self.preprocess = preprocess
         self.batch_size = batch_size
         self.notes = tuple(notes)
-        self._classes = None if classes is None else tuple(str(name) for name in classes)
+        named = None if classes is None else distinct(map(str, classes), "classes of the model")
+        self._classes = named
         self.tally = Tally()
         self._checked = False
         self._alike = 0  # rows seen that could be probabilities; one alone may be by accident

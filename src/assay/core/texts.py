@@ -28,7 +28,7 @@ from assay.core.tokens import (
     tokenized,
 )
 from assay.core.user_code import user_code
-from assay.errors import AssayError, one_line
+from assay.errors import AssayError, distinct, one_line
 
 if TYPE_CHECKING:
     from assay.core.embedding import Embedding, Reader
@@ -112,7 +112,8 @@ class TextClassifier:
         self.notes = (*notes, *([missing] if pad is None else []))
         self.treated: Counter[Treatment] = Counter()
         self.tally = Tally()
-        self._classes = None if classes is None else tuple(str(name) for name in classes)
+        named = None if classes is None else distinct(map(str, classes), "classes of the model")
+        self._classes = named
         self._checked = False
 
     @property

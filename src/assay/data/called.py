@@ -20,7 +20,7 @@ import torch
 from assay import stats
 from assay.data.splits import held_out
 from assay.data.tables import LABEL_COLUMNS
-from assay.errors import AssayError, one_line, told, unknown
+from assay.errors import AssayError, distinct, one_line, told, unknown
 from assay.usercode import from_file, in_file, installed, misfit, names_function
 
 PARTS = ("train", "validation", "test")
@@ -147,6 +147,7 @@ def numbered(
     Raises:
         AssayError: for labels that are none of the classes, or numbers beside names.
     """
+    names = None if names is None else distinct(names, f"classes of {spec}")
     kinds = {isinstance(label, str) for label in labels}
     if len(kinds) > 1:
         raise AssayError(f"{spec} gives labels that are numbers and others that are names")

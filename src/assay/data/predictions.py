@@ -34,7 +34,7 @@ from assay.config import digest
 from assay.core.blackbox import ALIKE_TOLERANCE, SUM_TOLERANCE, Answers
 from assay.data.textfiles import columns_of_lines
 from assay.data.walk import listed, printable
-from assay.errors import AssayError, expanded, one_line, told, unknown
+from assay.errors import AssayError, distinct, expanded, one_line, told, unknown
 
 LINES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 SUFFIXES = LINES | {".npz"}
@@ -257,7 +257,8 @@ def _classes(
             f"the classes of {where} are {listed(list(own), 5)}, and --classes says "
             f"{listed(list(names), 5)}: they do not match"
         )
-    if len(names) < 2 or len(set(names)) < len(names):
+    distinct(names, f"classes of {where}")
+    if len(names) < 2:
         raise AssayError(f"{where} has the classes {listed(list(names), 5)}: give two or more")
     return names
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from assay.data.decode import CHUNK, Encoded
 from assay.data.opened import Asked, Opened, Part, split_of
 from assay.data.walk import File, Listing, listed, printable
-from assay.errors import AssayError, one_line, told, unknown
+from assay.errors import AssayError, distinct, one_line, told, unknown
 
 SUFFIXES = frozenset({".parquet", ".arrow"})
 
@@ -285,6 +285,7 @@ def _numbered(
     """Return the classes, and each split's labels; -1 for a row that has none."""
     names = None if label is None else names_of(declared, label)
     if label is None or names is not None:
+        distinct(names or (), f"classes of the column {label!r}")
         most = len(names or ())
         labels = {
             split: np.array(

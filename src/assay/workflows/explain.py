@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ from assay.explain.faithful import (
 from assay.inputs import Inputs, described, load_network, load_part, of_all_classes
 from assay.report.explained import explained
 from assay.report.numerals import MISSING, bare, duration, full, with_unit
+from assay.report.schema import Flag
 from assay.report.sheet import picture_bytes
 from assay.report.style import Picture
 from assay.runs.display import doing, say
@@ -60,8 +62,13 @@ def run(
         say(note)
     x = to_float(data.images)
     probability = probabilities(clf, x)
-    if not quiet and data.classes == clf.classes and bool((data.labels >= 0).all()):
-        found = plausible.looked_at(clf, x, data.labels, probability.argmax(1), clf.classes)
+    if not quiet:
+        labelled = data.classes == clf.classes and bool((data.labels >= 0).all())
+        found: Sequence[Flag]
+        if labelled:
+            found = plausible.looked_at(clf, x, data.labels, probability.argmax(1), clf.classes)
+        else:
+            found = (plausible.asked_again(clf, x),)
         for line in plausible.warnings(found):
             say(line)
     started = time.monotonic()

@@ -323,6 +323,9 @@ def test_its_classes_are_those_of_its_config(tmp_path: Path) -> None:
     data = load_part(inputs)
     assert data.classes == load(inputs, data).classes == ("owl", "cat", "dog")
     assert [data.classes[k] for k in data.labels] == ["cat", "dog", "owl"]
+    cranes = {0: "crane", 1: "owl", 2: "crane"}  # a bird and a machine, as in ImageNet
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": cranes}))
+    assert load_oracle(tmp_path).classes == ("crane (0)", "owl", "crane (2)")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Models of Hugging Face have both, and so have the ONNX files that are exported f
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,8 @@ def _pixels(size: Any) -> int:
 
 
 def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the names of the outputs; None where they are numbered alone."""
+    """Return the names of the outputs; None where they are numbered alone. Those that are there
+    twice, as ImageNet's cranes, have their number beside them."""
     names = config.get("id2label")
     if not isinstance(names, Mapping):
         return None
@@ -162,6 +164,10 @@ def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
         found = tuple(str(names[key]) for key in sorted(names, key=int))
     except ValueError:
         return None
+    count = Counter(found)
+    found = tuple(
+        name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)
+    )
     numbered = all(name == f"LABEL_{number}" for number, name in enumerate(found))
     return None if numbered or len(found) < 2 else found
 
