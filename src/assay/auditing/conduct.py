@@ -334,11 +334,7 @@ def conducted(
         **chapters,
         more=more,
         flags=(
-<<<<<<< HEAD
             *_doubts(evidence),
-=======
-            *_plausibility(evidence),
->>>>>>> d4e645a (A model that answers differently each time is named (PRE-008), and classes of the same name are refused)
             *(flag for _, measured in found for flag in measured.flags),
         ),
         made=provenance(
@@ -361,7 +357,8 @@ def conducted(
 def _doubts(evidence: Evidence) -> tuple[Flag, ...]:
     """Return the reasons to think that the model is not given what it was trained on."""
     if isinstance(evidence, TextEvidence):
-        return plausible_texts.flags_of(evidence)
+        again = plausible.asked_again(evidence.model, evidence.x)
+        return (*plausible_texts.flags_of(evidence), again)
     return plausible.flags_of(evidence) if evidence.kind == "images" else ()
 
 
@@ -379,15 +376,6 @@ def _preprocessing(model: Oracle[Any], x: Any) -> dict[str, Any]:
         before = model.preprocess
         about["preprocess"] = None if before is None else getattr(before, "__name__", f"{before}")
     return about
-
-
-def _plausibility(evidence: Evidence) -> tuple[Flag, ...]:
-    """Return whether the model is given what it was trained on, as far as that can be asked."""
-    if evidence.kind == "images":
-        return plausible.flags_of(evidence)
-    if evidence.kind == "texts":
-        return (plausible.asked_again(evidence.model, evidence.x),)
-    return ()
 
 
 def _fingerprint(evidence: Evidence) -> str:

@@ -109,7 +109,7 @@ def looked_at(
 
 def asked_again(model: Oracle[Any], inputs: Any) -> Flag:
     """Return PRE-008 alone, of images or texts (N of them) that need no labels."""
-    return _looked("PRE-008", lambda: wavering(*_asked_twice(model, inputs)))
+    return looked_for("PRE-008", lambda: wavering(*_asked_twice(model, inputs)))
 
 
 def warnings(flags: Sequence[Flag]) -> list[str]:
