@@ -4,16 +4,20 @@ gradients and explain it; never once for each attack, budget or explainer."""
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
+import torch
 from networks import trained as networks
 from torch import Tensor, nn
 
 import assay
-from assay.attacks import FGSM, PGD, Attack
+from assay.attacks import FGSM, PGD, Attack, HopSkipJump, Noise, Square
 from assay.auditing import AuditConfig
-from assay.explain import EigenCAM, Explainer, GradCAM, HiResCAM, LayerCAM, ScoreCAM
+from assay.auditing.registry import Accuracy, Robustness
+from assay.explain import EigenCAM, Explainer, GradCAM, HiResCAM, LayerCAM, Occlusion, ScoreCAM
 from assay.explain.faithful import FaithfulnessConfig
+from assay.ood import GEN, KNN, Detector, MaxLogit, ReAct
 
 IMAGES, ATTACKED = 40, 16
 
@@ -32,7 +36,12 @@ class Counting(nn.Module):
         return out
 
 
-def passes(attacks: tuple[Attack, ...], budgets: tuple[float, ...], *some: Explainer) -> list[int]:
+def passes(
+    attacks: tuple[Attack, ...],
+    budgets: tuple[float, ...],
+    *some: Explainer,
+    detectors: tuple[Detector, ...] = (GEN(),),
+) -> list[int]:
     """Return how often an audit runs the model itself on each of its images as they are."""
     x, y = assay.load_data("digits").take(IMAGES + 40)
     model = Counting(networks.trained("pooled", networks.Pooled()))
@@ -42,6 +51,7 @@ def passes(attacks: tuple[Attack, ...], budgets: tuple[float, ...], *some: Expla
         budgets=budgets,
         attacked=ATTACKED,
         gallery=2,
+        detectors=detectors,
         faithfulness=FaithfulnessConfig(explainers=some, networks=2, randomised=4, stages=1),
     )
     assay.audit(assay.Classifier(model), x[:IMAGES], y[:IMAGES], config=config)
@@ -74,4 +84,45 @@ def test_score_cam_looks_for_no_layer_of_its_own() -> None:
         clf.model.seen.clear()
         assay.explain.faithfulness(clf, x, y, explainers=some, config=quick)
         asked.append(clf.model.seen[x[0].numpy().tobytes()])
-    assert asked[1] - asked[0] == 2  # for its channels, and to check its fast copy
+    assert asked[1] - asked[0] == 1  # for its channels
+
+
+def test_explainers_by_masks_work_on_the_copy_that_is_there(few: list[int]) -> None:
+    some = passes((PGD(steps=2),), (0.1,), GradCAM(), ScoreCAM(), Occlusion(window=14, stride=14))
+    assert some[ATTACKED:] == few[ATTACKED:]
+    added = Counter(one - other for one, other in zip(some, few, strict=True))
+    assert set(added) == {0, 2}, "for its channels, and for what is covered: once for each"
+
+
+def test_detectors_share_one_pass(few: list[int]) -> None:
+    many = passes((PGD(steps=2),), (0.1,), GradCAM(), detectors=(GEN(), KNN(), MaxLogit(), ReAct()))
+    assert many == few
+
+
+@pytest.mark.parametrize(
+    "attack", [Square(queries=12), HopSkipJump(norm="linf", queries=80), Noise()]
+)
+def test_what_is_only_queried_is_asked_once_about_an_image_as_it_is(attack: Attack) -> None:
+    x, y = assay.load_data("digits").take(IMAGES)
+    net = networks.trained("pooled", networks.Pooled()).eval()
+    found = []
+    for budgets in ((0.1,), (0.02, 0.05, 0.1)):
+        seen: Counter[bytes] = Counter()
+
+        def scores(images: Any, seen: Counter[bytes] = seen) -> Tensor:
+            seen.update(image.tobytes() for image in images)
+            return net(torch.from_numpy(images)).detach().softmax(1)
+
+        model = assay.BlackBox(scores, classes=10, access="scores")
+        config = AuditConfig(
+            sections=(Accuracy(), Robustness()),
+            attacks=(attack,),
+            eps=0.1,
+            budgets=budgets,
+            attacked=ATTACKED,
+        )
+        assay.audit(model, x, y, config=config)
+        found.append([seen[row.numpy().tobytes()] for row in x])
+    assert found[0] == found[1]
+    assert set(found[0][ATTACKED:]) == {1}
+    assert set(found[0][:ATTACKED]) == {3}, "and twice more to see whether it says the same"

@@ -200,13 +200,16 @@ def unbounded_fails(
     return Indicator("REL-004", "Unbounded, it still fails", fooled < correct, detail)
 
 
-def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Indicator:
+def randomised(
+    oracle: Oracle[Tensor], x: Tensor, *, times: int = 3, first: Tensor | None = None
+) -> Indicator:
     """REL-005: the model answers the same query differently.
 
     Raised if a label changes, or the direction of a row of logits by more than 1e-4 of its length
-    (which leaves room for the order of sums on a GPU).
+    (which leaves room for the order of sums on a GPU). `first` is what it said once already, where
+    that is known.
     """
-    first = oracle.query(x)
+    first = oracle.query(x) if first is None else first
     changed, furthest = 0, 0.0
     for _ in range(times - 1):
         again = oracle.query(x)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
+from pydantic import PrivateAttr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.config import Config
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
+from assay.core.fast import Copies
 from assay.core.images import check_images
 from assay.core.oracle import unwrapped
 from assay.errors import AssayError
@@ -43,6 +45,23 @@ class Explainer(Config):
     """The method's name in configs."""
     upsample: Literal["bilinear", "nearest"] = "bilinear"
     """How a map is brought to the size of the image; nearest shows its own resolution."""
+
+    _copies: Copies | None = PrivateAttr(default=None)
+
+    def using(self, copies: Copies | None) -> Self:
+        """Return the same explainer, which works with copies of the classifier that were made
+        already. None: it makes its own where it needs one."""
+        lent = self.model_copy()
+        lent._copies = copies
+        return lent
+
+    def copies(self, clf: Classifier, x: Tensor) -> Copies:
+        """Return the fast copies that were lent, or new ones checked on `x`.
+
+        Raises:
+            AssayError: those that were lent are of another classifier.
+        """
+        return Copies(clf, x) if self._copies is None else self._copies.checked(clf)
 
     def __call__(self, clf: Classifier, x: Tensor, targets: Targets = None) -> Attribution:
         """Explain every image.

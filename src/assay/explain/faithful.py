@@ -305,7 +305,7 @@ def faithfulness(
     known = _by_label(config.explainers if explainers is None else explainers)
     wanted = chosen(clf.query(x) if logits is None else logits, wanted)
     copies = Copies(clf, x) if copies is None else copies
-    made = explained(known, clf, x, wanted, lambda name: tick(f"maps: {name}"))
+    made = explained(known, clf, x, wanted, lambda name: tick(f"maps: {name}"), copies)
     maps = {name: one.maps for name, one in made.items() if one.maps is not None}
     failed = {name: one.why for name, one in made.items() if one.maps is None}
     if not maps:

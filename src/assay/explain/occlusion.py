@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from assay.core.classifier import Classifier
-from assay.core.fast import Copies, Precision
+from assay.core.fast import Precision
 from assay.core.oracle import Encoded
 from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
@@ -57,7 +57,7 @@ class Occlusion(Explainer):
         logits = clf.query(x)
         wanted = chosen(logits, targets)
         cover = missing(self.fill, x)
-        with fast(Copies(clf, x), self.precision) as model:
+        with fast(self.copies(clf, x), self.precision) as model:
 
             def evaluate(image: Tensor, variant: Tensor) -> Tensor:
                 """Evaluate the image with a window covered; the last variant covers nothing."""

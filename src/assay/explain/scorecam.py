@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from assay.core.classifier import Classifier
-from assay.core.fast import Copies, Precision
+from assay.core.fast import Precision
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded
 from assay.explain.base import Explainer, chosen, resized
@@ -73,7 +73,7 @@ class ScoreCAM(Explainer):
             weights = weights.masked_fill(flat, 0.0)  # NaN where all are
             return torch.einsum("nc,nchw->nhw", weights, channels), wanted
 
-        with fast(Copies(clf, x), self.precision) as model:
+        with fast(self.copies(clf, x), self.precision) as model:
             raw, explained = in_parts(
                 explain,
                 rows_at_once(clf, x),

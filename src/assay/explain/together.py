@@ -10,6 +10,7 @@ from torch import Tensor
 
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
+from assay.core.fast import Copies
 from assay.errors import told
 from assay.explain.base import Explainer, held
 from assay.explain.cam import ActivationMap, passes
@@ -38,6 +39,7 @@ def explained(
     x: Tensor,
     targets: Tensor,
     tick: Callable[[str], None],
+    copies: Copies | None = None,
 ) -> dict[str, Explained]:
     """Explain the same images by several explainers, each as it would alone.
 
@@ -50,6 +52,7 @@ def explained(
         x: float32 (N, C, H, W) in [0, 1], checked.
         targets: int64 (N,), the classes to explain.
         tick: told which explainer is at work.
+        copies: the classifier's fast copies, where they are made already.
 
     Returns:
         what each came to, in the order given.
@@ -72,7 +75,7 @@ def explained(
             started = time.perf_counter()
             maps, why = None, ""
             try:
-                maps = known[name](clf, x, targets)
+                maps = known[name].using(copies)(clf, x, targets)
             except Exception as error:  # whatever a user's module, or explainer, may raise
                 why = told(error)
             done[name] = Explained(maps, why, time.perf_counter() - started)

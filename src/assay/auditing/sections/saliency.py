@@ -196,7 +196,7 @@ def show(evidence: Evidence) -> Shown:
     noise = noisy(attack.threat, x[ids], draws)
     try:
         clf = evidence.classifier
-        explainer = settled({"": config.explainer}, clf, x[ids])[""]
+        explainer = settled({"": config.explainer}, clf, x[ids])[""].using(evidence.copies)
         before, after, null = (
             explainer(clf, images, targets=y[ids]) for images in (x[ids], result.adversarial, noise)
         )
