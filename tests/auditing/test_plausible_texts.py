@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +13,7 @@ from contract.tiny import bert, text_classifier, tokenizer
 from torch import Tensor
 
 from assay import audit
-from assay.auditing import plausible
+from assay.auditing import plausible, plausible_texts
 from assay.auditing.config import AuditConfig
 from assay.auditing.plausible_texts import looked_at
 from assay.auditing.registry import Accuracy
@@ -100,8 +101,8 @@ def test_copies_known_texts_and_long_ones_are_counted(some: int, raised: bool) -
     long = films()
     long[:some] = [f"{text} {'and ' * 10}" for text in long[:some]]
     flags = up(Knows(cased=False), films(), (*films(some, str.upper), "another"))
-    assert ("PRE-008" in flags) is raised
-    assert not raised or flags["PRE-008"].startswith("6 of 100 texts are reference texts")
+    assert ("PRE-010" in flags) is raised
+    assert not raised or flags["PRE-010"].startswith("6 of 100 texts are reference texts")
     flags = up(Knows(cased=False), long)
     assert ("PRE-009" in flags) is raised
     assert not raised or flags["PRE-009"].startswith("6 of 100 texts are cut after 12 tokens")
@@ -144,3 +145,9 @@ def test_commands_say_it_first_and_the_flag_that_is_named_mends_it(
     assert call(app, [*line, *mended, "--out", str(tmp_path / "p")]) == 0
     err = capsys.readouterr().err
     assert "PRE-" not in err
+
+
+def test_each_code_means_one_thing() -> None:
+    sources = (Path(module.__file__).read_text() for module in (plausible, plausible_texts))
+    codes = re.findall(r'Flag\(\s*code="(PRE-\d+)"', "".join(sources))
+    assert sorted(codes) == [f"PRE-{number:03}" for number in range(1, 11)]

@@ -86,7 +86,7 @@ def looked_at(
         looks["PRE-007"] = lambda: repeated(copies, len(forms), of="texts")
     known = {_plain(text) for text in reference}
     if (again := sum(form in known for form in forms)) > KNOWN * len(forms):
-        looks["PRE-008"] = lambda: overlapping(again, len(forms))
+        looks["PRE-010"] = lambda: overlapping(again, len(forms))
     cut = sum("cut" in done for done in clf.tokens(list(x)).treated)
     if cut > CUT * len(forms):
         looks["PRE-009"] = lambda: shortened(cut, len(forms), clf.max_length)
@@ -97,13 +97,13 @@ def looked_at(
 
 
 def overlapping(again: int, n: int) -> Flag:
-    """PRE-008: texts that are judged by are also in the reference data, which models learn from.
+    """PRE-010: texts that are judged by are also in the reference data, which models learn from.
 
     Args:
         again: texts, of `n`, that are the same as one of the reference data.
     """
     return Flag(
-        code="PRE-008",
+        code="PRE-010",
         title="Texts are in the reference data too",
         raised=True,
         detail=f"{again} of {n} texts are reference texts too, but for spaces and capitals: if the "
