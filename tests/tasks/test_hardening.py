@@ -393,3 +393,23 @@ def test_what_a_guard_looks_with_has_the_budget_of_the_training() -> None:
     assert rivals(NFGSM(), Recipe()) is None
     assert math.isclose(NFGSM().judge.eps, 8 / 255)
     assert OnePixel().needs != "gradient"
+
+
+@pytest.mark.parametrize("attack", [FGSM(eps=0.1), PGD(eps=0.1, steps=1, random_start=False)])
+def test_after_a_collapse_one_step_is_taken_from_noise(attack: FGSM | PGD) -> None:
+    found = rivals(attack, Recipe(guard=Guard()))
+    assert found is not None
+    x, y = torch.full((16, 1, 1, 2), 0.5), torch.zeros(16, dtype=torch.int64)
+    noise = Stream(1).rows(range(16)).uniform((1, 1, 2), -0.2, 0.2)
+    for collapses, step in ((1, 0.1), (2, 0.05)):
+        gentle = found.gentler(0.5**collapses)
+        moved = gentle(linear(1.0, -1.0), x, y, rng=Stream(1).rows(range(16)))
+        torch.testing.assert_close(moved, x + noise + torch.tensor([-step, step]))
+
+
+def test_after_a_collapse_several_steps_are_shorter() -> None:
+    found = rivals(PGD(eps=0.1, steps=2, step_size=0.04, random_start=False), Recipe(guard=Guard()))
+    assert found is not None
+    x, y = torch.full((16, 1, 1, 2), 0.5), torch.zeros(16, dtype=torch.int64)
+    moved = found.gentler(0.5)(linear(1.0, -1.0), x, y, rng=Stream(1).rows(range(16)))
+    torch.testing.assert_close(moved, x + torch.tensor([-0.04, 0.04]))

@@ -150,7 +150,11 @@ def shortened(attack: Attack, scale: float) -> Attack:
 
 def rivals(attack: AnyAttack | NFGSM | None, recipe: Recipe) -> Rivals | None:
     """Return what a recipe's guard looks at the training with: FGSM, and PGD of several steps of
-    2.5 ε / steps, within the threat of the training's own attack; None without a guard."""
+    2.5 ε / steps, within the threat of the training's own attack; None without a guard.
+
+    After a collapse training goes on against N-FGSM in place of an attack of one step in L∞: half a
+    step collapses again, noise does not (docs/log.md). Any other attack has its step shortened.
+    """
     if recipe.guard is None or attack is None:
         return None
     threat, steps = attack.threat, recipe.guard.steps
@@ -162,11 +166,21 @@ def rivals(attack: AnyAttack | NFGSM | None, recipe: Recipe) -> Rivals | None:
     assert several is not None
 
     def gentler(scale: float) -> Adversary:
-        made = against(attack, recipe, scale)
+        if isinstance(attack, Attack) and noisy_after(attack, recipe):
+            made = against(NFGSM(eps=threat.eps), recipe, 2 * scale)  # at first the whole step
+        else:
+            made = against(attack, recipe, scale)
         assert made is not None
         return made
 
     return Rivals(fast, several, gentler)
+
+
+def noisy_after(attack: Attack, recipe: Recipe) -> bool:
+    """Return whether a training against this attack goes on with N-FGSM after a collapse: against
+    one step in L∞ that makes the loss of the labels rise."""
+    once = isinstance(attack, FGSM) or (isinstance(attack, PGD) and attack.steps == 1)
+    return once and attack.threat.norm == "linf" and not isinstance(recipe.loss, Trades)
 
 
 def check_hardening(

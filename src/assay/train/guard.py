@@ -32,7 +32,9 @@ class Rivals:
     Attributes:
         fast: one step.
         strong: several steps within the same budget.
-        gentler: the training's own adversary with its step multiplied by a factor in (0, 1].
+        gentler: what training goes on against after collapses, by a factor in (0, 1] that halves
+            at each: its own adversary with its step multiplied by that, or one that does not
+            collapse.
     """
 
     fast: Adversary
@@ -97,7 +99,8 @@ class Watchman:
         return history.strong_looks[-1] >= self.config.fall * self.best[1]
 
     def softened(self, adversary: Adversary | None, history: History) -> Adversary | None:
-        """Return the training's adversary, its step halved for every collapse so far."""
+        """Return what training goes on against after the collapses so far: its adversary, where
+        there was none."""
         if not history.collapses or self.config.response == "note":
             return adversary
         return self.rivals.gentler(0.5 ** len(history.collapses))

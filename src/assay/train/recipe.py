@@ -291,7 +291,8 @@ class Guard(Config):
     A network trained against one step learns to make that step useless: it stops one step, and no
     longer several. On a few validation images the accuracy under several steps then falls, within a
     fraction of an epoch, while that under one step rises. Training goes back to the end of the last
-    epoch before the fall, and goes on with half the attack's step.
+    epoch before the fall. In L∞ one step is then taken from noise, as N-FGSM takes it (de Jorge et
+    al. 2022); after a further collapse, and with any other attack, the step is halved.
 
     >>> assay.train.Recipe(guard={}).guard == assay.train.Guard()
     True

@@ -27,6 +27,7 @@ from assay.runs.results import Results
 from assay.runs.store import Store
 from assay.runs.tracked import tracking
 from assay.runs.trial import Trial
+from assay.tasks.adversaries import noisy_after
 from assay.tasks.train import SPLITS, TrainNetwork, split
 from assay.tasks.train_text import TASK as TEXTS
 from assay.workflows.together import Together, shared, together
@@ -211,8 +212,17 @@ def summary(result: Result) -> str:
     if "mix_fools" in metrics:
         said.append(f"fooled by {metrics['mix_fools']:.0%} of the images of its mix")
     lines = [", ".join([*said, f"in {duration(result.record['seconds'])}"])]
-    back = (config["recipe"].get("guard") or {}).get("response") != "note"
-    for collapse in metrics["history"].get("collapses", ()):
-        after = "; went back to the epoch before, with half the step" if back else ""
-        lines.append(f"{collapse}{after}")
+    if collapses := metrics["history"].get("collapses"):
+        lines += [f"{said}{went_on(config, before)}" for before, said in enumerate(collapses)]
     return "\n".join(lines)
+
+
+def went_on(config: dict[str, Any], before: int) -> str:
+    """Return what a training did after a collapse, of `before` earlier ones, in the words that
+    follow it."""
+    trained = TrainNetwork.parse(config, where="trial")
+    guard, attack = trained.recipe.guard, trained.adversary
+    if guard is None or guard.response == "note":
+        return ""
+    noisy = not before and attack is not None and noisy_after(attack, trained.recipe)
+    return f"; went back to the epoch before, {'with noise' if noisy else 'with half the step'}"
