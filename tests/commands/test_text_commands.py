@@ -140,6 +140,39 @@ def test_pages_fit_a_phone(model: Path, data: Path, tmp_path: Path) -> None:
     opens(tmp_path, pages)
 
 
+ODD = (
+    "",
+    "   ",
+    "Это очень хороший фильм",
+    "映画はとても良い",
+    "👩‍👩‍👧 loved it 👍🏽",
+    "cafe\u0301 na\u0308ive film",
+)
+
+
+def test_texts_of_any_kind_and_length_are_taken_as_far_as_the_model_reads(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ["the plot is very boring " * 4500, *ODD]
+    rows = [{"text": text, "label": "negative"} for text in texts]
+    rows.append({"text": "a good film", "label": "positive"})
+    (tmp_path / "odd.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    common = ["--data", str(tmp_path / "odd.jsonl"), "--split", "all"]
+    out = ["--out", str(tmp_path / "attacked")]
+    attack = ["attack", str(model), *common, "--attack", "misspell", "--attack-wrong", *out]
+    assert call(app, [*attack, "--query-budget", "30", "--stop", "fooled"]) == 0
+    said = capsys.readouterr().err
+    assert "1 of 8 texts is taken up to where the model stops reading (40 tokens)" in said
+    assert "2 texts of odd (all) are empty" in said
+    kept = json.loads((tmp_path / "attacked" / "texts.json").read_text())
+    assert max(len(str(row)) for row in kept) < 2000
+    explain = ["explain", str(model), *common, "--networks", "2", "--out", str(tmp_path / "e")]
+    assert call(app, explain) == 0
+    page = (tmp_path / "e" / "explain.html").read_text()
+    assert len(page) < 400_000
+    assert "\U0001f469\u200d\U0001f467" in page
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [

@@ -87,7 +87,8 @@ def load_texts(
     chosen, more = _split(short, split, whole)
     empty = sum(not text.strip() for text in chosen.texts)
     if empty:
-        notes.append(f"{empty:,} texts of {short} ({split}) are empty")
+        are = "text of {} is empty" if empty == 1 else "texts of {} are empty"
+        notes.append(f"{empty:,} {are.format(f'{short} ({split})')}")
     if not chosen.texts:
         raise AssayError(f"{short} ({split}) has no texts")
     notes += more

@@ -40,7 +40,7 @@ from assay.runs.view import Grid, View
 from assay.tasks.judges import judge, same_encoder
 from assay.workflows.attack import ATTACK, RECORD, SCHEMA, refuse_foreign, shown, target_class
 from assay.workflows.over import TEXTS_FILE, run_over
-from assay.workflows.texts import Loaded, doubts, loaded
+from assay.workflows.texts import Loaded, as_read, doubts, loaded
 
 PAGE = "attack.html"
 Result = AttackResult[list[str], Words]
@@ -71,7 +71,7 @@ def run(
     """
     started, out = datetime.now().astimezone(), writable(out)
     refuse_foreign(out, PAGE, TEXTS_FILE)
-    given = loaded(inputs)
+    given = as_read(loaded(inputs))
     goal = target_class(targets, given.data.classes)
     if isinstance(goal, int):
         kept = given.data.subset(given.data.labels != goal)

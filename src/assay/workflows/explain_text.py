@@ -32,7 +32,7 @@ from assay.runs.display import doing, say
 from assay.runs.environment import surroundings
 from assay.runs.files import to_json
 from assay.runs.view import Grid, View
-from assay.workflows.texts import Loaded, doubts, loaded
+from assay.workflows.texts import Loaded, as_read, doubts, loaded
 
 EXPLAIN, ARRAYS, PAGE, RECORD = "explain.json", "arrays.safetensors", "explain.html", "record.json"
 SCHEMA = 1
@@ -54,7 +54,7 @@ def run(
             "--explainers are those of images; texts are explained by "
             f"{', '.join(text_explainers())}"
         )
-    given = loaded(inputs)
+    given = as_read(loaded(inputs))
     for note in () if quiet else (*given.notes, *doubts(given)):
         say(note)
     begun = time.monotonic()

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from assay.auditing import plausible, plausible_texts
+from assay.config import digest
 from assay.core.device import device_here
 from assay.core.texts import TextClassifier
 from assay.data.called import counted
@@ -134,6 +135,26 @@ def loaded(inputs: Inputs) -> Loaded:
         data = replace(data, classes=clf.classes)
     some = data if inputs.images >= len(data) else data.sample(inputs.images)
     return Loaded(clf, some, (*data.notes, *clf.notes))
+
+
+def as_read(given: Loaded) -> Loaded:
+    """Return the same with texts that are cut where the model stops reading, and a note of how many
+    were: what is changed or left out further on can change nothing."""
+    clf, data = given.clf, given.data
+    tokens = clf.tokens(given.texts)
+    texts = [
+        text[: max(end for _, end in spans)] if "cut" in done else text
+        for text, spans, done in zip(given.texts, tokens.spans, tokens.treated, strict=True)
+    ]
+    cut = sum("cut" in done for done in tokens.treated)
+    if not cut:
+        return given
+    mark = digest([data.fingerprint, clf.max_length])
+    are = "is" if cut == 1 else "are"
+    note = f"{cut:,} of {len(texts):,} texts {are} taken up to where the model stops reading"
+    note += f" ({clf.max_length} tokens)"
+    data = replace(data, texts=tuple(texts), fingerprint=mark)
+    return Loaded(clf, data, (*given.notes, note))
 
 
 def doubts(given: Loaded) -> list[str]:
