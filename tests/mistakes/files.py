@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import tarfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -140,6 +141,7 @@ def made(folder: Path) -> Path:
     _images(folder)
     _settings(folder)
     _texts(folder)
+    _stores(folder)
     return folder
 
 
@@ -344,6 +346,18 @@ def _settings(at: Path) -> None:
     (at / "old.json").write_text('{"kind": "something else"}')
     (at / "cut.json").write_text('{"checks": [')
     (at / "file").touch()
+
+
+def _stores(at: Path) -> None:
+    """A store of which nothing can be read, and archives whose files would lie outside of it."""
+    run, trial = at / "store" / "studies" / "skip-0123456789ab", at / "store" / "trials" / "abc"
+    run.mkdir(parents=True)
+    trial.mkdir(parents=True)
+    (run / "run.json").write_text('{"schema": 99, "name": "x"}')
+    (trial / "record.json").write_text('{"cut": ')
+    for name, member in (("up", "../evil"), ("absolute", str(at / "evil"))):
+        with tarfile.open(at / f"{name}.tar", "w") as archive:
+            archive.addfile(tarfile.TarInfo(member))
 
 
 def _texts(at: Path) -> None:

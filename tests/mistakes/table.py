@@ -276,6 +276,27 @@ ATTACKS = """
 --out out --attack pgd --time-limit nan | seconds; nan
 """
 
+STORES = f"""
+list --store @file | the store; is a file
+list --store @loop | the store; a link that leads nowhere
+show {5000 * "x"} --store @store | is no path; too long
+show skip-0123456789ab --store @store | no run or trial 'skip-0123456789ab'
+compare a b --store @store | no run or trial 'a'
+why a b --store @loop | a link that leads nowhere
+export a out.tar --store @store | no run or trial 'a'
+import @up.tar --store out | did not make it
+import @absolute.tar --store out | did not make it
+import @prose.onnx --store out | no whole archive
+import @nowhere.tar --store out | there is no archive
+gc @file | is a file; folder
+gc @loop | a link that leads nowhere
+gc @nowhere | there is no store
+sync @nowhere out | there is no store
+sync @store @loop | a link that leads nowhere
+sync @store @file | is a file; folder
+sweep nope --store @store | unknown study 'nope'
+"""
+
 
 def rows(command: str, table: str) -> list[tuple[str, list[str]]]:
     """Return (command, words) of each row; "…" in `command` is where the row's own end goes."""
@@ -292,5 +313,6 @@ TABLE = [
     *rows("audit NET --data digits --images 20 --quiet …", PATHS),
     *rows("detect NET --images …", DETECTORS),
     *rows("train … --model minilm --out out", TEXTS),
+    *rows("…", STORES),
     *rows("attack NET --data digits --images 20 --quiet …", ATTACKS),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def sync(source: Path, target: Path, /, *, as_json: Json = False) -> int:
     here, there = place_of(source), place_of(target)
     if not here.there():
         raise AssayError(f"there is no store {here.name}")
-    if Path(here.name).resolve() == Path(there.name).resolve():
+    if os.path.realpath(here.name) == os.path.realpath(there.name):
         raise AssayError(f"{here.name} and {there.name} are the same store")
     return tell(parcels.move(here, there), f"{here.name} to {there.name}", as_json)
 

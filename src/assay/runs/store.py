@@ -94,7 +94,8 @@ class Store:
         root: the folder; it is made when something is first written.
 
     Raises:
-        AssayError: `root` is a file, or its name is not UTF-8, as no record could say it.
+        AssayError: `root` is a file or a link that leads nowhere, or its name is not UTF-8,
+            as no record could say it.
     """
 
     def __init__(self, root: Path | str = "runs") -> None:
@@ -103,6 +104,8 @@ class Store:
             raise AssayError(f"the store {one_line(repr(str(root)), 80)} is not UTF-8: rename it")
         if self.root.exists() and not self.root.is_dir():
             raise AssayError(f"the store {root} is a file; give the path of a folder")
+        if self.root.is_symlink() and not self.root.exists():
+            raise AssayError(f"the store {root} is a link that leads nowhere; choose another place")
 
     @property
     def name(self) -> str:
