@@ -101,6 +101,18 @@ def test_block_adds_its_input_before_the_last_relu(skip: bool, expected: float) 
     assert torch.equal(block(torch.ones(1, 2, 3, 3)), torch.full((1, 2, 3, 3), expected))
 
 
+def test_silu_takes_the_place_of_every_relu() -> None:
+    x = torch.randn(2, 3, 8, 8, generator=STREAM.torch())
+    nets = [
+        CNN(depths=(1,), widths=(4,), skip=True, activation=one).build((3, 8, 8), 2, STREAM)
+        for one in ("relu", "silu")
+    ]
+    stem, block = F.silu(nets[0].stem(x)), nets[0].stages[0][0]
+    inner = block.conv2(F.silu(block.conv1(stem)))
+    torch.testing.assert_close(nets[1](x), nets[0].head(F.silu(stem + inner).mean((2, 3))))
+    assert "activation" not in CNN().model_dump(mode="json")  # no part of an address it had
+
+
 def test_widening_block_has_no_skip_in_the_paper_setting() -> None:
     config = CNN(skip=True)
     block = Block(config, 16, 32, 1)

@@ -47,6 +47,11 @@ class CNN(Architecture):
     """Stride of the first block of each stage but the first."""
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Probability of zeroing a feature before the linear layer in training."""
+    activation: Literal["relu", "silu"] = Field(
+        default="relu", exclude_if=lambda activation: bool(activation == "relu")
+    )
+    """What follows each norm and sum: ReLU; or SiLU, x · sigmoid(x), whose gradient is smooth, for
+    adversarial training (Xie et al. 2020; Gowal et al. 2020)."""
     init: Literal["default", "he"] = "default"
     """Initial weights: PyTorch's own (uniform, ±1/sqrt(fan in)), or He et al. 2015 (fan out)."""
 

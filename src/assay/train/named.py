@@ -67,6 +67,23 @@ NAMED: dict[str, dict[str, Any]] = {
     "fast-robust": hardened(
         26, {"guard": {}}, hardening={"name": "n-fgsm", "eps": 8 / 255, "noise": 2, "step": 1}
     ),
+    "robust-wide": hardened(
+        24,
+        {"precision": "auto"},
+        hardening={"name": "n-fgsm", "eps": 8 / 255, "noise": 2, "step": 1},
+        network={
+            "name": "cnn",
+            "depths": [1, 2, 1],
+            "widths": [64, 128, 256],
+            "skip": True,
+            "shortcut": "pad",
+            "norm": "batch",
+            "activation": "silu",
+            "init": "he",
+            "stem_stride": 2,
+            "stage_stride": 2,
+        },
+    ),
     "fast-at": hardened(
         26,
         {"guard": {}},
@@ -124,7 +141,8 @@ labels are smoothed by 0.2, images shift by two pixels at most. docs/log.md says
 8/255. `fast-robust` takes one step from noise (N-FGSM, de Jorge et al. 2022), `trades` is TRADES
 with its authors' attack and weight, `static-mix` the course's mix, and `fast-at` FGSM from a random
 start (Wong et al. 2020), which is there to show how it collapses. Their epochs are chosen so that
-all compute about the same. The network is small enough for two cores.
+all compute about the same. The network is small enough for two cores. `robust-wide` is N-FGSM on a
+wider network with SiLU for three times that compute (docs/log.md).
 
 `certified` is trained by interval bounds (Gowal et al. 2018) for 0.3 on MNIST, with the initial
 weights of Shi et al. 2021 and, in the end, no clean loss. Both papers train for 0.4; here it is
