@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,3 +163,13 @@ def test_links_within_the_repository_lead_somewhere() -> None:
         if not re.match(r"\w+:", target)
     ]
     assert [f"{p.name}: {link}" for p, link in links if not (p.parent / link).exists()] == []
+
+
+def test_no_merge_has_left_its_marks() -> None:
+    marks = "^(<{7}|[|]{7}|={7}|>{7})( |$)"
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    found = subprocess.run(
+        ["git", "grep", "-InE", marks], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (1, "")  # 1: no line matches

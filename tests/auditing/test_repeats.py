@@ -125,5 +125,23 @@ def test_what_is_only_queried_is_asked_once_about_an_image_as_it_is(attack: Atta
         found.append([seen[row.numpy().tobytes()] for row in x])
     assert found[0] == found[1]
     assert set(found[0][ATTACKED:]) == {1}
-    again = 2 + 2  # to see whether it says the same: REL-005, and PRE-008 of the first ones
+    again = 3 + 2  # to see whether it says the same: REL-005, and PRE-008 of the first ones
     assert set(found[0][:ATTACKED]) == {1 + again}
+
+
+def test_a_model_that_rounds_by_its_batch_is_not_taken_for_a_randomised_one() -> None:
+    x, y = assay.load_data("digits").take(IMAGES)
+    x = x * torch.linspace(0.3, 1.0, IMAGES)[:, None, None, None]  # the last one sets the scale
+    net = networks.trained("pooled", networks.Pooled()).eval()
+
+    def quantised(images: Any) -> Tensor:
+        scale = float(images.max()) / 7
+        return net((torch.from_numpy(images) / scale).round() * scale).detach()
+
+    model = assay.BlackBox(quantised, classes=10, access="logits")
+    config = AuditConfig(
+        sections=(Accuracy(), Robustness()), attacks=(Noise(),), eps=0.1, attacked=ATTACKED
+    )
+    flags = {flag.code: flag for flag in assay.audit(model, x, y, config=config).report.flags}
+    assert flags["REL-005"].raised is False, flags["REL-005"].detail
+    assert flags["PRE-008"].raised is False, flags["PRE-008"].detail

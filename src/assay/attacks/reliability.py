@@ -200,16 +200,14 @@ def unbounded_fails(
     return Indicator("REL-004", "Unbounded, it still fails", fooled < correct, detail)
 
 
-def randomised(
-    oracle: Oracle[Tensor], x: Tensor, *, times: int = 3, first: Tensor | None = None
-) -> Indicator:
+def randomised(oracle: Oracle[Tensor], x: Tensor, *, times: int = 3) -> Indicator:
     """REL-005: the model answers the same query differently.
 
     Raised if a label changes, or the direction of a row of logits by more than 1e-4 of its length
-    (which leaves room for the order of sums on a GPU). `first` is what it said once already, where
-    that is known.
+    (which leaves room for the order of sums on a GPU). An answer that came in another batch cannot
+    serve: dynamic quantisation scales a batch by its largest value.
     """
-    first = oracle.query(x) if first is None else first
+    first = oracle.query(x)
     changed, furthest = 0, 0.0
     for _ in range(times - 1):
         again = oracle.query(x)

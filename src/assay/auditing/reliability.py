@@ -46,10 +46,8 @@ def flags_of(
     x, y = evidence.x[few], evidence.y[few]
     right = few[evidence.correct[few]]
     by_gradient = attack.needs == "gradient"
-    # A network's first answer came in larger batches, which round otherwise.
-    said = evidence.answer[few] if evidence.copies is None else None
     looks: dict[str, Callable[[], reliability.Indicator]] = {
-        "REL-005": lambda: reliability.randomised(model, x, first=said),
+        "REL-005": lambda: reliability.randomised(model, x),
         "REL-006": lambda: reliability.outputs_were_probabilities(model),
         "REL-007": lambda: reliability.rounding_undoes(at),
     }
