@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,7 @@ def main(tokens: Sequence[str] | None = None) -> None:
 def call(command: App, tokens: Sequence[str], **given: Any) -> int:
     """Run `command` on the tokens and return the exit code."""
     try:
+        refuse_nul(tokens)
         refuse_empty_paths(tokens)
         result = command(list(tokens), exit_on_error=False, print_error=False, **given)
     except (AssayError, CycloptsError) as error:
@@ -83,7 +85,23 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
     except BrokenPipeError:  # `assay list | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"assay: {one_line(error)}: make room where it writes to", file=sys.stderr)
+        return WRONG_INPUT
     return result if isinstance(result, int) else 0
+
+
+def refuse_nul(tokens: Sequence[str]) -> None:
+    """Refuse a character that no path can have, and no shell passes on.
+
+    Raises:
+        AssayError: shows what has it.
+    """
+    odd = next((token for token in tokens if "\0" in token), None)
+    if odd is not None:
+        raise AssayError(f"{odd[:80]!r} has the character NUL in it: leave it out")
 
 
 def refuse_empty_paths(tokens: Sequence[str]) -> None:

@@ -336,7 +336,8 @@ def refusal(error: OSError, path: Path) -> Exception:
             f"no space left on the disk for {path}; free some and give the same command again"
         )
     if error.errno in REFUSED:
-        return AssayError(f"cannot write {path}: {error.strerror}; choose another place")
+        shown = one_line(str(path), 300)
+        return AssayError(f"cannot write {shown}: {error.strerror}; choose another place")
     return error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -277,6 +278,10 @@ def _images(at: Path) -> None:
     (at / "parquet" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 and no more")
     (at / "spoilt" / "a").mkdir(parents=True)
     (at / "spoilt" / "a" / "1.png").write_bytes(b"no image")
+    (at / "torn").mkdir()
+    Image.new("RGB", (28, 28)).save(at / "torn" / "1.jpg")
+    whole = (at / "torn" / "1.jpg").read_bytes()
+    (at / "torn" / "1.jpg").write_bytes(whole[: len(whole) - 20])
     np.savez(at / "images.npz", a=np.zeros(3))
 
 
@@ -350,14 +355,30 @@ def _settings(at: Path) -> None:
 
 def _stores(at: Path) -> None:
     """A store of which nothing can be read, and archives whose files would lie outside of it."""
-    run, trial = at / "store" / "studies" / "skip-0123456789ab", at / "store" / "trials" / "abc"
+    run, trial = at / "store/studies/skip-0123456789ab", at / "store/trials/456789abcdef"
     run.mkdir(parents=True)
     trial.mkdir(parents=True)
     (run / "run.json").write_text('{"schema": 99, "name": "x"}')
     (trial / "record.json").write_text('{"cut": ')
+    (trial / "trial.json").write_text('{"schema": 1, "trial": {"na')
     for name, member in (("up", "../evil"), ("absolute", str(at / "evil"))):
         with tarfile.open(at / f"{name}.tar", "w") as archive:
             archive.addfile(tarfile.TarInfo(member))
+    manifest = b'{"schema": 1, "parcels": {}}'
+    for name, member, kind in (
+        ("beyond", "../evil", tarfile.REGTYPE),
+        ("rooted", str(at / "evil"), tarfile.REGTYPE),
+        ("foundling", "evil", tarfile.REGTYPE),
+        ("manifests", "manifest.json", tarfile.REGTYPE),
+        ("symlink", "link", tarfile.SYMTYPE),
+        ("hardlink", "link", tarfile.LNKTYPE),
+        ("device", "device", tarfile.CHRTYPE),
+    ):
+        with tarfile.open(at / f"{name}.tar", "w") as archive:
+            head, more = tarfile.TarInfo("manifest.json"), tarfile.TarInfo(member)
+            head.size, more.type, more.linkname = len(manifest), kind, "/etc/passwd"
+            archive.addfile(head, io.BytesIO(manifest))
+            archive.addfile(more)
 
 
 def _texts(at: Path) -> None:

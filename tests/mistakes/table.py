@@ -239,7 +239,7 @@ https:// --access labels | http://host:port/path
 @box.py:above --access scores | sum to 5
 @box.py:raises --access labels | KeyError: 'gone'; line 20
 """
-DETECTORS = """
+DETECTORS = f"""
 @none --reference digits | holds no images
 @nowhere --reference digits | is not there
 @spoilt --reference digits | 1.png cannot be read as an image
@@ -253,6 +253,11 @@ DETECTORS = """
 @inbox --load @foreign.safetensors | not a detector
 @inbox --load NET | not a detector
 @inbox --load @none | is a folder
+@inbox --load {5000 * "x"} | is no path; too long
+@inbox --load @none\0 | NUL
+@torn --reference digits | 1.jpg cannot be read as an image; truncated
+@inbox/0.png --reference digits | is a file; the folder it is in
+@inbox --reference digits --out {5000 * "x"} | cannot write; too long
 @inbox --reference digits --save @file/knn.safetensors | below a file
 @inbox --reference digits --out @none | Is a directory
 """
@@ -280,12 +285,24 @@ STORES = f"""
 list --store @file | the store; is a file
 list --store @loop | the store; a link that leads nowhere
 show {5000 * "x"} --store @store | is no path; too long
-show skip-0123456789ab --store @store | no run or trial 'skip-0123456789ab'
+show skip-0123456789ab --store @store | run.json was written by a newer assay; schema 99; upgrade
+show skip --store @store | run.json was written by a newer assay
+show 456789abcdef --store @store | no sense can be made of its documents; damaged; again
+show other --store @store | no run or trial 'other'; 2 there cannot be read; `assay list`
+export skip --store @store out.tar | run.json was written by a newer assay
+track skip --to tensorboard --store @store | run.json was written by a newer assay
 compare a b --store @store | no run or trial 'a'
 why a b --store @loop | a link that leads nowhere
 export a out.tar --store @store | no run or trial 'a'
 import @up.tar --store out | did not make it
 import @absolute.tar --store out | did not make it
+import @beyond.tar --store out | '../evil' is not in its manifest, or twice; refused
+import @rooted.tar --store out | is not in its manifest, or twice; refused
+import @foundling.tar --store out | 'evil' is not in its manifest, or twice; refused
+import @manifests.tar --store out | 'manifest.json' is not in its manifest, or twice; refused
+import @symlink.tar --store out | 'link' is no plain file; refused
+import @hardlink.tar --store out | 'link' is no plain file; refused
+import @device.tar --store out | 'device' is no plain file; refused
 import @prose.onnx --store out | no whole archive
 import @nowhere.tar --store out | there is no archive
 gc @file | is a file; folder

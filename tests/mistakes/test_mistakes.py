@@ -116,3 +116,19 @@ def test_the_program_itself_says_no_more(folder: Path, tmp_path: Path) -> None:
     assert found.stderr.count("\n") == 1, found.stderr
     assert tree(folder) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_is_full_is_one_line_too(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "assay.cli", "list", "--store", str(tmp_path)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert found.returncode == 2
+    assert found.stderr == (
+        "assay: [Errno 28] No space left on device: make room where it writes to\n"
+    )

@@ -234,6 +234,11 @@ def fingerprint(spec: str, *, weights: Path | str | None = None) -> str:
     loader = loader_of(spec)
     files = [existing(Path(spec))] if loader is None else list(loader.files(spec))
     files += [] if weights is None else [existing(Path(weights))]
-    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    parts = [_digest(file) for file in files]
     part = "" if loader is None else loader.part(spec)
     return hashlib.sha256(canonical_json([part, parts]).encode()).hexdigest()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

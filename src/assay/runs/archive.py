@@ -201,8 +201,8 @@ def _verified(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
     tables = _manifest(archive, name)
     left = {f"{parcel}/{file}": mark for parcel in tables for file, mark in tables[parcel].items()}
     documents: dict[str, bytes] = {}
-    for member in archive:
-        if member.name == MANIFEST:
+    for row, member in enumerate(archive):
+        if row == 0:  # the manifest; a second one would be like any other that it does not name
             continue
         called = one_line(repr(member.name), 80)
         if not member.isreg() or member.issparse():

@@ -309,6 +309,7 @@ class Store:
 
         Raises:
             AssayError: nothing answers to it, or several do; names the nearest, or all of them.
+                What answers to it cannot be read; says why.
         """
         path = expanded(text)
         if path.exists():
@@ -329,10 +330,20 @@ class Store:
             rest = f" and {len(matches) - 6} more" if len(matches) > 6 else ""
             raise AssayError(f"{text!r} could be {shown}{rest}; give more of the name")
         guess = nearest(text, [_short(name, known) for name in known])
+        unread = self.unreadable()
+        for folder in unread:
+            if text and (folder.name.startswith(text) or text.startswith(folder.name)):
+                _ = read_run(folder) or read_entry(folder)  # raises what it is that is wrong
+                raise AssayError(
+                    f"{folder} is there, but no sense can be made of its documents: they are "
+                    "damaged; give the command that made it again, or delete the folder"
+                )
         if guess:
             hint = f"did you mean {guess!r}?"
         elif known:
             hint = "`assay list` shows what there is"
+        elif unread:
+            hint = f"{len(unread):,} there cannot be read, which `assay list` names"
         else:
             hint = "the store is empty"
         raise AssayError(f"no run or trial {text!r} in {self.root}: {hint}")

@@ -22,7 +22,7 @@ from assay.data.dataset import in_memory
 from assay.data.loose import loose_images
 from assay.data.textfiles import plain_texts
 from assay.disk import writable, write_atomic
-from assay.errors import AssayError
+from assay.errors import AssayError, expanded
 from assay.inputs import Inputs, load_network, load_part
 from assay.ood import AnyDetector, FittedDetector
 from assay.ood.neighbours import KNN
@@ -198,7 +198,7 @@ def _loaded(
     path: Path, inputs: Inputs, folder: Path
 ) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
     """Read a detector that was kept, and the images in the shape that it is for."""
-    fitted = FittedDetector.load(path)
+    fitted = FittedDetector.load(expanded(path))
     if fitted.about.get("reads") == "texts":
         raise AssayError(f"{path} was fitted on texts: give what it is to score by --texts FILE")
     if not {"model", "shape", "classes"} <= fitted.about.keys():
@@ -271,7 +271,7 @@ def loaded_on_texts(
     path: Path, inputs: Inputs, file: Path
 ) -> tuple[FittedDetector, list[str], Embedding]:
     """Read a detector that was kept, and read and embed the texts to score."""
-    fitted = FittedDetector.load(path)
+    fitted = FittedDetector.load(expanded(path))
     if fitted.about.get("reads") != "texts":
         raise AssayError(f"{path} was not fitted on texts by assay detect: fit it by --reference")
     _ = fitted.threshold

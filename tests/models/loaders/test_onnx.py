@@ -163,6 +163,21 @@ def test_its_fingerprint_is_that_of_its_file(tmp_path: Path) -> None:
     assert fingerprint(str(path)) != before
 
 
+def test_weights_beside_it_are_part_of_its_fingerprint(tmp_path: Path) -> None:
+    path = linear(tmp_path / "model.onnx", WEIGHT, ("n", 3, 4, 4))
+    held = tmp_path / "model.onnx_data"
+    whole = onnx.load(path)
+    onnx.save(whole, path, save_as_external_data=True, location=held.name, size_threshold=0)
+    assert load_oracle(path).query(torch.rand(2, 3, 4, 4)).shape[0] == 2
+    before = fingerprint(str(path))
+    (tmp_path / "others.onnx_data").write_bytes(b"of another model")
+    assert fingerprint(str(path)) == before
+    content = bytearray(held.read_bytes())
+    content[-1] ^= 1
+    held.write_bytes(content)
+    assert fingerprint(str(path)) != before
+
+
 def test_an_audit_of_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, y = load_data("digits", split="train").take(1500)
     rows = x.flatten(1).numpy().astype(np.float64)

@@ -5,6 +5,7 @@ What an exporter wrote beside one is followed: the preprocessing, and the names 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 PROBES = 4
 """Random images by which it is seen whether a model answers with probabilities."""
 CONFIG = "config.json"
+LOCATION = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])")
 UNSAID = Processor(mode="bicubic")
 """How images are brought to the size of a model that says nothing of it: as folders are read."""
 
@@ -104,7 +106,7 @@ class Onnx(Loader):
     def files(self, spec: str) -> Sequence[Path]:
         file = _file(spec)
         said = [path for name in (PROCESSOR, CONFIG) if (path := _beside(file) / name).is_file()]
-        return [file, *said]
+        return [file, *_apart(file), *said]
 
 
 # -- its folder -------------------------------------------------------------------------------
@@ -127,6 +129,23 @@ def _file(spec: str) -> Path:
         names = ", ".join(str(file.relative_to(path)) for file in named[:5])
         raise AssayError(f"{spec} holds {len(named)} ONNX models ({names}): name the file")
     return named[0]
+
+
+def _apart(file: Path) -> list[Path]:
+    """Return the files in its folder that hold weights of a model, those larger than a file of
+    protobuf may be, in the order of their names.
+
+    A tensor that is kept apart says where: an entry of a key, `location` (field 1), and a value
+    (field 2), whose length stands before it, seven bits to a byte, the lowest first.
+    """
+    content = file.read_bytes()
+    places = set()
+    for found in LOCATION.finditer(content):
+        length = sum((byte & 127) << 7 * k for k, byte in enumerate(found[1]))
+        said = content[found.end() : found.end() + length].decode(errors="replace")
+        places.add(file.parent / said.replace("\0", ""))
+    home = file.parent.resolve()
+    return sorted(at for at in places if at.is_file() and at.resolve().is_relative_to(home))
 
 
 def _beside(file: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from assay.core.registry import Registry
+from assay.errors import expanded
 from assay.models.loaders.base import Loader
 from assay.models.loaders.ours import Ours as Ours
 from assay.models.loaders.user_file import Factory as Factory
@@ -20,6 +21,11 @@ loaders: Registry[Loader] = Registry(
 
 
 def loader_of(spec: str) -> Loader | None:
-    """Return the loader that recognises `spec`, or None."""
+    """Return the loader that recognises `spec`, or None.
+
+    Raises:
+        AssayError: no file can have such a name, nor anything else.
+    """
+    expanded(spec)
     made = (kind() for kind in loaders().values())
     return next((loader for loader in made if loader.recognises(spec)), None)
