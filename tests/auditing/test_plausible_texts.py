@@ -20,6 +20,8 @@ from assay.auditing.registry import Accuracy
 from assay.cli import app, call
 from assay.core.texts import TextClassifier
 from assay.core.tokens import Tokens
+from assay.data.textset import in_memory
+from assay.workflows.texts import Loaded, as_read, doubts
 
 CLASSES = ("negative", "positive")
 
@@ -151,3 +153,21 @@ def test_each_code_means_one_thing() -> None:
     sources = (Path(module.__file__).read_text() for module in (plausible, plausible_texts))
     codes = re.findall(r'Flag\(\s*code="(PRE-\d+)"', "".join(sources))
     assert sorted(codes) == [f"PRE-{number:03}" for number in range(1, 11)]
+
+
+@pytest.mark.parametrize(("side", "kept"), [("right", "the plot is"), ("left", "a good film")])
+def test_a_long_text_is_cut_to_what_the_model_reads_on_either_side(side: str, kept: str) -> None:
+    clf = text_classifier()
+    clf.tokenizer.truncation_side = side
+    long = "the plot is " + "very boring " * 90 + "a good film"
+    data = in_memory("made up", "test", CLASSES, ["a film", long], [0, -1])
+    read = as_read(Loaded(clf, data, ()))
+    assert read.texts[0] == "a film"
+    assert kept in read.texts[1]
+    assert len(read.texts[1]) < 300
+    assert clf.tokens(read.texts).ids == clf.tokens(data.texts).ids
+    assert read.notes == ("1 of 2 texts is cut to what the model reads (40 tokens)",)
+    assert not doubts(read), "labels are not there, and it answers alike twice"
+    clf.model.train()
+    object.__setattr__(clf, "query", lambda texts: torch.rand(len(texts), 2))
+    assert [line[:7] for line in doubts(read)] == ["PRE-008"]

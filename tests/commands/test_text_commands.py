@@ -162,7 +162,7 @@ def test_texts_of_any_kind_and_length_are_taken_as_far_as_the_model_reads(
     attack = ["attack", str(model), *common, "--attack", "misspell", "--attack-wrong", *out]
     assert call(app, [*attack, "--query-budget", "30", "--stop", "fooled"]) == 0
     said = capsys.readouterr().err
-    assert "1 of 8 texts is taken up to where the model stops reading (40 tokens)" in said
+    assert "1 of 8 texts is cut to what the model reads (40 tokens)" in said
     assert "2 texts of odd (all) are empty" in said
     kept = json.loads((tmp_path / "attacked" / "texts.json").read_text())
     assert max(len(str(row)) for row in kept) < 2000

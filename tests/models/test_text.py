@@ -16,7 +16,7 @@ from assay.core.random import Stream
 from assay.core.texts import TextClassifier
 from assay.errors import AssayError
 from assay.models.adaptation import Adaptation, BitFit, Full, Head, LoRA
-from assay.models.encoders import located
+from assay.models.encoders import Pretrained, located
 from assay.models.loading import load_model
 from assay.models.text import load_text
 from assay.models.textnet import TextNetwork, save_text
@@ -141,6 +141,23 @@ def test_a_folder_of_hugging_face_is_loaded_as_it_is(tmp_path: Path) -> None:
     assert clf.classes == ("bad", "good")
     assert torch.allclose(clf.query(TEXTS), text_classifier().query(TEXTS), atol=1e-6)
     assert load_text(str(folder), classes=("-", "+")).classes == ("-", "+")
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        ({"1": "good", "0": "bad"}, ("bad", "good")),
+        ({"0": "crane", "1": "ibis", "2": "crane"}, ("crane (0)", "ibis", "crane (2)")),
+        ({"0": "LABEL_0", "1": "LABEL_1"}, ()),
+        ({"first": "bad", "second": "good"}, ()),
+        ([], ()),
+    ],
+)
+def test_classes_are_named_as_the_config_does(
+    tmp_path: Path, said: object, names: tuple[str, ...]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": said}))
+    assert Pretrained("mine", tmp_path).labels == names
 
 
 def test_a_model_without_a_trained_head_is_noticed(encoder: Path) -> None:

@@ -112,7 +112,7 @@ def overlapping(again: int, n: int) -> Flag:
 
 
 def shortened(cut: int, n: int, most: int) -> Flag:
-    """PRE-009: the model does not read the ends of many texts.
+    """PRE-009: the model does not read the whole of many texts.
 
     Args:
         cut: texts, of `n`, that have more than `most` tokens.
@@ -121,8 +121,8 @@ def shortened(cut: int, n: int, most: int) -> Flag:
         code="PRE-009",
         title="Texts are longer than the model reads",
         raised=True,
-        detail=f"{cut} of {n} texts are cut after {most} tokens: what is said of them is of their "
-        "beginnings; part them, or take a model that reads more.",
+        detail=f"{cut} of {n} texts are cut after {most} tokens: what is said of them is of the "
+        "part that is read; divide them, or take a model that reads more.",
     )
 
 

