@@ -102,7 +102,7 @@ every_input = st.builds(
     mean=many,
     std=many,
     outputs=st.sampled_from(["logits", "probabilities"]),
-    classes=st.none() | st.lists(texts, max_size=3).map(tuple),
+    classes=st.none() | st.lists(texts, max_size=3, unique=True).map(tuple),
     access=st.sampled_from([None, "labels", "scores", "logits"]),
     timeout=st.none() | st.floats(0.1, 99),
     header=st.lists(st.just("a: b"), max_size=2).map(tuple),
