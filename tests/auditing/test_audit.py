@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import assay
 from assay.attacks import PGD
 from assay.auditing import AuditConfig, conduct
+from assay.auditing.policy import Policy, Requirement
 from assay.auditing.registry import (
     Accuracy,
     Calibration,
@@ -30,6 +31,7 @@ from assay.core import fast
 from assay.errors import AssayError
 from assay.explain import EigenCAM, GradCAM
 from assay.explain.faithful import FaithfulnessConfig, faithfulness
+from assay.report import schema
 from assay.report.schema import AuditReport, NotRun
 
 FEW = AuditConfig(
@@ -91,6 +93,17 @@ def test_attacks_work_and_the_check_fails_on_a_natural_network(found: assay.Audi
     robust = check(found, "ROB-001")
     assert robust.value.value <= pgd.points[1].robust_accuracy.value, "all attacks together"
     assert (robust.value.n, robust.verdict) == (60, "fail")
+
+
+def test_the_curve_is_drawn_with_the_threshold_that_a_policy_asks_for(
+    trained: tuple[nn.Module, Tensor, Tensor],
+) -> None:
+    model, x, y = trained
+    policy = Policy(checks={"ROB-001": Requirement(threshold=0.3)})
+    config = only(Robustness(), attacks=(PGD(steps=2),), attacked=8)
+    report = assay.audit(assay.Classifier(model), x, y, config=config, policy=policy).report
+    assert isinstance(report.robustness, schema.Robustness)
+    assert (check(report, "ROB-001").threshold, report.robustness.threshold) == (0.3, 0.3)
 
 
 def test_a_check_does_not_pass_while_the_attack_may_have_failed(

@@ -323,6 +323,10 @@ def conducted(
         for name, chapter in measured.chapters.items():
             (chapters if name in section.chapters else more)[name] = chapter
         arrays |= measured.arrays
+    for check in checks:  # drawn with the threshold that it is judged by, a policy's too
+        if check.code == "ROB-001" and "robustness" in chapters:
+            asked = {"threshold": check.threshold}
+            chapters["robustness"] = chapters["robustness"].model_copy(update=asked)
     if watch.budget is not None:
         more[TIME] = time_chapter(shares, evidence, watch, given)
     report = AuditReport(
