@@ -211,7 +211,7 @@ class Words(Threat[list[str]]):
 
     def describe(self) -> str:
         """Return the limits in a few words."""
-        said = [f"{100 * self.share:.0f} % of the words"]
+        said = [f"at most {100 * self.share:.0f} % of the words, at least one"]
         if self.stop_words_kept:
             said.append("stop words kept")
         if self.part_of_speech is not None:

@@ -30,7 +30,7 @@ class Misspell(CharacterAttack):
 
     >>> from assay.attacks.text.registry import Misspell
     >>> Misspell(edits=("keyboard",), setting="strict").threat.describe()
-    '20 % of the words, stop words kept, at most 1 edit in a word'
+    'at most 20 % of the words, at least one, stop words kept, at most 1 edit in a word'
     """
 
     name: Literal["misspell"] = "misspell"
