@@ -361,8 +361,7 @@ def conducted(
 def _doubts(evidence: Evidence) -> tuple[Flag, ...]:
     """Return the reasons to think that the model is not given what it was trained on."""
     if isinstance(evidence, TextEvidence):
-        again = plausible.asked_again(evidence.model, evidence.x)
-        return (*plausible_texts.flags_of(evidence), again)
+        return plausible_texts.flags_of(evidence)
     return plausible.flags_of(evidence) if evidence.kind == "images" else ()
 
 

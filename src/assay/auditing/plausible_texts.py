@@ -16,6 +16,7 @@ from torch import Tensor
 from assay.auditing.plausible import (
     FEW,
     REPEATED,
+    asked_again,
     class_order,
     looked_for,
     near_chance,
@@ -90,7 +91,8 @@ def looked_at(
     cut = sum("cut" in done for done in clf.tokens(list(x)).treated)
     if cut > CUT * len(forms):
         looks["PRE-009"] = lambda: shortened(cut, len(forms), clf.max_length)
-    return tuple(looked_for(code, looks[code]) for code in sorted(looks))
+    found = (asked_again(clf, list(x)), *(looked_for(code, looks[code]) for code in looks))
+    return tuple(sorted(found, key=lambda flag: flag.code))
 
 
 # -- judging ---------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from assay.inputs import Inputs
 from assay.models.encoders import kinds_of
 from assay.models.text import load_text
 from assay.models.textnet import is_text
+from assay.report.schema import Flag
 
 OF_IMAGES = (
     *("size", "channels", "mean", "std", "weights", "model_args", "trust_program", "outputs"),
@@ -164,9 +165,10 @@ def doubts(given: Loaded) -> list[str]:
     by at most `LOOKED_AT` of the texts; where one has no label, whether it answers alike twice."""
     clf, some = given.clf, given.data.sample(LOOKED_AT)
     treated = clf.treated.copy()
-    found = [plausible.asked_again(clf, list(some.texts))]
-    if not bool((given.data.labels < 0).any()):
+    if bool((given.data.labels < 0).any()):
+        found: tuple[Flag, ...] = (plausible.asked_again(clf, list(some.texts)),)
+    else:
         said = clf.predict(list(some.texts))
-        found += plausible_texts.looked_at(clf, some.texts, some.labels, said, some.classes)
+        found = plausible_texts.looked_at(clf, some.texts, some.labels, said, some.classes)
     clf.treated = treated  # they are counted where they are attacked or explained
     return plausible.warnings(found)
