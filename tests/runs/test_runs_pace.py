@@ -142,6 +142,21 @@ def test_a_guess_is_asked_once_for_each_kind_and_only_where_it_is_worth_it() -> 
         assert asked == expected
 
 
+def test_a_label_says_more_than_a_task() -> None:
+    """Of one task with another configuration for each seed, those that are called the same are
+    alike."""
+    slow, fast, next_slow, nameless = (
+        trial("train", size, size).model_copy(update={"label": label})
+        for size, label in ((1, "slow"), (2, "fast"), (3, "slow"), (4, ""))
+    )
+    pace = Pace([next_slow])
+    pace.learn(slow, 300.0)
+    pace.learn(fast, 10.0)
+    assert pace.left(0.0) == 300.0
+    pace.add([nameless])
+    assert pace.left(0.0) == 300.0 + 155.0
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_an_earlier_run_has_finished_is_known_from_the_start(workers: int) -> None:
     plan = cheap_first()

@@ -430,6 +430,17 @@ def test_a_guess_serves_where_no_trial_of_the_kind_was_run(store):
     assert "2 h" in text(plan.view(workers=1))
 
 
+def test_a_label_serves_where_a_seed_changes_more_than_the_seed(store):
+    """A study may leave out other classes with each seed: no two of its networks are kin."""
+    there, other, alien = (
+        network(depth, seed=depth).model_copy(update={"label": label})
+        for depth, label in ((1, "held out"), (2, "held out"), (3, "another"))
+    )
+    made(store, there, seconds=30)
+    plan = plan_status([there, other, alien], store)
+    assert [status.seconds for status in plan.trials] == [0, 30, None]
+
+
 def test_needs_are_part_of_the_plan_and_kin_ignores_seeds_all_the_way_down(store):
     attacks = [
         Trial(task="toy_tasks:given", config={}, needs=(network(2, seed=seed),)) for seed in (0, 1)

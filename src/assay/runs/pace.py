@@ -54,9 +54,10 @@ class Pace:
 
     A trial that waits takes what those of its kind took, which are equal but for the seed; where
     none has ended, what those that run will take at their own pace. Otherwise it takes what others
-    of its task took, in proportion to what both are guessed at, if they can be; where there is none
-    of its task, a small part of what it needs takes; and where it needs nothing, what all others
-    took. Those that wait are then given to as many workers as were ever seen at work, in their
+    of its task took (those that bear its label, if there are such: a seed may also say which
+    classes are left out), in proportion to what both are guessed at, if they can be; where there
+    is none of its task, a small part of what it needs takes; and where it needs nothing, what all
+    others took. Those that wait are then given to as many workers as were ever seen at work, in their
     order.
 
     Args:
@@ -166,6 +167,8 @@ class Pace:
             return known[kind]
         like = {k: seconds for k, seconds in known.items() if self._one_of[k].task == trial.task}
         if like:
+            named = {k: s for k, s in like.items() if self._one_of[k].group == trial.group}
+            like = named or like
             own = self._guessed.get(kind)
             guesses = {other: self._guessed.get(other) for other in like}
             scaled = [like[other] * own / its for other, its in guesses.items() if own and its]

@@ -96,7 +96,8 @@ def plan_status(
     """Give the state of each trial and what the rest will cost, without running anything.
 
     A trial's cost is the median of the finished trials in the store that are equal but for the
-    seed (and for the versions of the code).
+    seed (and for the versions of the code); where there are none, of those in the plan that bear
+    its label, whose seeds may also say which classes they are trained on.
 
     Args:
         guess: what a trial is expected to take where none like it was run.
@@ -107,9 +108,17 @@ def plan_status(
     entries = {address: store.entry(trial) for address, trial in wanted.items()}
     results = {address: entry.result() for address, entry in entries.items()}
     costs = _costs(store) if any(result is None for result in results.values()) else {}
+    named: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for address, result in results.items():
+        if result is not None:
+            named[wanted[address].group].append(_cost(result))
+
+    def like(trial: Trial) -> list[tuple[float, int]]:
+        return costs.get(kin(trial)) or named[trial.group]
+
     return PlanStatus(
         tuple(
-            _status(entry, results[address], costs.get(kin(entry.trial), []), guess)
+            _status(entry, results[address], like(entry.trial), guess)
             for address, entry in entries.items()
         )
     )
@@ -146,9 +155,12 @@ def _costs(store: Store) -> Mapping[str, list[tuple[float, int]]]:
     for entry in store.trials():
         result = entry.result()
         if result is not None:
-            cost = (float(result.record["seconds"]), _bytes(result.record))
-            found[kin(entry.trial)].append(cost)
+            found[kin(entry.trial)].append(_cost(result))
     return found
+
+
+def _cost(result: Result) -> tuple[float, int]:
+    return float(result.record["seconds"]), _bytes(result.record)
 
 
 def _bytes(record: Mapping[str, Any]) -> int:
