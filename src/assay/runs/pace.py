@@ -57,8 +57,8 @@ class Pace:
     of its task took (those that bear its label, if there are such: a seed may also say which
     classes are left out), in proportion to what both are guessed at, if they can be; where there
     is none of its task, a small part of what it needs takes; and where it needs nothing, what all
-    others took. Those that wait are then given to as many workers as were ever seen at work, in their
-    order.
+    others took. Those that wait are then given to as many workers as were ever seen at work, in
+    their order.
 
     Args:
         trials: what is to be run.
