@@ -8,7 +8,7 @@ import torch
 
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
-from assay.auditing.sections.corruptions import ONLY_QUERIED, Corruptions, said
+from assay.auditing.sections.corruptions import ONLY_QUERIED, Corruptions, over_images, said
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
@@ -41,6 +41,15 @@ def test_the_mean_is_over_kinds_and_severities_of_each_image() -> None:
     assert chapter.title == "Corruptions take accuracy from 100.0 % to 62.5 %"
     assert chapter.name == "Common corruptions"
     assert [row[0].text for row in chapter.tables[0].rows] == ["none", "brightness"]
+
+
+def test_answers_that_are_all_right_or_all_wrong_have_an_interval_all_the_same() -> None:
+    """Wilson's for 60 of 60: 60 / (60 + 1.96²) = 94.0 %."""
+    for right, value, low, high in ((True, 1.0, 0.940, 1.0), (False, 0.0, 0.0, 0.060)):
+        found = over_images(torch.full((5, 3, 60), right))
+        assert (found.value, found.low, found.high, found.n) == pytest.approx(
+            (value, low, high, 60), abs=5e-4
+        )
 
 
 def test_the_heading_says_what_is_seen_whichever_way_it_went() -> None:

@@ -246,4 +246,4 @@ def test_what_stands_in_needs_no_more_than_there_is(access: Any, norm: Any) -> N
 def test_attacks_go_by_what_is_unusual_about_them() -> None:
     assert label(FGSM()) == "FGSM"
     assert label(PGD(steps=7, restarts=2, loss="margin")) == "PGD, 7 steps, 2 restarts, loss margin"
-    assert label(HopSkipJump(queries=100)) == "HOPSKIPJUMP, queries 100"
+    assert label(HopSkipJump(queries=100)) == "HopSkipJump, queries 100"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
@@ -133,6 +134,8 @@ def test_more_images_decide_by_the_root_of_their_number() -> None:
     assert "about 300 more" in below.advice
     near = judged(criterion, Value(Estimate(0.5, 0.4, 0.6, 100, "images")))
     assert "no number of images" in near.advice
+    same = judged(criterion, Value(Estimate(0.6, -math.inf, math.inf, 100, "images")))
+    assert "all values are the same" in same.advice
 
 
 def test_a_bar_says_what_to_do_about_it() -> None:

@@ -50,7 +50,7 @@ def test_a_sheet_shows_all_three_of_every_image_in_bands_of_eight():
 
 
 def test_a_sheet_says_what_it_shows_and_never_cuts_it():
-    title = "HOPSKIPJUMP towards least-likely, L2 without a limit on http://127.0.0.1:8765/a/path/that/is/longer/than/a/line"
+    title = "HopSkipJump towards least-likely, L2 without a limit on http://127.0.0.1:8765/a/path/that/is/longer/than/a/line"
     names = ("automobile", "a golden retriever with a stick")
     figure = sheet(2, names, title=title, notes=["Fooled: 3 %", "Rounded: 2 %"])[2]
     texts = [text.get_text() for text in figure.axes[0].texts]

@@ -21,7 +21,7 @@ from assay.auditing.cost import attack_work
 from assay.auditing.reliability import FEW
 from assay.core.oracle import Access, granted
 from assay.errors import AssayError, told
-from assay.report.numerals import budget
+from assay.report.numerals import attack_name, budget
 from assay.report.schema import Flag
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def label(attack: Attack) -> str:
     """
     steps = getattr(attack, "steps", None)
     restarts = getattr(attack, "restarts", 1)
-    words = [attack.name.upper()]
+    words = [attack_name(attack.name)]
     words += [f"{steps} steps"] if steps else []
     words += [f"{restarts} restarts"] if restarts > 1 else []
     for key, field in type(attack).model_fields.items():

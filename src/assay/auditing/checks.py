@@ -178,6 +178,8 @@ MOST = 50
 
 def _more(value: stats.Estimate, criterion: Criterion) -> str:
     """Return how many more observations would decide: an interval shrinks with their root."""
+    if not math.isfinite(value.high - value.low):
+        return f"all values are the same, which shows no spread: give more ({criterion.more})"
     gap = abs(value.value - criterion.threshold)
     reach = (
         value.value - value.low if value.value > criterion.threshold else value.high - value.value

@@ -19,6 +19,7 @@ from assay.core.classifier import Classifier
 from assay.core.images import digests
 from assay.core.oracle import Oracle
 from assay.errors import AssayError, one_line, told
+from assay.report.flagged import flagged
 from assay.report.schema import Flag
 
 if TYPE_CHECKING:
@@ -114,11 +115,7 @@ def asked_again(model: Oracle[Any], inputs: Any) -> Flag:
 
 def warnings(flags: Sequence[Flag]) -> list[str]:
     """Return what is said of those that are up, a line each."""
-    return [
-        f"{flag.code}: {flag.title}. {flag.detail}"
-        for flag in flags
-        if flag.raised and flag.code.startswith("PRE-")
-    ]
+    return [flagged(flag) for flag in flags if flag.raised and flag.code.startswith("PRE-")]
 
 
 def looked_for(code: str, look: Callable[[], Flag]) -> Flag:

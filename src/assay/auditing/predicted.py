@@ -108,7 +108,7 @@ def audit_predictions(
         watch,
         given=len(said),
         policy=policy,
-        title=title or f"saved predictions, {said.name}",
+        title=title or f"{said.name}, saved predictions",
         command=command or "assay.auditing.audit_predictions(said), called from Python",
         data={said.name: said.fingerprint},
         inputs={"predictions": len(said), "access": said.access, "columns": list(said.metadata)},

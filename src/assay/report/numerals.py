@@ -135,6 +135,28 @@ def norm_name(norm: str) -> str:
     return {"linf": "L∞"}.get(norm, norm.upper())
 
 
+WRITTEN = {
+    "auto": "auto",
+    "mifgsm": "MI-FGSM",
+    "apgdt": "APGD-T",
+    "deepfool": "DeepFool",
+    "carlini-wagner": "Carlini–Wagner",
+    "hopskipjump": "HopSkipJump",
+}
+"""Attacks whose names are written in a way of their own."""
+
+
+def attack_name(name: str) -> str:
+    """Return an attack's name as papers write it, from that in configs.
+
+    >>> attack_name("pgd"), attack_name("square"), attack_name("hopskipjump")
+    ('PGD', 'Square', 'HopSkipJump')
+    """
+    if name in ("fgsm", "pgd", "apgd", "fab"):
+        return name.upper()
+    return WRITTEN.get(name, name[:1].upper() + name[1:])
+
+
 def duration(seconds: float | None) -> str:
     """Return a time in the unit that suits it: 12 ms, 0.4 s, 12 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:

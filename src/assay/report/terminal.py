@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from assay.report.answer import pieces
+from assay.report.flagged import flagged
 from assay.report.numerals import MISSING, full, with_unit
 from assay.report.result import Claim, StudyResult
 from assay.report.schema import AuditReport, Check, worst_first
@@ -86,11 +87,7 @@ def summary(report: AuditReport) -> RenderableType:
     parts += [answer(report.answer)] if report.answer else []
     parts += [Prose(report.summary)] if report.summary else []
     parts += [block(judged_checks(report))]
-    parts += [
-        Text(f"! {flag.code}: {flag.title}. {flag.detail}", style="yellow")
-        for flag in report.flags
-        if flag.raised
-    ]
+    parts += [Text(f"! {flagged(flag)}", style="yellow") for flag in report.flags if flag.raised]
     return Group(*parts)
 
 

@@ -12,7 +12,8 @@ from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier
 from assay.data import Dataset
 from assay.disk import refusal, write_atomic
-from assay.report.numerals import budget, duration, full, norm_name
+from assay.report.flagged import flagged
+from assay.report.numerals import attack_name, budget, duration, full, norm_name
 from assay.report.pictures import amplify, fit_amplification
 from assay.report.sheet import contact_sheet, picture_bytes, png_bytes
 from assay.runs.view import Grid, View
@@ -29,7 +30,7 @@ def heading(result: AttackResult, model: str, data: str, target: str | None) -> 
     threat = result.threat
     size = budget(threat.eps, threat.norm) if threat.limited else "without a limit"
     aim = "" if target is None else f" towards {target}"
-    name = f"{result.attack.name.upper()}{aim}, {norm_name(threat.norm)} {size}"
+    name = f"{attack_name(result.attack.name)}{aim}, {norm_name(threat.norm)} {size}"
     return f"{name} on {model}, {data}"
 
 
@@ -78,7 +79,7 @@ def summary(result: AttackResult, raised: Sequence[reliability.Indicator], title
         "candidates outside the budget, refused": result.refused,
     }
     rows += [(what, f"{count:,}") for what, count in counted.items() if count]
-    lines = [f"! {flag.code}: {flag.title}. {flag.detail}" for flag in raised]
+    lines = [f"! {flagged(flag)}" for flag in raised]
     if result.fast is not None and not result.fast.used:
         lines.append(f"! there was no fast copy of the model: {result.fast.why}")
     return View(title, {}, (Grid("", ("", ""), tuple(rows)),), tuple(lines))

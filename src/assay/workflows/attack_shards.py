@@ -21,7 +21,7 @@ from assay.data import shards
 from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.inputs import Inputs, called, scaled
-from assay.report.numerals import budget, duration, full, norm_name
+from assay.report.numerals import attack_name, budget, duration, full, norm_name
 from assay.runs.display import say
 from assay.runs.entry import Result
 from assay.runs.files import to_json
@@ -119,7 +119,7 @@ def run(
         threat = attack.threat
         size = budget(threat.eps, threat.norm) if threat.limited else "without a limit"
         title = (
-            f"{attack.name.upper()}, {norm_name(threat.norm)} {size} on {name}, "
+            f"{attack_name(attack.name)}, {norm_name(threat.norm)} {size} on {name}, "
             f"{where} ({inputs.split}{scaled(inputs)}), {len(there)} of {len(trials)} shards"
         )
         Console(highlight=False).print(

@@ -30,6 +30,7 @@ from assay.explain.text import TokenAttribution, WordOcclusion
 from assay.inputs import Inputs, called
 from assay.provenance import provenance
 from assay.report.curves import Series, learning_curves
+from assay.report.flagged import flagged
 from assay.report.numerals import duration, full
 from assay.report.texts import Drawn, Example, TextPage, TextTable, drawn, line, render_texts
 from assay.report.words import Kind, marked
@@ -108,7 +109,7 @@ def run(
             progress=told,
         )
     raised = text_flags(result)
-    cautions += [f"{flag.code}: {flag.title}. {flag.detail}." for flag in raised]
+    cautions += [f"{flagged(flag)}." for flag in raised]
     cautions += list(given.clf.treatments())
     title = f"{attack.name}, {attack.setting}, on {called(inputs, given.clf)}"  # type: ignore[arg-type]
     undone = defended(result)
@@ -184,7 +185,7 @@ def summary(
     result: Result, raised: Sequence[Indicator], title: str, undone: dict[str, Any]
 ) -> View:
     """Return what the terminal shows of it."""
-    lines = [f"! {flag.code}: {flag.title}. {flag.detail}" for flag in raised]
+    lines = [f"! {flagged(flag)}" for flag in raised]
     lines.append(f"Allowed: {result.threat.describe()}.")
     return View(title, {}, (Grid("", ("", ""), numbers(result, undone)),), tuple(lines))
 

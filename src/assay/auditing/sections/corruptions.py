@@ -117,7 +117,7 @@ class Corruptions(Section):
             for j, severity in enumerate(self.severities):
                 evidence.tick(f"{kind} of severity {severity}")
                 right[i, j] = self._right(evidence, x, y, kind, severity)
-        mean = stats.mean_interval(right.double().mean((0, 1)).numpy(), "images")
+        mean = over_images(right)
         clean = stats.proportion(int(evidence.correct[:most].sum()), len(x), "images")
         lead = (
             f"Mean over {len(self.kinds)} kinds of corruption at {len(self.severities)} "
@@ -164,6 +164,21 @@ class Corruptions(Section):
                 "Intervals are Wilson's, at 95 %.",
             }
         )
+
+
+def over_images(right: Tensor) -> stats.Estimate:
+    """Return the mean share of corrupted versions that are right, over images.
+
+    Where every image has all of them right, or none, their spread is zero and says nothing; the
+    interval is then that of as many single answers, which is never narrower.
+
+    Args:
+        right: bool (kinds, severities, N).
+    """
+    if right.all() or not right.any():
+        n = right.shape[-1]
+        return stats.proportion(n if right.all() else 0, n, "images")
+    return stats.mean_interval(right.double().mean((0, 1)).numpy(), "images")
 
 
 def said(clean: float, corrupted: float, worst: str) -> str:

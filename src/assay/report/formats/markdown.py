@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from assay.report.findings import not_tested
+from assay.report.flagged import flagged
 from assay.report.numerals import MISSING, full, with_unit
 from assay.report.schema import AuditReport, Check, worst_first
 
@@ -26,7 +27,7 @@ def markdown(report: AuditReport) -> str:
     raised = [flag for flag in report.flags if flag.raised]
     if raised:
         lines += ["", "Reasons not to trust some of it:", ""]
-        lines += [f"- {flag.code}: {plain(flag.title)}. {plain(flag.detail)}" for flag in raised]
+        lines += [f"- {plain(flagged(flag))}" for flag in raised]
     advice = [check for check in worst_first(report.checks) if check.advice]
     if advice:
         lines += ["", "What to do:", ""]

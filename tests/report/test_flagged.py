@@ -1,0 +1,32 @@
+"""A flag as a line: sentences that begin with a capital."""
+
+from __future__ import annotations
+
+import pytest
+
+from assay.attacks.reliability import Indicator
+from assay.report.flagged import flagged
+from assay.report.numerals import attack_name
+
+
+@pytest.mark.parametrize(
+    ("detail", "line"),
+    [
+        ("of 9 images, 3 have none", "REL-001: Gradients vanish. Of 9 images, 3 have none"),
+        ("3 of 9 images", "REL-001: Gradients vanish. 3 of 9 images"),
+        ("", "REL-001: Gradients vanish."),
+    ],
+)
+def test_what_was_seen_is_a_sentence_of_its_own(detail: str, line: str) -> None:
+    assert flagged(Indicator("REL-001", "Gradients vanish", True, detail)) == line
+
+
+def test_attacks_are_called_as_papers_call_them() -> None:
+    from assay.attacks import attacks
+
+    written = {name: attack_name(name) for name in attacks.built_in()}
+    assert written["pgd"] == "PGD"
+    assert written["one-pixel"] == "One-pixel"
+    assert written["hopskipjump"] == "HopSkipJump"
+    assert written["auto"] == "auto"
+    assert len(set(written.values())) == len(written)
