@@ -19,7 +19,9 @@ import yaml
 from assay.attacks import PGD, Square
 from assay.auditing.config import AuditConfig
 from assay.cli import app, call
-from assay.commands.flags import as_written, flags_of, merge
+from assay.commands.flags import merge
+from assay.commands.settings import flags_of
+from assay.config import as_written
 from assay.core.random import Stream
 from assay.data.augment import CropFlip
 from assay.explain import GradCAM, Occlusion

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -23,11 +22,11 @@ from assay.core.crop import SCALED_FIRST
 from assay.core.device import Device, device_here
 from assay.data import Dataset, load_data
 from assay.data.called import counted
-from assay.data.classes import in_order, places
+from assay.data.classes import in_order
 from assay.data.dataset import to_float
 from assay.data.load import BUNDLED
-from assay.data.walk import listed
-from assay.errors import AssayError, distinct, one_line
+from assay.data.outputs import check_labels, order_of
+from assay.errors import AssayError, distinct
 from assay.models.http import HttpModel, Wire
 from assay.models.loaders.base import About, Channels
 from assay.models.loaders.registry import loader_of
@@ -258,7 +257,7 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             )
         own = inputs.classes or inputs.about.classes
         if labelled and own:
-            _labels_fit(inputs.model, own, data)
+            check_labels(inputs.model, own, data)
         oracle = load_oracle(
             inputs.model,
             access=inputs.access,
@@ -284,7 +283,7 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             and not inputs.classes
             and isinstance(oracle, BlackBox)
         ):
-            oracle.notes += _order(inputs.model, inputs.about.classes, data)
+            oracle.notes += order_of(inputs.model, inputs.about.classes, data)
         return oracle
     ours = _is_ours(inputs)
     named = counted(inputs.data, data.classes) or ours or inputs.about.classes is not None
@@ -303,9 +302,9 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
     if ours:
         _takes(inputs.model, data)
     if labelled and (ours or inputs.about.classes is not None or inputs.classes):
-        _labels_fit(inputs.model, clf.classes, data)
+        check_labels(inputs.model, clf.classes, data)
     if labelled and not ours and not inputs.classes:
-        clf.notes += _order(inputs.model, inputs.about.classes or _own_names(clf.model), data)
+        clf.notes += order_of(inputs.model, inputs.about.classes or _own_names(clf.model), data)
     clf.model.to(device_here(inputs.device))
     if counted(inputs.data, data.classes):
         clf.query(to_float(data.images[:1]))  # it knows its classes once it has answered
@@ -355,21 +354,6 @@ def _takes(model: str, data: Dataset) -> None:
         )
 
 
-def _labels_fit(model: str, own: tuple[str, ...], data: Dataset) -> None:
-    others = data.classes
-    if len(own) != len(others):
-        raise AssayError(
-            f"{model} has {len(own)} classes ({one_line(', '.join(own), 80)}), but {data.name} has "
-            f"{len(others)} ({one_line(', '.join(others), 80)}): the labels do not fit its outputs"
-        )
-    moved = next((name for k, name in enumerate(own) if name in others and others[k] != name), None)
-    if moved is not None:
-        raise AssayError(
-            f"class {moved!r} has another place in {data.name} than in {model}, so the labels do "
-            f"not fit its outputs, which are {one_line(', '.join(own), 120)}"
-        )
-
-
 def _own_names(module: nn.Module) -> tuple[str, ...] | None:
     """Return what a network that code made calls its outputs, as Hugging Face's do (id2label);
     None where it does not say."""
@@ -379,35 +363,6 @@ def _own_names(module: nn.Module) -> tuple[str, ...] | None:
             found = tuple(str(names[key]) for key in sorted(names))
             return None if all(name.startswith("LABEL_") for name in found) else found
     return None
-
-
-def _order(model: str, own: tuple[str, ...] | None, data: Dataset) -> tuple[str, ...]:
-    """Return what is said of the order of classes, where it is taken on trust.
-
-    Raises:
-        AssayError: the network says another one.
-    """
-    place = None if own is None else places(own, data.classes)
-    if own is not None and place is not None:
-        if place != list(range(len(place))):
-            there = [data.classes[place.index(k)] for k in range(len(place))]
-            raise AssayError(
-                f"{model} has its classes in another order (id2label) than {data.name}: give "
-                f"--classes {shlex.join(there)}"
-            )
-        return ()
-    if own is not None and len(own) == len(data.classes):
-        return (
-            f"{model} calls its outputs {listed(list(own), 5)} (id2label), and they are taken to "
-            f"be {listed(list(data.classes), 5)}, in this order; --classes names another",
-        )
-    if all(name.isdecimal() for name in data.classes):
-        return ()
-    alphabetical = " (in alphabetical order)" if list(data.classes) == sorted(data.classes) else ""
-    return (
-        f"the outputs of {model} are taken to be {listed(list(data.classes), 5)}{alphabetical}; "
-        "--classes names another order",
-    )
 
 
 def called(inputs: Inputs, model: Loaded) -> str:

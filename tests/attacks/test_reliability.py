@@ -23,6 +23,7 @@ from assay.attacks import (
     FewPixel,
     Iterate,
     Square,
+    contradictions,
 )
 from assay.attacks import reliability as rel
 from assay.attacks.base import Search, wins
@@ -136,20 +137,20 @@ def saw_result(attack: Attack) -> AttackResult:
 def test_larger_budget_does_worse(net: nn.Module, x: Tensor, y: Tensor) -> None:
     small, large = (saw_result(FGSM(eps=eps)) for eps in (0.03, 0.2))
     assert (int(small.success.sum()), int(large.success.sum())) == (8, 0)
-    flag = rel.larger_budget_worse([large, small])
+    flag = contradictions.larger_budget_worse([large, small])
     assert (flag.code, flag.raised) == ("REL-002", True)
     assert "eps 0.03 fooled 8 of 8 images, eps 0.2 only 0" in flag.detail
     healthy = [PGD(eps=eps, steps=5)(Classifier(net), x, y) for eps in (0.0, 0.005, 0.05)]
-    assert not rel.larger_budget_worse(healthy).raised
+    assert not contradictions.larger_budget_worse(healthy).raised
     with pytest.raises(AssayError, match=r"at least two budgets, got 1 result"):
-        rel.larger_budget_worse(healthy[:1])
+        contradictions.larger_budget_worse(healthy[:1])
     clf = Classifier(net)
     with pytest.raises(AssayError, match="in one norm, got l2, linf"):
-        rel.larger_budget_worse([healthy[0], PGD(norm="l2", eps=0.3)(clf, x, y)])
+        contradictions.larger_budget_worse([healthy[0], PGD(norm="l2", eps=0.3)(clf, x, y)])
     with pytest.raises(AssayError, match="of one attack, got fgsm, pgd"):
-        rel.larger_budget_worse([healthy[0], FGSM(eps=0.01)(clf, x, y)])
+        contradictions.larger_budget_worse([healthy[0], FGSM(eps=0.01)(clf, x, y)])
     with pytest.raises(AssayError, match="their images differ"):
-        rel.larger_budget_worse([*healthy, PGD(eps=0.1, steps=5)(clf, x.flip(0), y)])
+        contradictions.larger_budget_worse([*healthy, PGD(eps=0.1, steps=5)(clf, x.flip(0), y)])
 
 
 def test_many_steps_do_worse_than_one(net: nn.Module, x: Tensor, y: Tensor) -> None:
@@ -158,15 +159,17 @@ def test_many_steps_do_worse_than_one(net: nn.Module, x: Tensor, y: Tensor) -> N
     many = saw_result(overshooting)
     assert int(many.success.sum()) == 8  # the projection saves it
     passing = saw_result(PGD(eps=0.03, steps=1, step_size=0.015, random_start=False))
-    flag = rel.iterated_worse(single, passing)
+    flag = contradictions.iterated_worse(single, passing)
     assert (flag.code, flag.raised) == ("REL-003", True)
     assert "fgsm fooled 8 and pgd 0 of 8" in flag.detail
     clf = Classifier(net)
-    assert not rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, y)).raised
+    assert not contradictions.iterated_worse(
+        FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, y)
+    ).raised
     with pytest.raises(AssayError, match="one threat"):
-        rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.02)(clf, x, y))
+        contradictions.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.02)(clf, x, y))
     with pytest.raises(AssayError, match="their labels differ"):
-        rel.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, (y + 1) % 5))
+        contradictions.iterated_worse(FGSM(eps=0.01)(clf, x, y), PGD(eps=0.01)(clf, x, (y + 1) % 5))
 
 
 @pytest.mark.parametrize(
@@ -231,20 +234,22 @@ def test_rounding_undoes_success(net: nn.Module, x: Tensor) -> None:
     labels = Classifier(net).predict(grey)
     found = PGD(eps=0.03, steps=5)(Classifier(net), grey, labels)
     assert found.success_rate.value > 0.5
-    assert not rel.rounding_undoes(found).raised
+    assert not contradictions.rounding_undoes(found).raised
     # a quarter of a grey level: rounding brings every pixel back
     bright = torch.full((6, 1, 4, 4), 128 / 255)
     edge = Classifier(Threshold(128.1 / 255))
     fine = PGD(eps=0.25 / 255, steps=5)(edge, bright, torch.zeros(6).long())
     assert fine.success_rate.value == 1.0
     assert fine.after_rounding.value == 0.0
-    flag = rel.rounding_undoes(fine)
+    flag = contradictions.rounding_undoes(fine)
     assert (flag.code, flag.raised) == ("REL-007", True)
     assert flag_says(flag, "0 of 6 successes survive rounding to 8 bits: make eps at least one")
     fooled = PGD(eps=0.25 / 255, steps=5)(edge, bright, torch.zeros(6).long(), stop="fooled")
-    assert flag_says(rel.rounding_undoes(fooled), 'run every step (stop="never")')
+    assert flag_says(contradictions.rounding_undoes(fooled), 'run every step (stop="never")')
     near = DeepFool(overshoot=0.001)(edge, bright, torch.zeros(6).long())
-    assert flag_says(rel.rounding_undoes(near), "the nearest images lie on the decision boundary")
+    assert flag_says(
+        contradictions.rounding_undoes(near), "the nearest images lie on the decision boundary"
+    )
 
 
 class Threshold(nn.Module):
@@ -271,7 +276,7 @@ def test_a_lost_success_of_a_few_says_little() -> None:
     for result in found:
         assert result.success_rate.value == 1.0
         assert result.after_rounding.value == pytest.approx(5 / 6)
-    assert [rel.rounding_undoes(result).raised for result in found] == [False, True]
+    assert [contradictions.rounding_undoes(result).raised for result in found] == [False, True]
 
 
 def test_the_losses_that_attacks_follow() -> None:
@@ -438,26 +443,28 @@ def test_a_black_box_beats_the_white_box() -> None:
     clf = Classifier(Rounded(Saw(), levels=100))
     white, black = PGD(eps=0.04, random_start=False)(clf, x, y), Guess(eps=0.04)(clf, x, y)
     assert (int(white.success.sum()), int(black.success.sum())) == (0, 4)
-    flag = rel.black_box_beats_white_box(white, black)
+    flag = contradictions.black_box_beats_white_box(white, black)
     assert flag.code == "REL-009"
     assert flag_says(flag, "guess fools 4 that pgd does not")
     open_clf = Classifier(Saw())
     seen = PGD(eps=0.04, random_start=False)(open_clf, x, y)
-    assert not rel.black_box_beats_white_box(seen, Guess(eps=0.04)(open_clf, x, y)).raised
+    assert not contradictions.black_box_beats_white_box(
+        seen, Guess(eps=0.04)(open_clf, x, y)
+    ).raised
     with pytest.raises(AssayError, match="one threat"):
-        rel.black_box_beats_white_box(white, Guess(eps=0.05)(clf, x, y))
+        contradictions.black_box_beats_white_box(white, Guess(eps=0.05)(clf, x, y))
     with pytest.raises(AssayError, match="in this order; got guess, which needs the labels"):
-        rel.black_box_beats_white_box(black, white)
+        contradictions.black_box_beats_white_box(black, white)
     with pytest.raises(AssayError, match=r"in this order; got pgd.*, and fgsm"):
-        rel.black_box_beats_white_box(white, FGSM(eps=0.04)(clf, x, y))
+        contradictions.black_box_beats_white_box(white, FGSM(eps=0.04)(clf, x, y))
     with pytest.raises(AssayError, match=r"got guess.*, and guess"):
-        rel.black_box_beats_white_box(black, black)
+        contradictions.black_box_beats_white_box(black, black)
     with pytest.raises(AssayError, match="same images, but their images differ"):
-        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x.flip(0), y))
+        contradictions.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x.flip(0), y))
     with pytest.raises(AssayError, match="same images, got 8 and 7"):
-        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x[:7], y[:7]))
+        contradictions.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x[:7], y[:7]))
     with pytest.raises(AssayError, match="one targeted alone"):
-        rel.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x, y, targets=1))
+        contradictions.black_box_beats_white_box(white, Guess(eps=0.04)(clf, x, y, targets=1))
 
 
 def test_black_and_white_box_are_compared_image_by_image() -> None:
@@ -470,9 +477,9 @@ def test_black_and_white_box_are_compared_image_by_image() -> None:
         dataclasses.replace(attack(clf, x, y), correct=correct, success=mask)
         for attack, mask in zip((PGD(eps=0.04), Guess(eps=0.04)), masks, strict=True)
     )
-    flag = rel.black_box_beats_white_box(white, black)
+    flag = contradictions.black_box_beats_white_box(white, black)
     assert flag_says(flag, "of 8 correctly classified images, guess fools 2 that pgd does not")
-    assert not rel.black_box_beats_white_box(white, black, allowed=0.25).raised
+    assert not contradictions.black_box_beats_white_box(white, black, allowed=0.25).raised
 
 
 def test_a_model_without_gradients_is_refused(net: nn.Module, x: Tensor, y: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
-from assay.attacks.reliability import black_box_beats_white_box
+from assay.attacks.contradictions import black_box_beats_white_box
 from assay.auditing import AuditConfig
 from assay.auditing.attacking import attack_all, label, stand_in
 from assay.auditing.evidence import Evidence

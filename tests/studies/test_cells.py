@@ -16,7 +16,8 @@ from assay.errors import AssayError
 from assay.report.result import Cell
 from assay.runs.results import Results
 from assay.studies.attention import Attention
-from assay.studies.cells import Column, _floor
+from assay.studies.cells import Column
+from assay.studies.measured import least_variance
 from assay.studies.skip import Skip
 from studies.made_up import cells, fake
 
@@ -189,11 +190,13 @@ def test_a_run_on_no_image_lends_no_floor_and_takes_none_away() -> None:
 
     many, few = stats.binomial_variance(0.5, 10_000), stats.binomial_variance(0.5, 10)
     mixed = runs((0.5, 10_000), (0.5, 10), (0.5, 10))
-    assert _floor([mixed], "success_share") == pytest.approx((many + 2 * few) / 3)
-    assert _floor([mixed[::-1]], "success_share") == _floor([mixed], "success_share")
+    assert least_variance([mixed], "success_share") == pytest.approx((many + 2 * few) / 3)
+    assert least_variance([mixed[::-1]], "success_share") == least_variance(
+        [mixed], "success_share"
+    )
     silent = runs((1.0, 10), (1.0, 10), (math.nan, 0))
-    assert _floor([silent], "success_share") == stats.binomial_variance(1.0, 10)
-    assert _floor([runs((math.nan, 0))], "success_share") is None
+    assert least_variance([silent], "success_share") == stats.binomial_variance(1.0, 10)
+    assert least_variance([runs((math.nan, 0))], "success_share") is None
 
 
 # -- image by image ------------------------------------------------------------------------------

@@ -22,9 +22,10 @@ from assay.runs.store import Store
 from assay.stats import judge_claims
 from assay.studies.cells import Cells
 from assay.studies.ood import OOD
+from assay.studies.ood.measures import fewest, measured, share
 from assay.studies.ood.presets import DETECTORS, KINDS, LOGIT_NORM, NATURAL
-from assay.studies.ood.tables import fewest, measured, share
-from assay.tasks.detect import RAW, scorers
+from assay.tasks.detect import scorers
+from assay.tasks.outside import RAW
 
 
 def smoke(**settings: object) -> OOD:

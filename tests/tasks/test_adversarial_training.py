@@ -24,7 +24,8 @@ from assay.runs.worker import Workspace
 from assay.tasks.adversaries import against
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.saliency_shift import AttendNetwork
-from assay.tasks.train import TrainNetwork, expected_seconds, train
+from assay.tasks.train import TrainNetwork, train
+from assay.tasks.train_time import expected_seconds
 from assay.train import AdamW, Recipe
 from assay.train.named import NAMED
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from assay.auditing.checks import Criterion as Criterion
     from assay.auditing.checks import Value as Value
     from assay.auditing.checks import Words as Words
-    from assay.auditing.conduct import Audit as Audit
     from assay.auditing.conduct import audit as audit
     from assay.auditing.config import AuditConfig as AuditConfig
     from assay.auditing.config import Thresholds as Thresholds
     from assay.auditing.evidence import Evidence as Evidence
     from assay.auditing.predicted import audit_predictions as audit_predictions
+    from assay.auditing.result import Audit as Audit
     from assay.auditing.section import Measured as Measured
     from assay.auditing.section import Section as Section
 else:
@@ -27,10 +27,11 @@ else:
         __name__,
         {
             "checks": ["Criterion", "Value", "Words"],
-            "conduct": ["Audit", "audit"],
+            "conduct": ["audit"],
             "config": ["AuditConfig", "Thresholds"],
             "evidence": ["Evidence"],
             "predicted": ["audit_predictions"],
+            "result": ["Audit"],
             "section": ["Measured", "Section"],
         },
     )

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from assay.auditing.checks import Criterion
-from assay.auditing.conduct import Audit, conducted
+from assay.auditing.conduct import conducted
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
 from assay.auditing.policy import Policy
+from assay.auditing.result import Audit
 from assay.auditing.section import Section
 from assay.auditing.watch import Tick, Watch
 from assay.core.oracle import Access

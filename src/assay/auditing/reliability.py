@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from assay.attacks import reliability
+from assay.attacks import contradictions, reliability
 from assay.attacks.methods.noise import Noise
 from assay.attacks.methods.pgd import FGSM
 from assay.attacks.methods.square import Square
@@ -49,18 +49,18 @@ def flags_of(
     looks: dict[str, Callable[[], reliability.Indicator]] = {
         "REL-005": lambda: reliability.randomised(model, x),
         "REL-006": lambda: reliability.outputs_were_probabilities(model),
-        "REL-007": lambda: reliability.rounding_undoes(at),
+        "REL-007": lambda: contradictions.rounding_undoes(at),
     }
     if evidence.copies is not None:
         losses = reliability.followed(attack) or ("cross_entropy",)
         clf = evidence.classifier
         looks["REL-001"] = lambda: reliability.vanishing_gradients(clf, x, y, losses=losses)
     if len(curve) > 1:
-        looks["REL-002"] = lambda: reliability.larger_budget_worse(curve)
+        looks["REL-002"] = lambda: contradictions.larger_budget_worse(curve)
     single = next((one for one in at_eps if isinstance(one.attack, FGSM)), None)
     if single is not None and by_gradient and not isinstance(attack, FGSM):
         one = single
-        looks["REL-003"] = lambda: reliability.iterated_worse(one, at)
+        looks["REL-003"] = lambda: contradictions.iterated_worse(one, at)
     if not isinstance(attack, Noise) and evidence.config.norm != "l0":
         looks["REL-004"] = lambda: reliability.unbounded_fails(
             attack, model, x, y, seed=seed, **evidence.known(few)
@@ -104,7 +104,7 @@ def _black_box(at: AttackResult, evidence: Evidence, rows: Tensor) -> reliabilit
     alone = 0
     if len(left):  # drawn by their places among all of `rows`, as if all were attacked
         alone = int(evidence.run(square, rows[left], "fooled", ids=left).fooled.sum())
-    return reliability.black_box_alone(alone, len(rows), at.attack, square)
+    return contradictions.black_box_alone(alone, len(rows), at.attack, square)
 
 
 def _looked(code: str, look: Callable[[], reliability.Indicator]) -> Flag:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from assay.commands.flags import HELP_ALL, apart, flag_app, flags_of, merge, read_settings, run
+from assay.commands.flags import HELP_ALL, apart, flag_app, merge, read_settings, run
+from assay.commands.settings import flags_of
 from assay.commands.spreading import spread_of
 from assay.errors import AssayError, unknown
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from assay.core.borrowed import borrowed, check_weights, modes_of, put_back, sam
 from assay.core.images import check_channels, check_images, rows_that_fit
 from assay.core.memory import Tally, in_parts
 from assay.core.oracle import Access, Encoded, gradient, labels, no_gradient, quantized
+from assay.core.outputs import Outputs, could_be_probabilities, logits_in
 from assay.core.source import Source, TensorSource, as_bytes
 from assay.core.user_code import user_code
 from assay.errors import AssayError, distinct
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 MOST_PADDED = 2**28
 """Values that a batch may be padded to (1 GiB of float32)."""
-SUM_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
-"""How near to 1 a row must sum to be taken for probabilities; 1e-2 in half precision."""
 
 
 class Classifier:
@@ -81,7 +80,7 @@ class Classifier:
         mean: Sequence[float] | Tensor | None = None,
         std: Sequence[float] | Tensor | None = None,
         classes: Sequence[str] | None = None,
-        outputs: Literal["logits", "probabilities"] = "logits",
+        outputs: Outputs = "logits",
         preprocess: Callable[[Tensor], Tensor] | None = None,
         batch_size: int | None = None,
         notes: Sequence[str] = (),
@@ -297,39 +296,10 @@ class Classifier:
         Raises:
             AssayError: it is something else.
         """
-        output = getattr(output, "logits", output)
-        if isinstance(output, Tensor) and not output.is_floating_point():
-            raise AssayError(
-                f"the model returned {output.dtype}; logits are real numbers (float): let it "
-                "return what comes before it rounds, quantises or takes the label"
-            )
-        if not isinstance(output, Tensor):
-            raise AssayError(
-                f"the model returned {type(output).__name__}; a Classifier needs a tensor of "
-                "logits (N, K), or an object with a `logits` attribute"
-            )
-        known = "K" if self._classes is None else len(self._classes)
-        if output.ndim != 2 or len(output) != rows:
-            one = tuple(output.shape) == (rows,) and rows > 1
-            raise AssayError(
-                f"the model returned shape {tuple(output.shape)} for {rows} images; "
-                f"a Classifier needs logits ({rows}, {known})"
-                + ("; for two classes 0 and z, where it returned z" if one else "")
-            )
-        if output.shape[1] < 2:
-            raise AssayError(
-                "a classifier has at least 2 classes, but the model has "
-                f"{output.shape[1]} outputs: let it return one logit per class (for two classes 0 "
-                "and z, where it returned z)"
-            )
+        logits = logits_in(output, rows, self._classes)
         if self._classes is None:
-            self._classes = tuple(str(k) for k in range(output.shape[1]))
-        if output.shape[1] != len(self._classes):
-            raise AssayError(
-                f"the model has {output.shape[1]} outputs, but {len(self._classes)} classes "
-                "are named; name one class per output"
-            )
-        return output
+            self._classes = tuple(str(k) for k in range(logits.shape[1]))
+        return logits
 
     def as_logits(self, output: Tensor) -> Tensor:
         """Return the model's output as float32 logits."""
@@ -381,31 +351,14 @@ class Classifier:
         """Refuse, once, outputs (N, K) that are not the logits or probabilities declared."""
         if len(output) == 0:
             return
-        values = output.detach().float()
-        values = values[labels(values) >= 0]  # -inf is what a class is given that is masked
-        if len(values) == 0:
-            raise AssayError(
-                f"the model returns NaN or infinity for all of the first {len(output)} images; "
-                "check its weights and its normalisation (mean, std)"
-            )
-        sums = values.sum(1)
-        tolerance = SUM_TOLERANCE.get(output.dtype, 1e-2)
-        normalised = bool((values >= 0).all() & ((sums - 1).abs() < tolerance).all())
-        if self.outputs == "probabilities" and not normalised:
-            raise AssayError(
-                'outputs="probabilities" was declared, but outputs go down to '
-                f"{float(values.min()):.4g} and rows sum to {float(sums.min()):.4g} … "
-                f'{float(sums.max()):.4g}; declare outputs="logits"'
-            )
-        if self.outputs == "logits" and normalised:
-            self._alike += len(values)
-            if self._alike == 1:
-                return
+        alike = could_be_probabilities(output, self.outputs)
+        self._alike += alike
+        if alike and self._alike > 1:
             raise AssayError(
                 "the model returns probabilities (rows are positive and sum to 1), not logits: "
                 'drop its softmax, or declare outputs="probabilities"'
             )
-        self._checked = True
+        self._checked = not alike
 
 
 def check_gradient(clf: Classifier, x: Tensor) -> None:

@@ -1,5 +1,6 @@
 """Intervals, paired comparisons, verdicts. numpy and scipy only."""
 
+from assay.stats.claims import Asks, Claim, Effect, PerImage, Unit, Verdict
 from assay.stats.confidence import Calibration, calibration, calibration_error, confusion
 from assay.stats.crossed import Crossed, Kind, Missing, crossed_mean, still_missing
 from assay.stats.estimates import (
@@ -19,13 +20,7 @@ from assay.stats.order import by_class
 from assay.stats.ranking import aupr, auroc, fpr_at_tpr, roc_curve
 from assay.stats.rejection import aurc, risk_coverage
 from assay.stats.verdicts import (
-    Asks,
     CheckVerdict,
-    Claim,
-    Effect,
-    PerImage,
-    Unit,
-    Verdict,
     judge,
     judge_check,
     judge_claims,

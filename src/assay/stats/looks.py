@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from assay.stats.verdicts import IMAGES_TOO, Claim
+from assay.stats.claims import IMAGES_TOO, Claim
 
 
 def until_decided(look: Callable[[int], Sequence[Claim]], seeds: int, most: int) -> Sequence[Claim]:

@@ -15,7 +15,8 @@ from assay.studies.base import Study
 from assay.studies.cells import Cells
 from assay.studies.rates import RateGrid, at_rate
 from assay.tasks.images import BY_SEED, apart, how_many
-from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings, split
+from assay.tasks.train import TASK, TrainNetwork, settings, split
+from assay.tasks.train_time import expected_seconds
 from assay.train import Recipe
 
 

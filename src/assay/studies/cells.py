@@ -22,16 +22,8 @@ from assay.report.result import Cell, Table
 from assay.runs.entry import Result
 from assay.runs.results import Results, address_of
 from assay.runs.trial import Trial
+from assay.studies.measured import is_share, least_variance, lies_between, value_of
 from assay.studies.on_images import Metric, per_image
-
-RANGES = {
-    "_accuracy": (0.0, 1.0),
-    "_share": (0.0, 1.0),
-    "_overlap": (0.0, 1.0),
-    "_correlation": (-1.0, 1.0),
-    "_distance": (0.0, math.inf),
-}
-"""Where metrics lie, by how their names end: so do their intervals."""
 
 
 @dataclass(frozen=True)
@@ -121,15 +113,15 @@ class Cells:
             all_runs: collapsed runs count too, where the metric is about them.
         """
         runs = self.finished(cell) if all_runs else self.kept(cell)
-        finite = [run for run in runs if math.isfinite(_value(run, metric))]
+        finite = [run for run in runs if math.isfinite(value_of(run, metric))]
         images = per_image([[run] for run in finite], (1.0,), metric)
         if images is not None:
             return stats.crossed_mean(images.values, images.kind).estimate
-        values = [_value(run, metric) for run in finite]
-        found = stats.mean_interval(values, "seeds", floor_variance=_floor([runs], metric))
+        values = [value_of(run, metric) for run in finite]
+        found = stats.mean_interval(values, "seeds", floor_variance=least_variance([runs], metric))
         if not found.bounded:
             return found
-        least, most = _range(metric)
+        least, most = lies_between(metric)
         return replace(found, low=max(least, found.low), high=min(most, found.high))
 
     def effect(
@@ -181,7 +173,9 @@ class Cells:
             values=finite,
             floor_variance=None
             if floor is None
-            else _floor([[r for r in column if r] for column in zip(*whole, strict=True)], floor),
+            else least_variance(
+                [[r for r in column if r] for column in zip(*whole, strict=True)], floor
+            ),
             collapsed={cell: count for cell, count in lost.items() if count},
             failed={cell: self.failed(cell) for cell in cells if self.failed(cell)},
             note=note,
@@ -254,9 +248,9 @@ class Cells:
             delta=delta,
             of=tuple(weights),
             value=lambda *runs: sum(
-                weight * _value(run, metric) for weight, run in zip(factors, runs, strict=True)
+                weight * value_of(run, metric) for weight, run in zip(factors, runs, strict=True)
             ),
-            floor=metric if _is_share(metric) else None,
+            floor=metric if is_share(metric) else None,
             note=note,
             among=among,
             images=lambda rows: per_image(rows, factors, metric),
@@ -284,10 +278,10 @@ class Cells:
         if images is not None:
             found = stats.crossed_mean(images.values, images.kind).estimate
             return found.low <= 0 <= found.high
-        differences = [_value(one, metric) - _value(two, metric) for one, two in pairs]
+        differences = [value_of(one, metric) - value_of(two, metric) for one, two in pairs]
         found = stats.mean_interval(
             [difference for difference in differences if math.isfinite(difference)],
-            floor_variance=_floor([[p[i] for p in pairs] for i in (0, 1)], metric),
+            floor_variance=least_variance([[p[i] for p in pairs] for i in (0, 1)], metric),
         )
         return found.low <= 0 <= found.high
 
@@ -398,40 +392,3 @@ class Cells:
             colour=colour,
             dash=dash,
         )
-
-
-def _value(result: Result, metric: Metric) -> float:
-    return float(metric(result) if callable(metric) else result.metrics[metric])
-
-
-def _range(metric: Metric) -> tuple[float, float]:
-    """Return between which values a metric lies."""
-    for end, lies in RANGES.items():
-        if isinstance(metric, str) and metric.endswith(end):
-            return lies
-    return -math.inf, math.inf
-
-
-def _is_share(metric: Metric) -> bool:
-    return isinstance(metric, str) and metric.endswith(("_accuracy", "_share"))
-
-
-def _floor(groups: Sequence[Sequence[Result]], metric: Metric) -> float | None:
-    """Return the sum of the groups' binomial variances of a share; None for other metrics, and
-    where a group has no run with a share.
-
-    Seeds cannot agree better than the number of images allows. A run on no image has no share.
-    """
-    if not _is_share(metric) or not groups:
-        return None
-    assert isinstance(metric, str)
-    images = "n_" + metric.removesuffix("_accuracy").removesuffix("_share")
-    found = 0.0
-    for runs in groups:
-        counts = [int(run.metrics[images]) for run in runs]
-        shares = [run.metrics[metric] for run, n in zip(runs, counts, strict=True) if n]
-        if not shares:
-            return None
-        rate = float(np.mean(shares))
-        found += float(np.mean([stats.binomial_variance(rate, n) for n in counts if n]))
-    return found

@@ -11,7 +11,7 @@ from assay.errors import AssayError
 from assay.report.record import EstimateModel
 from assay.report.result import Claim, Inputs, StudyResult
 from assay.runs.results import Results
-from assay.stats.verdicts import THESE_IMAGES
+from assay.stats.claims import THESE_IMAGES
 from assay.studies import load, names
 from assay.studies.base import Study
 

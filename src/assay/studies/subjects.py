@@ -18,7 +18,8 @@ from assay.studies.cell_study import check_data
 from assay.studies.cells import Cells
 from assay.studies.skip import Skip
 from assay.tasks.images import BY_SEED, apart, how_many
-from assay.tasks.train import TASK, TrainNetwork, expected_seconds, settings
+from assay.tasks.train import TASK, TrainNetwork, settings
+from assay.tasks.train_time import expected_seconds
 
 NATURAL, ROBUST = "natural", "robust"
 

@@ -10,31 +10,27 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from assay import stats
 from assay.config import Config, Number
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding, Reconstructs
 from assay.core.images import digests
-from assay.data import load_data
 from assay.data.dataset import Dataset, to_float
-from assay.data.outliers import KINDS, MADE_FROM_IMAGES, outliers
+from assay.data.outliers import outliers
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder, load_autoencoder
 from assay.models.loading import load_model
 from assay.ood import AnyDetector, Detector, FittedDetector
-from assay.ood.confidence import MaxLogit, MaxSoftmax
-from assay.ood.inputs import Reconstruction
+from assay.ood.confidence import MaxSoftmax
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.train import TrainNetwork, settings, split
+from assay.tasks.course_detect import as_the_course
+from assay.tasks.outside import RAW, image_set, is_read, outside
+from assay.tasks.train import settings, split
 from assay.train.precision import computing
 
 TASK = "detect"
-HELD_OUT = "held-out"
-AS_COURSE = "as the course did it"
-RAW = ", not through the codec"
 SHOWN = 2
 """Images of each kind that are kept beside their reconstructions."""
 FOOLED = 8
@@ -80,9 +76,9 @@ class ScoreOutliers(Config):
             AssayError: for a set of images that is not there.
         """
         names = {name: Path(name).name for name in self.outliers}
-        read = {name: short for name, short in names.items() if _is_read(name)}
+        read = {name: short for name, short in names.items() if is_read(name)}
         data = {
-            f"{short}/outliers": _read(name, (channels, size, size), self.outside).fingerprint
+            f"{short}/outliers": image_set(name, (channels, size, size), self.outside).fingerprint
             for name, short in read.items()
         }
         used = [type(self), *dict.fromkeys(type(one) for one in self.detectors)]
@@ -104,17 +100,6 @@ class ScoreOutliers(Config):
             )
             for network, *autoencoders in needs
         ]
-
-
-def _is_read(name: str) -> bool:
-    """Return whether a kind of outlier is a set of images that is read."""
-    kind = KINDS.get(name)
-    return name != HELD_OUT and name not in MADE_FROM_IMAGES and (kind is None or not kind.make)
-
-
-def _read(name: str, shape: tuple[int, int, int], n: int, seed: int = 0) -> Dataset:
-    size = None if name == "shapes" else shape[1]
-    return outliers(name, shape, n, size=size, seed=seed)
 
 
 @dataclass(frozen=True)
@@ -286,9 +271,10 @@ class _Bench:
             },
             **_judged(scores, there),
         }
-        course = self.as_the_course()
-        if course is not None:
-            metrics["course"] = course
+        if "signed" in self.autoencoders:
+            metrics["course"] = as_the_course(
+                self.classifier, self.autoencoders, self.parts["test"], self.fake_data()
+            )
         arrays = {
             f"scores_{name}": np.stack([own[one] for one in there]).astype(np.float32)
             for name, own in scores.items()
@@ -314,37 +300,10 @@ class _Bench:
             found.update(digests(images))
         return found
 
-    def as_the_course(self) -> dict[str, float] | None:
-        """Return the AUROCs on fake data with the preprocessing of the course: the classifier is
-        fed [-1, 1] whatever it was trained on, the autoencoder that ends in a sigmoid is asked to
-        reproduce images in [-1, 1]; and, beside them, both with their own. No codec.
-        """
-        if "signed" not in self.autoencoders:
-            return None
-        shape, n = self.parts["test"].shape, self.config.outside
-        fake, test = outliers("fake-data", shape, n, seed=self.trial.seed), self.parts["test"]
-        half = [0.5] * shape[0]
-        other = Classifier(
-            self.classifier.model, mean=half, std=half, classes=self.classifier.classes
-        )
-        signed = self.autoencoders["signed"]
-        found = {}
-        for name, classifier, scale in (
-            ("course", other, True),
-            ("matched", self.classifier, False),
-        ):
-            inside, outside = (classifier.embed(data) for data in (test, fake))
-            logit = MaxLogit().fit(inside)
-            found[f"max-logit, {name}"] = _auroc(logit.score(inside), logit.score(outside))
-            errors = []
-            for data in (test, fake):
-                if scale:
-                    errors.append(_signed_error(signed, data, self.trial.device))
-                else:
-                    e = classifier.embed(data).with_autoencoder(self.autoencoders["conv"])
-                    errors.append(Reconstruction().fit(e).score(e))
-            found[f"reconstruction, {name}"] = _auroc(*errors)
-        return found
+    def fake_data(self) -> Dataset:
+        """Return the outliers that the course tested with."""
+        shape, seed = self.parts["test"].shape, self.trial.seed
+        return outliers("fake-data", shape, self.config.outside, seed=seed)
 
     def fooling(
         self,
@@ -384,28 +343,6 @@ class _Bench:
         return found
 
 
-def outside(
-    network: TrainNetwork, name: str, n: int, trial: Trial, *, quality: int | None, need: Trial
-) -> Dataset:
-    """Return outliers of a kind for a network, drawn by the trial's seed.
-
-    Raises:
-        AssayError: for `held-out` where no class was, or a set that has changed.
-    """
-    test, seed = split(network, "test", need.seed), trial.seed
-    if name == HELD_OUT:
-        if not network.without:
-            raise AssayError("no class was held out of the network: leave out 'held-out'")
-        whole = load_data(network.data, split="test", size=network.size)
-        return whole.subset(torch.isin(whole.labels, torch.tensor(network.without))).sample(n, seed)
-    if _is_read(name):
-        place = trial.places.get(name, name)
-        if _read(place, test.shape, n).fingerprint != trial.data[f"{name}/outliers"]:
-            raise AssayError(f"{name} has changed since the trial was planned")
-        return _read(place, test.shape, n, seed)
-    return outliers(name, test.shape, n, seed=seed, of=test, quality=quality)
-
-
 def _judged(
     scores: dict[str, dict[str, np.ndarray[Any, Any]]], there: Sequence[str]
 ) -> dict[str, Any]:
@@ -424,18 +361,3 @@ def _judged(
             found["aupr_out"][name][kind] = stats.aupr(inside, outside, "out").value
             found["fpr95"][name][kind] = stats.fpr_at_tpr(inside, outside, 0.95).value
     return found
-
-
-def _auroc(inside: Tensor, outside: Tensor) -> float:
-    return stats.auroc(inside.cpu().numpy(), outside.cpu().numpy()).value
-
-
-def _signed_error(model: Autoencoder, data: Dataset, device: str) -> Tensor:
-    """Return the squared error per value of images in [-1, 1] under a decoder that cannot go below
-    0: float32 (N,)."""
-    found = []
-    with torch.no_grad():
-        for _, x, _ in data.batches(500):
-            x = 2 * x.to(device) - 1
-            found.append((model(x) - x).square().mean((1, 2, 3)))
-    return torch.cat(found)

@@ -28,7 +28,8 @@ from assay.ood import AnyDetector, FittedDetector
 from assay.ood.confidence import MaxSoftmax
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
-from assay.tasks.detect import HELD_OUT, outside, scorers
+from assay.tasks.detect import scorers
+from assay.tasks.outside import HELD_OUT, outside
 from assay.tasks.train import settings, split
 from assay.train.precision import computing
 

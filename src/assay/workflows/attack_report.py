@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from assay import stats
-from assay.attacks import reliability
+from assay.attacks import contradictions, reliability
 from assay.attacks.result import AttackResult
 from assay.core.classifier import Classifier
 from assay.data import Dataset
@@ -41,7 +41,7 @@ def clean_accuracy(result: AttackResult) -> stats.Estimate:
 def doubts(result: AttackResult) -> list[reliability.Indicator]:
     """Return the flags that are raised, of those that cost little; they query the model again."""
     oracle = result.oracle
-    found = [reliability.rounding_undoes(result)]
+    found = [contradictions.rounding_undoes(result)]
     rows = result.correct.nonzero()[:LOOKED_AT, 0]
     if len(rows):
         found.append(reliability.randomised(oracle, result.inputs[rows]))

@@ -15,9 +15,10 @@ import torch
 from rich.console import Console
 
 from assay.auditing import plausible
-from assay.auditing.conduct import Audit, Carrier, audit
+from assay.auditing.conduct import Carrier, audit
 from assay.auditing.config import AuditConfig
 from assay.auditing.policy import Policy
+from assay.auditing.result import Audit
 from assay.auditing.rounds import in_turn
 from assay.auditing.watch import Tick
 from assay.config import digest

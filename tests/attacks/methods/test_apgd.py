@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from assay.attacks import APGD, APGDT, PGD
 from assay.attacks.losses import cross_entropy
-from assay.attacks.methods.apgd import _Climb, nearest_in_l1
+from assay.attacks.methods.climb import Climb, nearest_in_l1
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.core.threats import NormBall
@@ -77,20 +77,20 @@ def walk(attack: APGD, model: Any, x: Tensor, y: Tensor, start: Tensor) -> list[
 class TestOneRun:
     def test_it_looks_at_its_step_when_the_paper_says(self, monkeypatch: Any) -> None:
         looks = []
-        check = _Climb.check
+        check = Climb.check
         points = iter(range(1000))
-        note = _Climb.note
+        note = Climb.note
 
-        def noted(self: _Climb, loss: Tensor) -> None:
+        def noted(self: Climb, loss: Tensor) -> None:
             self.point = next(points)  # type: ignore[attr-defined]
             note(self, loss)
 
-        def checked(self: _Climb, *rest: Any) -> None:
+        def checked(self: Climb, *rest: Any) -> None:
             looks.append(self.point)  # type: ignore[attr-defined]
             check(self, *rest)
 
-        monkeypatch.setattr(_Climb, "note", noted)
-        monkeypatch.setattr(_Climb, "check", checked)
+        monkeypatch.setattr(Climb, "note", noted)
+        monkeypatch.setattr(Climb, "check", checked)
         x = torch.full((1, 1, 1, 1), 0.5)
         walk(APGD(eps=0.1), OneHill(), x, torch.tensor([1]), x)
         # Croce & Hein 2020, section 3: ceil(p · 100), p = 0.22, then less by 0.03, at least 0.06
@@ -113,7 +113,7 @@ class TestOneRun:
     def test_a_peak_that_stays_halves_the_step_though_the_loss_rises_often(self) -> None:
         # Croce & Hein 2020, section 3, condition 2. Looks come every 5 steps here, and 4 rises are
         # more than 0.75 · 5, so that condition 1 never halves.
-        at = _Climb.at(torch.zeros(2, 1, 1, 1), torch.zeros(2), 0.8)
+        at = Climb.at(torch.zeros(2, 1, 1, 1), torch.zeros(2), 0.8)
         at.note(torch.tensor([0.0, 0.0]))
         sizes = []
         for first, second in [
@@ -131,7 +131,7 @@ class TestOneRun:
     @pytest.mark.parametrize(("last", "size"), [(2.5, 0.4), (4.0, 0.8)])
     def test_as_many_rises_as_rho_asks_for_are_too_few(self, last: float, size: float) -> None:
         # "at most" rho · steps halves, as in the authors' code: 3 rises of 0.75 · 4, not 4
-        at = _Climb.at(torch.zeros(1, 1, 1, 1), torch.zeros(1), 0.8)
+        at = Climb.at(torch.zeros(1, 1, 1, 1), torch.zeros(1), 0.8)
         for loss in (0.0, 1.0, 2.0, 3.0, last):
             at.note(torch.tensor([loss]))
         at.check(at.adv, 0.75 * 4, 0.4)

@@ -13,7 +13,7 @@ from assay.report.numerals import budget
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
 from assay.studies.ood.presets import LOGIT_NORM, NATURAL
-from assay.tasks.detect import HELD_OUT
+from assay.tasks.outside import HELD_OUT
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD

@@ -18,7 +18,7 @@ from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture,
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
 from assay.studies.ood.claims import called
-from assay.studies.ood.tables import detectors, fewest, measured, share
+from assay.studies.ood.measures import detectors, fewest, measured, share
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD

@@ -9,7 +9,7 @@ from assay import stats
 from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells
 from assay.studies.ood.claims import called
-from assay.studies.ood.tables import accuracy
+from assay.studies.ood.measures import accuracy
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from assay.tasks.detect import HELD_OUT
+from assay.tasks.outside import HELD_OUT
 from assay.train.named import NAMED
 
 NATURAL, LOGIT_NORM = "cross-entropy", "LogitNorm"

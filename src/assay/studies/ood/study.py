@@ -36,10 +36,12 @@ from assay.studies.ood.presets import (
     trained,
 )
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
-from assay.tasks.detect import HELD_OUT, ScoreOutliers
+from assay.tasks.detect import ScoreOutliers
 from assay.tasks.evade import EvadeDetectors
 from assay.tasks.images import apart
-from assay.tasks.train import TASK, TrainNetwork, expected_seconds
+from assay.tasks.outside import HELD_OUT
+from assay.tasks.train import TASK, TrainNetwork
+from assay.tasks.train_time import expected_seconds
 from assay.train import LogitNorm
 
 

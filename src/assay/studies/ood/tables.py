@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,20 +13,21 @@ from assay.report.numerals import budget
 from assay.report.result import Cell, Table
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
-from assay.tasks.detect import HELD_OUT, RAW
+from assay.studies.ood.measures import (
+    MEASURES,
+    Value,
+    accuracy,
+    detectors,
+    fewest,
+    in_all,
+    measured,
+    share,
+)
+from assay.tasks.outside import HELD_OUT, RAW
 
 if TYPE_CHECKING:
     from assay.studies.ood.study import OOD
 
-MEASURES = {
-    "auroc": ("AUROC", "the probability that an outlier scores above a test image; 50 % is a coin"),
-    "aupr_out": ("AUPR, outliers", "average precision where outliers are to be found"),
-    "aupr_in": ("AUPR, test images", "average precision where test images are to be found"),
-    "fpr95": (
-        "FPR95",
-        "outliers taken for test images where 95 % of test images are kept; lower is better",
-    ),
-}
 OPEN_OOD: dict[str, tuple[str, float, float]] = {
     "max-softmax": ("MSP", 88.0, 90.7),
     "gen": ("GEN", 88.2, 91.4),
@@ -41,60 +41,6 @@ OPEN_OOD: dict[str, tuple[str, float, float]] = {
 """OpenOOD v1.5's CIFAR-10: its name, AUROC near (CIFAR-100, Tiny ImageNet), far (MNIST, SVHN,
 Textures, Places365), in percent, mean of three networks."""
 COVERAGES = (1.0, 0.9, 0.8, 0.5)
-
-Value = Callable[[Result], float]
-Images = Callable[[Result], int]
-
-
-def measured(measure: str, detector: str, kind: str) -> Value:
-    """Return what reads a measure of a result, NaN where the detector could not be used."""
-
-    def read(run: Result) -> float:
-        return float(run.metrics[measure].get(detector, {}).get(kind, np.nan))
-
-    return read
-
-
-def share(cells: Cells, cell: str, value: Value, images: Images) -> stats.Estimate:
-    """Return the mean of a share over networks, with an interval that stays in [0, 1].
-
-    Networks that agree exactly, all at 100 % say, are no certainty: a value has at least the
-    variance of a share of `images` images. For an AUROC that is the most that it can have, with
-    `images` the fewer of inliers and outliers (Birnbaum & Klose 1957, "Bounds for the variance of
-    the Mann-Whitney statistic").
-    """
-    runs = [run for run in cells.kept(cell) if np.isfinite(value(run))]
-    values = [value(run) for run in runs]
-    floors = [stats.binomial_variance(float(np.mean(values)), images(run)) for run in runs]
-    found = stats.mean_interval(values, "seeds", floor_variance=float(np.mean(floors or [0.0])))
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-
-
-def fewest(*kinds: str) -> Images:
-    """Return what counts the fewest images among test images and these kinds of outliers."""
-    return lambda run: min(run.metrics["counts"][kind] for kind in ("in", *kinds))
-
-
-def in_all(run: Result) -> int:
-    """Return the fewest images that there are of any kind."""
-    return int(min(run.metrics["counts"].values()))
-
-
-def detectors(cells: Cells, cell: str) -> list[str]:
-    """Return the rows of tables: what could be used on any of the networks."""
-    return list(dict.fromkeys(n for run in cells.kept(cell) for n in run.metrics["detectors"]))
-
-
-def accuracy(cells: Cells, cell: str) -> str:
-    """Return how good the networks are at what they were trained for, and their spread."""
-    values = [run.metrics["accuracy"] for run in cells.kept(cell)]
-    if not values:
-        return "no network was tested"
-    each = f", from {100 * min(values):.1f} to {100 * max(values):.1f} %" if len(values) > 1 else ""
-    return (
-        f"accuracy of the {len(values)} networks on the test images of their classes "
-        f"{100 * float(np.mean(values)):.1f} %{each}"
-    )
 
 
 def tables(study: OOD, cells: Cells) -> tuple[Table, ...]:

@@ -17,7 +17,7 @@ from assay.studies.answers import Wording, compose, points
 from assay.studies.cells import Cells, Column
 from assay.studies.rates import rates_table
 from assay.studies.skip.networks import BARE, HE_ONLY, NORM_ONLY, at, name
-from assay.tasks.train import expected_seconds
+from assay.tasks.train_time import expected_seconds
 
 if TYPE_CHECKING:
     from assay.studies.skip.study import Skip

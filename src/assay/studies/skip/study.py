@@ -29,7 +29,8 @@ from assay.studies.skip import page
 from assay.studies.skip.networks import BARE, HE_ONLY, NORM_ONLY, at, name
 from assay.tasks.loss_surface import TASK as SURFACE
 from assay.tasks.loss_surface import SurfaceOf
-from assay.tasks.train import TrainNetwork, expected_seconds, settings
+from assay.tasks.train import TrainNetwork, settings
+from assay.tasks.train_time import expected_seconds
 from assay.train import SGD, Adam, OneCycle, Recipe, Watch
 from assay.train.recipe import Optimizer
 

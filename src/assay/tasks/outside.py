@@ -1,0 +1,51 @@
+"""The outliers that a network is shown: made, read from a set of images, or of classes held out."""
+
+from __future__ import annotations
+
+import torch
+
+from assay.data import load_data
+from assay.data.dataset import Dataset
+from assay.data.outliers import KINDS, MADE_FROM_IMAGES, outliers
+from assay.errors import AssayError
+from assay.runs.trial import Trial
+from assay.tasks.train import TrainNetwork, split
+
+HELD_OUT = "held-out"
+"""The kind that is made of the classes that a network was not trained on."""
+RAW = ", not through the codec"
+"""What the name of a kind ends in where its images skip the codec of the set."""
+
+
+def is_read(name: str) -> bool:
+    """Return whether a kind of outlier is a set of images that is read."""
+    kind = KINDS.get(name)
+    return name != HELD_OUT and name not in MADE_FROM_IMAGES and (kind is None or not kind.make)
+
+
+def image_set(name: str, shape: tuple[int, int, int], n: int, seed: int = 0) -> Dataset:
+    """Return images of a set that is read, brought to the shape (C, H, W)."""
+    size = None if name == "shapes" else shape[1]
+    return outliers(name, shape, n, size=size, seed=seed)
+
+
+def outside(
+    network: TrainNetwork, name: str, n: int, trial: Trial, *, quality: int | None, need: Trial
+) -> Dataset:
+    """Return outliers of a kind for a network, drawn by the trial's seed.
+
+    Raises:
+        AssayError: for `held-out` where no class was, or a set that has changed.
+    """
+    test, seed = split(network, "test", need.seed), trial.seed
+    if name == HELD_OUT:
+        if not network.without:
+            raise AssayError("no class was held out of the network: leave out 'held-out'")
+        whole = load_data(network.data, split="test", size=network.size)
+        return whole.subset(torch.isin(whole.labels, torch.tensor(network.without))).sample(n, seed)
+    if is_read(name):
+        place = trial.places.get(name, name)
+        if image_set(place, test.shape, n).fingerprint != trial.data[f"{name}/outliers"]:
+            raise AssayError(f"{name} has changed since the trial was planned")
+        return image_set(place, test.shape, n, seed)
+    return outliers(name, test.shape, n, seed=seed, of=test, quality=quality)
