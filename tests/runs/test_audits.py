@@ -11,6 +11,7 @@ from browsing import chromium, opens
 
 from assay.cli import app, call
 from assay.errors import AssayError
+from assay.report.leaves import settings_differing
 from assay.report.record import Provenance
 from assay.report.schema import AuditReport, Check
 from assay.runs.files import write_arrays
@@ -29,6 +30,7 @@ def kept(
     threshold: float = 0.5,
     data: str = "d" * 64,
     eps: float = 0.1,
+    sections: tuple[dict[str, Any], ...] = (),
 ) -> Path:
     """Keep an audit of 40 images, of which these are predicted wrongly, and these fooled."""
     right = 40 - len(wrong)
@@ -42,7 +44,12 @@ def kept(
     )  # fmt: skip
     made = Provenance(
         command="",
-        config={"eps": eps, "steps": len(fooled), "thresholds": {"accuracy": threshold}},
+        config={
+            "eps": eps,
+            "steps": len(fooled),
+            "thresholds": {"accuracy": threshold},
+            "sections": list(sections),
+        },
         seeds=(0,),
         versions={},
         hardware={},
@@ -79,6 +86,43 @@ def test_two_kept_audits_are_compared_image_by_image(tmp_path: Path, name: str) 
         {"code": "ACC-001", "a": "at least 50.0 %", "b": "at least 70.0 %"}
     ]
     assert [one["setting"] for one in view.data["settings"]] == ["steps"]
+
+
+WHOLE: tuple[dict[str, Any], ...] = (
+    {"name": "outliers", "fitted_on": 500, "quality": 75},
+    {"name": "accuracy"},
+    {"name": "slices", "least": 20, "deepest": {"name": "two", "columns": 3}},
+)
+FEW: tuple[dict[str, Any], ...] = ({"name": "accuracy"}, {**WHOLE[2], "least": 30})
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_section_of_one_audit_alone_is_said_once_and_the_common_ones_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], swapped: bool
+) -> None:
+    folders = [
+        str(kept(tmp_path / "whole", range(10), range(8), sections=WHOLE)),
+        str(kept(tmp_path / "few", range(2), range(8), sections=FEW)),
+    ]
+    folders = folders[::-1] if swapped else folders
+    expected = {"sections.outliers": ("only here", None), "sections.slices.least": (20, 30)}
+    store = Store(tmp_path / "runs")
+    for told, path in (
+        (compare(store, *folders).data["settings"], "setting"),
+        (why(store, *folders).data["differences"], "path"),
+    ):
+        found = {one[path].removeprefix("config."): (one["a"], one["b"]) for one in told}
+        assert found == {k: v[::-1] if swapped else v for k, v in expected.items()}
+    assert call(app, ["compare", *folders, "--store", str(tmp_path / "runs")]) == 0
+    assert capsys.readouterr().out.count("outliers") == 1
+
+
+def test_another_order_of_the_same_sections_is_told() -> None:
+    one, other = ({"sections": [{"name": n} for n in names]} for names in ("ab", "bac"))
+    assert settings_differing(one, other) == [
+        ("sections.c", None, "only here"),
+        ("sections", ["a", "b"], ["b", "a"]),
+    ]
 
 
 @pytest.mark.parametrize("fault", ["data", "labels", "gone", "garbled", "no answer"])

@@ -72,8 +72,44 @@ def settings_differing(one: Any, other: Any) -> list[tuple[str, Any, Any]]:
     """Return the settings that differ, as `differing` does, without those that are none in one and
     not there in the other: of another choice (`name`), which has no such setting.
 
+    In a list of choices (the sections of an audit, its attacks) those of one name are compared; of
+    one that stands in a single list it is said that it is there, and not how it is set.
+
     >>> settings_differing({"name": "sgd", "bias": None}, {"name": "adamw"})
     [('name', 'sgd', 'adamw')]
+    >>> settings_differing({"parts": [{"name": "a", "n": 1}, {"name": "b"}]}, {"parts": []})
+    [('parts.a', 'only here', None), ('parts.b', 'only here', None)]
     """
-    found = differing(flatten(one), flatten(other))
-    return [(path, a, b) for path, a, b in found if a is not None or b is not None]
+    alone: list[tuple[str, Any, Any]] = []
+    found = differing(*map(flatten, _by_name(one, other, "", alone)))
+    return [*alone, *((path, a, b) for path, a, b in found if a is not None or b is not None)]
+
+
+def _by_name(one: Any, other: Any, path: str, alone: list[tuple[str, Any, Any]]) -> tuple[Any, Any]:
+    """Return both with the choices of a list by name, of those that both have; what only one has,
+    and another order, is added to `alone`."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        ours, theirs = dict(one), dict(other)
+        pairs = [(key, f"{path}.{key}" if path else str(key)) for key in one if key in other]
+    elif (_are_choices(one) and _are_choices(other)) and (one or other):
+        ours, theirs = ({item["name"]: item for item in items} for items in (one, other))
+        alone += [(f"{path}.{name}", "only here", None) for name in ours if name not in theirs]
+        alone += [(f"{path}.{name}", None, "only here") for name in theirs if name not in ours]
+        orders = [n for n in ours if n in theirs], [n for n in theirs if n in ours]
+        if orders[0] != orders[1]:
+            alone.append((path, *orders))
+        ours, theirs = ({name: items[name] for name in orders[0]} for items in (ours, theirs))
+        pairs = [(name, f"{path}.{name}") for name in orders[0]]
+    else:
+        return one, other
+    for key, where in pairs:
+        ours[key], theirs[key] = _by_name(ours[key], theirs[key], where, alone)
+    return ours, theirs
+
+
+def _are_choices(value: Any) -> bool:
+    """Return whether a value is a list of choices, each of a name of its own."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        return False
+    names = [item.get("name") for item in value]
+    return None not in names and len(set(names)) == len(names)

@@ -94,8 +94,7 @@ def _why_trials(a: Trial, b: Trial) -> View:
 
 
 def _why_runs(a: Run, b: Run) -> View:
-    one, two = (flatten({"config": run.config}) for run in (a, b))
-    settings = differing(one, two)
+    settings = settings_differing({"config": a.config}, {"config": b.config})
     ours, theirs = set(a.trials), set(b.trials)
     shared = len(ours & theirs)
     parts = _aggregated(_trials(a, sorted(ours - theirs)), _trials(b, sorted(theirs - ours)))
