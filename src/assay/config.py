@@ -191,6 +191,17 @@ class Config(BaseModel):
         except ValidationError as error:
             raise AssayError(explain(error, cls, where)) from error
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other settings, for which nothing is validated.
+
+        What was computed of the first and kept, such as the address of a trial, stays behind: the
+        copy computes its own.
+        """
+        copy = super().model_copy(update=update, deep=deep)
+        for name in vars(copy).keys() - type(self).model_fields.keys():
+            del vars(copy)[name]
+        return copy
+
     def canonical(self) -> str:
         """Return the one JSON text of this config: every default written, keys sorted."""
         return canonical_json(self.model_dump(mode="json"))

@@ -80,6 +80,16 @@ def test_a_trial_from_the_store_keeps_its_address_under_another_torch(store, toy
     assert store.result(old.address).trial.torch == "1.0"
 
 
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_copy_with_another_seed_has_an_address_of_its_own(toy, deep):
+    trial = toy("walk", epochs=1)
+    before = trial.address
+    other = trial.model_copy(update={"seed": 7}, deep=deep)
+    assert other.address == Trial.parse(other.model_dump()).address != before
+    assert other.short == other.address[:12]
+    assert trial.model_copy(deep=deep).address == trial.address == before
+
+
 DAMAGE = {
     "no record": lambda folder: (folder / "record.json").unlink(),
     "half a record": lambda folder: cut(folder / "record.json"),
