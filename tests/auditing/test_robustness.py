@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
 from assay.attacks.contradictions import black_box_beats_white_box
-from assay.auditing import AuditConfig
+from assay.auditing import AuditConfig, audit
 from assay.auditing.attacking import attack_all, label, stand_in
 from assay.auditing.evidence import Evidence
 from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
 from assay.auditing.sections.robustness import Robustness, worst_value
+from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies
 from assay.core.threats import NormBall
 from assay.errors import AssayError
 from assay.report.record import NotRun
-from assay.report.schema import Flag
+from assay.report.schema import Check, Flag
 
 from .made_up import Reads, black_box, evidence, result, saying
 
@@ -247,3 +248,43 @@ def test_attacks_go_by_what_is_unusual_about_them() -> None:
     assert label(FGSM()) == "FGSM"
     assert label(PGD(steps=7, restarts=2, loss="margin")) == "PGD, 7 steps, 2 restarts, loss margin"
     assert label(HopSkipJump(queries=100)) == "HopSkipJump, queries 100"
+
+
+def bright(x: Any) -> Tensor:
+    """Scores of "dark" and "bright": far from the boundary of images that are all of one level."""
+    level = torch.from_numpy(x).flatten(1).mean(1)
+    return torch.stack([1 - level, level], 1)
+
+
+@pytest.mark.parametrize("access", ["labels", "scores"])
+def test_what_can_only_be_queried_passes_what_the_usual_attacks_cannot_break(
+    access: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FGSM and PGD need gradients that no attacker of it has: they are not missed."""
+    monkeypatch.setattr("assay.auditing.attacking.QUERIES", 50)
+    levels = torch.tensor([0.1, 0.9]).repeat(10)
+    x, y = levels[:, None, None, None].expand(20, 1, 2, 2).clone(), (levels > 0.5).long()
+    answer = bright if access == "scores" else lambda x: bright(x).argmax(1)
+    model = BlackBox(answer, classes=("dark", "bright"), access=access)
+
+    def judge(**chosen: Any) -> Check:
+        config = AuditConfig(sections=("robustness",), budgets=(8 / 255,), **chosen)  # type: ignore[arg-type]
+        (check,) = audit(model, x, y, config=config).checks
+        return check
+
+    found = judge()
+    assert (found.verdict, found.flags) == ("pass", ())
+    assert found.title.endswith("(by queries alone)")
+    chosen = judge(attacks=(FGSM(), *AuditConfig().attacks[1:], Noise()))
+    assert chosen.verdict == "undecided", "asked for by name, they are missed"
+    assert "FGSM, PGD, 20 steps could not be run" in chosen.reason
+    assert "leave that flag away" in chosen.advice
+
+
+def test_noise_in_the_place_of_an_attack_passes_nothing() -> None:
+    """Of labels there is no attack in L1: nothing but noise was tried."""
+    x, y = torch.tensor([0.1, 0.9]).repeat(20)[:, None, None, None], torch.arange(40) % 2
+    model = BlackBox(lambda x: bright(x).argmax(1), classes=("dark", "bright"), access="labels")
+    config = AuditConfig(sections=("robustness",), norm="l1", eps=0.1, budgets=(0.1,))  # type: ignore[arg-type]
+    (check,) = audit(model, x, y, config=config).checks
+    assert (check.verdict, "FGSM" in check.reason) == ("undecided", True)

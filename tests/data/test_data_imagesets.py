@@ -367,7 +367,8 @@ def test_workers_answer_in_order_and_name_the_row() -> None:
     arrays = [pixels(seed, 3, 3) for seed in range(40)]
     images = [png(array) for array in arrays]
     chunks = [(images[i : i + 7], 1, 3, 3, False) for i in range(0, 40, 7)]
-    out = np.concatenate(list(decode_module.in_order("decode", iter(chunks))))
+    answers = decode_module.in_order("decode", iter(chunks))
+    out = np.concatenate([decoded for decoded, _ in answers])
     assert (out[:, 0] == np.stack(arrays)).all()
     images[33] = images[33][:50]
     chunks = [(images[i : i + 7], 1, 3, 3, False) for i in range(0, 40, 7)]

@@ -68,7 +68,8 @@ class AuditConfig(Config):
     """Budgets of the curves; eps is added if it is not among them."""
     attacks: tuple[AnyAttack, ...] = Field(default=(FGSM(), PGD(steps=20)), min_length=1)
     """The attacks; their norm and eps are those above. Where the model gives no gradients and all
-    of them need some, Square (of scores or logits) or HopSkipJump (of labels) replaces them."""
+    of them need some, Square (of scores or logits) or HopSkipJump (of labels) replaces them, and
+    ROB-001 is of attacks by queries alone."""
     attacked: int = Field(default=500, ge=1)
     """How many images are attacked (the first ones given)."""
     gallery: int = Field(default=8, ge=0)

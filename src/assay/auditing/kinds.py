@@ -71,7 +71,7 @@ def outliers_named(name: str, x: Tensor, seed: int, quality: int | None = None) 
     side = height if height == width else None
     if name not in KINDS and expanded(name).is_dir():
         try:
-            _, images = loose_images(name, shape, scaled=side is not None)
+            _, images, _ = loose_images(name, shape, scaled=side is not None)
         except AssayError as error:
             if "holds no images" not in str(error):
                 raise

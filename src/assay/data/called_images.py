@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from assay.data.altered import said
 from assay.data.called import gave, numbered, parted, pulled
 from assay.data.dataset import Dataset, content_digest
-from assay.data.decode import COLOUR, GREY, brought
+from assay.data.decode import COLOUR, GREY, brought, drops
 from assay.data.metadata import extend
 from assay.data.opened import Asked
 from assay.data.splits import content_key
@@ -38,7 +39,7 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
     parts: list[Pixels] = []
     labels: list[int | str] = []
     columns: dict[str, list[Any]] = {}
-    notes: set[str] = set()
+    notes: dict[str, str] = {}
     with pulled(spec, split, keys, asked.label_column, at_most) as found:
         for batch in found.batches:
             pixels = _brought(batch.where, _pixels(batch.where, batch.inputs, notes), asked)
@@ -76,7 +77,7 @@ def called_images(spec: str, split: str, asked: Asked, at_most: int | None) -> D
         notes=(
             *gave(spec, numbers, "images", len(parts), at_most),
             *found.notes,
-            *sorted(notes),
+            *sorted(notes.values()),
         ),
         metadata={name: [values[row] for row in rows] for name, values in columns.items()},
     )
@@ -92,7 +93,7 @@ def _refuse_too_many(spec: str, parts: list[Pixels], count: int, at_most: int | 
         )
 
 
-def _pixels(where: str, given: Any, notes: set[str]) -> list[Pixels]:
+def _pixels(where: str, given: Any, notes: dict[str, str]) -> list[Pixels]:
     """Return each image as uint8 (C, H, W)."""
     if hasattr(given, "ndim"):
         return list(_array(where, given, notes))
@@ -101,7 +102,7 @@ def _pixels(where: str, given: Any, notes: set[str]) -> list[Pixels]:
         if isinstance(image, str):
             raise AssayError(f"{where} has texts, but the model takes images")
         if hasattr(image, "convert"):
-            found.append(_picture(where, image))
+            found.append(_picture(where, image, notes))
         elif hasattr(image, "ndim") and image.ndim in (2, 3):
             found += list(_array(where, image[None], notes))
         else:
@@ -114,17 +115,19 @@ def _pixels(where: str, given: Any, notes: set[str]) -> list[Pixels]:
     return found
 
 
-def _picture(where: str, image: Any) -> Pixels:
+def _picture(where: str, image: Any, notes: dict[str, str]) -> Pixels:
     if image.mode not in GREY + COLOUR:
         raise AssayError(
             f"{where} has a picture of mode {image.mode}; 8 bits per channel are needed"
         )
+    for cause in drops(image):
+        notes.setdefault(cause, said(cause, f"pictures of {where}, and maybe of later ones,"))
     if image.mode in GREY:
         return np.asarray(image.convert("L"))[None]
     return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
 
 
-def _array(where: str, given: Any, notes: set[str]) -> Pixels:
+def _array(where: str, given: Any, notes: dict[str, str]) -> Pixels:
     """Return an array or a tensor of images as uint8 (N, C, H, W)."""
     if hasattr(given, "detach"):
         given = given.detach().cpu()
@@ -142,7 +145,7 @@ def _array(where: str, given: Any, notes: set[str]) -> Pixels:
         raise AssayError(f"{where} has images of shape {shape}: there is no pixel in it")
     if values.shape[1] not in (1, 3):
         values = values.transpose(0, 3, 1, 2)
-        notes.add("images are read as (N, H, W, C)")
+        notes["layout"] = "images are read as (N, H, W, C)"
     if values.dtype == np.uint8:
         return values
     if values.dtype.kind not in "iuf":
@@ -150,7 +153,7 @@ def _array(where: str, given: Any, notes: set[str]) -> Pixels:
     return _whole(where, values, notes)
 
 
-def _whole(where: str, values: NDArray[Any], notes: set[str]) -> Pixels:
+def _whole(where: str, values: NDArray[Any], notes: dict[str, str]) -> Pixels:
     """Return numbers as grey levels."""
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
@@ -170,7 +173,7 @@ def _whole(where: str, values: NDArray[Any], notes: set[str]) -> Pixels:
         )
     levels = np.rint(np.clip(values, 0, 1) * 255)
     if float(np.abs(levels - values * 255).max()) > 0.01:
-        notes.add("images are rounded to 8 bits, as those of files are")
+        notes["levels"] = "images are rounded to 8 bits, as those of files are"
     rounded: Pixels = levels.astype(np.uint8)
     return rounded
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from assay.config import digest
 from assay.core.crop import SCALED_FIRST
+from assay.data.altered import Cause, notes_on
 from assay.data.cache import cached, finish, kept_meta, start_array, writing
 from assay.data.dataset import Dataset
 from assay.data.decode import Unreadable, in_order, suffixes
@@ -24,7 +25,7 @@ from assay.data.tables import SUFFIXES, open_tables
 from assay.data.walk import Listing, printable, walk
 from assay.errors import AssayError, unknown
 
-VERSION = 4  # raised when the same files would be decoded, ordered or split differently
+VERSION = 5  # raised when the same files would be decoded, ordered, split or told differently
 
 SIDE = 4096
 """The most pixels that images are scaled to along a side."""
@@ -149,13 +150,17 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
             file = start_array(making / name / "images.npy", (int(mask.sum()), *size))
             files[name] = stack.enter_context(file)
         start = 0
-        for pixels in _decoded(
+        altered: list[tuple[int, Cause]] = []
+        for pixels, found in _decoded(
             "decode", part, *size, asked.size is not None, asked.crop, asked.mode
         ):
             for name, mask in parts.items():
                 files[name].write(pixels[mask[start : start + len(pixels)]].tobytes())
+            altered += [(start + row, cause) for row, cause in found]
             start += len(pixels)
     for name, mask in parts.items():
+        lost = [(row, cause) for row, cause in altered if mask[row]]
+        told = notes_on(lost, part.title, f"{int(mask.sum()):,} images of {name}")
         finish(
             making,
             entry,
@@ -163,7 +168,7 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
             labels=labels[mask],
             classes=source.classes if asked.labelled else (),
             origin=source.origin,
-            notes=notes,
+            notes=[*notes, *told],
             agreed={"shape": size, "notes": shape.notes},
             columns={
                 column: [values[row] for row in np.flatnonzero(mask).tolist()]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from assay.data.altered import counted_on, notes_on
 from assay.data.decode import CHUNK, Unreadable, in_order, suffixes
 from assay.data.walk import File, walk
 from assay.errors import AssayError, expanded, one_line
@@ -23,9 +24,10 @@ def loose_images(
     scaled: bool = False,
     crop: float | None = 1.0,
     mode: str = "bicubic",
-) -> tuple[tuple[str, ...], Tensor]:
-    """Return the paths of all image files below a folder, in their order, and the images, uint8
-    (N, C, H, W) of the given shape. Nothing is kept in the cache of data sets.
+) -> tuple[tuple[str, ...], Tensor, tuple[str, ...]]:
+    """Return the paths of all image files below a folder, in their order; the images, uint8
+    (N, C, H, W) of the given shape; and what reading did to some of them (see `data.altered`), a
+    line each. Nothing is kept in the cache of data sets.
 
     Args:
         folder: where they are; folders in it are read too, whatever they are called.
@@ -48,8 +50,13 @@ def loose_images(
         raise AssayError(f"{one_line(str(root), 120)} holds no images")
     if not scaled:
         _same_size(root, files, shape[1:])
-    parts = list(_read("decode", root, files, *shape, scaled, crop, mode))
-    return tuple(map(str, files)), torch.from_numpy(np.concatenate(parts))
+    parts, altered = zip(*_read("decode", root, files, *shape, scaled, crop, mode), strict=True)
+    told = notes_on(
+        counted_on(altered, CHUNK),
+        lambda row: str(files[row]),
+        f"{len(files):,} images of {one_line(str(root), 120)}",
+    )
+    return tuple(map(str, files)), torch.from_numpy(np.concatenate(parts)), told
 
 
 def _same_size(root: Path, files: list[File], size: tuple[int, int]) -> None:

@@ -211,7 +211,8 @@ def _pixels(shard: Shard, piece: Piece, reading: Reading, start: int) -> NDArray
             colour = next((k for k, (c, *_) in enumerate(look(piece.images)) if c == 3), None)
             if colour is not None:
                 raise Unreadable(colour, "it is coloured, and the first images of the set are grey")
-        return decode(piece.images, *reading.shape, reading.scaled, reading.crop, reading.mode)
+        how = (*reading.shape, reading.scaled, reading.crop, reading.mode)
+        return decode(piece.images, *how)[0]
     except Unreadable as error:
         raise _unreadable(shard, error, start) from error
 

@@ -79,14 +79,15 @@ def run(
         if path is not None:
             writable(path.parent)
     names: Sequence[str]
+    notes: tuple[str, ...] = ()
     if load is not None and texts:
         fitted, names, e = loaded_on_texts(load, inputs, what)
     elif load is not None:
-        fitted, names, e = _loaded(load, inputs, what)
+        fitted, names, e, notes = _loaded(load, inputs, what)
     elif inputs.data and texts:
         fitted, names, e = fitted_on_texts(inputs, config, what)
     elif inputs.data:
-        fitted, names, e = _fitted(inputs, config, what)
+        fitted, names, e, notes = _fitted(inputs, config, what)
     else:
         raise AssayError(
             "a detector learns what the training data looks like: give --reference DATA, or "
@@ -104,7 +105,7 @@ def run(
         write_atomic(out, text.encode())
     else:
         sys.stdout.write(text)
-    for note in () if quiet else told(kind, fitted, scores):
+    for note in () if quiet else (*notes, *told(kind, fitted, scores)):
         say(note)
     return 0
 
@@ -164,15 +165,18 @@ def refuse_another(path: Path, fitted: FittedDetector, fingerprint: str) -> None
         )
 
 
-def _fitted(
-    inputs: Inputs, config: DetectConfig, folder: Path
-) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
+Scored = tuple[FittedDetector, tuple[str, ...], Embedding, tuple[str, ...]]
+"""A detector, the images it is to score by name and embedded, and what to know of the data."""
+
+
+def _fitted(inputs: Inputs, config: DetectConfig, folder: Path) -> Scored:
     """Fit a detector on reference data, and read the images in their shape."""
     known = load_part(inputs, at_most=config.fitted_on).sample(config.fitted_on)
     clf = load_network(inputs, known)
     refuse_validation(inputs)
     held = load_part(inputs, "validation", at_most=config.fitted_on).sample(config.fitted_on)
     names, images = _images(inputs, folder, known.shape, clf)
+    notes = tuple(dict.fromkeys((*known.notes, *held.notes, *images.notes)))
     readers = [config.detector]
     e, held_out = (clf.embed(part, readers=readers) for part in (known, held))
     about = {
@@ -184,19 +188,17 @@ def _fitted(
     if "autoencoder" not in config.detector.reads():
         fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
         fitted = replace(fitted, about=about)
-        return fitted, names, clf.embed(images, readers=[fitted])
+        return fitted, names, clf.embed(images, readers=[fitted]), notes
     from assay.tasks.reconstructing import trained, with_its_autoencoder
 
     model, network = trained(config.detector, known, config.autoencoder_epochs, str(clf.device))
     e, held_out = e.with_autoencoder(model), held_out.with_autoencoder(model)
     fitted = config.detector.fit(e, calibrate=held_out, tpr=config.tpr)
     fitted = with_its_autoencoder(replace(fitted, about=about), model, network)
-    return fitted, names, clf.embed(images, readers=[fitted]).with_autoencoder(model)
+    return fitted, names, clf.embed(images, readers=[fitted]).with_autoencoder(model), notes
 
 
-def _loaded(
-    path: Path, inputs: Inputs, folder: Path
-) -> tuple[FittedDetector, tuple[str, ...], Embedding]:
+def _loaded(path: Path, inputs: Inputs, folder: Path) -> Scored:
     """Read a detector that was kept, and the images in the shape that it is for."""
     fitted = FittedDetector.load(expanded(path))
     if fitted.about.get("reads") == "texts":
@@ -222,7 +224,7 @@ def _loaded(
         from assay.tasks.reconstructing import autoencoder_of
 
         e = e.with_autoencoder(autoencoder_of(fitted, path).to(clf.device))
-    return fitted, names, e
+    return fitted, names, e, images.notes
 
 
 def _images(
@@ -233,11 +235,12 @@ def _images(
         raise AssayError(
             f"--size {side} is not the size that the detector was fitted at, {shape[1]}×{shape[2]}"
         )
-    names, images = loose_images(
+    names, images, notes = loose_images(
         folder, shape, scaled=side is not None, crop=crop, mode=inputs.interpolation
     )
     labels = torch.full((len(images),), -1)
-    return names, in_memory(folder.name, "all", clf.classes, images, labels)
+    found = in_memory(folder.name, "all", clf.classes, images, labels)
+    return names, replace(found, notes=notes)
 
 
 def fitted_on_texts(

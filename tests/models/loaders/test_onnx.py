@@ -289,7 +289,7 @@ def test_photographs_are_the_same_from_a_file_a_tensor_and_its_processor(
     for path in photographs(tmp_path):
         image = opened(path)
         expected = 255 * processor(image, return_tensors="pt")["pixel_values"]
-        read = decode([path.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)
+        read = decode([path.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)[0]
         assert (torch.as_tensor(read).float() - expected).abs().max() <= 2
         off = (255 * seen(oracle, as_tensor(image)) - expected).abs()
         assert off.max() < 2.5
@@ -300,7 +300,7 @@ def test_without_a_processor_files_and_tensors_are_scaled_alike(tmp_path: Path) 
     path = exported(tmp_path / "net", {}) / "model.onnx"
     oracle, about = load_oracle(path), Onnx().about(str(path))
     for photograph in photographs(tmp_path):
-        read = decode([photograph.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)
+        read = decode([photograph.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)[0]
         x = as_tensor(opened(photograph))
         off = (255 * seen(oracle, x) - torch.as_tensor(read).float()).abs()
         assert off.max() < 2.5

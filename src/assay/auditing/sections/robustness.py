@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
 from assay import stats
+from assay.attacks.methods.noise import Noise
 from assay.attacks.result import AttackResult
 from assay.auditing.attacking import (
     Curve,
@@ -15,6 +17,7 @@ from assay.auditing.attacking import (
     attack_within,
     attacks_on,
     doing,
+    label,
     most_queries,
     nearest_first,
     stand_in,
@@ -24,7 +27,7 @@ from assay.auditing.cost import Work, attack_work
 from assay.auditing.reliability import BLACK_BOX_QUERIES, FEW, flags_of
 from assay.auditing.section import Measured, Section
 from assay.auditing.sections.fooled import fooled
-from assay.core.oracle import granted
+from assay.core.oracle import Oracle, granted
 from assay.errors import AssayError
 from assay.report import schema
 from assay.report.numerals import budget, norm_name
@@ -45,7 +48,9 @@ class Robustness(Section):
 
     Where the model gives no gradients, and all of the attacks need them, one that does not
     replaces them. ROB-001 does not pass while a reliability flag is up or could not be looked
-    at, or where an attack could not be run: the attacks may merely have failed.
+    at, or where an attack could not be run: the attacks may merely have failed. The usual ones are
+    not missed where one by queries replaced them: whoever can only ask the model has no gradients
+    either. The check then says that it is of attacks by queries alone.
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness", "fooled")
@@ -133,7 +138,11 @@ class Robustness(Section):
             }
         )
         at_eps = {name: dict(curve)[config.eps] for name, curve in curves.items()}
-        value = worst_value(list(at_eps.values()), flags, failed)
+        replaced = _replaced(model, config, at_eps)
+        missed = {one: why for one, why in failed.items() if one not in replaced}
+        value = worst_value(list(at_eps.values()), flags, missed)
+        if replaced:
+            value = by_queries(value, config)
         name = max(at_eps, key=lambda name: int(at_eps[name].fooled.sum()))
         return Measured(
             {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
@@ -163,9 +172,32 @@ def worst_value(
         remedy = "see under the flags why not"
     elif failed:
         barred = f"the model was not tried by every attack: {', '.join(failed)} could not be run"
-        remedy = "choose attacks that work on it (--attacks)"
+        remedy = "choose attacks that work on it (--attacks), or leave that flag away"
     worst = stats.proportion(int(robust.sum()), len(robust), "all images attacked")
     return Value(worst, flags=up, barred=barred, remedy=remedy)
+
+
+def _replaced(
+    model: Oracle[Any], config: AuditConfig, tried: Mapping[str, AttackResult]
+) -> frozenset[str]:
+    """Return the usual attacks that need gradients of a model that gives none, by their labels, if
+    an attack by queries was run in their place; noise is none."""
+    usual = type(config).model_fields["attacks"].default
+    if config.attacks != usual or all(isinstance(found.attack, Noise) for found in tried.values()):
+        return frozenset()
+    return frozenset(label(one) for one in usual if not granted(model, one.needs))
+
+
+def by_queries(value: Value, config: AuditConfig) -> Value:
+    """Return a value of ROB-001 that says that no attack knew more than the model's answers."""
+    at = f"{norm_name(config.norm)} {budget(config.eps, config.norm)}"
+    words = Words(
+        f"robust to the attack by queries tried at {at}",
+        "not robust",
+        "it is robust to an attack by queries",
+        "robustness",
+    )
+    return replace(value, detail="by queries alone", words=words)
 
 
 def _point(eps: float, found: AttackResult) -> dict[str, Any]:
