@@ -20,6 +20,7 @@ from assay.core.blackbox import Answers, BlackBox
 from assay.core.classifier import Classifier
 from assay.core.crop import SCALED_FIRST
 from assay.core.device import Device, device_here
+from assay.core.misfits import of_channels
 from assay.data import Dataset, load_data
 from assay.data.called import counted
 from assay.data.classes import in_order
@@ -350,7 +351,7 @@ def _takes(model: str, data: Dataset) -> None:
     if channels != data.shape[0]:
         raise AssayError(
             f"{model} takes images of {channels} channel{'s' * (channels > 1)}, but those of "
-            f"{data.name} have {data.shape[0]}"
+            f"{data.name} have {data.shape[0]}: {of_channels(channels, data.shape[0])}"
         )
 
 

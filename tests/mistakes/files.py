@@ -68,6 +68,14 @@ def nothing():
 def needs(width):
     return Net(width)
 
+class Colour(Net):
+    def __init__(self, channels=3):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 784, 3)
+
+    def forward(self, x):
+        return self.linear(self.conv(x).mean((2, 3)))
+
 class Half(Net):
     def forward(self, x):
         return super().forward(x)[:, 0]
@@ -261,6 +269,8 @@ def _images(at: Path) -> None:
         grey(at / "unnamed" / "test" / f"{k}.png")
         grey(at / "unlisted" / "test" / f"{k}.png")
         grey(at / "inbox" / f"{k}.png")
+        grey(at / "grey" / "test" / f"{k % 2}" / f"{k}.png")
+        grey(at / "dots" / "test" / f"{k % 2}" / f"{k}.png", (1, 1))
     (at / "broken" / "test" / "1" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
     (at / "bomb" / "test" / "1" / "1.png").write_bytes(_png(60_000, 60_000))
     listed = at / "unlisted" / "test" / "metadata.csv"

@@ -270,6 +270,13 @@ TEXTS = """
 @latin.csv | not UTF-8; byte 14
 @nowhere.csv | no file or folder of texts
 """
+MISFITS = """
+@nets.py:Colour --data @grey | expected input; the network takes 3 channels; all images are grey; copies in colour
+@nets.py:Colour --data @grey --mean .5 .5 .5 --std 1 1 1 | have 3 values; one value; grey; copies in colour
+@nets.py:Colour --data @dots --model-args channels=1 | images of 1×1 pixels are too small; --size
+@nets.py:Net --data @dots | 1x1 and 784x10; images of 1×1 pixels; --size
+NET --data shapes | takes images of 1 channel; have 3; copies in grey
+"""
 ATTACKS = """
 --out out | name the attack; pgd
 --out out --attack pdg | did you mean 'pgd'
@@ -331,5 +338,6 @@ TABLE = [
     *rows("detect NET --images …", DETECTORS),
     *rows("train … --model minilm --out out", TEXTS),
     *rows("…", STORES),
+    *rows("explain … --images 2 --classes 0 1 2 3 4 5 6 7 8 9 --quiet", MISFITS),
     *rows("attack NET --data digits --images 20 --quiet …", ATTACKS),
 ]

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from assay.core.misfits import of_channels
 from assay.errors import AssayError
 
 RANGE_TOLERANCE = 1e-6
@@ -47,9 +48,10 @@ def check_channels(x: Tensor, *statistics: Tensor | None) -> None:
     """Refuse a mean or std that broadcasting would fit to `x` (N, C, H, W) by adding channels."""
     for values in statistics:
         if values is not None and values.numel() not in (1, x.shape[1]):
+            own = of_channels(values.numel(), x.shape[1])
             raise AssayError(
                 f"mean and std have {values.numel()} values, but the images have "
-                f"{x.shape[1]} channels; give one value per channel"
+                f"{x.shape[1]} channels; give one value per channel, or if {own}"
             )
 
 

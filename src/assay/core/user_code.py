@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from assay.core.memory import is_out_of_memory
+from assay.core.misfits import advice
 from assay.errors import AssayError, told
 
 LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
@@ -41,8 +42,13 @@ def user_code(x: Tensor, name: str = "the model", kind: str = "images") -> Itera
             raise
         raise AssayError(
             f"{name} fails on these {kind}, {tuple(x.shape[1:])} each, {len(x)} at a time"
-            f"{_place(error)}: {told(error)}"
+            f"{_place(error)}: {told(error)}{_advice(error, x)}"
         ) from error
+
+
+def _advice(error: BaseException, x: Tensor) -> str:
+    found = advice(str(error), x)
+    return f"; {found}" if found else ""
 
 
 def slopes_by(score: Tensor, inputs: Sequence[Tensor], x: Tensor) -> Sequence[Tensor | None]:
