@@ -271,10 +271,10 @@ TEXTS = """
 @nowhere.csv | no file or folder of texts
 """
 MISFITS = """
-@nets.py:Colour --data @grey | expected input; the network takes 3 channels; all images are grey; copies in colour
-@nets.py:Colour --data @grey --mean .5 .5 .5 --std 1 1 1 | have 3 values; one value; grey; copies in colour
+@nets.py:Colour --data @grey | takes 3 channels; all images are grey; copies in colour
+@nets.py:Colour --data @grey --mean .5 .5 .5 --std 1 1 1 | have 3 values; copies in colour
 @nets.py:Colour --data @dots --model-args channels=1 | images of 1×1 pixels are too small; --size
-@nets.py:Net --data @dots | 1x1 and 784x10; images of 1×1 pixels; --size
+@nets.py:Net --data @dots | (2x1 and 784x10); images of 1×1 pixels; --size
 NET --data shapes | takes images of 1 channel; have 3; copies in grey
 """
 ATTACKS = """
