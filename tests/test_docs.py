@@ -6,6 +6,8 @@ valid, and `python run`, which is run from top to bottom, all blocks of a page a
 
 from __future__ import annotations
 
+import ast
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -114,7 +116,9 @@ def test_the_commands_of_the_documents_parse(
 def test_the_table_of_attacks_is_that_of_the_family() -> None:
     from assay.attacks import attacks
 
-    rows = re.findall(r"^\| (`.*) \| (.*) \| (L.*) \|$", (ROOT / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| (`.*) \| (.*) \| (L.*) \|$", (ROOT / "docs/manual.md").read_text(), re.M
+    )
     listed = {name: row[1:] for row in rows for name in re.findall(r"`([\w-]+)`", row[0])}
     assert sorted(listed) == sorted(attacks())
     for name, (needs, norms) in listed.items():
@@ -163,6 +167,54 @@ def test_links_within_the_repository_lead_somewhere() -> None:
         if not re.match(r"\w+:", target)
     ]
     assert [f"{p.name}: {link}" for p, link in links if not (p.parent / link).exists()] == []
+
+
+def anchors(text: str) -> set[str]:
+    """Return what the headings of a page are linked by, as GitHub and the site make it."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
+    words = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    return set(words)
+
+
+def test_anchors_of_links_are_headings() -> None:
+    assert anchors("# A way: `x`, y\n```\n# none\n```\n") == {"a-way-x-y"}
+    missing = []
+    for page in PAGES:
+        for target, anchor in re.findall(
+            r"\]\(((?!\w+:)[^)#\s]*)#([^)\s]+)\)", FENCE.sub("", page.read_text())
+        ):
+            there = page.parent / target if target else page
+            if there.suffix == ".md" and anchor not in anchors(there.read_text()):
+                missing.append(f"{page.name}: {target}#{anchor}")
+    assert missing == []
+
+
+def named(body: str) -> Iterator[str]:
+    """Yield the dotted names of assay that a block of Python imports, or writes out."""
+    for node in ast.walk(ast.parse(body)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "assay":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Attribute):
+            said = ast.unparse(node)
+            if re.fullmatch(r"assay(\.\w+)+", said):
+                yield said
+
+
+def test_the_names_in_the_python_of_the_documents_exist() -> None:
+    assert list(named("from assay.a import b\nassay.c.d(1).e")) == [
+        "assay.a.b",
+        "assay.c.d",
+        "assay.c",
+    ]
+    said = {(page, name) for page, _, body in PYTHON for name in named(body)}
+    assert len(said) > 20
+    unknown = []
+    for page, name in sorted(said):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError) as error:
+            unknown.append(f"{page}: {name} ({error})")
+    assert unknown == []
 
 
 def test_no_merge_has_left_its_marks() -> None:

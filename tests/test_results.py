@@ -1,4 +1,4 @@
-"""The committed results of the studies: they can be read, and the README says what they say."""
+"""The committed results of the studies: they can be read, and the documents say what they say."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class TestACommittedResult:
         assert set(re.findall(r'href="#([^"]+)"', html)) <= anchors
 
 
-def test_the_six_cells_of_the_readme_are_those_of_the_result() -> None:
+def test_the_six_cells_of_the_documents_are_those_of_the_result() -> None:
     document = json.loads((ROOT / "docs" / "results" / "skip-course" / "result.json").read_text())
     (table,) = [table for table in document["tables"] if table["title"] == "The six cells"]
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "studies.md").read_text()
     for row in table["rows"]:
         accuracy, loss = row[1]["estimate"], row[3]["estimate"]
         value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
         said = (
             f"| {row[0]['text']} | {value:.2f} % ({low:.2f} to {high:.2f}) | {loss['value']:.3f} |"
         )
-        assert said in readme
+        assert said in page
 
 
 @pytest.mark.parametrize("folder", RESULTS, ids=lambda folder: folder.name)

@@ -11,7 +11,7 @@ from sphinx.application import Sphinx
 PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
-    "README.md": "manual.md",
+    "README.md": "index.md",
 }
 COPIED = ("results", "images")
 
