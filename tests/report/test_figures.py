@@ -443,6 +443,32 @@ def test_a_scatter_has_a_point_an_interval_and_a_name_each_and_no_two_names_in_o
     assert len(axes.collections) == 5, "an interval that says nothing is not drawn"
 
 
+def test_a_scatter_of_two_fractions_joins_its_front_and_no_name_lies_on_an_interval():
+    def share(value, half):
+        return Estimate(value, value - half, value + half, 3, "seeds")
+
+    places = {"one": (0.9, 0.0), "two": (0.7, 0.3), "dominated": (0.6, 0.28), "best": (0.6, 0.4)}
+    points = [
+        Point(name, clean, share(robust, 0.02), k, share(clean, 0.06))
+        for k, (name, (clean, robust)) in enumerate(places.items())
+    ]
+    front = ("one", "two", "best")
+    figure = scatter(points, "clean", "robust", width=8.5, joined=front)
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "linear"
+    joined = [tuple(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) > 1]
+    assert joined == [tuple(sorted(places[name][0] for name in front))]
+    figure.draw_without_rendering()
+    assert len(axes.collections) == 8, "an interval each way"
+    for note in axes.texts:
+        box = note.get_window_extent()
+        for bar in axes.collections:
+            (ends,) = bar.get_segments()
+            (left, low), (right, high) = axes.transData.transform(ends)
+            apart = right < box.x0 or left > box.x1 or high < box.y0 or low > box.y1
+            assert apart, note.get_text()
+
+
 def test_a_dot_at_the_end_of_the_axis_is_drawn_whole() -> None:
     rows = [
         ("first", [Dot("a", EstimateModel(value=1.0, low=0.9, high=1.0, n=10, of="networks"), 0)])

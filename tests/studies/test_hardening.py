@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from assay.attacks import PGD
+from assay.report.record import EstimateModel
+from assay.report.result import Cell, StudyResult, Table
 from assay.runs.results import Results
 from assay.stats import judge_claims
 from assay.studies.hardening import Hardening
+from assay.studies.hardening.lead import on_the_front
 from assay.studies.hardening.names import NATURAL, NOISY, SHORT, under
 from assay.tasks.adversaries import NFGSM, StaticMix
 from assay.tasks.attack import AttackNetwork
 from assay.train import IBP, Trades
 from studies.made_up import cells as made_up
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
 
 def preset(name: str, **settings: object) -> Hardening:
     return Hardening.parse({**Hardening.preset_values(name), "device": "cpu", **settings})
 
 
-@pytest.mark.parametrize("name", ["smoke", "quick", "full", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "quick", "cifar10", "full", "paper"])
 def test_recipes_compute_about_the_same(name: str) -> None:
     study = preset(name)
     spent = {
@@ -55,6 +61,43 @@ def test_each_recipe_is_what_it_is_called() -> None:
 def test_interval_bounds_are_for_networks_without_norms() -> None:
     assert "IBP" in preset("paper").grid()
     assert "IBP" not in preset("full").grid()
+
+
+def test_images_are_changed_alike_in_every_recipe_and_nothing_is_said_where_none_are() -> None:
+    flipped = {config.augmentation.name for config in preset("cifar10").grid().values()}
+    assert flipped == {"crop-flip"}
+    assert "augmentation" not in preset("full").model_dump()
+
+
+def test_whom_another_recipe_beats_is_not_on_the_front() -> None:
+    both = {"natural": (0.9, 0.1), "mix": (0.9, 0.0), "noisy": (0.6, 0.4), "several": (0.6, 0.3)}
+    assert on_the_front(both) == ["natural", "noisy"]
+    assert on_the_front({"a": (0.5, 0.5), "b": (0.5, 0.5)}) == ["a", "b"]  # neither beats the other
+
+
+def test_figures_say_what_the_table_says_and_of_how_many_images() -> None:
+    study = preset("quick")
+
+    def share(value: float) -> Cell:
+        return Cell(estimate=EstimateModel(value=value, low=value, high=value, n=3, of="seeds"))
+
+    table = Table(
+        title="Accuracy, clean and attacked at 0.15",
+        columns=("recipe", "clean", "under auto"),
+        rows=(
+            (Cell(text="natural"), share(0.97), share(0.13)),
+            (Cell(text="PGD-AT"), share(0.90), share(0.70)),
+            (Cell(text="TRADES"), share(0.89), share(0.69)),
+        ),
+    )
+    told = StudyResult.read(RESULTS / "hardening" / "result.json")
+    hero, front = study.figures_of(told.model_copy(update={"tables": (table,)}))
+    assert hero.finding == (
+        "PGD-AT leaves 70 % right under auto, natural training 13 %; clean they have 90 % and 97 %"
+    )
+    assert "Clean of 2,000 test images, under auto of 100 of them" in hero.caption
+    assert front.finding == "natural and PGD-AT are on the Pareto front"
+    assert study.figures_of(told.model_copy(update={"tables": ()})) == []
 
 
 def test_every_network_meets_every_judge_at_the_budget_of_its_hardening() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from assay.core.source import Source
 from assay.data import load_data
@@ -13,6 +14,7 @@ from assay.models import MLP
 from assay.runs.worker import Workspace
 from assay.tasks import train as trained
 from assay.tasks.train import TrainNetwork
+from assay.tasks.train_time import expected_seconds
 from assay.train import Recipe
 
 
@@ -37,3 +39,23 @@ def test_training_and_its_choices_never_see_a_test_image(
     assert outcome.metrics["n_test"] == len(held["test"])
     pixels = [{image.numpy().tobytes() for image in part.images} for part in held.values()]
     assert sum(map(len, pixels)) == len(set.union(*pixels))
+
+
+def test_the_expected_time_is_that_of_the_recipes_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[torch.dtype] = []
+    build = MLP.build
+
+    def spied(self: MLP, *args: Any) -> torch.nn.Module:
+        model = build(self, *args)
+        model[-1].register_forward_hook(lambda *seen: computed.append(seen[2].dtype))  # type: ignore[index, union-attr]
+        return model
+
+    monkeypatch.setattr(MLP, "build", spied)
+    for precision in ("float32", "bfloat16"):
+        config = TrainNetwork(
+            data="digits", network=MLP(widths=(8,)), recipe=Recipe(precision=precision)
+        )
+        assert expected_seconds(config, "cpu", probe_steps=1) > 0
+    assert computed == [torch.float32, torch.bfloat16]

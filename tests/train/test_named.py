@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from assay.attacks import PGD
+from assay.core.random import Stream
 from assay.models import Whitened
 from assay.tasks.adversaries import NFGSM
 from assay.tasks.train import TrainNetwork
@@ -56,3 +58,27 @@ def test_recipes_against_attacks_compute_the_same() -> None:
     }
     total = {name: NAMED[name]["recipe"]["epochs"] * cost for name, cost in per_image.items()}
     assert max(total.values()) <= 1.05 * min(total.values())
+    small = NAMED["robust"]["network"]
+    assert all(NAMED[name]["network"] == small for name in per_image)
+    # N-FGSM's passes, each of them of more multiply-adds: what the README and the log say of it
+    wide = NAMED["robust-wide"]["recipe"]["epochs"] * (2 + 3) * multiply_adds("robust-wide")
+    assert wide / (total["robust"] * multiply_adds("robust")) == pytest.approx(3.3, abs=0.1)
+    against = {name for name in NAMED if NAMED[name].keys() & {"adversary", "hardening"}}
+    assert against == {*per_image, "robust-wide"}
+
+
+def multiply_adds(name: str) -> int:
+    """Return those of the convolutions in a forward pass of one image of CIFAR-10."""
+    network = TrainNetwork.parse(NAMED[name]).network.build((3, 32, 32), 10, Stream(0)).eval()
+    found = 0
+
+    def count(layer: torch.nn.Module, _: object, out: torch.Tensor) -> None:
+        nonlocal found
+        assert isinstance(layer, torch.nn.Conv2d)
+        found += out.numel() * layer.weight[0].numel()
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(count)
+    network(torch.zeros(1, 3, 32, 32))
+    return found

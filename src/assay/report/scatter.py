@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from assay.report.numerals import Doubtful
 from assay.report.style import (
+    INK,
     MARKERS,
     SERIES,
     Picture,
@@ -40,12 +41,14 @@ class Point:
         x: what it costs, above 0.
         y: how good it is, with its interval, a fraction.
         colour: index into the palette; the marker goes with it.
+        across: `x` with its interval, where that is a fraction too.
     """
 
     label: str
     x: float
     y: Doubtful
     colour: int = 0
+    across: Doubtful | None = None
 
 
 class Box(NamedTuple):
@@ -72,8 +75,16 @@ class Box(NamedTuple):
         return across * up if across > 0 and up > 0 else 0.0
 
 
-def scatter(points: Sequence[Point], x_label: str, y_label: str, *, width: float = 6.6) -> Picture:
-    """Return the points over a logarithmic axis, each with its interval and its name.
+def scatter(
+    points: Sequence[Point],
+    x_label: str,
+    y_label: str,
+    *,
+    width: float = 6.6,
+    joined: Sequence[str] = (),
+) -> Picture:
+    """Return the points over a logarithmic axis, each with its interval and its name; over one of
+    per cent, where `across` is there of each.
 
     A name stands beside its point, or above or below its interval, where nothing else is; one that
     has to stand further away is joined to it by a thin line.
@@ -82,33 +93,59 @@ def scatter(points: Sequence[Point], x_label: str, y_label: str, *, width: float
         points: what is shown.
         x_label, y_label: what the axes show.
         width: in inches; the height follows.
+        joined: the labels of those that a line goes through, such as a Pareto front.
     """
+    shares = all(point.across is not None for point in points)
     with styled():
         figure = picture(width, 4.0 if width > 5 else 3.6)
         axes = figure.add_subplot()
-        axes.set_xscale("log")
+        axes.set_xscale("linear" if shares else "log")
         value, low, high = columns(point.y for point in points)
         shown = [k for k, point in enumerate(points) if point.x > 0 and np.isfinite(value[k])]
+        front = sorted((points[k].x, value[k]) for k in shown if points[k].label in joined)
+        if len(front) > 1:
+            axes.plot(*zip(*front, strict=True), color=INK, linewidth=1.0, alpha=0.4)
         for k in shown:
             hue = SERIES[points[k].colour % len(SERIES)]
+            across = points[k].across
+            if across is not None:
+                _, left, right = columns([across])[:, 0]
+                axes.hlines(value[k], left, right, color=hue, linewidth=2.2, alpha=0.4)
             if np.isfinite(low[k]) and np.isfinite(high[k]):
                 axes.vlines(points[k].x, low[k], high[k], color=hue, linewidth=2.2, alpha=0.4)
             marker = MARKERS[points[k].colour % len(MARKERS)]
             axes.plot(points[k].x, value[k], marker, color=hue, markersize=6)
         axes.margins(x=0.08, y=0.12)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.set_major_locator(LogLocator(numticks=9 if width > 5 else 4))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(
-            FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
-        )
+        if shares:
+            percent_axis(axes, "x")
+        else:
+            _counts(axes, 9 if width > 5 else 4)
         percent_axis(axes, "y")
         grid(axes)
         if shown:
             figure.draw_without_rendering()  # only then the axes have their size
             ends = np.where(np.isfinite([low, high]), [low, high], value)[:, shown]
-            _name(axes, [points[k] for k in shown], value[shown], ends)
+            named = [points[k] for k in shown]
+            _name(axes, named, value[shown], ends, np.array([_sides(point) for point in named]).T)
         return figure
+
+
+def _sides(point: Point) -> tuple[float, float]:
+    """Return the ends of a point's interval across; without one, the point."""
+    if point.across is None:
+        return point.x, point.x
+    _, low, high = columns([point.across])[:, 0]
+    return (low, high) if np.isfinite([low, high]).all() else (point.x, point.x)
+
+
+def _counts(axes: Axes, most: int) -> None:
+    """Write at most so many numbers along the logarithmic x axis."""
+    axes.xaxis.set_major_locator(LogLocator(numticks=most))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
+    )
 
 
 def _name(
@@ -116,12 +153,16 @@ def _name(
     points: Sequence[Point],
     value: NDArray[np.float64],
     ends: NDArray[np.float64],
+    sides: NDArray[np.float64],
 ) -> None:
-    """Write each name where it is seen whose it is; `ends` (2, N) are those of the intervals."""
+    """Write each name where it is seen whose it is; `ends` (2, N) are those of the intervals, and
+    `sides` (2, N) of those across."""
     inches = axes.figure.dpi_scale_trans.inverted()
 
-    def places(y: NDArray[np.float64]) -> NDArray[np.float64]:
-        at = np.column_stack([[point.x for point in points], y])
+    at_x = np.array([point.x for point in points])
+
+    def places(y: NDArray[np.float64], x: NDArray[np.float64] = at_x) -> NDArray[np.float64]:
+        at = np.column_stack([x, y])
         found: NDArray[np.float64] = 72 * inches.transform(axes.transData.transform(at))
         return found
 
@@ -130,7 +171,8 @@ def _name(
     whole = Box(*(72 * edge for edge in (frame.x0, frame.x1, frame.y0, frame.y1)))
     marks = [Box(x - MARK, x + MARK, y - MARK, y + MARK) for x, y in middle]
     bars = [Box(x - 2, x + 2, *e) for (x, _), *e in zip(middle, bottom, top, strict=True)]
-    taken: list[Box] = []
+    left, right = (places(value, side)[:, 0] for side in sides)
+    taken = [Box(a, b, y - 2, y + 2) for (_, y), a, b in zip(middle, left, right, strict=True)]
     for k in sorted(range(len(points)), key=lambda k: (-middle[k][1], points[k].label)):
         x, y = middle[k]
         others = taken + [box for j in range(len(points)) if j != k for box in (marks[j], bars[j])]

@@ -12,7 +12,7 @@ from assay.core.random import Stream
 from assay.tasks.adversaries import against
 from assay.tasks.train import TrainNetwork, split
 from assay.train.losses import Given, objective
-from assay.train.precision import computing
+from assay.train.precision import computing, precise
 
 
 def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) -> float:
@@ -35,13 +35,19 @@ def expected_seconds(config: TrainNetwork, device: str, probe_steps: int = 3) ->
         classifier = Classifier(model, mean=data.mean, std=data.std, classes=data.classes)
         attacked = against(config.moves, recipe)
         draws, falls = Stream(0).rows(range(rows)).to(device), objective(recipe, classifier)
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            with precise(recipe.precision, torch.device(device)):
+                logits: torch.Tensor = model(images)
+            return logits.float()
+
         least = math.inf
         for _ in range(probe_steps):
             start = clock()
             if attacked is not None:
                 with classifier.borrowed():
                     attacked(classifier, x, y, rng=draws)
-            loss, _ = falls(model, Given(x, x, y, 0.9))
+            loss, _ = falls(forward, Given(x, x, y, 0.9))
             torch.autograd.backward(loss)
             loss.item()  # waits for the device
             least = min(least, clock() - start)

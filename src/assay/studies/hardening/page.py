@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from assay import stats
 from assay.report import figures as draw
 from assay.report import heroes
 from assay.report.numerals import budget
@@ -27,11 +26,16 @@ def recipes(study: Hardening) -> list[str]:
     return ["natural", *(name for name in study.costs() if name != "natural")]
 
 
+def accuracies(study: Hardening) -> str:
+    """Return what the table of accuracies is called."""
+    return f"Accuracy, clean and attacked at {budget(study.eps, 'linf')}"
+
+
 def tables(study: Hardening, cells: Cells) -> tuple[Table, ...]:
     """Return accuracies under every attack, over budgets, and what else changes."""
     names = recipes(study)
     at = budget(study.eps, "linf")
-    return (
+    found = (
         _accuracies(study, cells, names, at),
         _over_budgets(study, cells, names),
         cells.table(
@@ -75,6 +79,16 @@ def tables(study: Hardening, cells: Cells) -> tuple[Table, ...]:
             heading="recipe",
         ),
     )
+    return tuple(map(_by_recipe, found))
+
+
+def _by_recipe(table: Table) -> Table:
+    """Return a table whose rows are called as their recipes are, not as their cells."""
+    rows = tuple(
+        (row[0].model_copy(update={"text": row[0].text.partition(", ")[0]}), *row[1:])
+        for row in table.rows
+    )
+    return table.model_copy(update={"rows": rows})
 
 
 def _accuracies(study: Hardening, cells: Cells, names: list[str], at: str) -> Table:
@@ -100,14 +114,14 @@ def _accuracies(study: Hardening, cells: Cells, names: list[str], at: str) -> Ta
         "collapses": lambda name: _collapses(cells, name),
     }
     return cells.table(
-        f"Accuracy, clean and attacked at {at}",
+        accuracies(study),
         [Column("clean", "test_accuracy", best="highest")],
         cells=names,
         caption=f"Every recipe computes about {study.passes} passes per training image (forward 1, "
         "backward 2, by the image alone 1), short N-FGSM a third of them; the static mix with the "
         "network that it is made on. "
         "Collapses: catastrophic overfitting, by the guard; Fast-AT is only watched. "
-        f"{_course(study)}",
+        f"{_seen(study)}",
         heading="recipe",
         more=more,
     )
@@ -118,13 +132,18 @@ def _stays(under: str) -> Callable[[Result], float]:
     return lambda run: float(run.metrics.get(f"{under}_overlap", np.nan))
 
 
-def _course(study: Hardening) -> str:
-    """Return what the course's other attacks are allowed, and on how many images."""
+def _seen(study: Hardening) -> str:
+    """Return on how many images each column is measured, and what the course's other attacks are
+    allowed."""
     threats = {attack.name: attack.threat for attack in study.course}
     told = [f"{name} {budget(own.eps, 'l0')}" for name, own in threats.items() if own.norm == "l0"]
     allowed = f" ({', '.join(told)})" if told else ""
     names = " and ".join(attack.name for attack in study.course)
-    return f"{names} attack {study.course_images} images per seed{allowed}."
+    clean = "Clean and certified are" if study.bounded else "Clean is"
+    return (
+        f"{clean} of {_some(study.test_images)} test images per seed; {study.images} of them are "
+        f"attacked, by {names} {study.course_images}{allowed}."
+    )
 
 
 def _seconds(cells: Cells, name: str) -> str:
@@ -156,67 +175,15 @@ def _over_budgets(study: Hardening, cells: Cells, names: list[str]) -> Table:
 
 
 def figures(study: Hardening, cells: Cells) -> tuple[Drawing, ...]:
-    """Return robust against clean accuracy, the collapse of Fast-AT, and input gradients."""
+    """Return the collapse of Fast-AT, input gradients, and accuracy over budgets."""
     return (
-        *_trade(study, cells),
-        *_collapse(cells),
+        *_collapse(study, cells),
         *_slopes(study, cells),
         *_fronts(study, cells),
     )
 
 
-def _trade(study: Hardening, cells: Cells) -> list[Drawing]:
-    judge, listed = study.judge, []
-    for name in recipes(study):
-        if not cells.kept(name) or not cells.kept(f"{name}, {judge}"):
-            continue
-        clean = cells.mean(name, "test_accuracy")
-        robust = cells.mean(f"{name}, {judge}", "robust_accuracy")
-        listed.append((name, clean, robust))
-    if not listed:
-        return []
-    best = max(listed, key=lambda one: one[2].value)
-    natural = listed[0]
-    finding = (
-        f"Natural training leaves most right under {judge}, {100 * best[2].value:.0f} %"
-        if best is natural
-        else f"{best[0]} leaves {100 * best[2].value:.0f} % right under {judge}, natural training "
-        f"{100 * natural[2].value:.0f} %; clean they have {100 * best[1].value:.0f} % and "
-        f"{100 * natural[1].value:.0f} %"
-    )
-    dots = [
-        (
-            f"{name}{'' if _beaten(one, listed) else ' ◆'}",
-            [heroes.Dot("clean", one[1], 0), heroes.Dot(f"under {judge}", one[2], 1)],
-        )
-        for one in listed
-        for name in (one[0],)
-    ]
-    caption = (
-        f"Mean over seeds with its 95 % interval, at equal compute. ◆: on the Pareto front, no "
-        f"recipe is better both clean and under {judge}."
-    )
-    return [
-        heroes.hero(
-            "Clean and robust accuracy",
-            finding,
-            caption,
-            lambda width: heroes.dots(dots, width=width, x_label="accuracy"),
-        )
-    ]
-
-
-Point = tuple[str, stats.Estimate, stats.Estimate]
-
-
-def _beaten(one: Point, listed: Sequence[Point]) -> bool:
-    """Return whether another recipe is as good both clean and attacked, and better once."""
-    here = (one[1].value, one[2].value)
-    others = [(other[1].value, other[2].value) for other in listed if other is not one]
-    return any(a >= here[0] and b >= here[1] and (a, b) != here for a, b in others)
-
-
-def _collapse(cells: Cells) -> list[Drawing]:
+def _collapse(study: Hardening, cells: Cells) -> list[Drawing]:
     curves = [
         band
         for array, label in (("fast_looks", "one step"), ("strong_looks", "ten steps"))
@@ -231,10 +198,15 @@ def _collapse(cells: Cells) -> list[Drawing]:
             title="Fast-AT as it trains",
             role="why",
             finding=f"The guard notices a collapse in {fell} of {len(runs)} trainings by Fast-AT",
-            caption="Accuracy on validation images under one step and under ten, a few looks an "
-            "epoch; mean over seeds, and their range. In a collapse the lines part.",
+            caption=f"Accuracy on {study.guard.images} validation images under one step and under "
+            f"{study.guard.steps}, at {study.guard.looks} looks an epoch; mean over seeds, and "
+            "their range. In a collapse the lines part.",
             svg=draw.inline_svg(
-                draw.learning_curves(curves, x_label="look", y_label="accuracy under attack")
+                draw.learning_curves(
+                    curves,
+                    x_label=f"look, {study.guard.looks} an epoch",
+                    y_label="accuracy under attack",
+                )
             ),
         )
     ]
@@ -306,13 +278,19 @@ def notes(study: Hardening) -> tuple[str, ...]:
     return (
         "Equal compute, not equal epochs: a recipe whose steps are cheap makes more of them. "
         "With more compute for all the order may be another.",
-        f"Networks are small and see {study.train_images or 'all'} training images: levels are "
-        "below published ones, and what is compared is recipes.",
+        f"Claims are about networks of this one architecture on {study.data}, each trained on "
+        f"{_some(study.train_images)} training images, and about its test images: "
+        f"{_some(study.test_images)} clean, {study.images} under {study.judge}, per seed. Networks "
+        "are small: levels are below published ones, and what is compared is recipes.",
         "Whether the static mix defends (hardening.defends, hardening.little) was asked after the "
         "published seeds, 0 to 7 on MNIST, had been seen: on these it is exploratory.",
-        f"Each network is attacked on {study.images} test images under {study.judge}; TRADES and "
-        "N-FGSM attack the network in eval mode, as PGD-AT does here.",
+        "In training TRADES and N-FGSM attack the network in eval mode, as PGD-AT does here. What "
+        "the guard computes at its looks is not counted among the passes.",
         "Reconstruction depends on how a classifier was trained in one column alone: attacked "
         "noise was moved against that classifier. More on saliency is measured in `attention`.",
-        "Certified is what interval bounds prove: no attack can leave less.",
+        "Certified is what interval bounds prove: of the same images no attack can leave less.",
     )
+
+
+def _some(images: int | None) -> str:
+    return f"{images:,}" if images else "all"

@@ -18,15 +18,17 @@ from assay.attacks.methods.pgd import FGSM, PGD
 from assay.attacks.methods.pixels import FewPixel
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
+from assay.data.augment import Augmentation, NoAugmentation
 from assay.models import Network
 from assay.models.strided import Strided
 from assay.report.numerals import budget
+from assay.report.result import Drawing, StudyResult
 from assay.runs.results import Results
 from assay.runs.trial import Trial
 from assay.studies.base import Findings
 from assay.studies.cell_study import CellStudy
 from assay.studies.cells import Cells
-from assay.studies.hardening import claims, page
+from assay.studies.hardening import claims, lead, page
 from assay.studies.hardening.names import (
     BALANCED,
     BOUNDED,
@@ -38,6 +40,7 @@ from assay.studies.hardening.names import (
     SHORT,
     under,
 )
+from assay.studies.hardening.presets import PRESETS
 from assay.tasks.adversaries import NFGSM, StaticMix
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
@@ -47,6 +50,9 @@ from assay.tasks.saliency_shift import AttendNetwork
 from assay.tasks.train import TrainNetwork
 from assay.train import IBP, Adam, Guard, OneCycle, Recipe, Trades
 
+PLAIN = NoAugmentation()
+"""What there was before there was a choice: addresses do not name it."""
+
 
 class Hardening(CellStudy):
     """Natural training against recipes that harden, at equal compute, over seeds."""
@@ -54,72 +60,7 @@ class Hardening(CellStudy):
     NAME: ClassVar[str] = "hardening"
     QUESTION: ClassVar[str] = "What does adversarial training buy, and what does it cost?"
     METRICS: ClassVar[Sequence[str]] = ("robust_accuracy", "test_accuracy", "near_auroc")
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "smoke": {
-            "data": "digits",
-            "seeds": 2,
-            "network": {"name": "strided", "widths": [8, 16], "strides": [2, 2], "hidden": [32]},
-            "passes": 68,
-            "train_images": 400,
-            "test_images": 100,
-            "images": 40,
-            "examined": 40,
-            "eps": 0.05,
-            "budgets": (0.02, 0.05),
-            "judges": ({"name": "fgsm"}, {"name": "pgd", "steps": 5}),
-            "course": ({"name": "few-pixel", "steps": 5}, {"name": "genetic", "steps": 20}),
-            "course_images": 20,
-            "attended": 20,
-            "autoencoder": {"epochs": 3},
-            "near": "letters",
-        },
-        "quick": {},
-        "full": {
-            "data": "cifar10",
-            "seeds": 5,
-            "network": {
-                "name": "cnn",
-                "depths": [2, 2],
-                "widths": [32, 64],
-                "skip": True,
-                "norm": "batch",
-                "init": "he",
-                "stem_stride": 2,
-                "stage_stride": 2,
-            },
-            "passes": 136,
-            "train_images": None,
-            "test_images": None,
-            "images": 1000,
-            "examined": 1000,
-            "eps": 8 / 255,
-            "budgets": (2 / 255, 4 / 255, 8 / 255, 12 / 255),
-            "guard": {"looks": 4},
-            "course_images": 200,
-            "attended": 300,
-            "recipe": {
-                "batch_size": 128,
-                "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
-                "schedule": {"name": "one_cycle"},
-                "ema": 0.995,
-            },
-        },
-        "paper": {
-            "data": "cifar10",
-            "network": {
-                "name": "strided",
-                "widths": [6, 16],
-                "kernels": [5, 5],
-                "strides": [2, 2],
-                "hidden": [120, 84],
-            },
-            "passes": 60,
-            "eps": 0.13,
-            "mixed_by": 0.0078,
-            "budgets": (0.0078, 8 / 255, 0.13),
-            "recipe": {"batch_size": 32, "optimizer": {"name": "adam", "lr": 1e-4}},
-        },
-    }
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     data: str = "mnist"
     """Data set: a bundled name, a hub id or a folder."""
@@ -127,6 +68,11 @@ class Hardening(CellStudy):
     """The network that every recipe trains."""
     recipe: Recipe = Recipe(batch_size=64, optimizer=Adam(lr=3e-3), schedule=OneCycle(), ema=0.99)
     """What all recipes share; epochs follow from `passes`."""
+    augmentation: Augmentation = Field(
+        default=PLAIN, exclude_if=lambda augmentation: bool(augmentation == PLAIN)
+    )
+    """What every recipe does to training images, before they are attacked; of the static mix,
+    after."""
     passes: int = Field(default=102, ge=21)
     """Passes per training image that every recipe is given: forward 1, backward 2, by the image
     alone 1."""
@@ -213,6 +159,7 @@ class Hardening(CellStudy):
             found[name] = TrainNetwork(
                 data=self.data,
                 network=self.network,
+                augmentation=self.augmentation,
                 train_images=self.train_images,
                 test_images=self.test_images,
                 train_tested=False,
@@ -305,6 +252,9 @@ class Hardening(CellStudy):
             summary=page.summary(self, cells),
             notes=page.notes(self),
         )
+
+    def figures_of(self, result: StudyResult) -> Sequence[Drawing]:
+        return lead.figures_of(self, result)
 
     def answer(self, judged: Sequence[stats.Claim]) -> str:
         return claims.answer(self, judged)
