@@ -59,18 +59,34 @@ def attack_all(
     curves: dict[str, Curve] = {}
     failed: dict[str, str] = {}
     for attack in attacks:
-        name = label(attack)
         curve: Curve = []
-        try:
-            for eps in evidence.config.curve:
-                evidence.tick(doing(attack, evidence.config, eps))
-                armed = at_budget(attack, evidence.config, eps)
-                curve.append((eps, evidence.run(armed, evidence.attacked, "fooled")))
-        except Exception as error:  # whatever a user's model, or attack, may raise
-            failed[name] = told(error)
+        for eps in evidence.config.curve:
+            found = _attacked(evidence, attack, eps, evidence.attacked, failed)
+            if found is None:
+                break
+            curve.append((eps, found))
         else:
-            curves[name] = curve
+            curves[label(attack)] = curve
     return curves, failed
+
+
+def _attacked(
+    evidence: Evidence,
+    attack: Attack,
+    eps: float,
+    rows: Tensor,
+    failed: dict[str, str],
+    *,
+    ids: Tensor | None = None,
+) -> AttackResult | None:
+    """Attack the images `rows` at one budget; None where that cannot be done, which `failed` then
+    says the reason of, by the label of the attack."""
+    evidence.tick(doing(attack, evidence.config, eps))
+    try:
+        return evidence.run(at_budget(attack, evidence.config, eps), rows, "fooled", ids=ids)
+    except Exception as error:  # whatever a user's model, or attack, may raise
+        failed[label(attack)] = told(error)
+        return None
 
 
 def doing(attack: Attack, config: AuditConfig, eps: float) -> str:
@@ -182,15 +198,13 @@ def attack_within(evidence: Evidence, attacks: Sequence[Attack]) -> Afforded:
         some = _affordable(right[done:], int(left() // each))
         if not some or some < WORTH * done:
             break
+        part = rows[done : done + some]
         for name, attack in list(running.items()):
-            evidence.tick(doing(attack, config, config.eps))
-            try:
-                armed = at_budget(attack, config, config.eps)
-                part = rows[done : done + some]
-                parts[name].append(evidence.run(armed, part, "fooled", ids=part))
-            except Exception as error:  # whatever a user's model, or attack, may raise
-                failed[name] = told(error)
+            found = _attacked(evidence, attack, config.eps, part, failed, ids=part)
+            if found is None:
                 del running[name]
+            else:
+                parts[name].append(found)
         done += some
     if not done:
         raise AssayError(
@@ -223,13 +237,11 @@ def _at_other_budgets(
             missed.append(eps)
             continue
         for name, attack in list(running.items()):
-            evidence.tick(doing(attack, config, eps))
-            try:
-                found = evidence.run(at_budget(attack, config, eps), rows, "fooled")
-                curves[name].append((eps, found))
-            except Exception as error:  # as above
-                failed[name] = told(error)
+            found = _attacked(evidence, attack, eps, rows, failed)
+            if found is None:
                 del running[name], curves[name]
+            else:
+                curves[name].append((eps, found))
     for curve in curves.values():
         curve.sort(key=lambda point: point[0])
     return sorted(missed)
