@@ -79,31 +79,6 @@ def intervals(
         return figure
 
 
-def success_bars(
-    labels: Sequence[str],
-    estimates: Sequence[Doubtful],
-    *,
-    x_label: str = "attack success rate",
-) -> Picture:
-    """Return a bar from 0 to 100 % for each estimate, with its interval and its value."""
-    with styled():
-        figure = picture(6.6, 0.75 + 0.34 * len(labels))
-        axes = figure.add_subplot()
-        rows = np.arange(len(labels))
-        value, low, high = columns(estimates)
-        axes.barh(rows, value, height=0.58, color=SERIES[0], alpha=0.8)
-        axes.hlines(rows, low, high, color=INK, linewidth=1.2)
-        for row, estimate in zip(rows, estimates, strict=True):
-            text = f"{with_unit(estimate.value, 'fraction')}  (n = {estimate.n:,})"
-            axes.annotate(
-                text, (1.0, row), (6, 0), axes.get_yaxis_transform(), "offset points", va="center"
-            )
-        name_rows(axes, labels)
-        axes.set(xlim=(0, 1), xlabel=x_label)
-        percent_axis(axes, "x")
-        return figure
-
-
 def reliability(bins: Sequence[Bin], kind: str = "images") -> Picture:
     """Return the reliability diagram: accuracy against confidence, and where the images are.
 

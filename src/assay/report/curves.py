@@ -93,7 +93,6 @@ def learning_curves(
 def gradient_norms(
     series: Sequence[Series],
     *,
-    x_label: str = "layer, from input to output",
     y_label: str = "gradient norm",
     width: float = 6.6,
 ) -> Picture:
@@ -113,7 +112,7 @@ def gradient_norms(
         axes.spines["right"].set_visible(True)
         _lines(axes, series, "left")
         log_axis(axes)
-        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel="layer, from input to output", ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         return figure
 

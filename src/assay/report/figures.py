@@ -12,7 +12,6 @@ from assay.report.charts import (
     intervals,
     reliability,
     roc,
-    success_bars,
 )
 from assay.report.curves import Series, accuracy_against_eps, gradient_norms, learning_curves
 from assay.report.maps import heat_map, heat_maps, surfaces
@@ -41,6 +40,5 @@ __all__ = [
     "reliability",
     "roc",
     "rows",
-    "success_bars",
     "surfaces",
 ]

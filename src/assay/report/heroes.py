@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from assay.report.curves import End, name_ends
-from assay.report.numerals import MISSING, Doubtful, as_factor
-from assay.report.record import Unit
+from assay.report.numerals import MISSING, Doubtful
 from assay.report.result import Drawing
 from assay.report.style import (
     DASHES,
@@ -26,7 +24,6 @@ from assay.report.style import (
     name_rows,
     percent_axis,
     picture,
-    points_axis,
     styled,
 )
 
@@ -140,44 +137,35 @@ def dots(
     *,
     width: float,
     x_label: str,
-    unit: Unit = "fraction",
     references: Sequence[tuple[float, str]] = (),
 ) -> Picture:
-    """Return a row for each name, with the values of several things on one axis, joined.
+    """Return a row for each name, with the shares of several things on one axis, joined.
 
     Args:
         rows: a name, and its dots; the first row on top.
         width: in inches.
         x_label: what the axis shows.
-        unit: how values are written; factors lie on a logarithmic axis.
         references: values that the dots are compared with, and their names.
     """
-    log = unit in ("factor", "decades")
-
-    def place(value: float) -> float:
-        return as_factor(value, unit) if log else value
-
     with styled():
         figure = picture(width, 0.95 + 0.34 * len(rows))
         axes = figure.add_subplot()
-        if log:
-            axes.set_xscale("log")
         for row, (_, own) in enumerate(rows):
             known = [dot for dot in own if dot.estimate.n and dot.estimate.value is not None]
-            at = [place(float(dot.estimate.value or 0.0)) for dot in known]
+            at = [float(dot.estimate.value or 0.0) for dot in known]
             if len(at) > 1:
                 axes.hlines(row, min(at), max(at), color=INK, linewidth=1.0, alpha=0.3)
             for dot, x in zip(known, at, strict=True):
                 hue = SERIES[dot.colour % len(SERIES)]
                 _, low, high = columns([dot.estimate])[:, 0]
                 if np.isfinite(low) and np.isfinite(high):
-                    axes.hlines(row, place(low), place(high), color=hue, linewidth=3.4, alpha=0.4)
+                    axes.hlines(row, low, high, color=hue, linewidth=3.4, alpha=0.4)
                 axes.plot(x, row, "o", color=hue, markersize=7, clip_on=False)  # whole at 100 %
         for value, label in references:
-            axes.axvline(place(value), color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.6)
+            axes.axvline(value, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.6)
             axes.annotate(
                 label,
-                (place(value), 1),
+                (value, 1),
                 (0, 3),
                 axes.get_xaxis_transform(),
                 "offset points",
@@ -188,23 +176,10 @@ def dots(
             )
         name_rows(axes, [name for name, _ in rows])
         axes.set_xlabel(x_label)
-        _scale(axes, unit)
-        _key(figure, rows)
-        return figure
-
-
-def _scale(axes: Axes, unit: Unit) -> None:
-    if unit == "fraction":
         axes.set_xlim(0, 1)
         percent_axis(axes, "x")
-    elif unit == "points":
-        points_axis(axes, "x")
-    elif unit in ("factor", "decades"):
-        low, high = axes.get_xlim()
-        places = [p * 10.0**e for e in range(-12, 4) for p in (1, 2, 5)]
-        axes.xaxis.set_major_locator(FixedLocator([p for p in places if low <= p <= high]))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"×{x:g}"))
+        _key(figure, rows)
+        return figure
 
 
 def _key(figure: Picture, rows: Sequence[tuple[str, Sequence[Dot]]]) -> None:

@@ -158,9 +158,6 @@ def surfaces(
     titles: Sequence[str],
     arrays: Sequence[ArrayLike],
     alphas: Sequence[float],
-    *,
-    bar_label: str = "training loss",
-    limits: tuple[float, float] | None = None,
 ) -> Picture:
     """Return surfaces as filled contours side by side, on one logarithmic scale.
 
@@ -171,10 +168,9 @@ def surfaces(
         titles: one per surface.
         arrays: one per surface, (len(alphas), len(alphas)); rows go along the second direction.
         alphas: the grid, rising, the same in both directions.
-        limits: as for `heat_maps`.
     """
     shown = [np.asarray(values, dtype=float) for values in arrays]
-    scale = scale_of(shown, True, limits)
+    scale = scale_of(shown, True)
     levels = np.geomspace(scale.low, scale.high, LEVELS)
     levels[[0, -1]] = scale.low, scale.high  # geomspace may miss them by rounding
     with styled():
@@ -193,7 +189,7 @@ def surfaces(
             names = [_plain(tick) for tick in (first, 0, last)]
             axes.set_xticks([first, 0, last], names)
             axes.set_yticks([first, 0, last], [] if i % ACROSS else names)
-        _finish(figure, panels, scale, "first direction", "second direction", bar_label)
+        _finish(figure, panels, scale, "first direction", "second direction", "training loss")
         return figure
 
 
