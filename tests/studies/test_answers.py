@@ -271,7 +271,7 @@ def test_effects_are_written_with_their_intervals_and_in_their_direction() -> No
     won = study("skip").answer([judged("skip.wins", "yes", skip["skip.wins"])])
     assert won == "**Skip connections win at [7,7]: +16.5 points of test accuracy (6.8 to 26.2).**"
     fell = study("skip").answer([judged("skip.degrades", "yes", skip["skip.degrades"])])
-    assert "−16.5 points of training accuracy (−26.2 to −6.8)" in fell
+    assert "+16.5 points of training accuracy lost (6.8 to 26.2)" in fell
     kept = Claim(
         "gradients.sigmoid_vanishes", "", 0.2, Estimate(1.959, 1.936, 1.983, 10, "seeds"), "holds"
     )

@@ -50,18 +50,17 @@ class Scale:
         return ", where " + self.matters.format(delta=self.write(claim.delta))
 
 
-def points(of: str, *, falls: bool = False) -> Scale:
-    """Return the scale of a difference of fractions, in points of an accuracy or an overlap.
+def points(of: str) -> Scale:
+    """Return the scale of a difference of fractions, with the sign that its claim has.
 
     Args:
-        of: what they are points of.
-        falls: the effect is a loss, and is written as one.
+        of: what they are points of: "test accuracy"; of a claim that something is lost, "overlap
+            lost".
     """
     return Scale(
         f"{{value}} points of {of} ({{low}} to {{high}})",
-        lambda x: bare(-x if falls else x, "points"),
+        lambda x: bare(x, "points"),
         "{delta} points would matter",
-        falls,
     )
 
 

@@ -152,7 +152,7 @@ def figures(study: Attention, cells: Cells) -> tuple[Drawing, ...]:
 
 def answer(study: Attention, claims: Sequence[stats.Claim]) -> str:
     """Return what the verdicts answer."""
-    under, lost = study.strongest() or "attack", points("overlap", falls=True)
+    under, lost = study.strongest() or "attack", points("overlap lost")
     return compose(
         claims,
         {

@@ -137,7 +137,7 @@ def answer(study: Hardening, judged: Sequence[stats.Claim]) -> str:
             f"{name} costs clean accuracy",
             f"{name} costs no clean accuracy that matters",
             f"{name} costs clean accuracy",
-            points("accuracy", falls=True),
+            points("accuracy lost"),
         )
 
     def detects(of: str) -> Wording:

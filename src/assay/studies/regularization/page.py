@@ -265,13 +265,13 @@ def answer(claims: Sequence[stats.Claim]) -> str:
                 "Aggressive dropout generalises worse than low dropout",
                 "Aggressive dropout does not generalise worse than low dropout",
                 "aggressive dropout generalises worse than low dropout",
-                points("test accuracy", falls=True),
+                points("test accuracy lost"),
             ),
             "regularization.underfits": Wording(
                 "Aggressive dropout underfits",
                 "Aggressive dropout does not underfit",
                 "aggressive dropout underfits",
-                points("training accuracy", falls=True),
+                points("training accuracy lost"),
             ),
         },
     )

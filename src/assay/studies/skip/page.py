@@ -197,7 +197,7 @@ def answer(study: Skip, claims: Sequence[stats.Claim]) -> str:
                 f"Plain networks degrade from {middle} to {high}",
                 f"Plain networks do not degrade from {middle} to {high}",
                 f"plain networks degrade from {middle} to {high}",
-                points("training accuracy", falls=True),
+                points("training accuracy lost"),
             ),
             "skip.gains": Wording(
                 f"Networks with skip connections gain from {low} to {high}",

@@ -215,15 +215,15 @@ class WordStudy(Study):
                 )
             )
         for kind, form, text in (
-            ("homoglyph", "latin", "letters of other alphabets made Latin"),
-            ("zero-width", "seen", "characters without a width taken out"),
+            ("homoglyph", "latin", "letters of other alphabets made Latin take"),
+            ("zero-width", "seen", "their removal takes"),
         ):
             name = f"misspell {kind}, permissive"
             if name in cells.names:
                 found.append(
                     cells.effect(
                         f"words.{kind}",
-                        f"Of the permissive success of {kind} characters {text} take away "
+                        f"Of the permissive success of {kind} characters {text} away "
                         f"{100 * self.delta:g} points or more.",
                         delta=self.delta,
                         of=(name,),
