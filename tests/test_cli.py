@@ -523,3 +523,31 @@ def test_reading_an_empty_store(assay: Command) -> None:
     assert code == 0
     assert json.loads(out)["runs"] == []
     assert not Path("runs").exists(), "reading made a store"
+
+
+@pytest.mark.parametrize("said", ["printed", "by rich", "as an error"])
+def test_a_pipe_that_nobody_reads_ends_a_command_in_silence(said: str) -> None:
+    """`assay show STUDY | head`: 141, as of other tools, and not a failed policy's 1."""
+    show = {
+        "printed": "print('one')",
+        "by rich": "from rich.console import Console; Console().print('one')",
+        "as an error": "raise cli.AssayError('no such thing')",
+    }[said]
+    code = f"""
+import os, sys
+from assay import cli
+from cyclopts import App
+app = App()
+@app.default
+def command():
+    {show}
+read, write = os.pipe()
+os.close(read)
+kept = os.dup(2)
+os.dup2(write, {2 if said == "as an error" else 1})
+code = cli.call(app, [])
+os.write(kept, str(code).encode())
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (141, b"141")

@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from assay.errors import AssayError
 
-WRONG_INPUT, POLICY_FAILED, INTERRUPTED = 2, 1, 130
+WRONG_INPUT, POLICY_FAILED, INTERRUPTED, NOT_READ = 2, 1, 130, 141
 RESUMED = ("attack", "demo", "run", "sweep", "train")
 """Commands that go on where they were stopped."""
 RESUMED_WITH = {"audit": ("--workers", "--engine"), "detect": ("--shards",)}
@@ -67,11 +67,37 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 
 def call(command: App, tokens: Sequence[str], **given: Any) -> int:
-    """Run `command` on the tokens and return the exit code."""
+    """Run `command` on the tokens and return the exit code; 141, as of any tool that a closed pipe
+    ends, where nobody reads on what it prints (`assay list | head`)."""
+    try:
+        return _carried_out(command, tokens, **given)
+    except (BrokenPipeError, SystemExit) as error:
+        # rich makes a SystemExit of it
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _print_nowhere()
+        return NOT_READ
+
+
+def _print_nowhere() -> None:
+    """Let what is still to be printed go nowhere: the interpreter tries once more as it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _carried_out(command: App, tokens: Sequence[str], **given: Any) -> int:
+    """Run `command` and return the exit code; what is wrong with its input is one line."""
     try:
         refuse_nul(tokens)
         refuse_empty_paths(tokens)
         result = command(list(tokens), exit_on_error=False, print_error=False, **given)
+        if sys.stdout is not None:  # it was closed (`>&-`)
+            sys.stdout.flush()
     except (AssayError, CycloptsError) as error:
         print(f"assay: {one_line(error)}", file=sys.stderr)
         return WRONG_INPUT
@@ -82,9 +108,6 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
         kept = "; what was finished is kept, and the same command goes on there" if goes_on else ""
         print(f"assay: interrupted{kept}", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `assay list | head`
-        sys.stderr.close()
-        return 0
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

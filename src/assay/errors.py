@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -80,6 +81,20 @@ def distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
             )
         places[name] = place
     return found
+
+
+def numbered_apart(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of classes that are known by their numbers: those that are there twice, as
+    ImageNet's cranes, have their number beside them.
+
+    >>> numbered_apart(("crane", "dog", "crane"))
+    ('crane (0)', 'dog', 'crane (2)')
+    """
+    found = tuple(names)
+    count = Counter(found)
+    return tuple(
+        name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)
+    )
 
 
 def unknown(kind: str, seen: str, known: Iterable[str]) -> AssayError:

@@ -42,6 +42,8 @@ from assay.errors import AssayError
         (30, 1000, 1000, False),
         (13, 20, 2, True),  # 65 % [43, 82]: nobody can tell
         (65, 100, 2, False),
+        (20, 20, 1, False),  # nobody can do better
+        (0, 20, 1, False),
     ],
 )
 def test_near_chance(right: int, n: int, classes: int, raised: bool) -> None:
@@ -51,6 +53,7 @@ def test_near_chance(right: int, n: int, classes: int, raised: bool) -> None:
     queried = near_chance(right, n, classes, network=False).detail
     assert "--weights" not in queried
     assert ("--classes" in queried) is raised
+    assert ("nothing can be told from guessing" in flag.detail) is (classes == 1)
 
 
 @pytest.mark.parametrize(

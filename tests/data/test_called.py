@@ -66,6 +66,10 @@ def splits():
 def too_high():
     yield x, y + 5
 too_high.classes = ["a", "b"]
+def cranes(): yield x, y
+cranes.classes = ["crane", "dog", "crane"]
+def which(): yield x, ["crane", "dog"] * 3
+which.classes = cranes.classes
 def huge():
     yield torch.zeros(1, 3, 1000, 1000), [0]
 def scalars(): return list(x), list(y)
@@ -207,6 +211,7 @@ def test_grey_pictures_among_coloured_ones_are_coloured(file: Path) -> None:
         ("keyless", "has no images or texts (keys: photo, label; looked for image"),
         ("splits", "gave several splits (train, test): return one"),
         ("too_high", "gives the label 7, but names 2 classes"),
+        ("which", "'crane' is there twice, as class 0 and class 2"),
         ("texts", "batch 1 has texts, but the model takes images"),
         ("hole", "batch 2 gave nothing: give (inputs, labels)"),
         ("Opens", "raised OSError: no share"),
@@ -221,6 +226,12 @@ def test_what_is_refused_is_named(name: str, said: str, file: Path) -> None:
         load_data(f"{file}:{name}", at_most=10_000 if name == "huge" else 100)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_classes_of_one_name_are_told_apart_where_labels_are_numbers(file: Path) -> None:
+    data = load_data(f"{file}:cranes")
+    assert data.classes == ("crane (0)", "dog", "crane (2)")
+    assert sorted(set(data.labels.tolist())) == [0, 1, 2]
 
 
 def test_an_audit_by_a_function(file: Path, tmp_path: Path) -> None:

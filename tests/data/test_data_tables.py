@@ -280,6 +280,20 @@ def test_odd_class_names_say_nothing(names: Any) -> None:
     assert load_data("set").classes == ("5", "7")
 
 
+def test_classes_of_one_name_are_told_apart_by_their_numbers() -> None:
+    """ImageNet has two cranes; which of them a row shows its number says."""
+    import json
+
+    Path("set").mkdir()
+    table = pa.table({"image": images(1, 2), "label": [2, 0]})
+    features = {"label": {"names": ["crane", "dog", "crane"], "_type": "ClassLabel"}}
+    meta = json.dumps({"info": {"features": features}})
+    pq.write_table(table.replace_schema_metadata({"huggingface": meta}), "set/test.parquet")
+    data = load_data("set")
+    assert data.classes == ("crane (0)", "dog", "crane (2)")
+    assert data.labels.tolist() == [2, 0]
+
+
 def test_further_columns_are_metadata() -> None:
     boxes = pa.array([[1, 2], [3]])
     write(

@@ -136,7 +136,6 @@ digits --reference-split test | the part that is audited
 digits --classes cat dog | 2 classes; has 10
 digits --classes 0 0 1 2 3 4 5 6 7 8 | --classes: '0' is there twice; name of its own
 @given.py:twice | classes of; 'a' is there twice; class 0 and class 2
-@declared | classes of the column 'label': 'a' is there twice
 digits --size 0 | --size; at least 1
 digits --size 99999999 | --size 99999999
 """

@@ -168,6 +168,16 @@ def test_show_a_trial_finished_and_failed(store, toy):
     assert "failed: ValueError: no" in text(view)
 
 
+def test_a_trial_whose_record_was_cut_is_damaged_and_not_to_be_begun(store):
+    address = made(store, network(2), accuracy=0.5)
+    record = store.find(address[:8]).folder / "record.json"
+    record.write_bytes(record.read_bytes()[:40])
+    view = show(store, address[:8])
+    assert view.data["state"] == "damaged"
+    shown = " ".join(text(view).split())
+    assert "is cut, or a file that it names is not what it was: the command" in shown
+
+
 def test_compare_studies_puts_claims_side_by_side(store, studies):
     view = compare(store, *studies)
     assert view.data["shared_trials"] == [network(2).address]
@@ -452,7 +462,10 @@ def test_needs_are_part_of_the_plan_and_kin_ignores_seeds_all_the_way_down(store
 
 def test_values_in_a_few_characters():
     assert text_of(0.123456) == "0.1235"
-    assert text_of([8 / 255, 0.5 / 255, 0.0314, 0.2]) == "[8/255, 0.5/255, 0.0314, 0.2]"
+    levels = [8 / 255, 0.5 / 255, 0.0314, 0.2]
+    assert text_of(levels, "attacks[0].budgets") == "[8/255, 0.5/255, 0.0314, 0.2]"
+    assert text_of({"eps": 8 / 255, "seconds": 8 / 255}) == "eps: 8/255, seconds: 0.03137"
+    assert text_of(8 / 255, "test_accuracy") == "0.03137", "of 255 images, 8 were right"
     assert text_of(True) == "yes"
     assert text_of(None) == "–"
     assert text_of({"value": None, "low": None, "high": None, "n": 0}) == "– [–, –] n=0"

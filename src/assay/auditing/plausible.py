@@ -136,7 +136,8 @@ def _values(given: Tensor | None) -> list[float] | None:
 def near_chance(
     right: int, n: int, classes: int, *, network: bool = True, of: str = "images"
 ) -> Flag:
-    """PRE-001: the accuracy is not known to be above that of guessing, 1 / K.
+    """PRE-001: the accuracy is not known to be above that of guessing, 1 / K; of one class alone
+    it cannot be, whatever the model, and the flag is not up.
 
     Args:
         right: images that are classified correctly, of `n`.
@@ -145,9 +146,11 @@ def near_chance(
         of: images or texts.
     """
     found = stats.proportion(right, n, of)
-    raised = found.low <= 1 / classes
+    raised = classes > 1 and found.low <= 1 / classes
     detail = f"{right} of {n} {of} are right; guessing among {classes} classes gives "
     detail += f"{100 / classes:.3g} %."
+    if classes == 1:
+        detail += " With one class nothing can be told from guessing."
     if raised and of == "texts":
         detail += (
             " Was its head trained for these classes, and are they in the order of its outputs "

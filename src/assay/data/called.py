@@ -20,7 +20,7 @@ import torch
 from assay import stats
 from assay.data.splits import held_out
 from assay.data.tables import LABEL_COLUMNS
-from assay.errors import AssayError, distinct, one_line, told, unknown
+from assay.errors import AssayError, distinct, numbered_apart, one_line, told, unknown
 from assay.usercode import from_file, in_file, installed, misfit, names_function
 
 PARTS = ("train", "validation", "test")
@@ -147,12 +147,11 @@ def numbered(
     Raises:
         AssayError: for labels that are none of the classes, or numbers beside names.
     """
-    names = None if names is None else distinct(names, f"classes of {spec}")
     kinds = {isinstance(label, str) for label in labels}
     if len(kinds) > 1:
         raise AssayError(f"{spec} gives labels that are numbers and others that are names")
     if kinds == {True}:
-        classes = names or tuple(sorted({str(label) for label in labels}))
+        classes = distinct(names or sorted(map(str, set(labels))), f"classes of {spec}")
         codes = {name: code for code, name in enumerate(classes)}
         odd = next((label for label in labels if label not in codes), None)
         if odd is not None:
@@ -172,7 +171,8 @@ def numbered(
             f"{spec} gives the label {most}: class numbers run from 0, to {MOST_CLASSES - 1:,} at "
             "most"
         )
-    return names or tuple(str(code) for code in range(most + 1)), [int(y) for y in labels]
+    named = numbered_apart(names or map(str, range(most + 1)))
+    return named, [int(y) for y in labels]
 
 
 @contextmanager

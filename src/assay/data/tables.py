@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from assay.data.decode import CHUNK, Encoded
 from assay.data.opened import Asked, Opened, Part, split_of
 from assay.data.walk import File, Listing, listed, printable
-from assay.errors import AssayError, distinct, one_line, told, unknown
+from assay.errors import AssayError, numbered_apart, one_line, told, unknown
 
 SUFFIXES = frozenset({".parquet", ".arrow"})
 
@@ -178,12 +178,13 @@ def declared_by(schema: Any) -> dict[str, Any]:
 
 
 def names_of(declared: dict[str, Any], column: str) -> tuple[str, ...] | None:
-    """Return the declared class names of a column, or None."""
+    """Return the declared class names of a column, or None; labels are numbers, so that two of one
+    name are two classes."""
     feature = declared.get(column)
     names = feature.get("names") if isinstance(feature, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None
-    return tuple(names)
+    return numbered_apart(names)
 
 
 def column_of(
@@ -285,7 +286,6 @@ def _numbered(
     """Return the classes, and each split's labels; -1 for a row that has none."""
     names = None if label is None else names_of(declared, label)
     if label is None or names is not None:
-        distinct(names or (), f"classes of the column {label!r}")
         most = len(names or ())
         labels = {
             split: np.array(

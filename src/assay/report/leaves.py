@@ -8,32 +8,43 @@ from typing import Any
 from assay.config import canonical_json
 from assay.report.numerals import MISSING, budget
 
+LEVELS = frozenset({"eps", "budgets", "budget", "at", "step_size"})
+"""Settings that are of pixels in [0, 1]: radii of attacks, and steps within them."""
 
-def text_of(value: Any) -> str:
-    """Return a value in a few characters: numbers to 4 digits, grey levels as papers write them, an
-    estimate with its interval.
+
+def text_of(value: Any, path: str = "") -> str:
+    """Return a value in a few characters: numbers to 4 digits, a budget of pixels in grey levels as
+    papers write it, an estimate with its interval.
+
+    Args:
+        value: a leaf.
+        path: where it stands; its last name tells a budget of pixels from another number that is a
+            255th by chance.
 
     >>> text_of({"value": 0.91234, "low": 0.9, "high": 0.92, "n": 100})
     '0.9123 [0.9, 0.92] n=100'
-    >>> text_of([0.01, 2 / 255, 0.0314])
-    '[0.01, 2/255, 0.0314]'
+    >>> text_of([0.01, 2 / 255, 0.0314], "attack.budgets"), text_of(51 / 255 / 10, "accuracy")
+    ('[0.01, 2/255, 0.0314]', '0.02')
     """
     if value is None:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        levels = budget(value, "linf")
+        name = path.rpartition(".")[2].partition("[")[0]
+        levels = budget(value, "linf") if name in LEVELS else ""
         return levels if levels.endswith("/255") else f"{value:.4g}"
     if is_estimate(value):
         number, low, high = (text_of(value[key]) for key in ("value", "low", "high"))
         return f"{number} [{low}, {high}] n={value['n']}"
     if isinstance(value, list):
         if len(value) > 8:
-            return f"{len(value)} values, last {text_of(value[-1])}"
-        return "[" + ", ".join(map(text_of, value)) + "]"
+            return f"{len(value)} values, last {text_of(value[-1], path)}"
+        return "[" + ", ".join(text_of(item, path) for item in value) + "]"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {text_of(item)}" for key, item in value.items()) or "none"
+        return (
+            ", ".join(f"{key}: {text_of(item, str(key))}" for key, item in value.items()) or "none"
+        )
     return str(value)
 
 

@@ -101,7 +101,7 @@ def show_audit(kept: Kept) -> View:
 
 def table_of(values: Any) -> tuple[tuple[str, str], ...]:
     """Return settings or metrics as rows: dotted path and value, without those that are empty."""
-    found = ((path, text_of(value)) for path, value in flatten(values).items() if path)
+    found = ((path, text_of(value, path)) for path, value in flatten(values).items() if path)
     return tuple((path, text) for path, text in found if text)
 
 
@@ -160,7 +160,7 @@ def compare_audits(a: Kept, b: Kept) -> View:
         Grid(
             "settings that differ",
             ("setting", "A", "B"),
-            tuple((path, text_of(one), text_of(two)) for path, one, two in settings),
+            tuple((path, text_of(one, path), text_of(two, path)) for path, one, two in settings),
         ),
     )
     found = {

@@ -34,9 +34,10 @@ FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT = (
 )
 AT_ONCE = 2**16  # bytes that nearly every document is shorter than
 WORTH_WAITING_FOR = 1.0  # seconds; waiting for the disk takes milliseconds for each file
-State = Literal["finished", "running", "failed", "partly done", "not begun"]
+State = Literal["finished", "running", "failed", "damaged", "partly done", "not begun"]
 """The state of a trial. "running": a process works on it now; "failed": it is kept as failed;
-"partly done": a checkpoint is there."""
+"damaged": it was finished, and its record is cut, or files are not what it says; "partly done": a
+checkpoint is there."""
 
 UNRECORDED = {TRIAL, RECORD, FAILURE, PROGRESS, LOCK, LOG, CHECKPOINT}
 
@@ -179,6 +180,8 @@ class Entry:
             return "running"
         if self.failure() is not None:
             return "failed"
+        if (self.folder / RECORD).exists():  # it goes before a trial is begun anew
+            return "damaged"
         return "partly done" if self.has_checkpoint() else "not begun"
 
     # -- writing, by the process that holds the lock ---------------------------------------------

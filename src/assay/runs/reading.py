@@ -18,7 +18,7 @@ from assay.report.record import EstimateModel
 from assay.report.result import Cell, Claim, StudyResult
 from assay.report.terminal import Judged, judged_claim
 from assay.runs.audits import Kept, audit_of, audit_outside, compare_audits, show_audit, table_of
-from assay.runs.entry import Entry
+from assay.runs.entry import RECORD, Entry
 from assay.runs.store import RUN, Run, Store
 from assay.runs.view import Grid, View
 from assay.runs.why import why as _why
@@ -203,7 +203,9 @@ def view_of(both: Comparison) -> View:
             for cell in row.cells
         )
         grids.append(Grid(table.title, ("", "", "A", "B", "B − A"), rows))
-    settings = tuple((path, text_of(one), text_of(two)) for path, one, two in both.settings)
+    settings = tuple(
+        (path, text_of(one, path), text_of(two, path)) for path, one, two in both.settings
+    )
     grids.append(Grid("settings that differ", ("setting", "A", "B"), settings))
     return View(" and ".join(both.names), both.to_dict(), tuple(grids), tuple(lines))
 
@@ -315,6 +317,11 @@ def _show_trial(entry: Entry) -> View:
         "failure": failure.message if failure and not result else None,
     }
     lines = [data["state"]]
+    if data["state"] == "damaged":
+        lines = [
+            f"damaged: {entry.folder / RECORD} is cut, or a file that it names is not what it was: "
+            "the command that made it makes it again"
+        ]
     if data["failure"]:
         lines.append(f"failed: {data['failure']}")
     grids = [Grid("settings", ("setting", "value"), table_of(trial.config))]

@@ -164,10 +164,10 @@ def _as_dict(item: Difference) -> dict[str, Any]:
 
 def _row(item: Difference) -> tuple[str, str, str]:
     path, one, two = item
-    return path, _shown(one), _shown(two)
+    return path, _shown(one, path), _shown(two, path)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, path: str) -> str:
     if isinstance(value, str) and len(value) == 64:  # a fingerprint
         return value[:12]
-    return MISSING if value is None else text_of(value)
+    return MISSING if value is None else text_of(value, path)

@@ -6,7 +6,6 @@ Models of Hugging Face have both, and so have the ONNX files that are exported f
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from assay.core.crop import SCALED_FIRST
 from assay.disk import read_small
-from assay.errors import AssayError, one_line, told
+from assay.errors import AssayError, numbered_apart, one_line, told
 
 PROCESSOR = "preprocessor_config.json"
 RESAMPLING = {
@@ -164,10 +163,7 @@ def named_classes(config: Mapping[str, Any]) -> tuple[str, ...] | None:
         found = tuple(str(names[key]) for key in sorted(names, key=int))
     except ValueError:
         return None
-    count = Counter(found)
-    found = tuple(
-        name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)
-    )
+    found = numbered_apart(found)
     numbered = all(name == f"LABEL_{number}" for number, name in enumerate(found))
     return None if numbered or len(found) < 2 else found
 
