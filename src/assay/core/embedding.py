@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from assay.errors import AssayError, unknown
 if TYPE_CHECKING:
     from assay.core.classifier import Classifier
 
+S = TypeVar("S", bound=str)
 Statistic = Literal["mean", "max", "std"]
 """What is kept of a layer's channel: its mean over space or tokens, its largest value there, or its
 standard deviation (divided by the number of places, as a population's)."""
@@ -157,11 +158,11 @@ def embed(
             source.
     """
     modules = dict(classifier.model.named_modules())
-    wanted = {layer: _parsed(layer, modules) for layer in layers}
+    wanted = {layer: module_and_statistic(layer, modules, STATISTICS) for layer in layers}
     lacks: dict[str, str] = {}
     for layer in _read_by(readers, classifier.model):
         try:
-            wanted[layer] = _parsed(layer, modules)
+            wanted[layer] = module_and_statistic(layer, modules, STATISTICS)
         except AssayError as error:
             lacks[layer] = str(error)
     logits: list[Tensor] = []
@@ -247,20 +248,23 @@ def _read_by(readers: Iterable[Reader], model: nn.Module) -> dict[str, None]:
     return named
 
 
-def _parsed(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, Statistic]:
-    """Return the module and the statistic that a layer's name means.
+def module_and_statistic(
+    layer: str, modules: Mapping[str, nn.Module], statistics: Sequence[S]
+) -> tuple[nn.Module, S]:
+    """Return the module and the statistic that a layer's name means: "stages.2:max", or the first
+    of `statistics` where it names none.
 
     Raises:
-        AssayError: there is none.
+        AssayError: there is no such module, or statistic.
     """
     if layer in modules:
-        return modules[layer], "mean"
+        return modules[layer], statistics[0]
     name, colon, kind = layer.rpartition(":")
     if colon and name in modules:
-        for statistic in STATISTICS:
+        for statistic in statistics:
             if kind == statistic:
                 return modules[name], statistic
-        raise unknown("statistic", kind, STATISTICS)
+        raise unknown("statistic", kind, statistics)
     raise unknown("layer", layer, [known for known in modules if known])
 
 

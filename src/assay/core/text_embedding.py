@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from assay.core.embedding import NO_HEAD, Embedding, Reader
+from assay.core.embedding import NO_HEAD, Embedding, Reader, module_and_statistic
 from assay.core.head import Head, plain_head, watching
 from assay.core.lengths import padded
 from assay.core.source import Source
 from assay.core.tokens import Tokens, check_texts
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError
 
 if TYPE_CHECKING:
     from assay.core.texts import TextClassifier
@@ -64,13 +64,13 @@ def embed_texts(
         AssayError: for a layer that does not exist (the nearest name is given), or no texts.
     """
     modules = dict(classifier.model.named_modules())
-    wanted = {layer: _parsed(layer, modules) for layer in layers}
+    wanted = {layer: module_and_statistic(layer, modules, STATISTICS) for layer in layers}
     lacks: dict[str, str] = {}
     for reader in readers:
         with suppress(Exception):  # whatever another package's detector may raise
             for layer in reader.layers_of(classifier.model):
                 try:
-                    wanted[layer] = _parsed(layer, modules)
+                    wanted[layer] = module_and_statistic(layer, modules, STATISTICS)
                 except AssayError as error:
                     lacks[layer] = str(error)
     pass_ = _Pass(classifier, wanted)
@@ -205,19 +205,6 @@ def _kept(wanted: Mapping[str, tuple[nn.Module, TextStatistic]]) -> Iterator[_Se
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _parsed(layer: str, modules: Mapping[str, nn.Module]) -> tuple[nn.Module, TextStatistic]:
-    """Return the module and the statistic that a layer's name means."""
-    if layer in modules:
-        return modules[layer], "mean"
-    name, colon, kind = layer.rpartition(":")
-    if colon and name in modules:
-        for statistic in STATISTICS:
-            if kind == statistic:
-                return modules[name], statistic
-        raise unknown("statistic", kind, STATISTICS)
-    raise unknown("layer", layer, [known for known in modules if known])
 
 
 def _texts(data: Source | Sequence[str], y: Tensor | None) -> Iterator[tuple[list[str], Tensor]]:
