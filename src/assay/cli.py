@@ -30,27 +30,36 @@ def version() -> str:
 
 app = App(
     name="assay",
-    help="Put a neural network to the test, and say how far each answer can be trusted.",
+    help="Put a neural network to the test, and say how far each answer can be trusted.\n\n"
+    "Begin with assay demo. assay COMMAND --help shows the flags of a command.",
     version=version,
     default_parameter=FLAGS,
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `call` says it in one line
 )
-app.command("assay.commands.audit:app", name="audit", help="Audit a model on a data set.")
-app.command("assay.commands.attack:app", name="attack", help="Attack the images of a data set.")
+app.command(
+    "assay.commands.audit:app", name="audit", help="Audit a model: one report, with verdicts."
+)
+app.command(
+    "assay.commands.attack:app", name="attack", help="Attack images or texts of a data set."
+)
 app.command("assay.commands.explain:app", name="explain", help="Explain a model's predictions.")
-app.command("assay.commands.detect:app", name="detect", help="Say which images are outliers.")
-app.command("assay.commands.run:app", name="run", help="Run a study: assay run STUDY --help.")
+app.command("assay.commands.detect:app", name="detect", help="Say which inputs are outliers.")
+app.command("assay.commands.run:app", name="run", help="Run a study over seeds, judge its claims.")
 app.command("assay.commands.sweep:app", name="sweep", help="Try settings of a study.")
 app.command("assay.commands.train:app", name="train", help="Train a network on a data set.")
 app.command("assay.commands.demo:demo", name="demo", help="Train and audit a small network.")
 app.command("assay.commands.read:list_", name="list", help="List what the store holds.")
 app.command("assay.commands.read:show", name="show", help="Show a study, an audit or a trial.")
 app.command("assay.commands.read:compare", name="compare", help="Put two runs side by side.")
-app.command("assay.commands.track:track", name="track", help="Write runs of trackers.")
-app.command("assay.commands.read:why", name="why", help="Say why two runs differ in address.")
+app.command(
+    "assay.commands.track:track", name="track", help="Show runs in TensorBoard, wandb or trackio."
+)
+app.command(
+    "assay.commands.read:why", name="why", help="Say which settings, data or versions differ."
+)
 app.command("assay.commands.stores:sync", name="sync", help="Copy what another store lacks.")
-app.command("assay.commands.stores:gc", name="gc", help="Say what a store could do without.")
+app.command("assay.commands.stores:gc", name="gc", help="List or remove what a store can spare.")
 app.command("assay.commands.stores:export", name="export", help="Write a run to one archive.")
 app.command("assay.commands.stores:import_", name="import", help="Take an archive into a store.")
 

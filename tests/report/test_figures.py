@@ -152,6 +152,14 @@ def test_rows_show_value_and_interval():
     assert "50.0 %" in shown
 
 
+def test_a_forest_plot_does_not_enlarge_what_its_values_do_not_show():
+    rows = [("a", Estimate(0.0001, 0.00005, 0.00015, 9, "images"), 0)]
+    (axes,) = figures.intervals(rows, "gain", 0.0, unit="number").axes
+    low, high = axes.get_xlim()
+    assert high - low == pytest.approx(0.01)
+    assert low < 0 < 0.00015 < high
+
+
 def test_intervals_without_an_end_reach_the_edge_and_zero_is_marked():
     rows = [
         ("none", Estimate(0.01, 0.0, 0.02, 10, "seeds"), 0),

@@ -54,6 +54,8 @@ def test_confidence_is_off_to_a_side_only_where_most_of_it_is(sure: float, side:
     assert findings.calibration(off).endswith(side)
     even = off.model_copy(update={"mean_confidence": 0.81})
     assert findings.calibration(even) == "Confidence is off by 10.0 points on average"
+    exact = off.model_copy(update={"ece": about(0.0002)})
+    assert findings.calibration(exact) == "Confidence is off by 0.0 points on average"
 
 
 def test_a_mistake_stands_out_or_none_does() -> None:

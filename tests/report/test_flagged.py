@@ -6,7 +6,7 @@ import pytest
 
 from assay.attacks.reliability import Indicator
 from assay.report.flagged import flagged
-from assay.report.numerals import attack_name
+from assay.report.numerals import asked, attack_name, with_unit
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,9 @@ def test_attacks_are_called_as_papers_call_them() -> None:
     assert written["hopskipjump"] == "HopSkipJump"
     assert written["auto"] == "auto"
     assert len(set(written.values())) == len(written)
+
+
+def test_a_limit_has_no_sign_and_a_difference_has_one() -> None:
+    assert asked("at most", 0.1, "points") == "at most 10.0 points"
+    assert asked("at least", 0.9, "fraction") == "at least 90.0 %"
+    assert with_unit(0.1, "points") == "+10.0 points"

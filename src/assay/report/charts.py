@@ -27,6 +27,10 @@ from assay.report.style import (
     styled,
 )
 
+NARROWEST = 0.01
+"""The axis of a forest plot spans at least this much: values are written to three digits, and what
+differs by less is not to look as if it did."""
+
 
 def intervals(
     rows: Sequence[tuple[str, Doubtful, int]],
@@ -57,6 +61,8 @@ def intervals(
         shown = shown[np.isfinite(shown)]
         least, most = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
         room = 0.04 * ((most - least) or 1.0)
+        if 0 < most - least < NARROWEST:
+            room = (NARROWEST - (most - least)) / 2
         axes.set_xlim(least - room, most + room)
         if reference is not None:
             axes.axvline(reference, color=INK, linewidth=1.0, linestyle=DASHES[1], alpha=0.7)

@@ -98,6 +98,8 @@ def calibration(chapter: Calibration) -> str:
     """Return how far confidence is off, and to which side."""
     off = f"Confidence is off by {bare(chapter.ece.value, 'fraction')} points on average"
     sure, right = chapter.mean_confidence, _right(chapter.bins)
+    if bare(chapter.ece.value, "fraction") == "0.0":
+        return off
     if sure is None or right is None or abs(sure - right) < 0.5 * (chapter.ece.value or 0.0):
         return off  # to either side
     return f"{off}, mostly too {'high' if sure > right else 'low'}"
@@ -152,6 +154,8 @@ def robustness(chapter: Robustness) -> str:
     if worst is None:
         return TOPICS["robustness"]
     curve, point = worst
+    if point.robust_accuracy.value == chapter.clean.value:
+        return f"No attack fools an image at {at(point.eps, curve.norm)}"
     return (
         f"{curve.attack} leaves {_share(point.robust_accuracy)} right at "
         f"{at(point.eps, curve.norm)}, of {_share(chapter.clean)} without attack"

@@ -92,6 +92,11 @@ def with_unit(value: float | None, unit: Unit, digits: int = 1) -> str:
     return f"{text} {'%' if unit == 'fraction' else 'points'}"
 
 
+def asked(direction: str, threshold: float | None, unit: Unit) -> str:
+    """Return what a check asks for: at least 90.0 %, at most 10.0 points (a limit has no sign)."""
+    return f"{direction} {with_unit(threshold, unit).removeprefix('+')}"
+
+
 def interval(estimate: Doubtful, unit: Unit = "fraction", digits: int = 1) -> str:
     """Return the ends of the interval, the lesser as it is written first: 89.3 to 92.8."""
     low, high = (bare(end, unit, digits) for end in (estimate.low, estimate.high))

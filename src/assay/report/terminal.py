@@ -17,7 +17,7 @@ from rich.text import Text
 
 from assay.report.answer import pieces
 from assay.report.flagged import flagged
-from assay.report.numerals import MISSING, full, with_unit
+from assay.report.numerals import MISSING, asked, full, with_unit
 from assay.report.result import Claim, StudyResult
 from assay.report.schema import AuditReport, Check, worst_first
 
@@ -140,7 +140,7 @@ def judged_claim(claim: Claim) -> Judged:
 def judged_check(check: Check) -> Judged:
     """Return a check as the terminal shows it."""
     value = MISSING if check.value is None else full(check.value, check.unit)
-    threshold = f"{check.title}: {check.direction} {with_unit(check.threshold, check.unit)}"
+    threshold = f"{check.title}: {asked(check.direction, check.threshold, check.unit)}"
     more = [check.reason] if check.verdict in ("undecided", "not run") else []
     more += [f"What to do: {check.advice}"] if check.advice else []
     return Judged(check.verdict, check.code, value, threshold, ". ".join(filter(None, more)))

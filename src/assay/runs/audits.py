@@ -16,7 +16,7 @@ from assay.errors import AssayError, expanded, told
 from assay.report.answer import plain
 from assay.report.comparison import Change, by_code, change, change_text
 from assay.report.leaves import flatten, settings_differing, text_of
-from assay.report.numerals import MISSING, budget, full, norm_name, with_unit
+from assay.report.numerals import MISSING, asked, budget, full, norm_name
 from assay.report.schema import AuditReport, Check
 from assay.report.terminal import judged_checks
 from assay.runs.files import Array, Arrays
@@ -227,7 +227,7 @@ def _threat(kept: Kept) -> str:
 def _asked(check: Check) -> str:
     if check.threshold is None:
         return MISSING
-    return f"{check.direction} {with_unit(check.threshold, check.unit)}"
+    return asked(check.direction, check.threshold, check.unit)
 
 
 def _said(check: Check | None) -> str:

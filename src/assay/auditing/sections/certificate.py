@@ -100,10 +100,12 @@ def _chapter(certified: stats.Estimate, left: stats.Estimate, at: str) -> Chapte
         (Cell(text=name), Cell(estimate=EstimateModel.model_validate(one, from_attributes=True)))
         for name, one in (("certified by interval bounds", certified), (attacked, left))
     )
+    between = "The best attack there is would leave something between the two."
+    if left.value == certified.value:
+        between = "That is as many: no attack, however good, leaves fewer."
     return Chapter(
         title=f"At {at} {100 * certified.value:.1f} % are certified: nothing within it fools them",
-        lead=f"The attacks left {100 * left.value:.1f} %. The best attack there is would leave "
-        "something between the two.",
+        lead=f"The attacks left {100 * left.value:.1f} %. {between}",
         tables=(Table(title="Certified and attacked", columns=("accuracy", at), rows=rows),),
         part="robustness",
         name="Certificate",

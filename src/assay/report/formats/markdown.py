@@ -6,7 +6,7 @@ import re
 
 from assay.report.findings import not_tested
 from assay.report.flagged import flagged
-from assay.report.numerals import MISSING, full, with_unit
+from assay.report.numerals import MISSING, asked, full
 from assay.report.schema import AuditReport, Check, worst_first
 
 MARKS = {"pass": "✅", "fail": "❌", "undecided": "❔", "not run": "➖"}
@@ -49,7 +49,7 @@ def _row(check: Check) -> str:
     value = MISSING if check.value is None else full(check.value, check.unit)
     limit = MISSING
     if check.threshold is not None:
-        limit = f"{check.direction} {with_unit(check.threshold, check.unit)}"
+        limit = asked(check.direction, check.threshold, check.unit)
     cells = (
         MARKS[check.verdict],
         check.code,
