@@ -293,6 +293,7 @@ def _images(at: Path) -> None:
     whole = (at / "torn" / "1.jpg").read_bytes()
     (at / "torn" / "1.jpg").write_bytes(whole[: len(whole) - 20])
     np.savez(at / "images.npz", a=np.zeros(3))
+    (at / "listed.csv").write_text("path,label\ninbox/0.png,1\n")
 
 
 def _tables(at: Path) -> None:

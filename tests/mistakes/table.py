@@ -98,7 +98,8 @@ digts | 'digts'; did you mean 'digits'
 @prose | holds no images, but 1 .txt
 @nowhere | no such folder
 @file | is a file; folder
-@images.npz | is a file; folder
+@images.npz | is a file; folder; a function that reads it; file.py:name
+@listed.csv | is a file; metadata.csv (file_name, label); in the model's place
 @single | 10 classes; has 1
 @twelve | 10 classes; has 3
 @sizes | differ in size; --size
@@ -112,7 +113,7 @@ digts | 'digts'; did you mean 'digits'
 @nulls | row 1; has no label
 @rows | 30,000,000 rows; at most
 @deep | 1.png; mode I;16; 8 bits
-@blank | 1.png cannot be read as an image
+@blank | 1.png cannot be read as an image; the file is empty
 @loop | no such folder
 @spoilt | no split 'test'
 @described | metadata.parquet cannot be read

@@ -111,7 +111,9 @@ def _each(index: int, image: Encoded, function: Any, *args: Any) -> Any:
             raise ValueError("there is none in this row")
         return function(image, *args)
     except UnidentifiedImageError as error:
-        raise Unreadable(index, "it is not an image in a known format") from error
+        empty = not isinstance(image, bytes) and not Path(image).stat().st_size
+        why = "the file is empty" if empty else "it is not an image in a known format"
+        raise Unreadable(index, why) from error
     except MemoryError:
         raise
     except Exception as error:  # the readers of Pillow raise whatever comes to them

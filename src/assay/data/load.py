@@ -110,15 +110,28 @@ def _folder(name: str | Path) -> Path | None:
     if path.is_dir():
         return path
     if path.exists():
-        raise AssayError(
-            f"the data folder {printable(str(path))} is a file: give the folder it is in"
-        )
+        raise AssayError(f"the data folder {printable(str(path))} is a file: {_of_file(path)}")
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
         raise _no_folder(path, [])
     for place in places():
         if (place / path.name).is_dir():
             return place / path.name
     return None
+
+
+def _of_file(path: Path) -> str:
+    """Return what to do with a file that was given in place of a folder of images."""
+    kind = path.suffix.lower()
+    if kind in (".csv", ".tsv", ".jsonl"):
+        return (
+            "images are listed by a metadata.csv (file_name, label) in their folder, which is "
+            "given; of saved predictions, give it in the model's place"
+        )
+    if kind in (".npz", ".npy", ".pt", ".pth", ".pkl", ".h5", ".hdf5", ".zip", ".tar", ".gz"):
+        return (
+            "give a folder of images, or a function that reads it and gives batches, file.py:name"
+        )
+    return "give the folder it is in"
 
 
 def _no_folder(path: Path, known: Iterable[str]) -> AssayError:
