@@ -44,11 +44,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_attack(
-    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     words = ["attack", str(model), "--data", str(data), "--attack", "misspell", "--out", str(out)]
     more = ["--share", "0.5", "--stop", "fooled", "--setting", "strict", "--attack-wrong"]
+    monkeypatch.setattr("sys.argv", ["assay", *words, *more])
     assert call(app, [*words, *more]) == 0
     said = capsys.readouterr().out
     assert "misspell, strict, on" in said
@@ -60,6 +65,8 @@ def test_attack(
     assert len(json.loads((out / "texts.json").read_text())) == len(ROWS)
     assert load_file(out / "arrays.safetensors")["success"].shape == (len(ROWS),)
     page = (out / "attack.html").read_text()
+    assert "--setting strict --attack-wrong" in page, "what was asked, whole"
+    assert "<dd>0</dd>" not in page.partition("threads")[2][:40]
     assert "<b>a" not in page
     assert not {"\u200b", "\u202e"} & set(page)
     recorded = (out / "record.json").read_bytes()

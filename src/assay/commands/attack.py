@@ -251,6 +251,7 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
             )
         if isinstance(made, TextAttack):
             from assay.workflows import attack_text
+            from assay.workflows.audit import command as asked_by
 
             return attack_text.run(
                 made,
@@ -267,6 +268,7 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 examples=pictures,
                 progress=progress and not quiet,
                 quiet=quiet,
+                command=asked_by(sys.argv[1:]),
             )
         from assay.workflows import attack as work
 

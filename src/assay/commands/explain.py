@@ -76,8 +76,10 @@ def explain_app(everything: bool) -> App:
 
         if reads_texts(inputs):
             from assay.workflows import explain_text
+            from assay.workflows.audit import command as asked_by
 
-            return explain_text.run(inputs, made, out, shown=pictures, quiet=quiet)
+            asked = asked_by(sys.argv[1:])
+            return explain_text.run(inputs, made, out, shown=pictures, quiet=quiet, command=asked)
         from assay.workflows import explain as work
 
         return work.run(inputs, made, out, pictures=pictures, quiet=quiet)

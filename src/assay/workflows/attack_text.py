@@ -32,6 +32,7 @@ from assay.provenance import provenance
 from assay.report.curves import Series, learning_curves
 from assay.report.flagged import flagged
 from assay.report.numerals import duration, full
+from assay.report.style import percent_axis
 from assay.report.texts import Drawn, Example, TextPage, TextTable, drawn, line, render_texts
 from assay.report.words import Kind, marked
 from assay.runs.display import say
@@ -63,8 +64,11 @@ def run(
     examples: int,
     progress: bool,
     quiet: bool,
+    command: str = "",
 ) -> int:
     """Attack texts part by part, write everything to `out`, and say the result.
+
+    `command` is what the page says it was made by; "": model, data and attack alone.
 
     Raises:
         AssayError: for a model, data or settings that cannot be used, or a folder that was made
@@ -127,12 +131,13 @@ def run(
         "flags": [flag.to_dict() for flag in raised],
     }
     made = provenance(
-        command=f"assay attack {inputs.model} --data {inputs.data} --attack {attack.name}",
+        command=command
+        or f"assay attack {inputs.model} --data {inputs.data} --attack {attack.name}",
         config={"attack": attack.model_dump(mode="json"), "inputs": inputs.model_dump(mode="json")},
         seeds=(seed,),
         started=started,
         seconds=result.seconds,
-        threads=inputs.threads or 0,
+        threads=inputs.threads or torch.get_num_threads(),
         data={f"{given.data.name}/{given.data.split}": given.data.fingerprint},
         model=given.clf.fingerprint,
     )
@@ -219,7 +224,7 @@ def page_of(
         tables=(TextTable("Figures", ("", ""), numbers(result, undone)),),
         figures=curves(result),
         cautions=tuple(cautions),
-        heading=f"The first {len(rows)} of {int(result.fooled.sum())} texts that were fooled",
+        heading=_shown(len(rows), int(result.fooled.sum())),
         note="Struck out: what the attack took away; bold: what it put in. Below, the words that "
         "speak for the class that was predicted before (blue) and against it (orange), by what is "
         "lost without each, before the attack and after it. Judge for yourself whether the meaning "
@@ -277,6 +282,13 @@ def _spaced(parts: list[tuple[str, Kind]]) -> list[tuple[str, Kind]]:
     return made
 
 
+def _shown(shown: int, fooled: int) -> str:
+    if fooled == 1:
+        return "The text that was fooled"
+    which = f"All {fooled}" if shown == fooled else f"The first {shown} of {fooled}"
+    return f"{which} texts that were fooled" if fooled else "No text was fooled"
+
+
 def curves(result: Result) -> tuple[Drawn, ...]:
     """Return success against the share of words changed, and against queries."""
     right = int(result.correct.sum())
@@ -294,5 +306,7 @@ def curves(result: Result) -> tuple[Drawn, ...]:
         figure = learning_curves(
             [series], x_label=name, y_label="correctly classified texts fooled", fraction=True
         )
+        if name.startswith("share"):
+            percent_axis(figure.axes[0], "x")
         found.append(drawn(f"Success against {name}", figure, f"Of {right} texts."))
     return tuple(found)

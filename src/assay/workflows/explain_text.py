@@ -39,10 +39,17 @@ SCHEMA = 1
 
 
 def run(
-    inputs: Inputs, config: FaithfulnessConfig, out: Path | None, *, shown: int, quiet: bool
+    inputs: Inputs,
+    config: FaithfulnessConfig,
+    out: Path | None,
+    *,
+    shown: int,
+    quiet: bool,
+    command: str = "",
 ) -> int:
     """Explain texts by every explainer of texts, write everything to `out`, and say the result.
 
+    `command` is what the page says it was made by; "": model and data alone.
     Of the settings `networks`, `randomised`, `survives` and `seed` count; the others are of images.
 
     Raises:
@@ -94,12 +101,12 @@ def run(
         best = said_best(faithful, random)
         page = page_of(given, maps, rows, failed, title, best, treated, shown)
         made = provenance(
-            command=f"assay explain {inputs.model} --data {inputs.data}",
+            command=command or f"assay explain {inputs.model} --data {inputs.data}",
             config={"inputs": inputs.model_dump(mode="json")},
             seeds=(config.seed,),
             started=started,
             seconds=seconds,
-            threads=inputs.threads or 0,
+            threads=inputs.threads or torch.get_num_threads(),
             data={f"{given.data.name}/{given.data.split}": given.data.fingerprint},
             model=given.clf.fingerprint,
         )
