@@ -43,7 +43,7 @@ def test_what_can_only_be_queried_is_audited_as_far_as_that_goes(audited: Any, a
     assert {"EXP-001", "OOD-003"} < found.keys()
     assert report["accuracy"]["overall"]["value"] > 0.7, "a linear classifier of digits"
     curves = {curve["attack"].split(",")[0] for curve in report["robustness"]["curves"]}
-    assert curves == {"SQUARE" if access == "scores" else "HOPSKIPJUMP"}
+    assert curves == {"Square" if access == "scores" else "HopSkipJump"}
     why = [check["reason"] for check in report["checks"] if check["code"] == "EXP-001"]
     assert access in why[0]
     assert set(report["made"]["data"]) == {"digits/test"}, "detectors are not fitted on anything"
