@@ -6,6 +6,7 @@ import torch
 
 from assay.data import load_data
 from assay.data.dataset import Dataset
+from assay.data.load import BUNDLED
 from assay.data.outliers import KINDS, MADE_FROM_IMAGES, outliers
 from assay.errors import AssayError
 from assay.runs.trial import Trial
@@ -18,15 +19,16 @@ RAW = ", not through the codec"
 
 
 def is_read(name: str) -> bool:
-    """Return whether a kind of outlier is a set of images that is read."""
+    """Return whether a kind of outlier is a set of images that is read, not made here."""
+    if name == HELD_OUT or name in MADE_FROM_IMAGES or name in BUNDLED:
+        return False
     kind = KINDS.get(name)
-    return name != HELD_OUT and name not in MADE_FROM_IMAGES and (kind is None or not kind.make)
+    return kind is None or kind.make is None
 
 
 def image_set(name: str, shape: tuple[int, int, int], n: int, seed: int = 0) -> Dataset:
     """Return images of a set that is read, brought to the shape (C, H, W)."""
-    size = None if name == "shapes" else shape[1]
-    return outliers(name, shape, n, size=size, seed=seed)
+    return outliers(name, shape, n, size=shape[1], seed=seed)
 
 
 def outside(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from assay import stats
 from assay.report import figures as draw
@@ -14,7 +15,7 @@ from assay.report.curves import log_axis
 from assay.report.heroes import Dot, dots, hero
 from assay.report.numerals import Doubtful, budget
 from assay.report.result import Drawing, StudyResult
-from assay.report.style import DASHES, INK, SERIES, grid, percent_axis, picture, styled
+from assay.report.style import DASHES, INK, MARKERS, SERIES, grid, percent_axis, picture, styled
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
 from assay.studies.ood.claims import called
@@ -119,7 +120,7 @@ def _complexity(study: OOD, run: Result) -> list[Drawing]:
     ]
     every = [(_row(run, "complexity", kind), _row(run, "reconstruction", kind)) for kind in kinds]
     x, y = (np.concatenate(values) for values in zip(*every, strict=True))
-    order = float(np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1])
+    order = float(spearmanr(x, y).statistic)
     with styled():
         figure = picture(6.4, 4.2)
         axes = figure.add_subplot()
@@ -128,11 +129,12 @@ def _complexity(study: OOD, run: Result) -> list[Drawing]:
             axes.plot(
                 bits[few],
                 np.maximum(error[few], 1e-6),
-                ".",
-                color=SERIES[place % 7],
+                MARKERS[place],
+                color=SERIES[place],
                 alpha=0.5,
-                markersize=4,
-                label="test images" if kind == "in" else kind,
+                markersize=3,
+                markeredgewidth=0,
+                label="test images" if kind == "in" else called(kind),
             )
         axes.set(xlabel="bits per value as a PNG", ylabel="squared error per value")
         log_axis(axes)
