@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from assay.report.numerals import duration
+from assay.report.numerals import MISSING, duration
 from assay.runs.entry import Entry, Result, State
 from assay.runs.environment import cores
 from assay.runs.store import Store
@@ -70,8 +70,9 @@ class PlanStatus:
         for label, group in groups.items():
             counts = Counter(status.state for status in group)
             known = [status.seconds for status in group if status.seconds is not None]
-            rest = sum(known)
-            time = duration(rest) if len(known) == len(group) else "not known"
+            time = duration(sum(known)) if len(known) == len(group) else "not known"
+            if set(counts) == {"finished"}:
+                time = MISSING
             states = ", ".join(f"{count} {state}" for state, count in counts.items())
             rows.append((label, str(len(group)), states, time))
         total = {

@@ -19,6 +19,7 @@ from assay.attacks.methods.pgd import PGD
 from assay.config import Config, Number
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
+from assay.data.codec import quality_of
 from assay.data.corruptions import corrupt
 from assay.data.dataset import Dataset, to_float
 from assay.data.outliers import outliers
@@ -37,7 +38,7 @@ PICTURED = 8
 class Examining(Config):
     """What is looked at, and on how many images."""
 
-    VERSION = 2
+    VERSION = 3
 
     images: int = Field(default=500, ge=8)
     """Test images, and as many outliers of each kind."""
@@ -125,10 +126,16 @@ def strange(
     config: Examining, classifier: Classifier, part: Dataset, seed: int
 ) -> dict[str, Tensor]:
     """Return images float32 (n, C, H, W) that belong to no class: noise, near ones, and noise that
-    was attacked."""
-    n = len(part)
-    noise = to_float(outliers("uniform-noise", part.shape, n, seed=seed).images)
-    near = to_float(outliers(config.near, part.shape, n, seed=seed, of=part).images)
+    was attacked. What is made of them passes the codec that test images have been through."""
+    n, quality = len(part), quality_of(part.images)
+    noise, near = (
+        to_float(
+            outliers(
+                kind, part.shape, n, size=part.shape[1], seed=seed, of=part, quality=quality
+            ).images
+        )
+        for kind in ("uniform-noise", config.near)
+    )
     attack = PGD(eps=config.eps, steps=config.steps, step_size=2.5 * config.eps / config.steps)
     rows = Stream(seed).child("examine", "outliers").rows(range(n))
     parts = []
