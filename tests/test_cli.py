@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from cyclopts import App
 
 from assay.attacks import PGD, Square
 from assay.auditing.config import AuditConfig
@@ -525,11 +526,12 @@ def test_reading_an_empty_store(assay: Command) -> None:
     assert not Path("runs").exists(), "reading made a store"
 
 
-@pytest.mark.parametrize("said", ["printed", "by rich", "as an error"])
+@pytest.mark.parametrize("said", ["printed", "at once", "by rich", "as an error"])
 def test_a_pipe_that_nobody_reads_ends_a_command_in_silence(said: str) -> None:
     """`assay show STUDY | head`: 141, as of other tools, and not a failed policy's 1."""
     show = {
         "printed": "print('one')",
+        "at once": "print('one', flush=True)",
         "by rich": "from rich.console import Console; Console().print('one')",
         "as an error": "raise cli.AssayError('no such thing')",
     }[said]
@@ -549,5 +551,20 @@ code = cli.call(app, [])
 os.write(kept, str(code).encode())
 sys.exit(code)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    python = [sys.executable, "-u"] if said == "at once" else [sys.executable]
+    done = subprocess.run([*python, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (141, b"141")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "it hung up"), SystemExit(3)])
+def test_a_service_that_hangs_up_ends_no_command_in_silence(error: BaseException) -> None:
+    """What was printed is read all the while: it is an error like any other."""
+
+    one = App(result_action="return_value")
+
+    @one.default
+    def command() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        call(one, [])

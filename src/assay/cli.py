@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -81,22 +83,36 @@ def call(command: App, tokens: Sequence[str], **given: Any) -> int:
     try:
         return _carried_out(command, tokens, **given)
     except (BrokenPipeError, SystemExit) as error:
-        # rich makes a SystemExit of it
+        # rich makes a SystemExit of it, and has let what it prints go nowhere by then
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        _print_nowhere()
+        if not _print_nowhere() and not isinstance(error, SystemExit):
+            raise  # this command's output is read: who hung up is another, a service say
         return NOT_READ
 
 
-def _print_nowhere() -> None:
-    """Let what is still to be printed go nowhere: the interpreter tries once more as it ends."""
+def _print_nowhere() -> bool:
+    """Let what is still to be printed where nobody reads go nowhere, since the interpreter tries
+    once more as it ends; return whether there was such a place."""
+    unread = [stream for stream in (sys.stdout, sys.stderr) if stream and _unread(stream)]
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(nowhere, stream.fileno())
+    for stream in unread:
+        os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+    return bool(unread)
+
+
+def _unread(stream: TextIO) -> bool:
+    """Return whether nobody reads what a stream is written to."""
+    try:
+        stream.flush()
+        poll = select.poll()  # without a buffer (python -u) there is nothing left to be flushed
+        poll.register(stream, 0)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except BrokenPipeError:
+        return True
+    except io.UnsupportedOperation:  # it is no file: a test reads it
+        return False
 
 
 def _carried_out(command: App, tokens: Sequence[str], **given: Any) -> int:

@@ -87,13 +87,17 @@ def numbered_apart(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of classes that are known by their numbers: those that are there twice, as
     ImageNet's cranes, have their number beside them.
 
+    Raises:
+        AssayError: one is called as another is with its number.
+
     >>> numbered_apart(("crane", "dog", "crane"))
     ('crane (0)', 'dog', 'crane (2)')
     """
     found = tuple(names)
     count = Counter(found)
-    return tuple(
-        name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)
+    return distinct(
+        (name if count[name] == 1 else f"{name} ({number})" for number, name in enumerate(found)),
+        "classes",
     )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import assay
 from assay.attacks import PGD
-from assay.auditing import AuditConfig, conduct
+from assay.auditing import AuditConfig, result
 from assay.auditing.policy import Policy, Requirement
 from assay.auditing.registry import (
     Accuracy,
@@ -326,17 +326,17 @@ def test_a_model_that_is_not_wrapped(trained: tuple[nn.Module, Tensor, Tensor]) 
 def test_a_report_is_written_whole_or_not_at_all(
     found: assay.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = conduct.write_atomic
+    write = result.write_atomic
 
     def full(path: Path, content: str) -> None:
         if path.suffix == ".html":
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, content)
 
-    monkeypatch.setattr(conduct, "render_audit", lambda report: report.title)
+    monkeypatch.setattr(result, "render_audit", lambda report: report.title)
     found.save(tmp_path / "old")
     before = {file.name: file.read_bytes() for file in (tmp_path / "old").iterdir()}
-    monkeypatch.setattr(conduct, "write_atomic", full)
+    monkeypatch.setattr(result, "write_atomic", full)
     other = dataclasses.replace(found, arrays={"labels": np.zeros(3)})
     for name in ("old", "new"):
         with pytest.raises(AssayError, match="no space left on the disk"):
@@ -352,7 +352,7 @@ def test_a_page_that_cannot_be_drawn_costs_neither_numbers_nor_arrays(
         raise TypeError("'<' not supported between NoneType and float")
 
     (tmp_path / "report.html").write_text("an older page, of other numbers")
-    monkeypatch.setattr(conduct, "render_audit", fails)
+    monkeypatch.setattr(result, "render_audit", fails)
     with pytest.raises(AssayError, match=r"could not be drawn \(TypeError.*report.json, and"):
         found.save(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["arrays.npz", "report.json"]
@@ -410,7 +410,7 @@ def test_what_is_scored_is_no_reference(trained: tuple[nn.Module, Tensor, Tensor
 def test_a_folder_in_the_place_of_a_file_leaves_nothing(
     found: assay.Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conduct, "render_audit", lambda report: report.title)
+    monkeypatch.setattr(result, "render_audit", lambda report: report.title)
     (tmp_path / "out" / "report.json").mkdir(parents=True)
     with pytest.raises(AssayError, match="is a folder, not a file to write"):
         found.save(tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import FGSM, PGD, HopSkipJump, Noise, Square
+from assay.attacks import APGDT, FGSM, PGD, CarliniWagner, HopSkipJump, Noise, Square
 from assay.attacks.base import Attack
 from assay.attacks.contradictions import black_box_beats_white_box
 from assay.auditing import AuditConfig, audit
@@ -16,7 +16,7 @@ from assay.auditing.attacking import attack_all, label, stand_in
 from assay.auditing.evidence import Evidence
 from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
-from assay.auditing.sections.robustness import Robustness, worst_value
+from assay.auditing.sections.robustness import Robustness, arrays_of, worst_value
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies
@@ -288,3 +288,25 @@ def test_noise_in_the_place_of_an_attack_passes_nothing() -> None:
     config = AuditConfig(sections=("robustness",), norm="l1", eps=0.1, budgets=(0.1,))  # type: ignore[arg-type]
     (check,) = audit(model, x, y, config=config).checks
     assert (check.verdict, "FGSM" in check.reason) == ("undecided", True)
+
+
+@pytest.mark.parametrize(
+    ("attack", "verdict"), [(Square(queries=50), "pass"), (Noise(), "undecided")]
+)
+def test_attacks_without_gradients_say_so_of_a_network_too(attack: Attack, verdict: str) -> None:
+    x = torch.tensor([0.1, 0.9]).repeat(20)[:, None, None, None]
+    y, far = torch.arange(40) % 2, nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    with torch.no_grad():
+        far[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    model = Classifier(far, classes=("dark", "bright"), mean=[0.5], std=[0.1])
+    config = AuditConfig(sections=("robustness",), budgets=(8 / 255,), attacks=(attack,))  # type: ignore[arg-type]
+    (check,) = audit(model, x, y, config=config).checks
+    assert check.verdict == verdict
+    assert check.title.endswith("(by queries alone)") == (verdict == "pass")
+    assert ("noise, which is no attack" in check.reason) == (verdict == "undecided")
+
+
+def test_arrays_are_called_as_configs_call_the_attack() -> None:
+    run = (APGDT(steps=5), CarliniWagner())
+    found = arrays_of({label(one): [(0.1, result({0}, attack=one))] for one in run}, 0.1)
+    assert {name.split("/")[0] for name in found} == {"apgdt-5-steps", "carlini-wagner-1000-steps"}

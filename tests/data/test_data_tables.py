@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from assay.data import load_data
-from assay.errors import AssayError
+from assay.errors import AssayError, numbered_apart
 
 Image = pytest.importorskip("PIL.Image")
 pa = pytest.importorskip("pyarrow")
@@ -292,6 +292,8 @@ def test_classes_of_one_name_are_told_apart_by_their_numbers() -> None:
     data = load_data("set")
     assert data.classes == ("crane (0)", "dog", "crane (2)")
     assert data.labels.tolist() == [2, 0]
+    with pytest.raises(AssayError, match=r"'a \(0\)' is there twice"):
+        numbered_apart(("a", "a", "a (0)"))
 
 
 def test_further_columns_are_metadata() -> None:

@@ -84,7 +84,7 @@ def test_what_both_have_is_matched(study, other):
         ("Gradient norm by depth", False, False),
     ]
     assert ("data", "cifar10", "mnist") in both.settings
-    assert [path for path, *_ in both.settings] == ["data", "attacks[0].eps", "attacks[0].steps"]
+    assert [path for path, *_ in both.settings] == ["data", "attacks.pgd.eps", "attacks.pgd.steps"]
     assert len(both.shared) == 3
 
 
@@ -139,7 +139,7 @@ def test_the_page_shows_both_and_how_far_apart_they_are(study, other):
     assert '<span class="num clear-change"><b>−10.0' in html.replace("\u202f", " ")
     assert "B has no such figure." in text
     assert html.count("<svg") == 3
-    assert "attacks[0].steps 20 –" in text
+    assert "attacks.pgd.steps 20 –" in text
     assert "Trials in both: 3." in text
     ids = [a["id"] for _, a in parse(html).tags if "id" in a]
     assert len(html.encode()) < 1_000_000

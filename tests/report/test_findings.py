@@ -15,6 +15,7 @@ from assay.report.schema import (
     Flag,
     Measure,
     Ood,
+    Robustness,
 )
 
 
@@ -160,3 +161,25 @@ def test_flags_in_words(raised: list[bool | None], said: str) -> None:
 def test_what_was_not_run_is_called_by_what_it_is_about() -> None:
     assert findings.finding("ood", NotRun()) == "Unfamiliar inputs"
     assert findings.finding("doubt", NotRun()) == "doubt"
+
+
+@pytest.mark.parametrize(
+    ("clean", "left", "said"),
+    [
+        (0.9, 0.9, "No attack fools an image at L∞ 8/255"),
+        (
+            0.0,
+            0.0,
+            "PGD leaves 0.0 % right at L∞ 8/255, of 0.0 % without attack",
+        ),  # nothing to fool
+    ],
+)
+def test_no_attack_fools_an_image_only_where_there_is_one_to_fool(
+    clean: float, left: float, said: str
+) -> None:
+    point = {"eps": 8 / 255, "robust_accuracy": about(left), "success": about(0.0)}
+    curve = {"attack": "PGD", "norm": "linf", "points": [point]}
+    chapter = Robustness.model_validate(
+        {"clean": about(clean), "eps": 8 / 255, "threshold": 0.5, "curves": [curve]}
+    )
+    assert findings.robustness(chapter) == said

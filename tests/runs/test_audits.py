@@ -230,3 +230,16 @@ def test_robustness_at_other_budgets_is_not_compared(tmp_path: Path) -> None:
     assert (accuracy["better"], robust["better"], robust["change"]) == ("B", "", None)
     assert list(view.data["paired"]) == ["clean"]
     assert "! attacked at L∞ 0.1 and at L∞ 8/255: not compared" in view.lines
+
+
+def test_robustness_to_queries_alone_is_not_compared_with_that_to_gradients(tmp_path: Path) -> None:
+    a = kept(tmp_path / "a", range(30, 40), range(8))
+    b = kept(tmp_path / "b", range(38, 40), range(6, 8))
+    for folder, title in ((a, "accuracy"), (b, "accuracy (by queries alone)")):
+        report = (folder / "report.json").read_text()
+        report = report.replace("ERR-001", "ROB-001").replace('"errors"', f'"{title}"')
+        (folder / "report.json").write_text(report)
+    view = compare(Store(tmp_path / "runs"), str(a), str(b))
+    assert view.data["checks"][1]["change"] is None
+    assert list(view.data["paired"]) == ["clean"]
+    assert "! attacked at L∞ 0.1 and at L∞ 0.1 by queries alone: not compared" in view.lines

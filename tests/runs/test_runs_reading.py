@@ -15,7 +15,7 @@ from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.result import StudyResult
-from assay.runs.entry import SCHEMA, Failure
+from assay.runs.entry import SCHEMA, Entry, Failure
 from assay.runs.files import to_json
 from assay.runs.reading import compare, list_runs, show, why
 from assay.runs.status import plan_status
@@ -176,6 +176,13 @@ def test_a_trial_whose_record_was_cut_is_damaged_and_not_to_be_begun(store):
     assert view.data["state"] == "damaged"
     shown = " ".join(text(view).split())
     assert "is cut, or a file that it names is not what it was: the command" in shown
+
+
+def test_a_trial_that_is_finished_while_one_looks_is_not_damaged(store, monkeypatch):
+    entry = store.find(made(store, network(2), accuracy=0.5)[:8])
+    looks, result = iter([True, False]), Entry.result
+    monkeypatch.setattr(Entry, "result", lambda self: None if next(looks) else result(self))
+    assert entry.state() == "finished"
 
 
 def test_compare_studies_puts_claims_side_by_side(store, studies):

@@ -200,7 +200,7 @@ def test_the_time_of_the_attack_is_expected() -> None:
 
 def test_what_else_runs_on_the_machine_is_not_expected(monkeypatch: pytest.MonkeyPatch) -> None:
     slept = iter(range(1, 10**6))  # a clock on the wall, on which a second goes by at each look
-    monkeypatch.setattr("assay.tasks.train.time.perf_counter", lambda: float(next(slept)))
+    monkeypatch.setattr("assay.tasks.train_time.time.perf_counter", lambda: float(next(slept)))
     steps = expected_seconds(TINY, "cpu")
     assert steps < 1
 

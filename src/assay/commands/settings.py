@@ -8,15 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from cyclopts import Parameter
 from pydantic import BaseModel
 
 from assay.config import as_written, models_in, tags_in, takes_many
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass

@@ -154,7 +154,7 @@ def robustness(chapter: Robustness) -> str:
     if worst is None:
         return TOPICS["robustness"]
     curve, point = worst
-    if point.robust_accuracy.value == chapter.clean.value:
+    if point.robust_accuracy.value == chapter.clean.value != 0:
         return f"No attack fools an image at {at(point.eps, curve.norm)}"
     return (
         f"{curve.attack} leaves {_share(point.robust_accuracy)} right at "

@@ -19,6 +19,10 @@ from assay.report.result import Drawing, Table
 CheckVerdict = Literal["pass", "fail", "undecided", "not run"]
 
 
+BY_QUERIES = "by queries alone"
+"""What the title of ROB-001 says more where no attack that was tried knew the gradients."""
+
+
 class Check(Record):
     """A value that is compared with a threshold, and the verdict."""
 

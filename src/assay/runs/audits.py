@@ -17,7 +17,7 @@ from assay.report.answer import plain
 from assay.report.comparison import Change, by_code, change, change_text
 from assay.report.leaves import flatten, settings_differing, text_of
 from assay.report.numerals import MISSING, asked, budget, full, norm_name
-from assay.report.schema import AuditReport, Check
+from assay.report.schema import BY_QUERIES, AuditReport, Check
 from assay.report.terminal import judged_checks
 from assay.runs.files import Array, Arrays
 from assay.runs.store import RUN, Run, Store
@@ -110,8 +110,8 @@ def compare_audits(a: Kept, b: Kept) -> View:
 
     B − A has the interval of independent estimates, which is too wide where both rest on the same
     images; there the difference of what is right image by image has its own, with the p of the
-    exact test of McNemar. Robustness to attacks of different budgets or norms is not compared: it
-    would be no answer to which model is better.
+    exact test of McNemar. Robustness to attacks of different budgets or norms, or by queries alone
+    in one of the two, is not compared: it would be no answer to which model is better.
     """
     attacked_alike = _threat(a) == _threat(b)
     rows, thresholds, data = [], [], []
@@ -218,10 +218,13 @@ def right(kept: Kept) -> dict[str, Array]:
 
 
 def _threat(kept: Kept) -> str:
-    """Return the norm and the budget of the attacks, as papers write them."""
+    """Return the norm and the budget of the attacks, as papers write them, and whether they knew no
+    gradients."""
     config = kept.report.made.config
     norm = str(config.get("norm", "linf"))
-    return f"{norm_name(norm)} {budget(float(config.get('eps', 0)), norm)}"
+    size = f"{norm_name(norm)} {budget(float(config.get('eps', 0)), norm)}"
+    alone = any(BY_QUERIES in check.title for check in kept.report.checks)
+    return f"{size} {BY_QUERIES}" if alone else size
 
 
 def _asked(check: Check) -> str:

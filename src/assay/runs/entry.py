@@ -181,7 +181,7 @@ class Entry:
         if self.failure() is not None:
             return "failed"
         if (self.folder / RECORD).exists():  # it goes before a trial is begun anew
-            return "damaged"
+            return "damaged" if self.result() is None else "finished"  # meanwhile
         return "partly done" if self.has_checkpoint() else "not begun"
 
     # -- writing, by the process that holds the lock ---------------------------------------------

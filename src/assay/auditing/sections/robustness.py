@@ -30,7 +30,7 @@ from assay.auditing.sections.fooled import fooled
 from assay.core.oracle import Oracle, granted
 from assay.errors import AssayError
 from assay.report import schema
-from assay.report.numerals import budget, norm_name
+from assay.report.numerals import attack_name, budget, norm_name
 
 if TYPE_CHECKING:
     from assay.auditing.config import AuditConfig
@@ -50,7 +50,8 @@ class Robustness(Section):
     replaces them. ROB-001 does not pass while a reliability flag is up or could not be looked
     at, or where an attack could not be run: the attacks may merely have failed. The usual ones are
     not missed where one by queries replaced them: whoever can only ask the model has no gradients
-    either. The check then says that it is of attacks by queries alone.
+    either. Wherever none of the attacks used gradients, the check says that it is of attacks by
+    queries alone; noise is no attack, and passes nothing.
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness", "fooled")
@@ -104,8 +105,8 @@ class Robustness(Section):
     def measure(self, evidence: Evidence) -> Measured:
         config, model = evidence.config, evidence.model
         limited = most_queries(model) is not None
-        tried = [one for one in config.attacks if not limited or not granted(model, one.needs)]
-        curves, failed = attack_all(evidence, tried)
+        run = [one for one in config.attacks if not limited or not granted(model, one.needs)]
+        curves, failed = attack_all(evidence, run)
         looked, short = FEW, tuple[schema.Flag, ...]()
         if limited:
             afforded = attack_within(evidence, attacks_on(evidence))
@@ -141,13 +142,14 @@ class Robustness(Section):
         replaced = _replaced(model, config, at_eps)
         missed = {one: why for one, why in failed.items() if one not in replaced}
         value = worst_value(list(at_eps.values()), flags, missed)
-        if replaced:
+        tried = {found.attack.needs for found in at_eps.values() if not _is_noise(found)}
+        if tried and "gradient" not in tried:
             value = by_queries(value, config)
         name = max(at_eps, key=lambda name: int(at_eps[name].fooled.sum()))
         return Measured(
             {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
             {"ROB-001": value},
-            _arrays(curves, config.eps),
+            arrays_of(curves, config.eps),
             (*flags, *short),
         )
 
@@ -173,6 +175,9 @@ def worst_value(
     elif failed:
         barred = f"the model was not tried by every attack: {', '.join(failed)} could not be run"
         remedy = "choose attacks that work on it (--attacks), or leave that flag away"
+    elif all(map(_is_noise, results)):
+        barred = "nothing was tried but noise, which is no attack"
+        remedy = "choose attacks (--attacks), or leave that flag away"
     worst = stats.proportion(int(robust.sum()), len(robust), "all images attacked")
     return Value(worst, flags=up, barred=barred, remedy=remedy)
 
@@ -183,21 +188,25 @@ def _replaced(
     """Return the usual attacks that need gradients of a model that gives none, by their labels, if
     an attack by queries was run in their place; noise is none."""
     usual = type(config).model_fields["attacks"].default
-    if config.attacks != usual or all(isinstance(found.attack, Noise) for found in tried.values()):
+    if config.attacks != usual or all(map(_is_noise, tried.values())):
         return frozenset()
     return frozenset(label(one) for one in usual if not granted(model, one.needs))
+
+
+def _is_noise(found: AttackResult) -> bool:
+    return isinstance(found.attack, Noise)
 
 
 def by_queries(value: Value, config: AuditConfig) -> Value:
     """Return a value of ROB-001 that says that no attack knew more than the model's answers."""
     at = f"{norm_name(config.norm)} {budget(config.eps, config.norm)}"
     words = Words(
-        f"robust to the attack by queries tried at {at}",
+        f"robust to attacks by queries at {at}",
         "not robust",
-        "it is robust to an attack by queries",
+        "it is robust to attacks by queries",
         "robustness",
     )
-    return replace(value, detail="by queries alone", words=words)
+    return replace(value, detail=schema.BY_QUERIES, words=words)
 
 
 def _point(eps: float, found: AttackResult) -> dict[str, Any]:
@@ -212,11 +221,14 @@ def _point(eps: float, found: AttackResult) -> dict[str, Any]:
     }
 
 
-def _arrays(curves: Mapping[str, Curve], eps: float) -> dict[str, NDArray[Any]]:
+def arrays_of(curves: Mapping[str, Curve], eps: float) -> dict[str, NDArray[Any]]:
+    """Return what each attack made at eps, and which images it fooled, by its name in configs."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, curve in curves.items():
-        slug = name.lower().replace(", ", "-").replace(" ", "-")
         result = dict(curve)[eps]
+        called = result.attack.name
+        slug = name.replace(attack_name(called), called, 1).lower()
+        slug = slug.replace(", ", "-").replace(" ", "-")
         arrays[f"{slug}/adversarial"] = result.adversarial.cpu().numpy()
         arrays[f"{slug}/success"] = result.success.cpu().numpy()
     return arrays

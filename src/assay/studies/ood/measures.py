@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from assay import stats
 from assay.runs.entry import Result
 from assay.studies.cells import Cells
-
-if TYPE_CHECKING:
-    pass
-
 
 MEASURES = {
     "auroc": ("AUROC", "the probability that an outlier scores above a test image; 50 % is a coin"),
