@@ -61,6 +61,16 @@ def test_what_may_be_unknown_is_said_for_each(verdict: str, accepted: str) -> No
     assert bool(found.lines) != right
 
 
+def test_a_pass_by_queries_alone_is_said_to_be_one() -> None:
+    found = gate(
+        [check("C-0", "pass").model_copy(update={"title": "t (by queries alone)"})],
+        asked(C_0={}),
+        DAY,
+    )
+    assert found.code == 0
+    assert found.lines == ("C-0 pass: by queries alone; who has the weights may break more",)
+
+
 def test_a_waiver_holds_to_its_last_day_and_has_a_reason() -> None:
     waiver = Waiver(code="C-0", reason="a known fault", until=DAY)
     policy = asked(waiver, C_0={})

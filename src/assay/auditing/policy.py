@@ -26,7 +26,7 @@ from assay.config import Config, Number
 from assay.errors import AssayError, unknown
 from assay.report.numerals import with_unit
 from assay.report.record import NotRun
-from assay.report.schema import Check
+from assay.report.schema import BY_QUERIES, Check
 from assay.stats.planning import needed, reach
 
 Unknown = Literal["refused", "accepted"]
@@ -107,7 +107,7 @@ class Gate:
 
     Attributes:
         code: the exit code: 0, 1 (a check failed) or 3 (a required one is undecided or not run).
-        lines: what is refused, what is waived, what the waivers say.
+        lines: what is refused, what is waived, what the waivers say; a pass by queries alone.
     """
 
     code: int
@@ -132,6 +132,8 @@ def gate(checks: Iterable[Check], policy: Policy, today: date) -> Gate:
         if verdict == "pass" or accepted.get(verdict) == "accepted":
             if name in waivers:
                 lines.append(f"{name} {verdict}: its waiver is not needed")
+            if check is not None and verdict == "pass" and BY_QUERIES in check.title:
+                lines.append(f"{name} pass: {BY_QUERIES}; who has the weights may break more")
             continue
         waiver = waivers.get(name)
         if waiver is not None and today <= waiver.until:
