@@ -22,6 +22,10 @@ class AssayError(Exception):
     """
 
 
+class NoSplit(AssayError):
+    """The data can be read, and do not have the split that was asked for."""
+
+
 def expanded(path: str | Path) -> Path:
     """Return a path with ~ and ~user as the folders they mean.
 

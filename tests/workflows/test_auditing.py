@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from assay.auditing import AuditConfig
 from assay.auditing.checks import Value, judged
@@ -168,3 +169,22 @@ def test_a_function_is_audited_by_what_it_answers(
     assert report["calibration"]["mean_confidence"] == pytest.approx(0.1)
     (run,) = Path("runs").glob("**/run.json")
     assert json.loads(run.read_text())["config"]["model"], "known by its file when audited again"
+
+
+def test_a_folder_of_test_images_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a train split detectors learn from a part of what is audited, and that is said."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("cat", "dog"):
+        folder = Path("pets/test") / name
+        folder.mkdir(parents=True)
+        for level in range(3):
+            Image.new("L", (8, 8), 40 * level + len(folder.parts)).save(folder / f"{level}.png")
+    inputs = Inputs(model="m", data="pets", images=6)
+    data = load_part(inputs)
+    parts = parts_of(inputs, data, "train")
+    assert (parts.reference, parts.calibration) == (None, None)
+    assert list(parts.marks) == ["pets/test"]
+    (note,) = parts.notes
+    assert "pets has no train split" in note
+    with pytest.raises(AssayError, match=r"no split 'validation'.*--reference-split"):
+        parts_of(inputs, data, "validation")

@@ -23,7 +23,7 @@ from assay.data.opened import Asked, Opened, Part
 from assay.data.splits import held_out
 from assay.data.tables import SUFFIXES, open_tables
 from assay.data.walk import Listing, printable, walk
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError, NoSplit, unknown
 
 VERSION = 5  # raised when the same files would be decoded, ordered, split or told differently
 
@@ -111,7 +111,7 @@ def _make(source: Opened, split: str, asked: Asked, making: Path, entry: Path) -
     """Decode a split into `entry`; both train and validation where one is taken from the other."""
     offered = [*source.parts, *(["validation"] if source.carved else [])]
     if split not in offered:
-        raise AssayError(
+        raise NoSplit(
             f"{source.where} has no split {split!r}, but {' and '.join(offered)}; in a folder of "
             "images each split is a folder (train/, test/) with one folder per class in it"
         )

@@ -20,7 +20,7 @@ from assay.data.splits import content_key, held_out
 from assay.data.textfiles import SUFFIXES, Rows, read_rows
 from assay.data.textset import TextSet, in_memory
 from assay.data.walk import printable, walk
-from assay.errors import AssayError, expanded, one_line, unknown
+from assay.errors import AssayError, NoSplit, expanded, one_line, unknown
 from assay.usercode import names_function
 
 HUB = {"rotten_tomatoes": "cornell-movie-review-data/rotten_tomatoes"}
@@ -208,7 +208,7 @@ def _split(short: str, split: str, parts: dict[str, Part]) -> tuple[Part, list[s
     if split in parts and (split != "train" or "validation" in parts):
         return parts[split], []
     if split == "test" or "train" not in parts:
-        raise AssayError(
+        raise NoSplit(
             f"{short} has no split {split!r}, but {' and '.join(sorted(parts))}; files name their "
             "split, test.csv"
         )

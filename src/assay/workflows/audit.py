@@ -84,6 +84,8 @@ def run(
     name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
     console = Console(stderr=True, quiet=quiet, highlight=False)
     parts = parts_of(inputs, data, reference)
+    for note in () if quiet else parts.notes:
+        say(note)
     carrier: Carrier = in_turn
     if spread is not None:
         carrier = carrier_of(

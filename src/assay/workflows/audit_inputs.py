@@ -11,7 +11,7 @@ from assay.core.texts import TextClassifier
 from assay.data import Dataset
 from assay.data.called import has_parts
 from assay.data.textset import TextSet
-from assay.errors import AssayError
+from assay.errors import AssayError, NoSplit
 from assay.inputs import Inputs, Loaded, load, load_part, mark
 from assay.usercode import names_function
 from assay.workflows.texts import reads_texts, text_model, text_part
@@ -30,6 +30,7 @@ class Parts:
             thresholds are set by.
         marks: the fingerprint of each whole set, by its name.
         brought: how images were brought to what the model takes: size, crop, order of colours.
+        notes: what is said of them, in lines.
     """
 
     part: Dataset | TextSet
@@ -37,6 +38,7 @@ class Parts:
     calibration: tuple[Any, Tensor] | None
     marks: dict[str, str]
     brought: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def opened(inputs: Inputs) -> tuple[Dataset | TextSet, Loaded | TextClassifier]:
@@ -59,7 +61,7 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         inputs: the model and the data.
         data: all of the data.
         reference: the part that detectors are fitted on, or None; where it is "train", they are
-            calibrated on the validation split.
+            calibrated on the validation split, and data without it are audited as with None.
 
     Raises:
         AssayError: it cannot be read.
@@ -72,6 +74,7 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         return read(inputs, split, at_most=REFERENCE_IMAGES)
 
     fitted, calibration = None, None
+    notes: tuple[str, ...] = ()
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
     if inputs.only_queried or (names_function(inputs.data) and not has_parts(inputs.data)):
         reference = None  # what is scored must not be fitted on
@@ -79,19 +82,26 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         try:
             known = other(reference)
         except AssayError as error:
-            raise AssayError(
-                f"{error}; detectors are fitted on it: name another part by --reference-split, or "
-                "none"
-            ) from error
-        fitted = known.take(REFERENCE_IMAGES)
-        marks[f"{data.name}/{reference}"] = known.fingerprint
+            if reference != "train" or not isinstance(error, NoSplit):
+                raise AssayError(
+                    f"{error}; detectors are fitted on it: name another part by --reference-split, "
+                    "or none"
+                ) from error
+            reference = None
+            notes = (
+                f"{data.name} has no train split: detectors are fitted and calibrated on two "
+                f"thirds of the audited {'texts' if texts else 'images'}, and score the rest",
+            )
+        else:
+            fitted = known.take(REFERENCE_IMAGES)
+            marks[f"{data.name}/{reference}"] = known.fingerprint
     if reference == "train" and inputs.split != "validation":
         held = other("validation")  # the model was not trained on it
         calibration = held.take(REFERENCE_IMAGES)
         marks[f"{data.name}/validation"] = held.fingerprint
     side, crop = (None, None) if texts else inputs.scaling
     brought = {} if texts else {"size": side, "crop": crop, "channels": inputs.channels}
-    return Parts(data.sample(inputs.images), fitted, calibration, marks, brought)
+    return Parts(data.sample(inputs.images), fitted, calibration, marks, brought, notes)
 
 
 def known_as(model: Loaded | TextClassifier, inputs: Inputs) -> str:
