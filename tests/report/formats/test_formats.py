@@ -60,7 +60,7 @@ def test_markdown_has_the_answer_first_and_the_worst_check_first() -> None:
     rows = [line for line in lines if line.startswith("| ") and "C-" in line]
     assert [row.split(" | ")[1] for row in rows] == ["C-1", "C-2", "C-3", "C-0"]
     assert "fail: 50.0 % (40.0 to 60.0, n = 100) | at least 45.0 %" in rows[0]
-    assert "- REL-1: Masked. seen" in lines
+    assert "- REL-1: Masked. Seen" in lines
     assert "- C-1: do this" in lines
     assert not_tested(report())["ood"] == "no reference"
     assert "- ood: no reference" in lines
