@@ -22,7 +22,7 @@ STUDIES = (
     "regularization",
     "attacks",
     "attention",
-    "ood",
+    "ood-full",
     "hardening",
     "sentiment-whole",
     "words-augmented",
