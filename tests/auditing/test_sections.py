@@ -169,7 +169,7 @@ def test_what_can_only_be_queried_is_audited(access: Any) -> None:
     assert report.confusion.matrix[1][1] == 10
     assert (checks["CAL-001"].verdict == "not run") == (access == "labels")
     (curve,) = report.robustness.curves
-    assert curve.attack == f"{'HOPSKIPJUMP' if access == 'labels' else 'SQUARE'}, queries 1000"
+    assert curve.attack == f"{'HopSkipJump' if access == 'labels' else 'Square'}, queries 1000"
     assert checks["ROB-001"].value.value == 0
     assert checks["ROB-001"].verdict == "fail"
     assert set(report.robustness.failed) == {"FGSM", "PGD, 20 steps"}
