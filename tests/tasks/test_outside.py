@@ -7,10 +7,10 @@ import torch
 
 from assay.data import load_data
 from assay.data.codec import jpeg
-from assay.data.outliers import KINDS, fitted
+from assay.data.outliers import KINDS, fitted, is_read
 from assay.runs.trial import Trial
 from assay.tasks.detect import ScoreOutliers
-from assay.tasks.outside import HELD_OUT, is_read, outside
+from assay.tasks.outside import HELD_OUT, outside
 from assay.tasks.train import TrainNetwork
 
 READ = ("clothing", "fashion_mnist")

@@ -103,6 +103,15 @@ MADE_FROM_IMAGES = ("scrambled", *CORRUPTED)
 """Kinds that are made from images of the classes, which `outliers` is to be given."""
 
 
+def is_read(name: str) -> bool:
+    """Return whether outliers of this name are images that are read, which no codec is due; those
+    that are made here, and those of classes held out, are not."""
+    if name == "held-out" or name in MADE_FROM_IMAGES or name in BUNDLED:
+        return False
+    kind = KINDS.get(name)
+    return kind is None or kind.make is None
+
+
 def noise(kind: NoiseKind, shape: Shape, n: int = 1000, *, seed: int = 0) -> Dataset:
     """Return `n` images of noise of `shape` (C, H, W), labels -1: the easiest outliers there are.
 
@@ -163,7 +172,7 @@ def outliers(
         found = image_set(name, split, Asked(size=size, labelled=False), cache)
     found = found.sample(n, seed)
     images = fitted(found.images, shape)
-    if quality is not None and name in BUNDLED:
+    if quality is not None and not is_read(name):
         images = jpeg(images, quality)
     return in_memory(found.name, split, (), images, torch.full((len(found),), -1))
 

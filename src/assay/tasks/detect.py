@@ -17,7 +17,7 @@ from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding, Reconstructs
 from assay.core.images import digests
 from assay.data.dataset import Dataset, to_float
-from assay.data.outliers import outliers
+from assay.data.outliers import is_read, outliers
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder, load_autoencoder
 from assay.models.loading import load_model
@@ -26,7 +26,7 @@ from assay.ood.confidence import MaxSoftmax
 from assay.runs.trial import Outcome, Trial
 from assay.runs.worker import Workspace
 from assay.tasks.course_detect import as_the_course
-from assay.tasks.outside import RAW, image_set, is_read, outside
+from assay.tasks.outside import RAW, image_set, outside
 from assay.tasks.train import settings, split
 from assay.train.precision import computing
 

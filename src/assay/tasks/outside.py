@@ -6,8 +6,7 @@ import torch
 
 from assay.data import load_data
 from assay.data.dataset import Dataset
-from assay.data.load import BUNDLED
-from assay.data.outliers import KINDS, MADE_FROM_IMAGES, outliers
+from assay.data.outliers import is_read, outliers
 from assay.errors import AssayError
 from assay.runs.trial import Trial
 from assay.tasks.train import TrainNetwork, split
@@ -16,14 +15,6 @@ HELD_OUT = "held-out"
 """The kind that is made of the classes that a network was not trained on."""
 RAW = ", not through the codec"
 """What the name of a kind ends in where its images skip the codec of the set."""
-
-
-def is_read(name: str) -> bool:
-    """Return whether a kind of outlier is a set of images that is read, not made here."""
-    if name == HELD_OUT or name in MADE_FROM_IMAGES or name in BUNDLED:
-        return False
-    kind = KINDS.get(name)
-    return kind is None or kind.make is None
 
 
 def image_set(name: str, shape: tuple[int, int, int], n: int, seed: int = 0) -> Dataset:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from assay.train.named import NAMED
+
+ON_CIFAR10: Mapping[str, Any] = {
+    "batch_size": 128,
+    "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
+    "schedule": {"name": "one_cycle"},
+    "ema": 0.995,
+}
+"""How networks on CIFAR-10 are trained, whatever hardens them."""
+
 # `cifar10` is for a laptop: 51 passes of 53.7 MFLOP for each of 45,000 images are 0.12 PFLOP, seven
 # to nine minutes of one core, for each recipe and seed; `auto` on 256 images takes some four and a
 # half on each hardened network (docs/studies.md counts them).
@@ -53,27 +63,12 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "course_images": 100,
         "attended": 100,
         "autoencoder": {"epochs": 5},
-        "recipe": {
-            "batch_size": 128,
-            "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
-            "schedule": {"name": "one_cycle"},
-            "precision": "bfloat16",
-            "ema": 0.995,
-        },
+        "recipe": {**ON_CIFAR10, "precision": "bfloat16"},
     },
     "full": {
         "data": "cifar10",
         "seeds": 5,
-        "network": {
-            "name": "cnn",
-            "depths": [2, 2],
-            "widths": [32, 64],
-            "skip": True,
-            "norm": "batch",
-            "init": "he",
-            "stem_stride": 2,
-            "stage_stride": 2,
-        },
+        "network": NAMED["robust"]["network"],
         "passes": 136,
         "train_images": None,
         "test_images": None,
@@ -84,12 +79,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "guard": {"looks": 4},
         "course_images": 200,
         "attended": 300,
-        "recipe": {
-            "batch_size": 128,
-            "optimizer": {"name": "sgd", "lr": 0.2, "nesterov": True, "weight_decay": 5e-4},
-            "schedule": {"name": "one_cycle"},
-            "ema": 0.995,
-        },
+        "recipe": ON_CIFAR10,
     },
     "paper": {
         "data": "cifar10",
