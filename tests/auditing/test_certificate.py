@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.attacks import FGSM, PGD
+from assay.auditing import evidence as evidences
 from assay.auditing.attacking import at_budget
 from assay.auditing.config import AuditConfig
 from assay.auditing.evidence import Evidence
@@ -79,7 +80,7 @@ def test_what_is_certified_and_fooled_is_said(monkeypatch: pytest.MonkeyPatch) -
         found = ibp(clf, x, y, eps=eps)
         return Certified(eps, torch.ones(len(x), dtype=torch.bool), found.margin, found.accuracy)
 
-    monkeypatch.setattr(certificate, "ibp", wrong)
+    monkeypatch.setattr(evidences, "ibp", wrong)
     with pytest.raises(AssayError, match="certified and fooled all the same"):
         measured(halves(nn.ReLU()))
 
@@ -87,17 +88,20 @@ def test_what_is_certified_and_fooled_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_what_an_attack_has_fooled_is_not_bounded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = images()
     clf = halves(nn.ReLU())
-    evidence = Evidence(clf, x, y, AuditConfig(attacks=ATTACKS, eps=0.05, budgets=(0.05,)))
-    alone = Certificate().measure(evidence)
+    config = AuditConfig(attacks=ATTACKS, eps=0.05, budgets=(0.05,))
+    alone = Certificate().measure(Evidence(clf, x, y, config))
+    evidence = Evidence(clf, x, y, config)
+    for attack in ATTACKS:
+        evidence.fooled(at_budget(attack, config, 0.05))
     bounded: list[int] = []
 
     def counted(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
         bounded.append(len(x))
         return ibp(clf, x, y, eps=eps)
 
-    monkeypatch.setattr(certificate, "ibp", counted)
+    monkeypatch.setattr(evidences, "ibp", counted)
     monkeypatch.setattr(certificate, "HELD_AGAINST", 3)
-    after = Certificate().measure(evidence)  # which knows now what the attacks came to
+    after = Certificate().measure(evidence)
     survivors = sum(
         ~(evidence.fooled(at_budget(ATTACKS[1], evidence.config, 0.05)) | ~evidence.correct)
     )
@@ -107,3 +111,23 @@ def test_what_an_attack_has_fooled_is_not_bounded_again(monkeypatch: pytest.Monk
         after.arrays["certificate/certified"].tolist()
         == alone.arrays["certificate/certified"].tolist()
     )
+
+
+def test_what_was_bounded_once_is_not_bounded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = images()
+    evidence = Evidence(halves(nn.ReLU()), x, y, AuditConfig(attacks=ATTACKS, eps=0.05))
+    bounded: list[int] = []
+
+    def counted(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
+        bounded.append(len(x))
+        return ibp(clf, x, y, eps=eps)
+
+    monkeypatch.setattr(evidences, "ibp", counted)
+    some = torch.arange(len(x)) < 10
+    first = evidence.certified(some)
+    assert first is not None
+    assert not bool(first[10:].any())
+    both = evidence.certified(torch.ones(len(x), dtype=torch.bool))
+    assert both is not None
+    assert both.tolist() == ibp(halves(nn.ReLU()), x, y, eps=0.05).certified.tolist()
+    assert bounded == [10, 30]

@@ -16,7 +16,7 @@ from assay.auditing.attacking import attack_all, label, stand_in
 from assay.auditing.evidence import Evidence
 from assay.auditing.outcome import outcome
 from assay.auditing.reliability import flags_of, strongest
-from assay.auditing.sections.robustness import Robustness, arrays_of, worst_value
+from assay.auditing.sections.robustness import Robustness, arrays_of, proved, worst_value
 from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.core.fast import Copies
@@ -53,6 +53,20 @@ def test_flags_and_attacks_that_could_not_be_run_bar_a_pass() -> None:
     several = worst_value([result(set())], [flag("REL-001"), flag("REL-009")], {})
     assert several.barred.endswith("REL-001, REL-009 are up")
     assert "PGD could not be run" in worst_value([result(set())], [], {"PGD": "no"}).barred
+
+
+@pytest.mark.parametrize(("certified", "passes"), [(100, True), (55, False), (None, False)])
+def test_what_is_certified_passes_whatever_flags_are_up(
+    certified: int | None, passes: bool
+) -> None:
+    """At 0.5: of 100 images 55 certified give an interval that spans it, 100 one that does not."""
+    value = worst_value([result(set())], [flag("REL-001")], {})
+    found = None if certified is None else torch.arange(100) < certified
+    after = proved(value, found, 0.5)
+    assert (after.barred == "") == (after.remedy == "") == passes
+    assert after.flags == ("REL-001",), "it is shown all the same"
+    assert after.estimate == value.estimate
+    assert ("100.0 % certified" in after.detail) == passes
 
 
 def test_rounding_bars_no_pass() -> None:
@@ -293,17 +307,23 @@ def test_noise_in_the_place_of_an_attack_passes_nothing() -> None:
 @pytest.mark.parametrize(
     ("attack", "verdict"), [(Square(queries=50), "pass"), (Noise(), "undecided")]
 )
-def test_attacks_without_gradients_say_so_of_a_network_too(attack: Attack, verdict: str) -> None:
+@pytest.mark.parametrize("bounded", [False, True])
+def test_attacks_without_gradients_say_so_of_a_network_too(
+    attack: Attack, verdict: str, bounded: bool
+) -> None:
     x = torch.tensor([0.1, 0.9]).repeat(20)[:, None, None, None]
-    y, far = torch.arange(40) % 2, nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    y, linear = torch.arange(40) % 2, nn.Linear(1, 2, bias=False)
+    far = nn.Sequential(nn.Flatten(), linear, nn.Identity() if bounded else nn.GELU())
     with torch.no_grad():
-        far[1].weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        linear.weight.copy_(torch.tensor([[-1.0], [1.0]]))
     model = Classifier(far, classes=("dark", "bright"), mean=[0.5], std=[0.1])
     config = AuditConfig(sections=("robustness",), budgets=(8 / 255,), attacks=(attack,))  # type: ignore[arg-type]
     (check,) = audit(model, x, y, config=config).checks
-    assert check.verdict == verdict
+    certified = bounded and verdict == "undecided"  # nothing bars what is proved
+    assert check.verdict == ("pass" if certified else verdict)
+    assert ("100.0 % certified, whatever the attack" in check.title) == certified
     assert check.title.endswith("(by queries alone)") == (verdict == "pass")
-    assert ("noise, which is no attack" in check.reason) == (verdict == "undecided")
+    assert ("noise, which is no attack" in check.reason) == (not certified and verdict != "pass")
 
 
 def test_arrays_are_called_as_configs_call_the_attack() -> None:

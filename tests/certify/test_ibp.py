@@ -18,6 +18,7 @@ from assay.models.strided import Strided
 
 NETWORKS = {
     "strided": Strided(widths=(3, 4), kernels=(3, 2), strides=(2, 1), hidden=(5,)),
+    "ramp": Strided(widths=(3,), kernels=(3,), strides=(2,), hidden=(), ramp=(0.3, 0.6)),
     "plain": CNN(depths=(1,), widths=(4,)),
     "skip": CNN(depths=(2, 1), widths=(4, 6), skip=True, norm="batch", stage_stride=2),
     "padded": CNN(depths=(1, 1), widths=(4, 6), skip=True, shortcut="pad", stage_stride=2),

@@ -20,6 +20,7 @@ from assay.errors import AssayError
 from assay.models import CNN, MLP, Architecture
 from assay.models import registry as networks
 from assay.models.blocks import Block, Pad
+from assay.models.strided import Strided
 
 STREAM = Stream(0)
 
@@ -270,3 +271,27 @@ def test_every_hidden_layer_of_an_mlp_is_normalised_and_dropped_out(
     order = [type(module) for module in net.modules() if not isinstance(module, nn.Sequential)]
     hidden = [nn.Linear, nn.ReLU, kind, nn.Dropout]
     assert order == [nn.Flatten, *hidden * 3, nn.Linear]
+
+
+def test_a_ramp_stretches_between_two_levels_of_the_training_images() -> None:
+    """From -1 to 3 a level of 0.4 lies at 0.6 and one of 0.6 at 1.4; halfway between, at 1, is 0.5.
+    The other channel reaches from 0 to 10."""
+    config = Strided(widths=(2,), kernels=(1,), strides=(1,), hidden=(), ramp=(0.4, 0.6))
+    model = config.build((2, 2, 2), 3, Stream(0))
+    ramp = next(model.children())
+    x = torch.tensor([[[-1.0, 0.6], [1.0, 3.0]], [[0.0, 4.5], [5.5, 10.0]]])[None]
+    before = ramp(torch.tensor([0.4, 0.45, 0.6]).view(3, 1, 1, 1).expand(3, 2, 1, 1))
+    assert before[:, 0].flatten().tolist() == pytest.approx([0, 0.25, 1], abs=1e-6)
+    config.prepare(model, x)
+    assert ramp(x)[0, 0].flatten().tolist() == pytest.approx([0, 0, 0.5, 1], abs=1e-6)
+    assert ramp(x)[0, 1].flatten().tolist() == pytest.approx([0, 0.25, 0.75, 1], abs=1e-6)
+    assert not any(p.requires_grad for p in ramp.parameters())
+    plain = Strided(widths=(2,), kernels=(1,), strides=(1,), hidden=())
+    plain.prepare(plain.build((2, 2, 2), 3, Stream(0)), x)
+    assert "ramp" not in plain.model_dump()
+
+
+@pytest.mark.parametrize("ramp", [(0.6, 0.4), (0.5, 0.5), (-0.1, 0.5), (0.5, 1.2)])
+def test_levels_that_do_not_rise_are_refused(ramp: tuple[float, float]) -> None:
+    with pytest.raises(AssayError, match="no two levels of brightness that rise within"):
+        Strided(ramp=ramp)

@@ -15,6 +15,7 @@ from assay.attacks.base import Attack, Stop
 from assay.attacks.result import AttackResult
 from assay.auditing.config import AuditConfig
 from assay.auditing.watch import Tick
+from assay.certify import ibp
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.core.fast import Copies
@@ -216,6 +217,30 @@ class Evidence:
     def _fooled(self) -> dict[tuple[str, int], Tensor]:
         """What attacks on the attacked images came to, by attack and number of images."""
         return {}
+
+    def certified(self, rows: Tensor) -> Tensor | None:
+        """Return which of the attacked images interval bounds certify at the audit's L∞ eps: bool
+        (n,), of `rows`, bool (n,), and of what was asked about before; the others count as not
+        certified. None for another norm, and where no bound is known of the model.
+        """
+        if self.config.norm != "linf" or not isinstance(self.model, Classifier):
+            return None
+        asked, found = self._certified
+        new = rows & ~asked
+        if bool(new.any()):
+            x, y = (values[: len(rows)][new] for values in (self.x, self.y))
+            try:
+                found[new] = ibp(self.model, x, y, eps=self.config.eps).certified
+            except AssayError:
+                return None  # a layer without a bound
+            asked |= new
+        return found
+
+    @cached_property
+    def _certified(self) -> tuple[Tensor, Tensor]:
+        """Which of the attacked images were asked about, and which of these are certified."""
+        none = torch.zeros(len(self.attacked), dtype=torch.bool)
+        return none, none.clone()
 
     def _run_of(self, attack: Attack) -> tuple[str, int]:
         return attack.model_dump_json(), len(self.attacked)

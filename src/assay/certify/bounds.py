@@ -49,8 +49,8 @@ class Bounds:
     """What bounds the answers of one network; its weights are read as they are at each call.
 
     Known are linear and convolutional layers, batch norm (by its running statistics, also in
-    training), ReLU, leaky ReLU, sigmoid, tanh, average and max pooling, sums of layers, means,
-    padding and reshaping. Dropout is taken as it is in eval mode.
+    training), ReLU, leaky ReLU, sigmoid, tanh, hard tanh, average and max pooling, sums of layers,
+    means, padding and reshaping. Dropout is taken as it is in eval mode.
 
     Args:
         model: the network, from (N, C, H, W) to logits (N, K).
@@ -189,7 +189,10 @@ class _BoxReLU(torch.autograd.Function):
 
 LINEAR = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)
 """Modules that take means or change no more than the shape: the same for centre and radius."""
-RISING = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.MaxPool2d, nn.AdaptiveMaxPool2d)
+RISING = (
+    *(nn.ReLU, nn.Sigmoid, nn.Tanh, nn.LeakyReLU, nn.Hardtanh),
+    *(nn.MaxPool2d, nn.AdaptiveMaxPool2d),
+)
 RISING_BY_NAME: dict[Any, Callable[[Tensor], Tensor]] = {
     F.relu: torch.relu,
     torch.relu: torch.relu,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -143,6 +144,25 @@ class ConvNet(nn.Module):
         return self.head(self.dropout(x.mean((2, 3))))  # type: ignore[no-any-return]
 
 
+class Ramp(nn.Sequential):
+    """Each channel from 0 at its first level to 1 at its second, and cut off there; not trained."""
+
+    def __init__(self, channels: int, levels: tuple[float, float]) -> None:
+        super().__init__(nn.Conv2d(channels, channels, 1, groups=channels), nn.Hardtanh(0, 1))
+        self.requires_grad_(False)
+        self.between(levels, torch.zeros(channels), torch.ones(channels))
+
+    def between(self, levels: tuple[float, float], dark: Tensor, bright: Tensor) -> None:
+        """Set the levels, where `dark` (C,) counts as 0 and `bright` (C,) as 1."""
+        low, high = levels
+        reach = (bright - dark).clamp_min(torch.finfo(dark.dtype).tiny)
+        conv = self[0]
+        assert isinstance(conv, nn.Conv2d)
+        assert conv.bias is not None
+        conv.weight.copy_((1 / (reach * (high - low))).view(-1, 1, 1, 1))
+        conv.bias.copy_(-(dark / reach + low) / (high - low))
+
+
 def strided(config: Strided, in_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """Return the layers of a `Strided` network from (N, C, H, W) to logits (N, classes)."""
     before, *sides = in_shape
@@ -166,6 +186,8 @@ def strided(config: Strided, in_shape: tuple[int, int, int], classes: int) -> nn
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 fan_in = layer.weight[0].numel()
                 nn.init.normal_(layer.weight, std=math.sqrt(2 * math.pi) / fan_in)
+    if config.ramp is not None:
+        layers.insert(0, Ramp(in_shape[0], config.ramp))
     return nn.Sequential(*layers, nn.Linear(units, classes))
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
+from assay.config import Number
 from assay.models.base import Architecture
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from assay.core.random import Stream
 
@@ -42,9 +43,21 @@ class Strided(Architecture):
     normal with a standard deviation of sqrt(2π) / fan in, by which the mean radius of a box stays
     as it is from ReLU to ReLU (Shi et al. 2021, "Fast certified robust training with short
     warmup")."""
+    ramp: tuple[Number, Number] | None = Field(
+        default=None, exclude_if=lambda ramp: bool(ramp is None)
+    )
+    """Two levels of brightness, 0 that of the darkest training pixel and 1 that of the brightest:
+    what is darker than the first is black to the first convolution, what is brighter than the
+    second white, with a straight line between. On images that are nearly black and white, as digits
+    are, a budget then moves edges alone. None: no such layer."""
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
+        if self.ramp is not None and not 0 <= self.ramp[0] < self.ramp[1] <= 1:
+            raise ValueError(
+                f"ramp: {self.ramp[0]:g} and {self.ramp[1]:g} are no two levels of brightness that "
+                "rise within 0 and 1, such as 0.4 and 0.6"
+            )
         if not len(self.widths) == len(self.kernels) == len(self.strides):
             raise ValueError(
                 "widths, kernels and strides say one number per convolution each, but there are "
@@ -55,7 +68,8 @@ class Strided(Architecture):
     def build(self, in_shape: tuple[int, int, int], classes: int, stream: Stream) -> nn.Module:
         """Return the network, float32, from (N, C, H, W) to logits (N, classes).
 
-        The initial weights depend on `stream` alone; torch's own generator is left as it was.
+        The initial weights depend on `stream` alone; torch's own generator is left as it was. A
+        ramp is between levels of [0, 1] until `prepare` finds the brightness of training images.
 
         Raises:
             AssayError: for images that a kernel does not fit in.
@@ -64,3 +78,17 @@ class Strided(Architecture):
 
         with stream.seeding():
             return strided(self, in_shape, classes)
+
+    def prepare(self, module: nn.Module, x: Tensor) -> None:
+        """Set the levels of what `build` returned from training images; without a ramp, nothing.
+
+        Args:
+            module: the network, changed in place.
+            x: float32 (N, C, H, W), as the network will be fed them; a few thousand suffice.
+        """
+        from assay.models.blocks import Ramp
+
+        if self.ramp is not None:
+            ramp = next(module.children())
+            assert isinstance(ramp, Ramp)
+            ramp.between(self.ramp, x.amin((0, 2, 3)), x.amax((0, 2, 3)))

@@ -10,7 +10,6 @@ from assay import stats
 from assay.auditing.attacking import at_budget
 from assay.auditing.cost import Work
 from assay.auditing.section import Measured, Section
-from assay.certify import ibp
 from assay.core.classifier import Classifier
 from assay.errors import AssayError
 from assay.report.numerals import budget
@@ -51,12 +50,11 @@ class Certificate(Section):
         return (Work("bounds", forward=BOUNDS * len(evidence.attacked)),)
 
     def measure(self, evidence: Evidence) -> Measured:
-        config, model = evidence.config, evidence.model
-        if config.norm != "linf" or not isinstance(model, Classifier):
+        config = evidence.config
+        if not self.work(evidence):
             return Measured({})
         evidence.tick("certificate")
         n = len(evidence.attacked)
-        y = evidence.y[:n]
         armed = [at_budget(attack, config, config.eps) for attack in config.attacks]
         left = evidence.correct[:n].clone()
         for attack in armed:  # whatever was run already
@@ -65,13 +63,8 @@ class Certificate(Section):
         # What is misclassified or fooled cannot be certified: of it a few show that bounds hold.
         tried = left.clone()
         tried[(~left).nonzero()[:HELD_AGAINST, 0]] = True
-        rows = tried.nonzero()[:, 0]
-        certified = torch.zeros(n, dtype=torch.bool)
-        try:
-            certified[rows] = ibp(model, evidence.x[rows], y[rows], eps=config.eps).certified
-        except AssayError:
-            return Measured({})  # a layer without a bound: there is nothing to show
-        if not bool(certified.any()):
+        certified = evidence.certified(tried)
+        if certified is None or not bool(certified.any()):
             return Measured({})
         survivors = evidence.correct[:n].clone()
         for attack in armed:

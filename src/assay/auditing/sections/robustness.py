@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from assay import stats
 from assay.attacks.methods.noise import Noise
@@ -51,7 +53,8 @@ class Robustness(Section):
     at, or where an attack could not be run: the attacks may merely have failed. The usual ones are
     not missed where one by queries replaced them: whoever can only ask the model has no gradients
     either. Wherever none of the attacks used gradients, the check says that it is of attacks by
-    queries alone; noise is no attack, and passes nothing.
+    queries alone; noise is no attack, and passes nothing. What interval bounds prove needs no
+    attack: where enough images are certified, nothing bars a pass.
     """
 
     chapters: ClassVar[tuple[str, ...]] = ("robustness", "fooled")
@@ -145,6 +148,9 @@ class Robustness(Section):
         tried = {found.attack.needs for found in at_eps.values() if not _is_noise(found)}
         if tried and "gradient" not in tried:
             value = by_queries(value, config)
+        if value.barred:
+            robust = torch.stack([found.robust.cpu() for found in at_eps.values()]).all(0)
+            value = proved(value, evidence.certified(robust), config.thresholds.robustness)
         name = max(at_eps, key=lambda name: int(at_eps[name].fooled.sum()))
         return Measured(
             {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
@@ -207,6 +213,18 @@ def by_queries(value: Value, config: AuditConfig) -> Value:
         "robustness",
     )
     return replace(value, detail=schema.BY_QUERIES, words=words)
+
+
+def proved(value: Value, certified: Tensor | None, threshold: float) -> Value:
+    """Return the same value with nothing that bars it, if what is certified, bool (N,), suffices
+    for a pass; as it was otherwise."""
+    if certified is None:
+        return value
+    share = stats.proportion(int(certified.sum()), len(certified), "all images attacked")
+    if stats.judge_check(share, threshold, "at least") != "pass":
+        return value
+    detail = f"{100 * share.value:.1f} % certified, whatever the attack"
+    return replace(value, detail=detail, barred="", remedy="", words=None)
 
 
 def _point(eps: float, found: AttackResult) -> dict[str, Any]:

@@ -40,10 +40,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
     "cifar10": {
         "data": "cifar10",
+        "seeds": 4,
         "network": {
             "name": "cnn",
             "depths": [1, 1, 1],
-            "widths": [48, 96, 192],
+            "widths": [32, 64, 128],
             "skip": True,
             "shortcut": "pad",
             "norm": "batch",
@@ -55,7 +56,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "passes": 51,
         "train_images": None,
         "test_images": None,
-        "images": 256,
+        "images": 160,
         "examined": 500,
         "near": "scrambled",
         "eps": 8 / 255,
