@@ -40,7 +40,6 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "quick": {},
     "cifar10": {
         "data": "cifar10",
-        "seeds": 4,
         "network": {
             "name": "cnn",
             "depths": [1, 1, 1],
