@@ -66,8 +66,11 @@ def test_a_kept_detector_says_the_same_and_serves_in_five_lines(
     assert detect("--images", folder, "--load", kept, "--lines", "json", "--out", out) == 0
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [list(row) for row in rows] == [["image", "score", "threshold", "decision"]] * 8
-    again = [float(row["score"]) for row in csv.DictReader(io.StringIO(first))]
-    assert [row["score"] for row in rows] == again
+    said = [row["score"] for row in csv.DictReader(io.StringIO(first))]
+    again = [float(text) for text in said]
+    assert [row["score"] for row in rows] == pytest.approx(again, rel=1e-6)
+    assert max(len(repr(row["score"])) for row in rows) > 15  # all digits, for programs
+    assert max(len(text.partition("e")[0].strip("-0.")) for text in said) <= 8  # 7 and the point
 
     clf, detector = digit_net("natural"), FittedDetector.load(kept)
     x = to_float(load_data("digits", split="test").images[:6])

@@ -55,7 +55,8 @@ def test_a_line_for_every_text_and_a_kept_detector_says_the_same(
     assert f"{sum(above)} of 2 texts score above the threshold of knn" in err
     assert detect(folder, *inbox, "--load", kept, "--lines", "json", "--quiet") == 0
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["score"] for line in again] == [float(row["score"]) for row in rows]
+    printed = [float(row["score"]) for row in rows]
+    assert [line["score"] for line in again] == pytest.approx(printed, rel=1e-6)
     assert [list(line) for line in again] == [["text", "score", "threshold", "decision"]] * 2
 
     (tmp_path / "lines.txt").write_text(f"the film is good\n\n{ODD}\n")

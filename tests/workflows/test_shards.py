@@ -291,6 +291,7 @@ def test_detectors_score_shards_as_they_score_the_whole(
         outliers = int(fitted.is_outlier(e).sum())
         assert about["detectors"][place]["flagged"] == outliers
         assert about["detectors"][place]["share"]["n"] == N
+    assert max(len(row["score"].partition("e")[0].strip("-0.")) for row in rows) <= 8  # 7 digits
     assert rows[-1]["image"] == "part-2.npz:22"
     assert assay(*command[:-2], "--quiet", "--out", "out", "--also", "energy")[0] == 2  # twice
 

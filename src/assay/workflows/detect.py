@@ -30,6 +30,8 @@ from assay.runs.display import say
 from assay.workflows.texts import text_alone, text_model, text_part
 
 FIELDS = ("score", "threshold", "decision")
+DIGITS = 7
+"""Significant digits of a score in CSV: those of float32, in which models answer."""
 
 
 class DetectConfig(Config):
@@ -121,7 +123,7 @@ def written(
 
     def row(values: tuple[object, ...]) -> str:
         file = io.StringIO()
-        csv.writer(file, lineterminator="\n").writerow(values)
+        csv.writer(file, lineterminator="\n").writerow(cells(values))
         return file.getvalue()
 
     if lines == "csv":
@@ -130,6 +132,12 @@ def written(
         values = (name, score, threshold, "outlier" if score > threshold else "inlier")
         found = dict(zip((kind, *FIELDS), values, strict=True))
         yield json.dumps(found) + "\n" if lines == "json" else row(values)
+
+
+def cells(values: tuple[object, ...]) -> list[object]:
+    """Return what CSV says of a row's values, for people to read too: of a score no more digits
+    than mean something. JSON, for programs, has all of them."""
+    return [f"{value:.{DIGITS}g}" if isinstance(value, float) else value for value in values]
 
 
 def told(kind: str, fitted: FittedDetector, scores: list[float]) -> Iterator[str]:

@@ -32,7 +32,7 @@ from assay.tasks.shards import (
     shard_trials,
 )
 from assay.workflows.attack_shards import SURELY, alike
-from assay.workflows.detect import DetectConfig, refuse_validation
+from assay.workflows.detect import DetectConfig, cells, refuse_validation
 from assay.workflows.shards import Spread, at_rest, done_of, planned, refuse_foreign, tell_missing
 
 DETECT, TABLE = "detect.json", "shards.csv"
@@ -160,7 +160,7 @@ def write_scores(
     else:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(FIELDS)
-        rows.writerows(_rows(there, fitted))
+        rows.writerows(map(cells, _rows(there, fitted)))
     text.flush()
     text.detach()
 
