@@ -16,6 +16,8 @@ import pytest
 import torch
 import yaml
 from cyclopts import App
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+from rich.markdown import Markdown
 
 from assay.attacks import PGD, Square
 from assay.auditing.config import AuditConfig
@@ -30,6 +32,7 @@ from assay.explain.faithful import FaithfulnessConfig
 from assay.models import MLP
 from assay.models.saved import save_model
 from assay.ood import MaxLogit
+from assay.studies import names
 from assay.studies.skip import Skip
 from assay.tasks.train import TrainNetwork
 from assay.train import AdamW
@@ -113,6 +116,36 @@ def test_help_shows_ten_flags_and_says_how_to_see_all(
     assert f"assay {' '.join(command[:2] if 'run' in command else command[:1])} --help-all" in few
     assert "--help-all shows" not in every
     assert few.startswith("Usage"), "usage stands before all else"
+
+
+BARE = ["demo", "list", "show", "compare", "track", "why", "sync", "gc", "export", "import"]
+WHOLE = ["audit", "audit said.csv", "attack", "attack --attack pgd", "explain", "detect", "train"]
+WHOLE += [
+    "train rotten_tomatoes --model minilm",
+    "sweep skip",
+    *(f"run {name}" for name in names()),
+]
+
+
+@pytest.mark.parametrize("command", [*BARE, *(f"{one} --help-all" for one in WHOLE)])
+def test_what_help_says_begins_with_a_capital_or_with_the_names_of_choices(
+    assay: Command, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    said: list[tuple[HelpEntry, str]] = []
+
+    def note(self: DefaultFormatter, console: object, options: object, panel: HelpPanel) -> None:
+        said.extend((one, one.description.primary_renderable) for one in panel.entries)
+
+    monkeypatch.setattr(DefaultFormatter, "__call__", note)
+    assert assay(*command.split(), *(["--help"] if command in BARE else []))[0] == 0
+    assert len(said) > 1
+    for entry, shown in said:
+        text = shown.markup if isinstance(shown, Markdown) else shown.plain
+        named = re.match(r"[\w.+-]+(, [\w.+-]+)*: ", text)
+        assert named or not re.match("[a-z]", text), text
+        first = re.split(r"[\s,:]", text)[0].lower()
+        assert named or first not in (entry.choices or ()), f"a choice is no word: {text}"
+        assert not re.match(r"[A-Z]\w+[._/]", text), f"a file is no word: {text}"
 
 
 def test_help_names_types_and_writes_budgets_as_papers_do(
@@ -539,6 +572,8 @@ def test_a_pipe_that_nobody_reads_ends_a_command_in_silence(said: str) -> None:
 import os, sys
 from assay import cli
 from cyclopts import App
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+from rich.markdown import Markdown
 app = App()
 @app.default
 def command():

@@ -13,6 +13,7 @@ from typing import Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 
+from assay.commands.sentences import InSentences
 from assay.errors import AssayError
 
 WRONG_INPUT, POLICY_FAILED, INTERRUPTED, NOT_READ = 2, 1, 130, 141
@@ -36,6 +37,7 @@ app = App(
     "Begin with assay demo. assay COMMAND --help shows the flags of a command.",
     version=version,
     default_parameter=FLAGS,
+    help_formatter=InSentences(),
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # `call` says it in one line
 )

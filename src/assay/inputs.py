@@ -45,9 +45,10 @@ class Inputs(Config):
     """A model, the data it is put to the test on, and what it computes with."""
 
     model: str
-    """path.safetensors made by assay; file.py:factory, a function of yours that returns a
-    torch.nn.Module; package.module:function of an installed package; a Hugging Face folder or hub
-    id; an .onnx file; or, with --access, file.py:function or a URL, which can only be queried."""
+    """The network: path.safetensors made by assay; file.py:factory, a function of yours that
+    returns a torch.nn.Module; package.module:function of an installed package; a Hugging Face
+    folder or hub id; an .onnx file; or, with --access, file.py:function or a URL, which can only be
+    queried."""
     data: str
     """A bundled name (digits, shapes), a hub id, a folder or a file of texts; or file.py:function,
     a function of yours that gives batches (images, labels) or (texts, labels): it is asked for as

@@ -190,7 +190,8 @@ def attack_app(kind: type[Attack[Any, Any]] | None, everything: bool) -> App:
                 images/; what is finished so far is kept there too.
             pictures: how many successes are saved as PNGs (image, attacked image, difference,
                 amplified difference) and shown on the sheet, or as sentences on the page; 0: none.
-            precision: of the copy of the model that screens; float32 confirms every success.
+            precision: what the copy of the model that screens computes in; float32
+                confirms every success.
             part: images per part, which is what a kill costs at most; default: a batch, or 64 of
                 what can only be queried, or 32 texts. Of shards, the images attacked at a time.
             engine: where shards are attacked: local, or ray (extra `ray`), on the nodes of a

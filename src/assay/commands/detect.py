@@ -91,8 +91,8 @@ def detect_app(everything: bool) -> App:
                 default; they read the same pass.
             save: a .safetensors file to keep the fitted detector in.
             load: one that was kept, in place of --reference and --detector.
-            lines: csv, with a header and scores of 7 digits; or json, one object per line, with all
-                digits.
+            lines: how they are written: csv, with a header and scores of 7 digits; or json, one
+                object per line, with all digits.
             config: a YAML file of settings; flags are laid over it.
             out: a file for the lines; default: they are printed. With --shards a folder:
                 scores.csv, shards.csv, detect.json, and trials/, what is done of each shard.

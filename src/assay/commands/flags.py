@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from pydantic import BaseModel
 
 from assay.cli import FLAGS
+from assay.commands.sentences import InSentences
 from assay.commands.settings import Setting, flags_of
 from assay.config import Config, read_yaml
 from assay.disk import read_small
@@ -143,6 +144,7 @@ def flag_app(
     app = App(
         name=name,
         default_parameter=FLAGS,
+        help_formatter=InSentences(),
         result_action="return_value",
         version_flags=(),
         suppress_keyboard_interrupt=False,

@@ -57,9 +57,9 @@ def compare(
     """Put two studies, two audits or two trials side by side.
 
     Args:
-        run: id, address or folder of the first; of a study also the path of its result.json, of
+        run: the id, address or folder of the first; of a study also the path of its result.json, of
             an audit that of its report.json, or of the folder that --out named.
-        other: of the second.
+        other: the same of the second.
         store: the folder that keeps trials, studies and audits.
         out: an HTML file to write instead, with the figures of two studies next to each other, or
             the tables of two audits.
@@ -97,9 +97,9 @@ def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) 
     """Say which parts of two addresses differ: config, seed, data, versions.
 
     Args:
-        run: id, address or folder of the first; of a study also the path of its result.json, of
+        run: the id, address or folder of the first; of a study also the path of its result.json, of
             an audit that of its report.json.
-        other: of the second.
+        other: the same of the second.
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
     """

@@ -86,7 +86,7 @@ def study_app(study: Any, everything: bool = True) -> App:
             until_decided: double the seeds until every claim is decided; needs --max-seeds.
             max_seeds: the most seeds that --until-decided goes to.
             out: a folder to publish: index.html, result.json and config.yaml are written there too.
-            track: tensorboard, wandb (offline) or trackio, which get a run of each trial.
+            track: what gets a run of each trial: tensorboard, wandb (offline) or trackio.
             quiet: no progress display.
         """
         if preset not in study.PRESETS:

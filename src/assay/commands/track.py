@@ -21,7 +21,7 @@ def track(
 
     Args:
         run: the study, or a trial, as `assay list` calls it.
-        to: tensorboard, wandb (offline: `wandb sync` sends it), trackio.
+        to: what shows them: tensorboard, wandb (offline: `wandb sync` sends it), trackio.
         store: the folder that keeps trials, studies and audits.
     """
     from assay.workflows import track as work

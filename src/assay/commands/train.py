@@ -85,7 +85,7 @@ def train_app(everything: bool) -> App:
             store: the folder that keeps trials.
             print_config: only print the YAML that would be trained by.
             rerun_failed: train again where the same training failed before.
-            track: tensorboard, wandb (offline) or trackio, which get its curves while it trains.
+            track: what gets its curves while it trains: tensorboard, wandb (offline) or trackio.
             quiet: print nothing but the path of the model.
         """
         if recipe is not None and recipe not in NAMED:

@@ -305,9 +305,11 @@ class Guard(Config):
     steps: int = Field(default=10, ge=2)
     """Steps of the stronger attack."""
     fall: Annotated[Number, Field(gt=0, lt=1)] = 0.5
-    """A collapse: the accuracy under several steps is below this share of its best so far, ..."""
+    """A collapse: the accuracy under several steps is below this share of its best so far, and
+    the gap is exceeded."""
     gap: Annotated[Number, Field(gt=0, lt=1)] = 0.15
-    """... and that under one step exceeds it by this much more than at the best."""
+    """A collapse, besides: the accuracy under one step exceeds that under several by this much more
+    than at the best."""
     response: Literal["return", "note"] = "return"
     """return: go back; note: say so in the history, and go on."""
     returns: int = Field(default=3, ge=0)
