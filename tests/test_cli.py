@@ -131,9 +131,10 @@ WHOLE += [
 def test_what_help_says_begins_with_a_capital_or_with_the_names_of_choices(
     assay: Command, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    said: list[tuple[HelpEntry, str]] = []
+    said: list[tuple[HelpEntry, Any]] = []
 
-    def note(self: DefaultFormatter, console: object, options: object, panel: HelpPanel) -> None:
+    def note(*shown: Any) -> None:
+        panel: HelpPanel = shown[-1]
         said.extend((one, one.description.primary_renderable) for one in panel.entries)
 
     monkeypatch.setattr(DefaultFormatter, "__call__", note)
