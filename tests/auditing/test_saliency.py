@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from assay import stats
 from assay.attacks import PGD
 from assay.auditing import AuditConfig, Thresholds
 from assay.auditing.checks import judged
@@ -62,6 +64,21 @@ def test_maps_of_clean_images_must_be_seldom_empty(
     check = judged(criterion, value)
     assert (check.code, check.direction, check.threshold) == ("EXP-001", "at most", 0.25)
     assert check.verdict == (verdict)
+    if verdict == "undecided":
+        assert "number of maps in reach" in check.advice, "it is 25 % of 25 %"
+
+
+def test_an_undecided_share_of_empty_maps_says_how_many_more_would_decide() -> None:
+    (criterion,) = Saliency().criteria(AuditConfig(thresholds=Thresholds(explanation=0.2)))
+    shown = made_up([0, 0, 0, None] * 10, [None] * 4 * 10, set())
+    check = judged(criterion, empty_maps(shown.maps))
+    n = stats.proportion(10, 40, "maps")
+    more = 40 * (((n.value - n.low) / 0.05) ** 2 - 1)
+    assert check.verdict == "undecided"
+    assert check.advice == (
+        f"about {math.ceil(more)} more maps would decide it at this value "
+        "(--attacked; beyond 128 also --gallery)"
+    )
 
 
 def test_galleries_show_what_moved_most_and_what_was_fooled_and_hardly_moved() -> None:

@@ -73,7 +73,8 @@ class AuditConfig(Config):
     attacked: int = Field(default=500, ge=1)
     """How many images are attacked (the first ones given)."""
     gallery: int = Field(default=8, ge=0)
-    """How many images the gallery shows."""
+    """How many images the gallery shows. Saliency maps are made of at most 128 of those
+    attacked, or of so many, if it is more."""
     explainer: AnyExplainer = GradCAM()
     """What makes the saliency maps."""
     faithfulness: FaithfulnessConfig = FaithfulnessConfig(

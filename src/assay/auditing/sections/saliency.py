@@ -100,7 +100,7 @@ class Saliency(Section):
                     "its saliency maps are seldom empty",
                     "saliency",
                 ),
-                more="",
+                more=f"--attacked; beyond {MAPPED} also --gallery",
             ),
         )
 
