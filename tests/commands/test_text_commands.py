@@ -55,7 +55,7 @@ def test_attack(
     more = ["--share", "0.5", "--stop", "fooled", "--setting", "strict", "--attack-wrong"]
     monkeypatch.setattr("sys.argv", ["assay", *words, *more])
     assert call(app, [*words, *more]) == 0
-    said = capsys.readouterr().out
+    said, err = capsys.readouterr()
     assert "misspell, strict, on" in said
     assert said.strip().endswith(str(out))
     about = json.loads((out / "attack.json").read_text())
@@ -66,6 +66,7 @@ def test_attack(
     assert load_file(out / "arrays.safetensors")["success"].shape == (len(ROWS),)
     page = (out / "attack.html").read_text()
     assert "--setting strict --attack-wrong" in page, "what was asked, whole"
+    assert doubted(page) == doubted(err) >= {"PRE-001"}
     assert "<dd>0</dd>" not in page.partition("threads")[2][:40]
     assert "<b>a" not in page
     assert not {"\u200b", "\u202e"} & set(page)
@@ -75,6 +76,11 @@ def test_attack(
     capsys.readouterr()
     assert call(app, [*words, *more, "--seed", "1"]) == 2
     assert "seed was 0, is 1" in capsys.readouterr().err
+
+
+def doubted(text: str) -> set[str]:
+    """Return the codes of what speaks against model and data fitting each other."""
+    return set(re.findall(r"PRE-\d+", text))
 
 
 def test_bfloat16_screens(model: Path, data: Path, tmp_path: Path) -> None:
@@ -121,6 +127,7 @@ def test_explain(
     said = capsys.readouterr()
     assert "faithful for this model" in said.out
     assert "explaining with random weights" in said.err
+    assert call(app, [*words, "--quiet"]) == 0
     about = json.loads((out / "explain.json").read_text())
     assert set(about["explainers"]) == {
         *("gradient-input", "integrated-gradients", "occlusion", "attention-rollout")
@@ -128,6 +135,7 @@ def test_explain(
     assert about["explainers"]["integrated-gradients"]["largest_gap"] >= 0
     assert load_file(out / "arrays.safetensors")["occlusion/map"].shape[0] == len(ROWS)
     page = (out / "explain.html").read_text()
+    assert doubted(page) == doubted(said.err) >= {"PRE-001"}, "also of a command that is quiet"
     assert "&lt;b&gt;" in re.sub(r"</?span[^>]*>", "", page), "each word may have a colour"
     assert "<b>a" not in page
     assert "202E" in page

@@ -91,7 +91,8 @@ def run(
                 f"Sentence similarity is judged by {own.base}, which is the very encoder that the "
                 "attacked model reads with: what changes the one little changes the other little."
             )
-    for note in () if quiet else (*cautions, *doubts(given)):
+    cautions += doubts(given)
+    for note in () if quiet else cautions:
         say(note)
     attacked = given.data
     if bool((attacked.labels < 0).any()):  # the model's own predictions stand for all labels

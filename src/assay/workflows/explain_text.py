@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,8 @@ def run(
             f"{', '.join(text_explainers())}"
         )
     given = as_read(loaded(inputs))
-    for note in () if quiet else (*given.notes, *doubts(given)):
+    doubtful = doubts(given)
+    for note in () if quiet else (*given.notes, *doubtful):
         say(note)
     begun = time.monotonic()
     explainers: dict[str, TextExplainer] = {
@@ -99,7 +99,8 @@ def run(
     if out is not None:
         keep(inputs, config, given, maps, faithful, random, failed, out)
         best = said_best(faithful, random)
-        page = page_of(given, maps, rows, failed, title, best, treated, shown)
+        cautions = (*doubtful, *(f"{name}: {why}" for name, why in failed.items()), *treated)
+        page = page_of(given, maps, rows, title, best, cautions, shown)
         made = provenance(
             command=command or f"assay explain {inputs.model} --data {inputs.data}",
             config={"inputs": inputs.model_dump(mode="json")},
@@ -211,10 +212,9 @@ def page_of(
     given: Loaded,
     maps: dict[str, TokenAttribution],
     rows: tuple[tuple[str, ...], ...],
-    failed: dict[str, str],
     title: str,
     best: str,
-    treated: Sequence[str],
+    cautions: tuple[str, ...],
     shown: int,
 ) -> TextPage:
     """Return the page: which explainer to believe, the table, and the first texts with the words of
@@ -245,10 +245,7 @@ def page_of(
                 "nothing of what was learnt.",
             ),
         ),
-        cautions=(
-            *(f"{name}: {why}" for name, why in failed.items()),
-            *treated,
-        ),
+        cautions=cautions,
         heading=f"The first {len(examples)} texts",
         note="Blue speaks for the predicted class, orange against it; the stronger, the more of "
         "the text's largest value. Attention has no sign.",
