@@ -14,8 +14,9 @@ from assay.errors import AssayError
 from assay.report.leaves import settings_differing
 from assay.report.record import Provenance
 from assay.report.schema import AuditReport, Check
+from assay.runs.comparing import compare, why
 from assay.runs.files import write_arrays
-from assay.runs.reading import compare, show, why
+from assay.runs.reading import show
 from assay.runs.store import Store
 from assay.stats import proportion
 

@@ -15,9 +15,10 @@ from assay.disk import write_atomic
 from assay.errors import AssayError
 from assay.report.leaves import differing, flatten, text_of
 from assay.report.result import StudyResult
+from assay.runs.comparing import compare, why
 from assay.runs.entry import SCHEMA, Entry, Failure
 from assay.runs.files import to_json
-from assay.runs.reading import compare, list_runs, show, why
+from assay.runs.reading import list_runs, show
 from assay.runs.status import plan_status
 from assay.runs.trial import Outcome, Trial, kin
 from assay.runs.view import View

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from assay.disk import make_folder, writable, write_atomic
 from assay.errors import AssayError
-from assay.runs import reading
+from assay.runs import comparing, reading
 from assay.runs.audits import compare_audits
 from assay.runs.remote import open_store
 from assay.runs.store import Store
@@ -67,7 +67,7 @@ def compare(
     """
     home = open_store(store)
     if out is None:
-        return say(reading.compare(home, run, other), as_json)
+        return say(comparing.compare(home, run, other), as_json)
     page = writable(out.parent, out.name) / out.name
     if page.is_dir():
         raise AssayError(f"--out {out} is a folder; give the path of a file")
@@ -82,12 +82,12 @@ def _side_by_side(home: Store, run: str, other: str) -> str:
     """Return two studies, or two audits, as a page."""
     from assay.report.page import render_comparison, render_tables
 
-    audits = reading.two_audits(home, run, other)
+    audits = comparing.two_audits(home, run, other)
     if audits is not None:
         view = compare_audits(*audits)
         tables = [(grid.title, grid.columns, grid.rows) for grid in view.grids]
         return render_tables(view.title, view.lines, tables)
-    both = reading.compare_studies(home, run, other)
+    both = comparing.compare_studies(home, run, other)
     if both is None:
         raise AssayError("--out puts two studies or two audits side by side; leave it out here")
     return render_comparison(both)
@@ -103,7 +103,7 @@ def why(run: str, other: str, /, *, store: Path = Where, as_json: Json = False) 
         store: the folder that keeps trials, studies and audits.
         as_json: print JSON instead of a table.
     """
-    return say(reading.why(open_store(store), run, other), as_json)
+    return say(comparing.why(open_store(store), run, other), as_json)
 
 
 def say(view: View, as_json: bool) -> int:
