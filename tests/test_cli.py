@@ -560,36 +560,47 @@ def test_reading_an_empty_store(assay: Command) -> None:
     assert not Path("runs").exists(), "reading made a store"
 
 
-@pytest.mark.parametrize("said", ["printed", "at once", "by rich", "as an error"])
-def test_a_pipe_that_nobody_reads_ends_a_command_in_silence(said: str) -> None:
-    """`assay show STUDY | head`: 141, as of other tools, and not a failed policy's 1."""
-    show = {
-        "printed": "print('one')",
-        "at once": "print('one', flush=True)",
-        "by rich": "from rich.console import Console; Console().print('one')",
-        "as an error": "raise cli.AssayError('no such thing')",
-    }[said]
-    code = f"""
+WRONG = "raise cli.AssayError('no such thing')"
+
+
+@pytest.mark.parametrize(
+    ("show", "unread", "code"),
+    [
+        ("print('one')", 1, 141),
+        ("print('one', flush=True)", 1, 141),
+        ("from rich.console import Console; Console().print('one')", 1, 141),
+        ("print('one'); return 1", 1, 1),
+        (f"print('one'); {WRONG}", 1, 2),
+        (WRONG, 2, 2),
+        ("raise KeyboardInterrupt", 2, 130),
+    ],
+)
+def test_a_pipe_that_nobody_reads_ends_a_command_in_silence(
+    show: str, unread: int, code: int
+) -> None:
+    """`assay show STUDY | head`: 141, as of other tools, and not a failed policy's 1; but a code
+    that was known by then stays."""
+    made = f"""
 import os, sys
 from assay import cli
 from cyclopts import App
-from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
-from rich.markdown import Markdown
-app = App()
+app = App(result_action="return_value", suppress_keyboard_interrupt=False)
 @app.default
 def command():
     {show}
 read, write = os.pipe()
 os.close(read)
 kept = os.dup(2)
-os.dup2(write, {2 if said == "as an error" else 1})
+os.dup2(write, {unread})
 code = cli.call(app, [])
 os.write(kept, str(code).encode())
 sys.exit(code)
 """
-    python = [sys.executable, "-u"] if said == "at once" else [sys.executable]
-    done = subprocess.run([*python, "-c", code], capture_output=True, check=False)
-    assert (done.returncode, done.stderr) == (141, b"141")
+    python = [sys.executable, "-u"] if "flush" in show else [sys.executable]
+    usual = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run([*python, "-c", made], capture_output=True, check=False, env=usual)
+    said = b"assay: no such thing\n" if show.endswith(WRONG) and unread == 1 else b""
+    assert (done.returncode, done.stderr) == (code, said + str(code).encode())
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "it hung up"), SystemExit(3)])

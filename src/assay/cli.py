@@ -8,6 +8,7 @@ import os
 import select
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, TextIO
 
@@ -81,7 +82,8 @@ def main(tokens: Sequence[str] | None = None) -> None:
 
 def call(command: App, tokens: Sequence[str], **given: Any) -> int:
     """Run `command` on the tokens and return the exit code; 141, as of any tool that a closed pipe
-    ends, where nobody reads on what it prints (`assay list | head`)."""
+    ends, where nobody reads on what it prints (`assay list | head`) and no code of its own is known
+    by then."""
     try:
         return _carried_out(command, tokens, **given)
     except (BrokenPipeError, SystemExit) as error:
@@ -123,24 +125,41 @@ def _carried_out(command: App, tokens: Sequence[str], **given: Any) -> int:
         refuse_nul(tokens)
         refuse_empty_paths(tokens)
         result = command(list(tokens), exit_on_error=False, print_error=False, **given)
+        code = result if isinstance(result, int) else 0
         if sys.stdout is not None:  # it was closed (`>&-`)
-            sys.stdout.flush()
+            _flush(code)
     except (AssayError, CycloptsError) as error:
-        print(f"assay: {one_line(error)}", file=sys.stderr)
-        return WRONG_INPUT
+        return _refused(one_line(error))
     except KeyboardInterrupt:
         flags = RESUMED_WITH.get(tokens[0], ()) if tokens else ()
         goes_on = tokens and tokens[0] in RESUMED
         goes_on = goes_on or any(token.partition("=")[0] in flags for token in tokens)
         kept = "; what was finished is kept, and the same command goes on there" if goes_on else ""
-        print(f"assay: interrupted{kept}", file=sys.stderr)
-        return INTERRUPTED
+        return _refused(f"interrupted{kept}", INTERRUPTED)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        print(f"assay: {one_line(error)}: make room where it writes to", file=sys.stderr)
-        return WRONG_INPUT
-    return result if isinstance(result, int) else 0
+        return _refused(f"{one_line(error)}: make room where it writes to")
+    return code
+
+
+def _flush(code: int) -> None:
+    """Print what is left to be; where nobody reads it, a code that says more is kept."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not code:
+            raise
+        _print_nowhere()
+
+
+def _refused(said: str, code: int = WRONG_INPUT) -> int:
+    """Say what was wrong, and return the exit code, which stays where nobody reads it."""
+    with suppress(BrokenPipeError):
+        print(f"assay: {said}", file=sys.stderr)
+    with suppress(OSError):  # a full disk, which is what is said
+        _print_nowhere()
+    return code
 
 
 def refuse_nul(tokens: Sequence[str]) -> None:
