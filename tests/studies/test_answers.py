@@ -56,29 +56,39 @@ SAID: dict[str, dict[str, Words]] = {
     },
     "words": {
         "words.substitute": Words(
-            "Permissive substitution of a fifth of the words fools 70 % of the texts: ",
-            "Permissive substitution of a fifth of the words fools fewer than 70 %: ",
-            "hether permissive substitution of a fifth of the words fools 70 % of the texts",
+            "In the permissive setting, greedy substitution of at most a fifth of the words "
+            "fools the classifier on 70 % of the texts or more: ",
+            "In the permissive setting, greedy substitution of at most a fifth of the words "
+            "fools the classifier on less than 70 % of the texts: ",
+            "hether in the permissive setting greedy substitution of at most a fifth of the "
+            "words fools the classifier on 70 % of the texts or more",
         ),
         "words.strict": Words(
-            "The strict setting takes away 30 points of permissive success: ",
-            "The strict setting takes away less than 30 points of permissive success: ",
-            "hether the strict setting takes away 30 points of permissive success",
+            "The strict setting lowers the success of greedy substitution by 30 points or "
+            "more: by ",
+            "The strict setting lowers the success of greedy substitution by less than 30 "
+            "points: by ",
+            "hether the strict setting lowers the success of greedy substitution by 30 points "
+            "or more",
         ),
         "words.homoglyph": Words(
-            "Latin letters undo homoglyph characters: ",
-            "Latin letters do not undo homoglyph characters: ",
-            "hether Latin letters undo homoglyph characters",
+            "Mapping homoglyphs back to Latin letters lowers the success of an attack by them: by ",
+            "Mapping homoglyphs back to Latin letters does not lower the success of an attack "
+            "by them enough to matter: by ",
+            "hether mapping homoglyphs back to Latin letters lowers the success of an attack "
+            "by them",
         ),
         "words.zero-width": Words(
-            "Zero-width characters fool texts until they are taken out: ",
-            "Taking out zero-width characters wins nothing back: ",
-            "hether zero-width characters fool any texts until they are taken out",
+            "Removing zero-width characters lowers the success of an attack by them: by ",
+            "Removing zero-width characters does not lower the success of an attack by them "
+            "enough to matter: by ",
+            "hether removing zero-width characters lowers the success of an attack by them",
         ),
         "words.augmented": Words(
-            "Training on exchanged words helps: ",
-            "Training on exchanged words does not help enough to matter: ",
-            "hether training on exchanged words helps",
+            "Training on exchanged words as well lowers the success of greedy substitution: by ",
+            "Training on exchanged words as well does not lower the success of greedy "
+            "substitution enough to matter: by ",
+            "hether training on exchanged words as well lowers the success of greedy substitution",
         ),
     },
     "regularization": {

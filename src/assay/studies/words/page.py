@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from assay.core.edits import edits
 from assay.report.charts import intervals
 from assay.report.curves import Series, learning_curves
 from assay.report.heroes import hero, seen
-from assay.report.numerals import with_unit
+from assay.report.numerals import bare, with_unit
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.report.style import inline_svg
 from assay.runs.entry import Result
 from assay.stats import Claim, Estimate, proportion
-from assay.studies.answers import SHARE, Wording, compose, points
+from assay.studies.answers import SHARE, Scale, Wording, compose
 from assay.studies.cells import Cells, Column
 
 if TYPE_CHECKING:
@@ -176,45 +177,48 @@ def changes(one: dict[str, Any]) -> str:
     return text
 
 
+BY = Scale("by {value} points ({low} to {high})", lambda x: bare(x, "points").lstrip("+"))
+"""The scale of what a success rate is lowered by, which the words before it say."""
+ENOUGH = replace(BY, matters="{delta} points would matter")
+"""The same, of a claim whose words do not name what would matter."""
+
+
 def answer(claims: Sequence[Claim]) -> str:
     """Return what the verdicts answer; the settings are named, since success is mostly theirs."""
-    success = points("success")
 
-    def undone(kind: str, what: str) -> Wording:
+    def lowered(by: str, what: str) -> Wording:
         return Wording(
-            f"{what} undo {kind} characters",
-            f"{what} do not undo {kind} characters",
-            f"{what} undo {kind} characters",
-            success,
+            f"{by} lowers {what}",
+            f"{by} does not lower {what} enough to matter",
+            f"{by[:1].lower()}{by[1:]} lowers {what}",
+            ENOUGH,
         )
 
+    greedy = "greedy substitution of at most a fifth of the words fools the classifier on"
+    strict = "the strict setting lowers the success of greedy substitution by"
     return compose(
         claims,
         {
             "words.substitute": Wording(
-                "Permissive substitution of a fifth of the words fools 70 % of the texts",
-                "Permissive substitution of a fifth of the words fools fewer than 70 %",
-                "permissive substitution of a fifth of the words fools 70 % of the texts",
+                f"In the permissive setting, {greedy} 70 % of the texts or more",
+                f"In the permissive setting, {greedy} less than 70 % of the texts",
+                f"in the permissive setting {greedy} 70 % of the texts or more",
                 SHARE,
             ),
             "words.strict": Wording(
-                "The strict setting takes away 30 points of permissive success",
-                "The strict setting takes away less than 30 points of permissive success",
-                "the strict setting takes away 30 points of permissive success",
-                success,
+                f"T{strict[1:]} 30 points or more",
+                f"T{strict[1:]} less than 30 points",
+                f"{strict} 30 points or more",
+                BY,
             ),
-            "words.homoglyph": undone("homoglyph", "Latin letters"),
-            "words.zero-width": Wording(
-                "Zero-width characters fool texts until they are taken out",
-                "Taking out zero-width characters wins nothing back",
-                "zero-width characters fool any texts until they are taken out",
-                success,
+            "words.homoglyph": lowered(
+                "Mapping homoglyphs back to Latin letters", "the success of an attack by them"
             ),
-            "words.augmented": Wording(
-                "Training on exchanged words helps",
-                "Training on exchanged words does not help enough to matter",
-                "training on exchanged words helps",
-                success,
+            "words.zero-width": lowered(
+                "Removing zero-width characters", "the success of an attack by them"
+            ),
+            "words.augmented": lowered(
+                "Training on exchanged words as well", "the success of greedy substitution"
             ),
         },
     )

@@ -190,8 +190,8 @@ class WordStudy(Study):
             found.append(
                 cells.effect(
                     "words.substitute",
-                    "In the permissive setting greedy substitution of at most a fifth of the words "
-                    "fools the classifier on 70 % of the texts or more.",
+                    "In the permissive setting, greedy substitution of at most a fifth of the "
+                    "words fools the classifier on 70 % of the texts or more.",
                     delta=0.7,
                     of=(loose,),
                     value=success,
@@ -205,8 +205,8 @@ class WordStudy(Study):
             found.append(
                 cells.difference(
                     "words.strict",
-                    "The strict setting takes away 30 points or more of greedy substitution's "
-                    "permissive success.",
+                    "Greedy substitution fools at least 30 points fewer of the texts in the strict "
+                    "setting than in the permissive one.",
                     loose,
                     strict,
                     "success_share",
@@ -215,16 +215,16 @@ class WordStudy(Study):
                 )
             )
         for kind, form, text in (
-            ("homoglyph", "latin", "letters of other alphabets made Latin take"),
-            ("zero-width", "seen", "their removal takes"),
+            ("homoglyph", "latin", "Mapping homoglyphs back to Latin letters"),
+            ("zero-width", "seen", "Removing zero-width characters"),
         ):
             name = f"misspell {kind}, permissive"
             if name in cells.names:
                 found.append(
                     cells.effect(
                         f"words.{kind}",
-                        f"Of the permissive success of {kind} characters {text} away "
-                        f"{100 * self.delta:g} points or more.",
+                        f"{text} lowers the success of an attack by them, in the permissive "
+                        f"setting, by {100 * self.delta:g} points or more.",
                         delta=self.delta,
                         of=(name,),
                         value=undone_by(form),
@@ -236,8 +236,9 @@ class WordStudy(Study):
             found.append(
                 cells.difference(
                     "words.augmented",
-                    "Training on copies with words exchanged lowers the permissive success of "
-                    f"greedy substitution by {100 * self.delta:g} points or more.",
+                    "Training on copies with words exchanged as well lowers the success of greedy "
+                    "substitution, in the permissive setting, by "
+                    f"{100 * self.delta:g} points or more.",
                     loose,
                     hard,
                     "success_share",
