@@ -16,7 +16,7 @@ from assay.core.random import Stream
 from assay.core.texts import TextClassifier
 from assay.errors import AssayError
 from assay.models.adaptation import Adaptation, BitFit, Full, Head, LoRA
-from assay.models.encoders import Pretrained, located
+from assay.models.encoders import Pretrained, kinds_of, located
 from assay.models.loading import load_model
 from assay.models.text import load_text
 from assay.models.textnet import TextNetwork, save_text
@@ -245,6 +245,21 @@ def test_an_id_in_the_hubs_cache_needs_no_network(tmp_path: Path, offline: str) 
     )
     folder = repo / "snapshots" / ("a" * 40)
     assert done.stdout.split() == [str(folder), "BertForSequenceClassification"], done.stderr
+
+
+def test_the_kind_of_a_model_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download retries for half a minute without a network, and says so line by line."""
+    hub = pytest.importorskip("huggingface_hub")
+    asked: list[str] = []
+
+    def nobody(*_: Any, **__: Any) -> Any:
+        asked.append("info")
+        raise ConnectionError("Name or service not known")
+
+    monkeypatch.setattr(hub, "model_info", nobody)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *_, **__: asked.append("download"))
+    assert kinds_of("some-org/unheard-of") == ()
+    assert asked == ["info"]
 
 
 def test_minilm_is_the_sentence_transformer() -> None:

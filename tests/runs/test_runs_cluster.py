@@ -234,6 +234,17 @@ def test_a_cluster_that_wants_a_token_says_so_in_a_line():
             cluster.connect(SimpleNamespace(init=lambda **_: fail("no init")), address)
 
 
+def test_a_ray_that_does_not_start_here_says_so_in_a_line():
+    """Ray's own error when a busy machine is slow to start it is a bare Exception."""
+
+    def init(**_):
+        raise Exception("The current node timed out during startup.")
+
+    pytest.importorskip("ray", reason="needs Ray: pip install 'assay[ray]'")
+    with pytest.raises(AssayError, match=r"not start on this machine .*startup.*--engine local"):
+        cluster.connect(SimpleNamespace(init=init), None)
+
+
 @pytest.mark.parametrize(
     ("says", "why"),
     [

@@ -15,6 +15,7 @@ from assay.auditing.checks import Value, judged
 from assay.auditing.conduct import _summary
 from assay.auditing.policy import Policy
 from assay.auditing.registry import Accuracy, Calibration, Outliers
+from assay.data import load_texts
 from assay.errors import AssayError
 from assay.inputs import Inputs, load_part
 from assay.report.record import EstimateModel
@@ -188,3 +189,15 @@ def test_a_folder_of_test_images_is_enough(tmp_path: Path, monkeypatch: pytest.M
     assert "pets has no train split" in note
     with pytest.raises(AssayError, match=r"no split 'validation'.*--reference-split"):
         parts_of(inputs, data, "validation")
+
+
+def test_all_of_a_file_of_texts_leaves_nothing_to_fit_detectors_on(tmp_path: Path) -> None:
+    """Nothing that is audited serves as reference: PRE-010 would say that the model knows it."""
+    file = tmp_path / "mine.csv"
+    file.write_text("text,label\n" + "".join(f"line {i},{'ab'[i % 2]}\n" for i in range(40)))
+    inputs = Inputs(model="m", data=str(file), split="all", images=40)
+    parts = parts_of(inputs, load_texts(str(file), split="all"), "train")
+    assert (parts.reference, parts.calibration) == (None, None)
+    (note,) = parts.notes
+    assert "--split all leaves nothing else" in note
+    assert "of the audited texts" in note

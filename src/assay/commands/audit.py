@@ -85,9 +85,9 @@ def audit_app(everything: bool) -> App:
         class, or prediction; accuracy, calibration and slices are then measured.
 
         Args:
-            reference_split: the part that detectors are fitted on; "none", or data without a
-                train split: part of what is audited, and the rest is scored. With "train",
-                thresholds are calibrated on the validation split.
+            reference_split: the part that detectors are fitted on; "none", data without a train
+                split, or --split all: part of what is audited, and the rest is scored. With
+                "train", thresholds are calibrated on the validation split.
             config: a YAML file of settings; flags are laid over it.
             title: what the report is called; default: the names of model and data.
             out: the folder for report.html, report.json and arrays.npz; default: in the store.

@@ -115,7 +115,9 @@ def kinds_of(spec: str | Path) -> tuple[str, ...]:
 
             found = hub.try_to_load_from_cache(str(spec), "config.json")
             if not isinstance(found, str):
-                found = hub.hf_hub_download(str(spec), "config.json", etag_timeout=10)
+                # one short request, since a download retries for half a minute without a network
+                revision = hub.model_info(str(spec), timeout=10).sha
+                found = hub.hf_hub_download(str(spec), "config.json", revision=revision)
         kinds = json.loads(Path(found).read_text(encoding="utf-8")).get("architectures")
     except Exception:  # whatever its transport raises
         return ()

@@ -57,7 +57,7 @@ def connect(ray: Any, address: str | None) -> None:
     """Join the cluster at an address, or start Ray on this machine: no dashboard, loopback only.
 
     Raises:
-        AssayError: it is out of reach, or of another Ray or Python.
+        AssayError: it does not start, is out of reach, or is of another Ray or Python.
     """
     # It prints a page about each worker that is lost, in the midst of the display; we say it in a
     # line. `log_to_driver` does not cover that, and nothing public does (2.60).
@@ -65,13 +65,19 @@ def connect(ray: Any, address: str | None) -> None:
     printing.print_to_stdstream = _unprinted
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=OBJECTS,
-            **quiet,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cores(),
+                include_dashboard=False,
+                object_store_memory=OBJECTS,
+                **quiet,
+            )
+        except Exception as error:  # its own are many: a busy machine, a full disk
+            raise AssayError(
+                f"Ray does not start on this machine ({told(error)}); the same command goes on "
+                "once it does, and --engine local needs no Ray"
+            ) from error
         return
     if ":" in address:
         try:

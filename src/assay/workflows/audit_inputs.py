@@ -61,7 +61,8 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         inputs: the model and the data.
         data: all of the data.
         reference: the part that detectors are fitted on, or None; where it is "train", they are
-            calibrated on the validation split, and data without it are audited as with None.
+            calibrated on the validation split, and data without it are audited as with None, as is
+            the split "all".
 
     Raises:
         AssayError: it cannot be read.
@@ -73,11 +74,18 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
         read = text_part if texts else load_part
         return read(inputs, split, at_most=REFERENCE_IMAGES)
 
+    shared = (
+        "detectors are fitted and calibrated on two thirds of the audited "
+        f"{'texts' if texts else 'images'}, and score the rest"
+    )
     fitted, calibration = None, None
     notes: tuple[str, ...] = ()
     marks = {f"{data.name}/{inputs.split}": data.fingerprint}
     if inputs.only_queried or (names_function(inputs.data) and not has_parts(inputs.data)):
         reference = None  # what is scored must not be fitted on
+    if inputs.split == "all" and reference is not None:
+        reference = None  # likewise
+        notes = (f"--split all leaves nothing else to learn from: {shared}",)
     if reference is not None:
         try:
             known = other(reference)
@@ -88,10 +96,7 @@ def parts_of(inputs: Inputs, data: Dataset | TextSet, reference: str | None) -> 
                     "or none"
                 ) from error
             reference = None
-            notes = (
-                f"{data.name} has no train split: detectors are fitted and calibrated on two "
-                f"thirds of the audited {'texts' if texts else 'images'}, and score the rest",
-            )
+            notes = (f"{data.name} has no train split: {shared}",)
         else:
             fitted = known.take(REFERENCE_IMAGES)
             marks[f"{data.name}/{reference}"] = known.fingerprint
