@@ -151,6 +151,11 @@ class HttpModel:
         return self._box.queries
 
     @property
+    def most(self) -> int | None:
+        """How many images it may be asked about in all; None: any number. An audit goes by it."""
+        return self._box.most
+
+    @property
     def unanswered(self) -> int:
         """Images that came back without an answer."""
         return self._box.unanswered
