@@ -55,7 +55,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "passes": 51,
         "train_images": None,
         "test_images": None,
-        "images": 160,
+        "images": 128,
         "examined": 500,
         "near": "scrambled",
         "eps": 8 / 255,
