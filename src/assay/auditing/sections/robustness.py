@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -149,8 +148,8 @@ class Robustness(Section):
         if tried and "gradient" not in tried:
             value = by_queries(value, config)
         if value.barred:
-            robust = torch.stack([found.robust.cpu() for found in at_eps.values()]).all(0)
-            value = proved(value, evidence.certified(robust), config.thresholds.robustness)
+            stand = survivors(list(at_eps.values()))
+            value = proved(value, evidence.certified(stand), config.thresholds.robustness)
         name = max(at_eps, key=lambda name: int(at_eps[name].fooled.sum()))
         return Measured(
             {"robustness": chapter, "fooled": fooled(name, at_eps[name], evidence)},
@@ -160,14 +159,20 @@ class Robustness(Section):
         )
 
 
+def survivors(results: Sequence[AttackResult]) -> Tensor:
+    """Return which images stay right under every attack, bool (N,)."""
+    robust = results[0].correct.clone()
+    for result in results:
+        robust &= result.robust
+    return robust
+
+
 def worst_value(
     results: Sequence[AttackResult], flags: Sequence[schema.Flag], failed: Mapping[str, str]
 ) -> Value:
     """Return the share of all images that stay right under every attack, image by image (one that
     the model gives no answer for does not), and what bars a pass."""
-    robust = results[0].correct.clone()
-    for result in results:
-        robust &= result.robust
+    robust = survivors(results)
     up = tuple(flag.code for flag in flags if flag.raised and flag.code != UNDONE_BY_ROUNDING)
     unknown = [f.code for f in flags if f.raised is None and f.code != UNDONE_BY_ROUNDING]
     barred = remedy = ""

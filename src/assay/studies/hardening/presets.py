@@ -15,8 +15,8 @@ ON_CIFAR10: Mapping[str, Any] = {
 }
 """How networks on CIFAR-10 are trained, whatever hardens them."""
 
-# `cifar10` is for a laptop: 51 passes of 24.0 MFLOP for each of 45,000 images are 0.055 PFLOP, six
-# to nine minutes of one core, for each recipe and seed (docs/studies.md counts them).
+# `cifar10` is for a laptop: 51 passes of 24.0 MFLOP for each of 45,000 images are 0.055 PFLOP for
+# each recipe and seed (docs/studies.md counts them).
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "smoke": {
         "data": "digits",
