@@ -257,8 +257,12 @@ def test_mistakes_are_refused(kind: type[Detector], seen: dict[str, Embedding]) 
     with pytest.raises(AssayError, match="fraction between 0 and 1"):
         kind().fit(e, calibrate=seen["validation"], tpr=95)
     few = seen["validation"].rows(slice(0, 18))
-    with pytest.raises(AssayError, match="takes at least 19 rows to calibrate on, got"):
+    with pytest.raises(AssayError, match="takes at least 19 rows to calibrate on, got") as said:
         kind().fit(e, calibrate=few)
+    most = float(str(said.value).split("a tpr of at most ")[1])
+    assert kind().fit(e, calibrate=few, tpr=most).calibrated_on
+    with pytest.raises(AssayError, match="rows to calibrate on"):
+        kind().fit(e, calibrate=few, tpr=most + 0.01)
     other = replace(seen["test"], logits=torch.zeros(200, 5))
     with pytest.raises(AssayError, match="with 3 outputs, and these rows come from one with 5"):
         bare(kind, seen).score(other)

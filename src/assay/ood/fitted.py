@@ -143,7 +143,8 @@ class FittedDetector:
             least = math.ceil(round(tpr / (1 - tpr), 9))
             raise AssayError(
                 f"a threshold that lets {tpr:g} of the inliers through takes at least {least} rows "
-                f"to calibrate on, got {len(e)}"
+                f"to calibrate on, got {len(e)}: hold out more images, or ask for a tpr of at most "
+                f"{math.floor(100 * len(e) / (len(e) + 1)) / 100:g}"
             )
         scores = [-math.inf, *self.score(e).sort().values.tolist(), math.inf]
         low, high = (int(binom.ppf(level, len(e), tpr)) for level in (0.025, 0.975))
