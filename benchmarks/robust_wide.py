@@ -47,7 +47,8 @@ def made(seed: int, out: Path, images: int) -> None:
     trained, attacked = out / f"seed-{seed}", out / f"seed-{seed}-auto"
     assay(
         *("train", "--data", "cifar10", "--recipe", "robust-wide", "--seed", str(seed)),
-        *("--recipe.threads", "1", "--store", str(out / "store"), "--out", str(trained)),
+        *("--recipe.threads", "1", "--recipe.precision", "bfloat16"),
+        *("--store", str(out / "store"), "--out", str(trained)),
     )
     assay(
         *("attack", str(trained / "model.safetensors"), "--data", "cifar10"),
