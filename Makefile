@@ -43,7 +43,7 @@ test: $(VENV)/.tests-installed ## run the tests, and list the slowest
 
 nightly: $(VENV)/.tests-installed ## run the tests with branch coverage and more examples, then the slow ones
 	@echo "==> tests, with coverage"
-	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly ASSAY_TEST_KILLS=3 \
+	@OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=nightly \
 		$(BIN)/pytest $(SPREAD) --cov --cov-report=term
 	@$(MAKE) test-slow
 
