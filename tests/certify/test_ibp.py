@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from assay.attacks import PGD
 from assay.certify import Bounds, ibp
@@ -180,3 +181,64 @@ def test_what_cannot_be_certified_is_said() -> None:
     soft = Classifier(nn.Sequential(clf.model, nn.Softmax(1)), outputs="probabilities")
     with pytest.raises(AssayError, match="softmax"):
         ibp(soft, x, y, eps=0.1)
+
+
+class Two(nn.Module):
+    """Two linear layers, put together in ways that a graph of layers does not always show."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+        self.a, self.b = nn.Linear(16, 3), nn.Linear(16, 3)
+        self.shift = nn.Parameter(torch.tensor([0.3, -0.2, 0.1]))
+        if way == "hook":
+            self.a.register_forward_hook(lambda *call: -call[-1])
+
+    def forward(self, x: Tensor, more: Tensor | None = None) -> Tensor:
+        x = x.flatten(1)
+        if self.way == "another input" and more is not None:
+            x = x + more.flatten(1)
+        a: Tensor = self.a(x)
+        b: Tensor = self.b(x)
+        if self.way == "alpha":
+            return torch.add(a, b, alpha=-5)
+        if self.way == "in place":
+            return F.relu(a, inplace=True) + a
+        if self.way == "keyword":
+            return torch.flatten(input=a, start_dim=1)
+        return a + self.shift.view(1, -1)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("alpha", "operation add"),
+        ("in place", "does not answer as the graph"),
+        ("hook", "does not answer as the graph"),
+        ("another input", "does not answer as the graph"),
+        ("keyword", "operation flatten .* as it is called here"),
+    ],
+)
+def test_nothing_is_certified_of_another_function_than_the_network(way: str, words: str) -> None:
+    """By the graph alone the first three would be certified to be what the network does not say."""
+    torch.manual_seed(0)
+    clf = Classifier(Two(way).eval(), classes="abc")
+    x = torch.rand(30, 1, 4, 4)
+    with pytest.raises(AssayError, match=words):
+        ibp(clf, x, (clf.predict(x) + 1) % 3, eps=0.0)
+
+
+def test_a_parameter_may_be_reshaped_on_its_way() -> None:
+    torch.manual_seed(0)
+    clf = Classifier(Two("shifted").eval(), classes="abc")
+    x = torch.rand(30, 1, 4, 4)
+    found = ibp(clf, x, clf.predict(x), eps=0.0)
+    leads = clf.query(x).topk(2).values
+    torch.testing.assert_close(found.margin.float(), leads[:, 1] - leads[:, 0])
+
+
+def test_what_rounds_too_much_is_not_certified() -> None:
+    torch.manual_seed(0)
+    clf = Classifier(Two("shifted").to(torch.bfloat16).eval(), classes="abc")
+    with pytest.raises(AssayError, match=r"bfloat16 rounds.*model\.float\(\)"):
+        ibp(clf, torch.rand(4, 1, 4, 4), torch.zeros(4, dtype=torch.int64), eps=0.0)

@@ -98,6 +98,12 @@ def test_the_radius_rises_and_the_clean_share_falls() -> None:
             IBP(**wrong)
 
 
+def test_bounds_of_what_is_done_to_images_first_are_not_trained_by() -> None:
+    darker = Classifier(identity().model, classes="ab", preprocess=lambda x: x / 2)
+    with pytest.raises(AssayError, match="no bound is known of preprocess"):
+        objective(Recipe(loss=IBP()), darker)
+
+
 def test_a_piecewise_schedule() -> None:
     steps = [Piecewise(at=(0.5, 0.75), by=0.1).factor(step, 8) for step in range(8)]
     assert steps == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])

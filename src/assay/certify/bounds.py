@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node, symbolic_trace
 from torch.nn import functional as F
 
-from assay.errors import AssayError
+from assay.core.memory import is_out_of_memory
+from assay.errors import AssayError, told
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,19 @@ class Bounds:
                 return found
             else:
                 args, kwargs = look(node.args), look(node.kwargs)
-                values[node] = _apply(node, self.modules, args, kwargs)
+                values[node] = self._applied(node, args, kwargs)
         raise AssertionError("a graph ends in its output")
+
+    def _applied(self, node: Node, args: Any, kwargs: Any) -> Any:
+        try:
+            return _apply(node, self.modules, args, kwargs)
+        except Exception as error:  # known layers can be called in ways that are not
+            if isinstance(error, AssayError) or is_out_of_memory(error):
+                raise
+            raise AssayError(
+                f"no bound is known of {_called(node, self.modules)} as it is called here "
+                f"({told(error)}); certify by smoothing instead"
+            ) from error
 
 
 def _linear(layer: nn.Linear, box: Box) -> Box:
@@ -223,16 +235,23 @@ def _known(node: Node, modules: dict[str, nn.Module]) -> None:
             fits = module.running_mean is not None
         elif isinstance(module, nn.LeakyReLU):
             fits = module.negative_slope >= 0
-        name = f"the layer {node.target!r} ({type(module).__name__})"
     else:
-        fits = node.target in SUMS or node.target in SHAPES or node.target in SIZES
+        plain_sum = node.target in SUMS and not node.kwargs  # torch.add can multiply by alpha
+        fits = plain_sum or node.target in SHAPES or node.target in SIZES
         fits = fits or node.target in RISING_BY_NAME
-        name = f"the operation {getattr(node.target, '__name__', node.target)} ({node.name})"
     if not fits:
         raise AssayError(
-            f"no bound is known of {name}: interval bounds know linear layers, convolutions, batch "
-            "norm, ReLU, sigmoid, tanh, pooling and sums; certify by smoothing instead"
+            f"no bound is known of {_called(node, modules)}: interval bounds know linear layers, "
+            "convolutions, batch norm, ReLU, sigmoid, tanh, pooling and sums; certify by smoothing "
+            "instead"
         )
+
+
+def _called(node: Node, modules: dict[str, nn.Module]) -> str:
+    """Return what a layer or an operation is called in errors."""
+    if node.op == "call_module":
+        return f"the layer {node.target!r} ({type(modules[str(node.target)]).__name__})"
+    return f"the operation {getattr(node.target, '__name__', node.target)} ({node.name})"
 
 
 def _apply(node: Node, modules: dict[str, nn.Module], args: Any, kwargs: Any) -> Any:
@@ -246,24 +265,22 @@ def _apply(node: Node, modules: dict[str, nn.Module], args: Any, kwargs: Any) ->
             raise AssayError(f"no bound is known of a network that reads .{args[1]} of a layer")
         shape = args[0].shape if isinstance(args[0], Box) else getattr(args[0], "shape", args[0])
         return shape if target is getattr or len(args) == 1 else shape[args[1]]
+
+    def plainly(first: Any) -> Any:
+        if isinstance(target, str):
+            return getattr(first, target)(*args[1:], **kwargs)
+        return target(first, *args[1:], **kwargs)
+
     if not boxes:
-        assert callable(target)
-        return target(*args, **kwargs)
+        return plainly(args[0])
     if target in SUMS:
         return _sum(args[0], args[1])
     if target in RISING_BY_NAME:
         return _rising(RISING_BY_NAME[target], args[0])
     (box,) = boxes
-
-    def reshaped(values: Tensor) -> Tensor:
-        made = getattr(values, target) if isinstance(target, str) else None
-        found = made(*args[1:], **kwargs) if made else target(values, *args[1:], **kwargs)  # type: ignore[operator]
-        assert isinstance(found, Tensor)
-        return found
-
     if target is F.pad and ((len(args) > 3 and args[3]) or kwargs.get("value")):
         raise AssayError("no bound is known of padding with anything but zeros")
-    return Box(reshaped(box.centre), reshaped(box.radius))
+    return Box(plainly(box.centre), plainly(box.radius))
 
 
 def _module(module: nn.Module, box: Box) -> Box:

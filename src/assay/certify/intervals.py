@@ -14,11 +14,17 @@ from assay.core.classifier import Classifier
 from assay.core.images import check_images
 from assay.core.memory import in_parts
 from assay.core.threats import NormBall
+from assay.core.user_code import user_code
 from assay.errors import AssayError
 
 SLACK = 1e-5
 """By how much of the greatest difference of two logits a certified class has to lead: bounds are of
 real numbers, computed in float64, and the network rounds to float32."""
+
+CHECKED_ROWS = 8
+SAME = 1e-6
+"""By how much of its greatest logit a network may differ from the graph that is bounded, both in
+float64."""
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,20 @@ def ibp(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
         eps: L∞ radius in pixel units of [0, 1]; the box is cut at [0, 1].
 
     Raises:
-        AssayError: for an eps that is none, or a layer that no bound is known for, which is named.
+        AssayError: for an eps that is none; a layer that no bound is known for, which is named; a
+            network that does not answer as the graph of its layers does, or that computes in less
+            than float32.
 
     >>> assay.certify.ibp(clf, x, y, eps=0.0).accuracy.value
     1.0
     """
     NormBall(norm="linf", eps=eps)
-    if clf.preprocess is not None:
-        raise AssayError("no bound is known of preprocess: certify the model behind it")
-    if clf.outputs != "logits":
-        raise AssayError("bounds are of logits: give the model without its softmax")
+    check_bounded(clf)
+    if clf.dtype not in (torch.float32, torch.float64):
+        raise AssayError(
+            f"bounds are of real numbers, and what {str(clf.dtype).removeprefix('torch.')} rounds "
+            "them to may be another class: certify the model in float32 (model.float())"
+        )
     x = check_images(x)
     if y.shape != (len(x),):
         raise AssayError(f"y is one class per image, ({len(x)},), not {tuple(y.shape)}")
@@ -80,12 +90,37 @@ def ibp(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
         scale = most.abs().amax(1)
         return most.scatter(1, own[:, None], -torch.inf).amax(1).cpu(), scale.cpu()
 
+    def strays(part: Tensor, of: Tensor) -> Tensor:
+        at, _ = box_of(clf, part.double(), 0.0)
+        own = of.to(at.device)
+        with user_code(part):
+            logits: Tensor = wide(at)
+        leads = logits - logits.gather(1, own[:, None])
+        apart: Tensor = (bounds.margins(at, at, own) - leads).abs().amax(1)
+        strayed = apart > SAME * logits.abs().amax(1)
+        return strayed.cpu()
+
     with torch.no_grad():
         rows = max(1, clf.rows_per_batch(x) // 4)
+        few = x[:CHECKED_ROWS], y[:CHECKED_ROWS]
+        if len(x) and bool(in_parts(strays, rows, *few, tally=clf.tally, kind="bounds").any()):
+            raise AssayError(
+                f"no bound is known of {type(clf.model).__name__}: it does not answer as the graph "
+                "of its layers does, which holds no hooks, no work in place on what is read again, "
+                "and no inputs but images; certify by smoothing instead"
+            )
         margin, scale = in_parts(lead, rows, x, y, tally=clf.tally, kind="bounds")
     certified = margin < -SLACK * scale
     share = stats.proportion(int(certified.sum()), len(certified), "images")
     return Certified(eps, certified, margin, share)
+
+
+def check_bounded(clf: Classifier) -> None:
+    """Refuse a classifier that does more to images, or to logits, than bounds know of."""
+    if clf.preprocess is not None:
+        raise AssayError("no bound is known of preprocess: certify the model behind it")
+    if clf.outputs != "logits":
+        raise AssayError("bounds are of logits: give the model without its softmax")
 
 
 def box_of(clf: Classifier, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from assay.certify.bounds import Bounds
-from assay.certify.intervals import box_of
+from assay.certify.intervals import box_of, check_bounded
 from assay.core.classifier import Classifier
 from assay.core.texts import TextClassifier
 from assay.errors import AssayError
@@ -51,7 +51,8 @@ def objective(recipe: Recipe, classifier: Classifier | TextClassifier) -> Object
     """Return the loss of a recipe.
 
     Raises:
-        AssayError: for IBP on a network with a layer that no bound is known for, which is named;
+        AssayError: for IBP on a network with a layer that no bound is known for, which is named, or
+            on one behind a preprocess or with probabilities;
             for a loss that moves pixels, of texts.
     """
     smoothing = recipe.label_smoothing
@@ -113,6 +114,7 @@ def _trades(config: Trades, smoothing: float) -> Objective:
 
 
 def _ibp(config: IBP, smoothing: float, classifier: Classifier) -> Objective:
+    check_bounded(classifier)
     bounds = Bounds(classifier.model)
     # Batch norms take their statistics, by which boxes are moved, from the images themselves.
     normed = any(isinstance(one, _BatchNorm) for one in classifier.model.modules())
