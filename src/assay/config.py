@@ -23,6 +23,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_origin
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -45,6 +46,20 @@ def parse_number(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(parse_number)]
+
+
+def check_pixels(eps: float) -> float:
+    """Return a budget in L∞, if there are images in [0, 1] that are as far apart."""
+    if eps > 1:
+        raise ValueError(
+            f"eps = {eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], so write "
+            f"{eps:g}/255 if you meant grey levels"
+        )
+    return eps
+
+
+Pixels = Annotated[Number, AfterValidator(check_pixels)]
+"""A budget in L∞, in pixel units of [0, 1]."""
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 """Seconds in what a time may be given in."""
 

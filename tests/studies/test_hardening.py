@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from assay.attacks import PGD
+from assay.errors import AssayError
 from assay.report.record import EstimateModel
 from assay.report.result import Cell, StudyResult, Table
 from assay.runs.results import Results
@@ -56,6 +57,12 @@ def test_each_recipe_is_what_it_is_called() -> None:
     assert guard is not None
     assert guard.response == "note"  # the collapse is to be seen
     assert all(config.recipe.ema for config in grid.values())
+
+
+@pytest.mark.parametrize("name", ["eps", "mixed_by", "budgets"])
+def test_a_budget_in_grey_levels_is_understood_and_refused(name: str) -> None:
+    with pytest.raises(AssayError, match="8/255"):
+        preset("quick", **{name: [8] if name == "budgets" else 8})
 
 
 def test_interval_bounds_are_for_networks_without_norms() -> None:
@@ -167,7 +174,8 @@ def test_verdicts_on_results_by_hand(
     claims = judge_claims(study.effects(made_up(results(robust, clean, seen, area))))
     assert {claim.code: claim.verdict for claim in claims} == dict.fromkeys(CLAIMS, verdict)
     said = study.answer(claims)
-    assert ("within 2 points of PGD-AT" in said) == (verdict == "does not hold")
+    no_more = "PGD-AT is no more robust under auto than N-FGSM at a third of the compute"
+    assert (no_more in said) == (verdict == "does not hold")
 
 
 CLAIMS = [

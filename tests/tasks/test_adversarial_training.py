@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from assay.errors import AssayError
 from assay.explain import Occlusion
 from assay.models import CNN
 from assay.models.loading import load_model
+from assay.models.strided import Strided
 from assay.runs.worker import Workspace
 from assay.tasks.adversaries import against
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.saliency_shift import AttendNetwork
 from assay.tasks.train import TrainNetwork, train
 from assay.tasks.train_time import expected_seconds
-from assay.train import AdamW, Recipe
+from assay.train import AdamW, Recipe, Trades
 from assay.train.named import NAMED
 
 TINY = TrainNetwork(
@@ -104,6 +106,24 @@ def test_the_attacked_images_are_trained_on_and_clean_ones_validate(tmp_path: Pa
     attacked = made(tmp_path / "attacked", strong)[1]["history"]
     assert attacked["val_loss"] == pytest.approx(natural["val_loss"], rel=1e-6)
     assert attacked["train_loss"][0] > natural["train_loss"][0] + 0.05
+
+
+def test_a_network_that_is_right_on_clean_images_has_not_collapsed(tmp_path: Path) -> None:
+    """Of images moved by half of [0, 1] none remains right; of clean ones many do."""
+    config = TINY.model_copy(
+        update={
+            "network": Strided(widths=(8,), kernels=(3,), strides=(2,), hidden=()),
+            "recipe": Recipe(
+                epochs=3, batch_size=40, optimizer=AdamW(lr=1e-2), loss=Trades(beta=0)
+            ),
+            "adversary": PGD(eps=0.5, steps=2),
+            "train_images": 400,
+        }
+    )
+    metrics = made(tmp_path / "attacked", config)[1]
+    assert metrics["history"]["train_accuracy"][-1] < 0.125
+    assert metrics["history"]["val_accuracy"][-1] > 0.5
+    assert (metrics["collapsed"], metrics["why"]) == (False, "")
 
 
 def test_a_training_without_an_adversary_keeps_its_address() -> None:
@@ -188,6 +208,39 @@ def test_each_batch_is_attacked_by_the_weights_of_that_step(asked: str) -> None:
             for parameter in clf.model.parameters():
                 parameter.neg_()
     assert not torch.allclose(*seen, atol=0.05)
+
+
+class Ripples(nn.Module):
+    """A network whose copy in bfloat16 answers alike, but with other gradients, once there are
+    ripples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(16, 3)
+        self.height = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.head(x.flatten(1))
+        return z + self.height * torch.sin(3000 * z)
+
+
+def test_what_an_epoch_attacks_with_does_not_depend_on_those_before_it() -> None:
+    """A training that was stopped goes on with a new adversary."""
+    torch.manual_seed(0)
+    clf = Classifier(Ripples().eval(), classes="abc")
+    x, y = Stream(2).rows(range(8)).uniform((1, 4, 4)), torch.arange(8) % 3
+
+    def epoch(adversary: Any) -> Tensor:
+        fresh = copy.copy(adversary)  # as `fit` does
+        with clf.borrowed():
+            return fresh(clf, x, y, rng=Stream(4).rows(range(8)))  # type: ignore[no-any-return]
+
+    through = against(PGD2, Recipe(precision="bfloat16"))
+    epoch(through)
+    with torch.no_grad():
+        clf.model.height.fill_(0.02)  # type: ignore[operator]
+    resumed = against(PGD2, Recipe(precision="bfloat16"))
+    assert torch.equal(epoch(through), epoch(resumed))
 
 
 def test_the_time_of_the_attack_is_expected() -> None:

@@ -79,6 +79,7 @@ def test_a_step_is_shortened() -> None:
     assert shortened(PGD(eps=0.1, steps=5, step_size=0.04), 0.5) == PGD(
         eps=0.1, steps=5, step_size=0.02
     )
+    assert shortened(PGD(eps=0.1, steps=5), 0.5).step_size == pytest.approx(0.04)  # of 4 ε / steps
     assert shortened(FGSM(eps=0.1), 0.25) == FGSM(eps=0.025)
     assert shortened(FGSM(eps=0.1), 1.0) == FGSM(eps=0.1)
 
@@ -97,14 +98,20 @@ class Escaping(Attack):
         yield Iterate((x + 0.2).clamp(0, 1), spent=0)
 
 
-def test_an_attack_that_leaves_its_threat_is_said() -> None:
+@pytest.mark.parametrize("how", ["each batch", "static mix"])
+def test_an_attack_that_leaves_its_threat_is_said(how: str) -> None:
     adversary = against(Escaping(), Recipe())
     assert adversary is not None
     x, y = torch.full((4, 1, 1, 2), 0.5), torch.zeros(4, dtype=torch.int64)
+    clf, config = linear(1.0, 2.0), StaticMix.model_construct(attack=Escaping())
+    attacks = {
+        "each batch": lambda: adversary(clf, x, y, rng=Stream(1).rows(range(4))),
+        "static mix": lambda: Mixed(config, clf, images(8), Stream(1)),
+    }
     with pytest.raises(
         AssayError, match=r"escaping leaves its threat \(linf eps 0.1\).*moved by 0.2"
     ):
-        adversary(linear(1.0, 2.0), x, y, rng=Stream(1).rows(range(4)))
+        attacks[how]()
 
 
 @pytest.mark.parametrize(
@@ -114,6 +121,25 @@ def test_an_attack_that_leaves_its_threat_is_said() -> None:
         ({"adversary": {"name": "pgd"}, "hardening": "n-fgsm"}, "give one"),
         ({"recipe": {"loss": "trades"}}, "trades needs an adversary"),
         ({"recipe": {"loss": "trades"}, "adversary": {"name": "one-pixel"}}, "follows gradients"),
+        ({"recipe": {"loss": "trades"}, "adversary": {"name": "apgd"}}, "follows gradients"),
+        ({"recipe": {"loss": "trades"}, "adversary": {"name": "fgsm"}}, "beside the image"),
+        (
+            {"recipe": {"loss": "trades"}, "adversary": {"name": "pgd", "random_start": False}},
+            "pgd with random_start",
+        ),
+        ({"adversary": {"name": "auto"}}, "auto is a cascade.*such as apgd"),
+        (
+            {"hardening": {"name": "static-mix", "attack": {"name": "auto"}}},
+            "auto is a cascade.*such as apgd",
+        ),
+        (
+            {"hardening": {"name": "static-mix", "attack": {"name": "pgd", "restarts": 2}}},
+            "give pgd one start",
+        ),
+        ({"hardening": {"name": "n-fgsm", "eps": 0}}, "hardening.eps"),
+        ({"adversary": {"name": "pgd", "step_size": 2}}, "write 2/255"),
+        ({"adversary": {"name": "mifgsm", "step_size": 2}}, "write 2/255"),
+        ({"recipe": {"loss": "ibp", "patience": 3}}, "drop patience"),
         ({"recipe": {"loss": {"name": "ibp", "eps": 8}}}, "8/255"),
         ({"recipe": {"loss": "ibp"}, "adversary": {"name": "pgd"}}, "drop pgd"),
         ({"recipe": {"guard": {}}}, "recipe.guard looks"),

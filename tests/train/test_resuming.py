@@ -43,9 +43,17 @@ def noisy(x: Tensor, rng: Rows) -> Tensor:
     return (x + 0.1 * rng.normal(tuple(x.shape[1:]))).clamp(0, 1)
 
 
-def harder(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
-    del model, y
-    return (x + rng.uniform(tuple(x.shape[1:]), -0.05, 0.05)).clamp(0, 1)
+class Growing:
+    """An adversary that moves images further with every batch that it has met."""
+
+    def __init__(self) -> None:
+        self.met = 0
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
+        del model, y
+        self.met += 1
+        reach = 0.01 * self.met
+        return (x + rng.uniform(tuple(x.shape[1:]), -reach, reach)).clamp(0, 1)
 
 
 def train(folder: Path, tick: Callable[[], None] = lambda: None, recipe: Recipe = RECIPE) -> bytes:
@@ -66,7 +74,7 @@ def train(folder: Path, tick: Callable[[], None] = lambda: None, recipe: Recipe 
         checkpoint=folder / "fit.pt",
         progress=lambda *_: tick(),
         augment=augment,
-        adversary=harder,
+        adversary=Growing(),
         watch=Watch(every=3, images=8),
     )
     path = folder / "model.safetensors"

@@ -136,6 +136,20 @@ def test_the_average_by_hand() -> None:
     assert model.weight.tolist() == [[4.0]]
 
 
+def test_an_average_that_was_kept_elsewhere_stays_beside_the_network() -> None:
+    """A checkpoint is read on the CPU, wherever the network is."""
+    average = Average(nn.Linear(2, 2, device="meta"), 0.5)
+    average.restore({"weight": torch.zeros(2, 2), "bias": torch.zeros(2)}, 3)
+    assert average.steps == 3
+    assert {value.device.type for value in average.weights.values()} == {"meta"}
+    own = Average(nn.Linear(1, 1), 0.5)
+    kept = {"weight": torch.full((1, 1), 7.0), "bias": torch.zeros(1)}
+    own.restore(kept, 1)
+    assert own.weights["weight"].tolist() == [[7.0]]
+    own.update()
+    assert kept["weight"].tolist() == [[7.0]]  # what is gone back to is not averaged on
+
+
 def blobs(n: int, seed: int = 0) -> TensorSource:
     generator = Stream(seed).torch()
     y = torch.randint(0, 2, (n,), generator=generator)

@@ -10,7 +10,7 @@ from pydantic import Field, field_serializer, field_validator
 from torch import Tensor
 from typing_extensions import TypeVar
 
-from assay.config import Config, Number
+from assay.config import Config, Number, check_pixels
 from assay.core.batches import X, take
 from assay.core.random import Rows
 from assay.errors import AssayError
@@ -99,11 +99,8 @@ class NormBall(Threat[Tensor]):
             return
         if self.norm == "l0" and self.eps != int(self.eps):
             raise ValueError(f"eps counts pixels in l0, so it is a whole number, not {self.eps:g}")
-        if self.norm == "linf" and self.eps > 1:
-            raise ValueError(
-                f"eps = {self.eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], "
-                f"so write {self.eps:g}/255 if you meant grey levels"
-            )
+        if self.norm == "linf":
+            check_pixels(self.eps)
 
     def distance(self, x: Tensor, adv: Tensor) -> Tensor:
         """Return the norm of `adv - x` per row: float32 (N,), from (N, C, H, W) each."""

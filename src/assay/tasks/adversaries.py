@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from assay.attacks import FGSM, PGD, AnyAttack, Attack
 from assay.attacks.losses import cross_entropy
-from assay.attacks.methods.gradient import GradientAttack, uphill
+from assay.attacks.methods.gradient import GradientAttack, Iterative, uphill
 from assay.config import Config, Number
 from assay.core.classifier import Classifier
 from assay.core.fast import FastCopy, Precision, fast_copy, renewed
+from assay.core.oracle import Loss
 from assay.core.random import Rows, Stream
 from assay.core.threats import NormBall
 from assay.data.dataset import Dataset
@@ -40,7 +41,7 @@ class NFGSM(Config):
 
     name: Literal["n-fgsm"] = "n-fgsm"
     """The kind of hardening."""
-    eps: Number = 8 / 255
+    eps: Annotated[Number, Field(gt=0)] = 8 / 255
     """The L∞ budget that the network is to remain robust within, in pixel units of [0, 1]."""
     noise: Annotated[Number, Field(gt=0)] = 2.0
     """k: the noise, over the budget."""
@@ -86,6 +87,27 @@ class StaticMix(Config):
     share: Annotated[Number, Field(gt=0, le=1)] = 0.5
     """Share of the training images that are attacked; 0.5 is one to one."""
 
+    @field_validator("attack")
+    @classmethod
+    def _moves_all(cls, attack: AnyAttack) -> AnyAttack:
+        check_moves_all(attack)
+        return attack
+
+
+def check_moves_all(attack: Attack) -> None:
+    """Refuse an attack that would not move every image, or whose further starts go for nothing.
+
+    Raises:
+        ValueError: says which.
+    """
+    if attack.starts > 1:
+        raise ValueError(f"an image is attacked once: give {attack.name} one start")
+    if len(attack.stages) > 1:
+        raise ValueError(
+            f"{attack.name} is a cascade, which meets survivors only: take one of its stages, such "
+            f"as {attack.stages[0].name}"
+        )
+
 
 Hardening = Annotated[NFGSM | StaticMix, Field(discriminator="name")]
 
@@ -93,42 +115,54 @@ Hardening = Annotated[NFGSM | StaticMix, Field(discriminator="name")]
 def against(
     attack: AnyAttack | NFGSM | None, recipe: Recipe, scale: float = 1.0
 ) -> Adversary | None:
-    """Return what attacks each batch: all steps, from one start, on a fast copy of the network.
-
-    The copy (batch norm folded, in the recipe's precision) takes the weights as they are at every
-    batch, and is checked again; where it differs, the network itself serves. For TRADES the attack
-    makes KL(p(x) ‖ p(x′)) rise.
+    """Return what attacks each batch; None where nothing does.
 
     Args:
         attack: what attacks; None: nothing.
         recipe: its precision is that of the copy, its loss says what is to rise.
         scale: what the attack's step is multiplied by.
     """
-    if attack is None:
-        return None
-    precision: Precision = "bfloat16" if recipe.precision == "bfloat16" else "float32"
-    held: FastCopy | Classifier | None = None
+    return None if attack is None else Attacking(attack, recipe, scale)
 
-    def attacked(model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
-        nonlocal held
-        if isinstance(held, FastCopy):
-            copy, _ = renewed(held, x)
+
+class Attacking:
+    """Attacks each batch: all steps, from one start, on a fast copy of the network.
+
+    The copy (batch norm folded, in the recipe's precision) takes the weights as they are at every
+    batch, and is checked again; where it differs, the network itself serves. For TRADES the attack
+    makes KL(p(x) ‖ p(x′)) rise. The arguments are those of `against`.
+    """
+
+    def __init__(self, attack: AnyAttack | NFGSM, recipe: Recipe, scale: float) -> None:
+        self.attack = attack if isinstance(attack, NFGSM) else shortened(attack, scale)
+        self.recipe = recipe
+        self.scale = scale
+        self._held: FastCopy | Classifier | None = None
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
+        if isinstance(self._held, FastCopy):
+            copy, _ = renewed(self._held, x)
         else:
-            copy, _ = held, _ = fast_copy(model, x, precision)
-        if isinstance(attack, NFGSM):
-            return attack(copy, x, y, rng, scale)
-        return _moved(shortened(attack, scale), copy, x, y, rng, recipe)
+            precision: Precision = "bfloat16" if self.recipe.precision == "bfloat16" else "float32"
+            copy, _ = self._held, _ = fast_copy(model, x, precision)
+        if isinstance(self.attack, NFGSM):
+            return self.attack(copy, x, y, rng, self.scale)
+        loss, target = self.attack.objective(False), y
+        if isinstance(self.recipe.loss, Trades):
+            loss, target = divergence, copy.query(x).softmax(1)
+        return moved_by(self.attack, copy, x, target, loss, rng)
 
-    return attacked
 
-
-def _moved(
-    attack: Attack, model: FastCopy | Classifier, x: Tensor, y: Tensor, rng: Rows, recipe: Recipe
+def moved_by(
+    attack: Attack, model: FastCopy | Classifier, x: Tensor, y: Tensor, loss: Loss, rng: Rows
 ) -> Tensor:
-    threat, loss, target = attack.threat, attack.objective(False), y
-    if isinstance(recipe.loss, Trades):
-        loss, target = divergence, model.query(x).softmax(1)
-    moved = attack.perturb(model, x, target, threat=threat, loss=loss, rng=rng)
+    """Return what an attack makes of every image, all of it within its threat.
+
+    Raises:
+        AssayError: it is not.
+    """
+    threat = attack.threat
+    moved = attack.perturb(model, x, y, threat=threat, loss=loss, rng=rng)
     if not bool(threat.contains(x, moved).all()):
         raise AssayError(
             f"{attack.name} leaves its threat ({threat.describe()}): a training image was moved by "
@@ -142,8 +176,7 @@ def shortened(attack: Attack, scale: float) -> Attack:
     if scale == 1.0:
         return attack
     if isinstance(attack, PGD):
-        step = 2.5 * attack.eps / attack.steps if attack.step_size is None else attack.step_size
-        return attack.model_copy(update={"step_size": scale * step})
+        return attack.model_copy(update={"step_size": scale * attack.length(attack.eps)})
     eps: float = attack.threat.eps
     return attack.model_copy(update={"eps": scale * eps})
 
@@ -196,8 +229,11 @@ def check_hardening(
             f"adversary {attack.name} and hardening {hardening.name}: give one of them"
         )
     moves = attack if attack is not None else hardening
-    if isinstance(recipe.loss, Trades) and not isinstance(attack, GradientAttack):
-        raise ValueError("the loss trades needs an adversary that follows gradients, such as pgd")
+    if isinstance(recipe.loss, Trades) and not _starts_beside(attack):
+        raise ValueError(
+            "the loss trades needs an adversary that follows gradients from beside the image, such "
+            "as pgd with random_start: at the image itself the divergence has none"
+        )
     if recipe.loss.name == "ibp" and moves is not None:
         raise ValueError(f"the loss ibp bounds every attack: drop {moves.name}")
     if recipe.guard is not None and not isinstance(moves, GradientAttack | NFGSM):
@@ -205,6 +241,15 @@ def check_hardening(
             "recipe.guard looks at training against gradients: give an adversary such as pgd, or "
             "hardening n-fgsm"
         )
+
+
+def _starts_beside(attack: AnyAttack | None) -> bool:
+    """Return whether an attack takes one gradient after another, the first not at the image."""
+    if not isinstance(attack, Iterative):
+        return False
+    x = torch.full((1, 3, 4, 4), 0.5)
+    first, *_ = attack.start(x, attack.threat, Stream(0).rows([0]))
+    return not torch.equal(first, x)
 
 
 class Mixed:
@@ -238,8 +283,7 @@ class Mixed:
                 y = data.labels[rows].to(natural.device)
                 model, _ = fast_copy(natural, x) if attack.needs == "gradient" else (natural, None)
                 rng = stream.child("attack").rows(data.ids[rows]).to(natural.device)
-                loss = attack.objective(False)
-                adv = attack.perturb(model, x, y, threat=attack.threat, loss=loss, rng=rng)
+                adv = moved_by(attack, model, x, y, attack.objective(False), rng)
                 parts.append(adv.mul(255).round().to(torch.uint8).cpu())
         self.moved = torch.cat(parts)
 

@@ -16,7 +16,7 @@ from assay import stats
 from assay.attacks.losses import cross_entropy
 from assay.attacks.methods.gradient import uphill
 from assay.attacks.methods.pgd import PGD
-from assay.config import Config, Number
+from assay.config import Config, Pixels
 from assay.core.classifier import Classifier
 from assay.core.random import Stream
 from assay.data.codec import quality_of
@@ -48,7 +48,7 @@ class Examining(Config):
     """The near outliers: a kind of `assay.data.outliers`, or a data set."""
     severity: int = Field(default=3, ge=1, le=5)
     """Of the corruptions."""
-    eps: Number = 8 / 255
+    eps: Pixels = 8 / 255
     """L∞ budget with which noise is moved so that the network is sure of it."""
     steps: int = Field(default=20, ge=1)
     """Steps of that attack."""
@@ -98,14 +98,13 @@ def examine(trial: Trial, work: Workspace) -> Outcome:
             rebuilt = stats.auroc(errors, misses(autoencoder, images))
             areas[f"{name}_rebuilt_auroc"] = rebuilt.value
         some = slice(0, PICTURED)
+        held = classifier.predict(moved.to(trial.device)) == y
         with classifier.borrowed():
             _, slopes = uphill(classifier, x[some], y[some], cross_entropy)
     confidence = logits.softmax(1).amax(1).cpu().numpy()
     metrics: dict[str, Any] = {
         "clean_accuracy": float(right.double().mean()),
-        "corrupted_accuracy": float(
-            (classifier.predict(moved.to(trial.device)) == y).double().mean()
-        ),
+        "corrupted_accuracy": float(held.double().mean()),
         "ece": stats.calibration_error(confidence, right.cpu().numpy()),
         **areas,
         **dict.fromkeys(("n_clean", "n_corrupted", "n_examined"), len(x)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Average:
@@ -39,6 +39,14 @@ class Average:
             else:
                 self.weights[name].copy_(value)
         torch._foreach_lerp_(averaged, current, 1 - keep)
+
+    @torch.no_grad()
+    def restore(self, weights: dict[str, Tensor], steps: int) -> None:
+        """Go on from an average that was kept, on whatever device: a checkpoint is read on the CPU,
+        and what is averaged stays beside the network."""
+        self.steps = steps
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
 
     @contextmanager
     def used(self) -> Iterator[None]:

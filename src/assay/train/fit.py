@@ -7,6 +7,7 @@ bytes as an undisturbed one.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,8 @@ def fit(
                 against = (
                     run.watchman.softened(adversary, run.history) if run.watchman else adversary
                 )
+                # a copy for each epoch: what it holds is then no more than a resumed one holds
+                against = copy.copy(against)
                 if not run.epoch(epoch, train, validation, augment, against, progress):
                     if run.go_back():
                         continue

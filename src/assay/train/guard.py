@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,7 +21,11 @@ AT_A_TIME = 128
 
 
 class Adversary(Protocol):
-    """What attacks the training images: an attack's `perturb`, its threat and loss filled in."""
+    """What attacks the training images: an attack's `perturb`, its threat and loss filled in.
+
+    What it holds from batch to batch it holds for an epoch, or a look of a guard: each is given a
+    shallow copy of it, as it was in the beginning.
+    """
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor: ...
 
@@ -119,7 +124,7 @@ class Watchman:
         return False
 
     def _accuracy(self, rival: Adversary) -> float:
-        correct = 0
+        correct, rival = 0, copy.copy(rival)
         with self.classifier.borrowed():
             draws = self.stream.rows(range(len(self.y)))
             for rows in torch.split(torch.arange(len(self.y)), AT_A_TIME):

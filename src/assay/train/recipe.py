@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from assay.config import Config, Number, Threads
+from assay.config import Config, Number, Pixels, Threads
 
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -249,7 +249,7 @@ class IBP(Config):
 
     name: Literal["ibp"] = "ibp"
     """The loss."""
-    eps: Annotated[Number, Field(gt=0)] = 0.3
+    eps: Annotated[Pixels, Field(gt=0)] = 0.3
     """The L∞ radius to certify, in pixel units of [0, 1]."""
     beyond: Annotated[Number, Field(ge=1)] = 1.1
     """The radius trained for, over the one to certify: the authors take 0.4 for 0.3 on MNIST, and
@@ -265,11 +265,6 @@ class IBP(Config):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.eps > 1:
-            raise ValueError(
-                f"eps = {self.eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], so write "
-                f"{self.eps:g}/255 if you meant grey levels"
-            )
         if self.end <= self.start:
             raise ValueError(f"end {self.end:g} comes after start {self.start:g}")
         return self
@@ -365,6 +360,15 @@ class Recipe(Config):
     def _labels_stay_whole(self) -> Self:
         if self.mixup and isinstance(self.loss, Trades | IBP):
             raise ValueError(f"mixup mixes labels, which the loss {self.loss.name} does not take")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_have_their_time(self) -> Self:
+        if self.patience and isinstance(self.loss, IBP):
+            raise ValueError(
+                "patience goes by the loss of clean images, and would end the loss ibp, or put "
+                "weights back, from before its eps has risen: drop patience"
+            )
         return self
 
 

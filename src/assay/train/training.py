@@ -112,7 +112,7 @@ class Training:
         if self.watcher is not None:
             self.watcher.looks = self.history.looks
         if self.average is not None:
-            self.average.weights, self.average.steps = state["average"]
+            self.average.restore(*state["average"])
         if self.watchman is not None:
             self.watchman.best = tuple(state["guarded"])
 

@@ -53,6 +53,18 @@ class GradientAttack(Attack):
     def objective(self, targeted: bool) -> Loss:
         return towards(LOSSES[self.loss]) if targeted else LOSSES[self.loss]
 
+    def check_step(self, step_size: float | None) -> None:
+        """Refuse a step that is longer than [0, 1] is wide.
+
+        Raises:
+            ValueError: proposes grey levels.
+        """
+        if self.norm == "linf" and step_size is not None and step_size > 1:
+            raise ValueError(
+                f"step_size = {step_size:g} is longer than [0, 1] is wide: it is in pixel units of "
+                f"[0, 1], so write {step_size:g}/255 if you meant grey levels"
+            )
+
 
 class Iterative(GradientAttack):
     """A method that takes one gradient per step, and moves every image by it.

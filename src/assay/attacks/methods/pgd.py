@@ -72,12 +72,17 @@ class PGD(Iterative):
 
     def model_post_init(self, context: Any) -> None:
         super().model_post_init(context)
+        self.check_step(self.step_size)
         if self.restarts > 1 and not self.random_start:
             raise ValueError("restarts need random_start: without it every start is the same")
 
     @property
     def starts(self) -> int:
         return self.restarts
+
+    def length(self, eps: float) -> float:
+        """Return how long a step is within a budget of `eps`, in pixel units."""
+        return 4 * eps / self.steps if self.step_size is None else self.step_size
 
     def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
         return (threat.random_start(x, rng) if self.random_start else x,)
@@ -86,8 +91,8 @@ class PGD(Iterative):
         self, at: tuple[Tensor, ...], slope: Tensor, x: Tensor, threat: NormBall
     ) -> tuple[Tensor, ...]:
         (adv,) = at
-        size = 4 * threat.eps / self.steps if self.step_size is None else self.step_size
-        return (threat.project(x, adv + ascent(threat, adv, slope, size)),)
+        step = ascent(threat, adv, slope, self.length(threat.eps))
+        return (threat.project(x, adv + step),)
 
 
 class MIFGSM(Iterative):
@@ -111,6 +116,10 @@ class MIFGSM(Iterative):
     """Length of a step, in pixel units; null takes eps / steps, as Dong et al. 2018 do."""
     decay: Number = Field(default=1.0, ge=0)
     """What is kept of the sum of gradients at each step: 0 is no momentum, 1 keeps all."""
+
+    def model_post_init(self, context: Any) -> None:
+        super().model_post_init(context)
+        self.check_step(self.step_size)
 
     def start(self, x: Tensor, threat: NormBall, rng: Rows) -> tuple[Tensor, ...]:
         del threat, rng

@@ -187,7 +187,7 @@ def answer(study: Hardening, judged: Sequence[stats.Claim]) -> str:
             ),
             "hardening.third": Wording(
                 f"PGD-AT is more robust under {judge} than N-FGSM at a third of the compute",
-                f"N-FGSM at a third of the compute is within 2 points of PGD-AT under {judge}",
+                f"PGD-AT is no more robust under {judge} than N-FGSM at a third of the compute",
                 f"PGD-AT is more robust under {judge} than N-FGSM at a third of the compute",
                 accuracy,
             ),

@@ -17,7 +17,7 @@ from assay.attacks.methods.genetic import Genetic
 from assay.attacks.methods.pgd import FGSM, PGD
 from assay.attacks.methods.pixels import FewPixel
 from assay.attacks.registry import AnyAttack
-from assay.config import Number
+from assay.config import Number, Pixels
 from assay.data.augment import Augmentation, NoAugmentation
 from assay.models import Network
 from assay.models.strided import Strided
@@ -80,13 +80,13 @@ class Hardening(CellStudy):
     """How many training images are used; none: all."""
     test_images: int | None = Field(default=2000, ge=10)
     """How many test images are used; none: all."""
-    eps: Number = Field(default=0.15, gt=0, le=1)
+    eps: Pixels = Field(default=0.15, gt=0)
     """The L∞ budget that networks are hardened for and judged at, in pixel units of [0, 1]."""
-    mixed_by: Number | None = None
+    mixed_by: Pixels | None = Field(default=None, gt=0)
     """The budget of the static mix; none: `eps`."""
     guard: Guard = Guard(images=128)
     """How N-FGSM and Fast-AT are watched; Fast-AT goes on after a collapse."""
-    budgets: tuple[Number, ...] = (0.05, 0.1, 0.15, 0.2)
+    budgets: tuple[Pixels, ...] = (0.05, 0.1, 0.15, 0.2)
     """Budgets of the curve of accuracy against ε, under PGD."""
     judges: tuple[AnyAttack, ...] = (FGSM(), PGD(steps=20), Auto())
     """What every network is attacked by at `eps`; the last one judges."""
