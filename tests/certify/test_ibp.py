@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -226,6 +228,24 @@ def test_nothing_is_certified_of_another_function_than_the_network(way: str, wor
     x = torch.rand(30, 1, 4, 4)
     with pytest.raises(AssayError, match=words):
         ibp(clf, x, (clf.predict(x) + 1) % 3, eps=0.0)
+
+
+def test_what_cannot_be_copied_is_said() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(AssayError, match=r"cannot be copied in float64.*smoothing"):
+        ibp(Classifier(model, classes="abc"), torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), eps=0.1)
+
+
+def test_where_a_device_has_no_float64_the_processor_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clf = classifier("plain")
+    x = torch.rand(4, 2, 8, 8, generator=Stream(1).torch())
+    y = clf.predict(x)
+    expected = ibp(clf, x, y, eps=0.01).margin
+    monkeypatch.setattr(Classifier, "device", property(lambda _: torch.device("mps")))
+    assert torch.equal(ibp(clf, x, y, eps=0.01).margin, expected)
 
 
 def test_a_parameter_may_be_reshaped_on_its_way() -> None:

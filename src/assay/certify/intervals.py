@@ -6,16 +6,16 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from assay import stats
 from assay.certify.bounds import Bounds
 from assay.core.classifier import Classifier
 from assay.core.images import check_images
-from assay.core.memory import in_parts
+from assay.core.memory import in_parts, is_out_of_memory
 from assay.core.threats import NormBall
 from assay.core.user_code import user_code
-from assay.errors import AssayError
+from assay.errors import AssayError, told
 
 SLACK = 1e-5
 """By how much of the greatest difference of two logits a certified class has to lead: bounds are of
@@ -79,20 +79,20 @@ def ibp(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
     x = check_images(x)
     if y.shape != (len(x),):
         raise AssayError(f"y is one class per image, ({len(x)},), not {tuple(y.shape)}")
-    with clf.borrowed() as model:
-        wide = copy.deepcopy(model).double().eval()
+    device = torch.device("cpu") if clf.device.type == "mps" else clf.device  # which has no float64
+    wide = _widened(clf, device)
     bounds = Bounds(wide)
 
     def lead(part: Tensor, of: Tensor) -> tuple[Tensor, Tensor]:
-        lower, upper = box_of(clf, part.double(), eps)
-        own = of.to(lower.device)
+        lower, upper = box_of(clf, part.to(device).double(), eps)
+        own = of.to(device)
         most = bounds.margins(lower, upper, own)
         scale = most.abs().amax(1)
         return most.scatter(1, own[:, None], -torch.inf).amax(1).cpu(), scale.cpu()
 
     def strays(part: Tensor, of: Tensor) -> Tensor:
-        at, _ = box_of(clf, part.double(), 0.0)
-        own = of.to(at.device)
+        at, _ = box_of(clf, part.to(device).double(), 0.0)
+        own = of.to(device)
         with user_code(part):
             logits: Tensor = wide(at)
         leads = logits - logits.gather(1, own[:, None])
@@ -115,6 +115,20 @@ def ibp(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
     return Certified(eps, certified, margin, share)
 
 
+def _widened(clf: Classifier, device: torch.device) -> nn.Module:
+    """Return a copy of the model in eval mode and float64, on a device."""
+    try:
+        with clf.borrowed() as model:
+            return copy.deepcopy(model).to(device).double().eval()
+    except Exception as error:  # whatever a user's module may raise when it is copied
+        if is_out_of_memory(error):
+            raise
+        raise AssayError(
+            f"no bound is known of {type(clf.model).__name__}: it cannot be copied in float64 "
+            f"({told(error)}); certify by smoothing instead"
+        ) from error
+
+
 def check_bounded(clf: Classifier) -> None:
     """Refuse a classifier that does more to images, or to logits, than bounds know of."""
     if clf.preprocess is not None:
@@ -125,10 +139,9 @@ def check_bounded(clf: Classifier) -> None:
 
 def box_of(clf: Classifier, x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """Return the least and the greatest input of the model for images within `eps` of `x` in L∞
-    and in [0, 1], normalised: (N, C, H, W) each, on the model's device."""
+    and in [0, 1], normalised: (N, C, H, W) each, where `x` is."""
     ends = []
     for end in ((x - eps).clamp(0, 1), (x + eps).clamp(0, 1)):
-        end = end.to(clf.device)
         if clf.mean is not None:
             end = end - clf.mean.to(end).view(1, -1, 1, 1)
         if clf.std is not None:

@@ -144,7 +144,8 @@ class Attacking:
             copy, _ = renewed(self._held, x)
         else:
             precision: Precision = "bfloat16" if self.recipe.precision == "bfloat16" else "float32"
-            copy, _ = self._held, _ = fast_copy(model, x, precision)
+            self._held, _ = fast_copy(model, x, precision)
+            copy = self._held
         if isinstance(self.attack, NFGSM):
             return self.attack(copy, x, y, rng, self.scale)
         loss, target = self.attack.objective(False), y
