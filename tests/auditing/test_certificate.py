@@ -131,3 +131,25 @@ def test_what_was_bounded_once_is_not_bounded_again(monkeypatch: pytest.MonkeyPa
     assert both is not None
     assert both.tolist() == ibp(halves(nn.ReLU()), x, y, eps=0.05).certified.tolist()
     assert bounded == [10, 30]
+
+
+def test_what_was_bounded_is_known_where_a_budget_leaves_fewer_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = images()
+    clf = halves(nn.ReLU())
+    expected = ibp(clf, x, y, eps=0.05).certified
+    evidence = Evidence(clf, x, y, AuditConfig(attacks=ATTACKS, eps=0.05))
+    bounded: list[int] = []
+
+    def counted(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
+        bounded.append(len(x))
+        return ibp(clf, x, y, eps=eps)
+
+    monkeypatch.setattr(evidences, "ibp", counted)
+    for most in (10, None, 20):
+        part = evidence if most is None else evidence.within(most, short=False)
+        found = part.certified(torch.ones(len(part.attacked), dtype=torch.bool))
+        assert found is not None
+        assert found.tolist() == expected[: len(part.attacked)].tolist()
+    assert bounded == [10, 30]

@@ -143,7 +143,7 @@ class Evidence:
             most: images that it takes at most; None: as many as it would.
             short: whether curves have two budgets, eps and the furthest from it, and no more.
         """
-        self.copies, self._fooled  # noqa: B018 - made once, for all
+        self.copies, self._fooled, self._certified  # noqa: B018 - made once, for all
         other = copy.copy(self)
         config = self.config
         if short:
@@ -225,7 +225,7 @@ class Evidence:
         """
         if self.config.norm != "linf" or not isinstance(self.model, Classifier):
             return None
-        asked, found = self._certified
+        asked, found = (known[: len(rows)] for known in self._certified)
         new = rows & ~asked
         if bool(new.any()):
             x, y = (values[: len(rows)][new] for values in (self.x, self.y))
@@ -238,8 +238,8 @@ class Evidence:
 
     @cached_property
     def _certified(self) -> tuple[Tensor, Tensor]:
-        """Which of the attacked images were asked about, and which of these are certified."""
-        none = torch.zeros(len(self.attacked), dtype=torch.bool)
+        """Which of all images were asked about, and which of these are certified."""
+        none = torch.zeros(len(self.y), dtype=torch.bool)
         return none, none.clone()
 
     def _run_of(self, attack: Attack) -> tuple[str, int]:
