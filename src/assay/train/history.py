@@ -67,7 +67,7 @@ class History:
         steps: optimizer steps taken.
         looks: what was measured at chosen steps; empty without a `Watch`.
         best_epoch: the epoch with the lowest validation loss; 0 where there is none.
-        stopped_early: whether patience ran out before the epochs did.
+        stopped_early: whether patience, or the returns of a guard, ran out before the epochs did.
         restored: whether the model was given back with the weights of `best_epoch`.
         diverged: why training stopped on a loss that is not finite; empty where it did not. The
             curves then end before that epoch, and the weights are not to be used unless restored.
