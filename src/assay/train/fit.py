@@ -65,7 +65,7 @@ def fit(
         progress: called every 20 steps and after every epoch.
         augment: changes the images; drawn from `stream.child("augment", epoch)` by row id.
         adversary: attacks the images with the network in eval mode, its parameters frozen; drawn
-            from `stream.child("adversary", epoch)` by row id. Each epoch is given a shallow copy of it.
+            from `stream.child("adversary", epoch)` by row id. Each epoch has a shallow copy of it.
         rivals: what the recipe's guard looks at the training with.
         watch: measure losses, gradients, weights and activations at chosen steps.
         trackers: names or objects of accelerate's trackers, told the curves after every epoch.
