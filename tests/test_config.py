@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
+from assay.auditing.policy import Policy
 from assay.config import Config, Number, canonical_json, digest, parse_number
 from assay.errors import AssayError, nearest, unknown
+from assay.inputs import Inputs
 
 
 class Ball(Config):
@@ -200,9 +202,25 @@ def test_a_missing_key_is_named() -> None:
 
 def test_what_is_no_mapping_is_refused() -> None:
     for text in ("[1, 2]", "word", "3"):
-        with pytest.raises(AssayError, match="should be a valid dictionary"):
+        with pytest.raises(
+            AssayError, match=r"should be settings with their names \(name: value\)"
+        ):
             Study.from_yaml(text)
     assert Study.from_yaml("") == Study()
+
+
+def test_what_stands_in_the_wrong_form_is_said_without_pydantic() -> None:
+    """A policy is a file that people write by hand."""
+    waiver = {"code": "A", "reason": "known", "until": "30.6.2027"}
+    for wrong, said in (
+        ({"checks": {"A": None}}, r"^p.yaml: checks.A: should be settings with their names"),
+        ({"checks": ["A"]}, r"^p.yaml: checks: should be settings with their names"),
+        ({"checks": {"A": {}}, "waivers": [waiver]}, r"until: should be a day, such as 2027-06-30"),
+    ):
+        with pytest.raises(AssayError, match=said):
+            Policy.parse(wrong, where="p.yaml")
+    with pytest.raises(AssayError, match=r"mean.0: should be one number; between several are spa"):
+        Inputs.parse({"model": "m", "data": "d", "mean": ["0.5,0.5,0.5"]}, where="command line")
 
 
 def test_text_that_is_no_yaml_is_one_line() -> None:

@@ -187,7 +187,9 @@ class TestData:
         assert moved.classes == ("c", "a", "b")
         assert moved.labels.tolist() == [1, 2, 0, -1]
         assert moved.fingerprint != data.fingerprint
-        assert moved.notes == ("labels of d count the model's outputs: c, a, b",)
+        assert moved.notes == (
+            "labels of d are numbered in the order of the model's outputs: c, a, b",
+        )
         spelled = in_order(data, ("C", "a, the first", "b_"))
         assert spelled.labels.tolist() == [1, 2, 0, -1]
         assert in_order(data, ("A", "b", "c")).notes == (), "no other order"
@@ -215,6 +217,15 @@ class TestData:
         inputs = Inputs(model="nets.py:net", data="./pets", size=8, classes=("a", "b", "c"))
         with pytest.raises(AssayError, match=r"3 classes \(a, b, c\), but pets has 2"):
             load(inputs, load_part(inputs))
+        for one, why in (
+            ("cat,dog", "is read as one name: put spaces between them, --classes cat dog$"),
+            ("cat", r"has 1 class \(cat\), but pets has 2"),
+        ):
+            alone = Inputs(
+                model="nets.py:scores", access="scores", data="./pets", size=8, classes=(one,)
+            )
+            with pytest.raises(AssayError, match=why):
+                load(alone, load_part(alone))
         dogs_first = inputs.model_copy(update={"classes": ("dog", "cat")})
         data = load_part(dogs_first)
         assert load_network(dogs_first, data).classes == data.classes == ("dog", "cat")
@@ -224,7 +235,10 @@ class TestData:
         ("classes", "why"),
         [
             (("a", "b", "c"), r"3 classes \(a, b, c\), but pets has 2"),
-            (("dog", "cats"), "class 'dog' has another place in pets"),
+            (
+                ("dog", "cats"),
+                r"class 'cats' of nets.py:scores is none of pets \(did you mean cat\?",
+            ),
         ],
     )
     def test_classes_of_what_can_only_be_queried_fit_the_labels_too(

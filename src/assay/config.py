@@ -338,7 +338,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{where}: {path} needs a name, one of: {tags}"
     if first["type"] == "missing":
         return f"{where}: {path} is required"
-    message = first["msg"].removeprefix("Value error, ")
+    message = _in_our_words(first) or first["msg"].removeprefix("Value error, ")
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
     if not path and first["type"] == "value_error":  # what is wrong between keys says it itself
@@ -346,6 +346,19 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     seen = repr(first.get("input"))
     seen = seen if len(seen) <= 80 else seen[:77] + "..."
     return f"{where}: {f'{path}: ' if path else ''}{message}; seen {seen}{rest}"
+
+
+def _in_our_words(found: Mapping[str, Any]) -> str:
+    """Return what should stand in a place instead, where pydantic says it in terms of Python; ""
+    where it does not."""
+    kind, seen = found["type"], found.get("input")
+    if kind in ("dict_type", "model_type"):
+        return "should be settings with their names (name: value), or {} for none"
+    if kind.startswith("date_"):
+        return "should be a day, such as 2027-06-30"
+    if kind == "float_parsing" and isinstance(found["loc"][-1], int) and "," in str(seen):
+        return "should be one number; between several are spaces, not commas"
+    return ""
 
 
 def _hint(seen: str, names: Iterable[str]) -> str:

@@ -26,7 +26,7 @@ from assay.data.called import counted
 from assay.data.classes import in_order
 from assay.data.dataset import to_float
 from assay.data.load import BUNDLED
-from assay.data.outputs import check_labels, order_of
+from assay.data.outputs import check_labels, order_of, scaled_again
 from assay.errors import AssayError, distinct
 from assay.models.http import HttpModel, Wire
 from assay.models.loaders.base import About, Channels
@@ -161,6 +161,12 @@ class Inputs(Config):
         loader = loader_of(self.model)
         return loader is not None and loader.queried
 
+    @property
+    def model_name(self) -> str:
+        """What a page calls the model: the last part of its name, of `.` that of the folder."""
+        path = Path(self.model)
+        return path.name or path.resolve().name
+
     @cached_property
     def about(self) -> About:
         """What the model says of itself before it is loaded."""
@@ -279,13 +285,11 @@ def load(inputs: Inputs, data: Dataset, *, labelled: bool = True) -> Loaded:
             channels=inputs.channels,
             trust_program=inputs.trust_program,
         )
-        if (
-            labelled
-            and inputs.about.classes
-            and not inputs.classes
-            and isinstance(oracle, BlackBox)
-        ):
-            oracle.notes += order_of(inputs.model, inputs.about.classes, data)
+        if isinstance(oracle, BlackBox) and inputs.access is None:  # a file, which may say them
+            if labelled and not inputs.classes:
+                oracle.notes += order_of(inputs.model, inputs.about.classes, data)
+            side, asked = inputs.about.side, inputs.size is not None
+            oracle.notes += scaled_again(inputs.model, side, data, asked=asked)
         return oracle
     ours = _is_ours(inputs)
     named = counted(inputs.data, data.classes) or ours or inputs.about.classes is not None

@@ -110,9 +110,10 @@ def installed(spec: str) -> Callable[..., Any]:
     name, _, inside = spec.partition(":")
     package = name.partition(".")[0]
     if importlib.util.find_spec(package) is None:
+        own = "" if "." in name else f"; a file of yours is named {name}.py:{inside}"
         raise AssayError(
-            f"{spec} is in the package {package}, which is not installed; a file of yours is named "
-            f"{name}.py:{inside}"
+            f"{spec} is in the package {package}, which is not installed here: install it beside "
+            f"assay{own}"
         )
     try:
         found: Any = importlib.import_module(name)

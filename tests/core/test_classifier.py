@@ -207,7 +207,7 @@ def test_one_row_of_logits_may_sum_to_one_by_accident(x: Tensor) -> None:
 
 
 def test_logits_declared_as_probabilities_are_refused(x: Tensor) -> None:
-    with pytest.raises(AssayError, match='declare outputs="logits"'):
+    with pytest.raises(AssayError, match="these are logits: drop --outputs prob"):
         Classifier(small_net(), outputs="probabilities").query(x)
 
 

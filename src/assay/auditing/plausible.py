@@ -163,8 +163,9 @@ def near_chance(
         )
     elif raised:
         detail += (
-            " Does it take images in [0, 1] of this size (--size), and are the classes in the "
-            "order of its outputs (--classes)?"
+            " Does it take images in [0, 1] of this size (--size; for an ONNX file that does not "
+            "normalise by itself, --mean and --std), and are the classes in the order of its "
+            "outputs (--classes)?"
         )
     return Flag(code="PRE-001", title="The model does no better than guessing", raised=raised,
                 detail=detail)  # fmt: skip

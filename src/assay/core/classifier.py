@@ -356,7 +356,8 @@ class Classifier:
         if alike and self._alike > 1:
             raise AssayError(
                 "the model returns probabilities (rows are positive and sum to 1), not logits: "
-                'drop its softmax, or declare outputs="probabilities"'
+                "drop its softmax, or declare them by --outputs probabilities "
+                '(in Python, outputs="probabilities")'
             )
         self._checked = not alike
 

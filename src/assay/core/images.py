@@ -48,10 +48,11 @@ def check_channels(x: Tensor, *statistics: Tensor | None) -> None:
     """Refuse a mean or std that broadcasting would fit to `x` (N, C, H, W) by adding channels."""
     for values in statistics:
         if values is not None and values.numel() not in (1, x.shape[1]):
-            own = of_channels(values.numel(), x.shape[1])
+            known = {values.numel(), x.shape[1]} == {1, 3}
+            own = f", or if {of_channels(values.numel(), x.shape[1])}" if known else ""
             raise AssayError(
                 f"mean and std have {values.numel()} values, but the images have "
-                f"{x.shape[1]} channels; give one value per channel, or if {own}"
+                f"{x.shape[1]} channels; give one value per channel{own}"
             )
 
 

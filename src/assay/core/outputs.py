@@ -78,8 +78,9 @@ def could_be_probabilities(output: Tensor, declared: Outputs) -> int:
     normalised = bool((values >= 0).all() & ((sums - 1).abs() < tolerance).all())
     if declared == "probabilities" and not normalised:
         raise AssayError(
-            'outputs="probabilities" was declared, but outputs go down to '
+            "probabilities were declared, but outputs go down to "
             f"{float(values.min()):.4g} and rows sum to {float(sums.min()):.4g} … "
-            f'{float(sums.max()):.4g}; declare outputs="logits"'
+            f"{float(sums.max()):.4g}; these are logits: drop --outputs probabilities "
+            '(in Python, outputs="probabilities")'
         )
     return len(values) if declared == "logits" and normalised else 0

@@ -26,7 +26,10 @@ def in_order(data: Labelled, classes: Sequence[str]) -> Labelled:
     found = torch.tensor(place)
     known = data.labels >= 0
     moved = place != list(range(len(place)))
-    said = f"labels of {data.name} count the model's outputs: {listed(list(classes), 10)}"
+    said = (
+        f"labels of {data.name} are numbered in the order of the model's outputs: "
+        f"{listed(list(classes), 10)}"
+    )
     return replace(
         data,
         classes=tuple(classes),

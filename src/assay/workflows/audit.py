@@ -81,7 +81,7 @@ def run(
         say(note)
     for line in () if quiet else asked.planned(config, len(data), inputs.images):
         say(line)
-    name = model.address if isinstance(model, HttpModel) else Path(inputs.model).name
+    name = model.address if isinstance(model, HttpModel) else inputs.model_name
     console = Console(stderr=True, quiet=quiet, highlight=False)
     parts = parts_of(inputs, data, reference)
     for note in () if quiet else parts.notes:

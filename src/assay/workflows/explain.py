@@ -76,7 +76,7 @@ def run(
         masks = None if data.masks is None else data.masks.numpy()
         result = faithfulness(clf, x, masks=masks, config=config, progress=tick)
     seconds = time.monotonic() - started
-    title = f"{Path(inputs.model).name} on {described(inputs, data)}, {len(data):,} images"
+    title = f"{inputs.model_name} on {described(inputs, data)}, {len(data):,} images"
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         keep(result, inputs, data, clf, probability, seconds, out)

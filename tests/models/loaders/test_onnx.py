@@ -106,6 +106,9 @@ def test_images_are_brought_to_its_size(tmp_path: Path) -> None:
         ({"args": {"a": 1}}, "--model-args cannot be set for"),
         ({"weights": "w.pt"}, "--weights cannot be set for"),
         ({"classes": ("a", "b")}, "returned shape"),
+        ({"outputs": "probabilities"}, "which are logits, not probabilities: drop --outputs"),
+        ({"mean": (0.5, 0.5)}, "--mean has 2 values, and .* takes images of 3 channels"),
+        ({"mean": (0.5,), "std": (1.0,) * 4}, "--std has 4 values"),
     ],
 )
 def test_settings_that_do_not_go_with_it(
@@ -129,9 +132,31 @@ def test_what_is_no_classifier_of_images(tmp_path: Path) -> None:
         [helper.make_tensor_value_info("b", TensorProto.FLOAT, ("n", 5))],
     )
     onnx.save(helper.make_model(graph, ir_version=9), row)
+    whole = linear(tmp_path / "whole.onnx", WEIGHT, ("n", 3, 4, 4))
+    apart = tmp_path / "apart.onnx"
+    onnx.save(
+        onnx.load(whole), apart, save_as_external_data=True, location="w.data", size_threshold=0
+    )
+    (tmp_path / "w.data").unlink()
+    cut, empty = tmp_path / "cut.onnx", tmp_path / "empty.onnx"
+    cut.write_bytes(whole.read_bytes()[:200])
+    empty.touch()
+    label = tmp_path / "label.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("ArgMax", ["a"], ["b"], axis=1, keepdims=0)],
+        "label",
+        [helper.make_tensor_value_info("a", TensorProto.FLOAT, ("n", 3, 1, 1))],
+        [helper.make_tensor_value_info("b", TensorProto.INT64, ("n", 1, 1))],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), label)
     for path, said in (
         (tmp_path / "none.onnx", "there is no file"),
-        (bad, "cannot be loaded as an ONNX model"),
+        (bad, "is no ONNX model, or not a whole one"),
+        (cut, r"not a whole one \(200 bytes\): export or download it again"),
+        (empty, r"not a whole one \(0 bytes\)"),
+        (apart, "in another file, w.data, which is not beside it: put it into the same folder"),
+        (label, "export it with its logits as an output, or query its labels"),
         (row, "does not take a batch of images alone"),
     ):
         with pytest.raises(AssayError, match=said) as caught:
@@ -154,6 +179,67 @@ def test_weights_outside_its_folder_are_not_read(outside: str, tmp_path: Path) -
     path.write_bytes(made.SerializeToString())
     with pytest.raises(AssayError, match="cannot be loaded as an ONNX model"):
         load_oracle(path)
+
+
+def test_one_that_fails_on_several_images_is_given_one_at_a_time(tmp_path: Path) -> None:
+    """As an exporter leaves a reshape to one row behind a free batch."""
+    one = numpy_helper.from_array(np.array([1, 48]), "one")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["image", "one"], ["row"]),
+            helper.make_node("MatMul", ["row", "weight"], ["out"]),
+        ],
+        "one row",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("n", 3, 4, 4))],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ("n", 5))],
+        [one, numpy_helper.from_array(WEIGHT, "weight")],
+    )
+    path = tmp_path / "m.onnx"
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    with pytest.raises(AssayError, match="except one at a time: give --batch-size 1, or export"):
+        load_oracle(path)
+    found = load_oracle(path, batch_size=1).query(X)
+    torch.testing.assert_close(found, product(X), atol=1e-5, rtol=1e-5)
+
+
+def test_a_layout_that_is_not_said_is_named_where_it_fails(tmp_path: Path) -> None:
+    path = linear(tmp_path / "m.onnx", WEIGHT, ("n", "h", "w", "c"))
+    with pytest.raises(AssayError, match=r"says neither how many channels it takes nor where"):
+        load_oracle(path)
+
+
+def test_coloured_images_are_not_for_a_model_of_grey_ones(tmp_path: Path) -> None:
+    oracle = load_oracle(linear(tmp_path / "m.onnx", WEIGHT[:16], ("n", 1, 4, 4)))
+    with pytest.raises(AssayError, match=r"takes one channel and the images are coloured: save"):
+        oracle.query(X)
+
+
+def test_what_is_taken_on_trust_of_it_is_said(tmp_path: Path) -> None:
+    path = linear(tmp_path / "m.onnx", WEIGHT[:, :2], ("n", 3, 4, 4))
+    root = tmp_path / "pets"
+    for k, kind in enumerate(("cat", "dog")):
+        (root / "test" / kind).mkdir(parents=True)
+        Image.new("RGB", (9, 9), (40 * k,) * 3).save(root / "test" / kind / "0.png")
+
+    def notes(**settings: Any) -> list[str]:
+        inputs = Inputs(model=str(path), data=str(root), **settings)
+        return [note for note in load(inputs, load_part(inputs)).notes if "gradients" not in note]
+
+    (order,) = notes()
+    assert "are taken to be cat, dog (in alphabetical order); --classes names another" in order
+    (size,) = notes(classes=("dog", "cat"), size=9)
+    assert "takes images of 4×4 pixels, and those of 9×9 are scaled to that each time" in size
+    assert "without --size" in size
+
+
+def test_the_folder_that_one_is_in_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pets").mkdir()
+    monkeypatch.chdir(tmp_path / "pets")
+    assert Inputs(model=".", data="digits").model_name == "pets"
+    assert Inputs(model="a/b.onnx", data="digits").model_name == "b.onnx"
 
 
 def test_its_fingerprint_is_that_of_its_file(tmp_path: Path) -> None:

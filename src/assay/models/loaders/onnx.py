@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from assay.core.blackbox import ALIKE_TOLERANCE, Answers, BlackBox
+from assay.core.blackbox import ALIKE_TOLERANCE, SUM_TOLERANCE, Answers, BlackBox
+from assay.core.misfits import of_channels
 from assay.disk import existing
 from assay.errors import AssayError, told
 from assay.models.loaders.base import About, Given, Loader
@@ -73,13 +75,18 @@ class Onnx(Loader):
                 f"{spec} takes batches of {images.batch} images and no others; drop --batch-size"
             )
         try:
-            answered = images.run(_random(images))
+            answered = _tried(images, given.batch_size or PROBES)
         except AssayError:
             raise
         except Exception as error:  # onnxruntime raises its own kinds for what fails while it runs
             raise AssayError(
-                f"{spec} fails on random images of its own size: {told(error)}"
+                f"{spec} fails on random images of its own size{_advice(images)}: {told(error)}"
             ) from error
+        if given.outputs == "probabilities" and _no_probabilities(answered):
+            raise AssayError(
+                f"{spec} answers with numbers from {answered.min():.4g} to {answered.max():.4g}, "
+                "which are logits, not probabilities: drop --outputs"
+            )
         access: Answers = "logits"
         if given.outputs == "probabilities" or _probabilities(answered):
             access = "scores"
@@ -138,14 +145,20 @@ def _apart(file: Path) -> list[Path]:
     A tensor that is kept apart says where: an entry of a key, `location` (field 1), and a value
     (field 2), whose length stands before it, seven bits to a byte, the lowest first.
     """
+    home = file.parent.resolve()
+    return [at for at in _places(file) if at.is_file() and at.resolve().is_relative_to(home)]
+
+
+def _places(file: Path) -> list[Path]:
+    """Return the files where it says that its weights are, in the order of their names, whether or
+    not they are there."""
     content = file.read_bytes()
     places = set()
     for found in LOCATION.finditer(content):
         length = sum((byte & 127) << 7 * k for k, byte in enumerate(found[1]))
         said = content[found.end() : found.end() + length].decode(errors="replace")
         places.add(file.parent / said.replace("\0", ""))
-    home = file.parent.resolve()
-    return sorted(at for at in places if at.is_file() and at.resolve().is_relative_to(home))
+    return sorted(places)
 
 
 def _beside(file: Path) -> Path:
@@ -194,12 +207,21 @@ class _Images:
         self.bytes = self.entry.type == "tensor(uint8)"
         if self.bytes and (given.mean is not None or given.std is not None):
             raise AssayError(f"{spec} takes whole numbers of 0 to 255: drop --mean and --std")
+        for flag, values in (("--mean", given.mean), ("--std", given.std)):
+            if values is not None and self.channels and len(values) not in (1, self.channels):
+                raise AssayError(
+                    f"{flag} has {len(values)} values, and {spec} takes images of "
+                    f"{self.channels} channels: give one value, or one per channel"
+                )
         self.shift = _per_channel(said.mean if given.mean is None else given.mean, 0.0)
         self.scale = _per_channel(said.std if given.std is None else given.std, 1.0)
 
     def run(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the answers (n, K)."""
         x = self.prepared(torch.from_numpy(images)).numpy()
+        if self.channels and x.shape[1] != self.channels:
+            said = of_channels(self.channels, x.shape[1])
+            raise AssayError(f"these images are not for {self.spec}: {said}")
         x = np.rint(x * 255) if self.bytes else (x - self.shift) / self.scale
         x = x.transpose(0, 2, 3, 1) if self.last else x
         x = np.ascontiguousarray(x, dtype=TYPES[self.entry.type])
@@ -239,7 +261,25 @@ def _session(path: Path) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=wanted)
     except Exception as error:  # onnxruntime raises its own kinds for what is wrong with a file
-        raise AssayError(f"{path} cannot be loaded as an ONNX model: {told(error)}") from error
+        raise AssayError(_unloaded(path, error)) from error
+
+
+def _unloaded(path: Path, error: Exception) -> str:
+    """Return why a file cannot be loaded, and what to do where that is known."""
+    said = str(error)
+    gone = [at.name for at in _places(path) if not at.is_file()] if "xternal data" in said else []
+    if gone:
+        return (
+            f"{path} keeps its weights in another file, {', '.join(gone)}, which is not beside it: "
+            "put it into the same folder"
+        )
+    if "Protobuf parsing failed" in said or "No graph was found" in said:
+        size = path.stat().st_size
+        return (
+            f"{path} is no ONNX model, or not a whole one ({size:,} bytes): export or download it "
+            "again"
+        )
+    return f"{path} cannot be loaded as an ONNX model: {told(error)}"
 
 
 def _laid_out(session: InferenceSession, spec: str) -> tuple[int, int, int, bool, int]:
@@ -265,7 +305,11 @@ def _answer(session: InferenceSession, spec: str) -> tuple[str, tuple[str, ...]]
     rows = rows or [one for one in outputs if one.type in TYPES and len(one.shape) == 4]
     if not rows:
         shapes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in outputs)
-        raise AssayError(f"{spec} has no output of numbers (n, K) per image, but {shapes}")
+        raise AssayError(
+            f"{spec} has no output of numbers (n, K) per image, but {shapes}: export it with its "
+            "logits as an output, or query its labels through a function, file.py:function "
+            "--access labels"
+        )
     others = [one.name for one in outputs if one is not rows[0]]
     said = f"of its outputs {rows[0].name} is used, not {', '.join(others)}"
     return rows[0].name, ((said,) if others else ())
@@ -284,6 +328,30 @@ def _random(images: _Images) -> NDArray[np.float32]:
     """Return a few images of the size and the channels that are taken; 224 pixels where any are."""
     shape = (PROBES, images.channels or 3, images.height or 224, images.width or 224)
     return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def _tried(images: _Images, rows: int) -> NDArray[np.float32]:
+    """Return the answers to random images, which are given so many at a time."""
+    x = _random(images)
+    return np.concatenate([images.run(x[k : k + rows]) for k in range(0, len(x), rows)])
+
+
+def _advice(images: _Images) -> str:
+    """Return, after a comma, what to do about a model that fails on images of its own size."""
+    if not images.channels:
+        return (
+            f", since {images.entry.name} {images.entry.shape} says neither how many channels it "
+            "takes nor where: export it with these fixed, or query it through a function, "
+            "file.py:function --access logits"
+        )
+    with suppress(Exception):  # it fails on one image too
+        _tried(images, 1)
+        return ", except one at a time: give --batch-size 1, or export it for batches of any size"
+    return ""
+
+
+def _no_probabilities(rows: NDArray[np.float32]) -> bool:
+    return bool(rows.min() < -SUM_TOLERANCE or np.abs(rows.sum(1) - 1).max() > SUM_TOLERANCE)
 
 
 def _probabilities(rows: NDArray[np.float32]) -> bool:

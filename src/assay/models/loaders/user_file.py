@@ -81,9 +81,9 @@ def _from_factory(spec: str, args: Mapping[str, Any]) -> nn.Module:
         if wrong:
             called = f"with {', '.join(args)}" if args else "without arguments"
             raise AssayError(
-                f"{spec} is called {called} to make a network, but {wrong}: set what it needs by "
-                "--model-args; or, if it is a function of images, say what it answers, --access "
-                "labels, scores or logits"
+                f"{spec} is called {called} to make a network, which fails ({wrong}): set what it "
+                "needs by --model-args; or, if it is a function of images, say what it answers, "
+                "--access labels, scores or logits"
             )
         try:
             made = factory if isinstance(factory, nn.Module) else factory(**args)
