@@ -196,7 +196,7 @@ def test_undeclared_probabilities_name_the_flag(x: Tensor, dtype: torch.dtype) -
 
 def test_undeclared_probabilities_are_found_when_asked_one_image_at_a_time(x: Tensor) -> None:
     clf = Classifier(nn.Sequential(small_net(), nn.Softmax(1)), batch_size=1)
-    with pytest.raises(AssayError, match='outputs="probabilities"'):
+    with pytest.raises(AssayError, match="declare them by --outputs probabilities"):
         clf.query(x)
 
 

@@ -42,3 +42,9 @@ def test_of_what_is_not_known_nothing_is_advised() -> None:
     said = "Make sure that the channel dimension of the pixel values match with the one set in the "
     said += "configuration. Expected 3 but got 1."
     assert "all images are grey" in advice(said, GREY), "what transformers says"
+
+
+def test_a_mean_of_another_number_of_channels() -> None:
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), mean=(0.5, 0.5))
+    with pytest.raises(AssayError, match=r"2 values, .* 3 channels; give one value per channel$"):
+        clf.query(COLOURS)

@@ -170,7 +170,8 @@ def test_files_that_are_not_there_or_are_something_else(user_file: Path, tmp_pat
     assert refused(tmp_path / "modle.safetensors").endswith(
         f"did you mean {tmp_path / 'model.safetensors'}?"
     )
-    assert "is a folder" in refused(tmp_path)
+    said = f"is a folder: name the file in it, {tmp_path / 'model.safetensors'}"
+    assert said in refused(tmp_path)
     assert f"{user_file}:factory" in refused(user_file)
     torch.save({}, tmp_path / "w.pt")
     assert "file.py:factory --weights" in refused(tmp_path / "w.pt")

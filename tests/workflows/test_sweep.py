@@ -181,6 +181,7 @@ MISTAKES = {
     "words": (("--param", "recipe.lr=a..b"), "the ends of a range are numbers"),
     "unknown": (("--param", "recipe.lrr=1e-4..1"), "did you mean recipe.optimizer.lr?"),
     "many": (("--param", "name=a,b"), "--param name could be recipe.optimizer.name"),
+    "a choice": (("--param", "recipe.optimizer=sgd,adamw"), "give recipe.optimizer.name=A,B"),
     "run": (("--param", "seeds=2..9"), "seeds says how the study is run or judged"),
     "data": (("--param", "data=digits,mnist"), "data says how the study is run or judged"),
     "delta of the study": (("--param", "delta=0.01..0.1"), "delta says how"),

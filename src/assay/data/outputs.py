@@ -92,7 +92,7 @@ def scaled_again(model: str, side: int | None, data: Dataset, *, asked: bool) ->
     height, width = data.images.shape[2:]
     if side is None or height == width == side:
         return ()
-    flag = "; without --size they are given in its own" if asked else ""
+    flag = "; without --size they are brought to its own" if asked else ""
     return (
         f"{model} takes images of {side}×{side} pixels, and those of {height}×{width} are scaled "
         f"to that each time: attacks change pixels of {height}×{width}{flag}",

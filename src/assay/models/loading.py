@@ -103,6 +103,8 @@ def _refusal(spec: str) -> AssayError:
             f"{spec}/config.json names no architecture, or is no JSON object: give the folder that "
             "save_pretrained of transformers wrote"
         )
+    if (inside := Path(spec) / "model.safetensors").is_file():
+        return AssayError(f"{spec} is a folder: name the file in it, {inside}")
     path = existing(Path(spec))
     if not path.stat().st_size:
         return AssayError(f"{spec} is empty: give a whole file")

@@ -135,6 +135,10 @@ def _path(name: str, study: CellStudy) -> str:
         return fits[0]
     if fits:
         raise AssayError(f"--param {name} could be {', '.join(fits)}: give more of the name")
+    if f"{name}.name" in known:
+        raise AssayError(
+            f"--param {name} is a choice with settings of its own: give {name}.name=A,B"
+        )
     below = [path for path in known if path.startswith(f"{first}.")] or known
     by_last = {path.rpartition(".")[2]: path for path in below}
     guess = nearest(last, by_last)

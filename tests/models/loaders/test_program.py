@@ -74,7 +74,7 @@ def test_a_function_of_a_package_is_called_with_what_is_given(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("nowhere.at_all:net", "is in the package nowhere, which is not installed"),
+        ("nowhere.at_all:net", "nowhere, which is not installed here: install it beside assay"),
         ("torch.nn:Conv3", "did you mean 'Conv3d'"),
         ("torch.nn:Conv2d", "raised TypeError"),
         ("torch.nn.functional:relu", "raised TypeError"),
