@@ -178,8 +178,10 @@ def test_hotflip_needs_gradients() -> None:
     class Box(Lexicon):
         access: Any = "scores"
 
-    with pytest.raises(AssayError, match="hotflip needs access to the gradient"):
+    said = "hotflip needs access to the gradient.* scores only: use .*substitute"
+    with pytest.raises(AssayError, match=said) as refused:
         run(HotFlip(), Box(), SENTENCES)
+    assert "square" not in str(refused.value)
 
 
 def test_hotflip_has_no_copy_in_bfloat16() -> None:

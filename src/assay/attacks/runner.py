@@ -295,8 +295,17 @@ def _check_access(attack: Attack[Any, Any], oracle: Oracle[Any]) -> None:
     if not granted(oracle, attack.needs):
         raise AssayError(
             f"{attack.name} needs access to the {attack.needs} of the model, but this one answers "
-            f"with {oracle.access} only: use an attack that needs no more than that"
+            f"with {oracle.access} only: use {', '.join(_allowed(attack, oracle))}"
         )
+
+
+def _allowed(attack: Attack[Any, Any], oracle: Oracle[Any]) -> list[str]:
+    """Return the names of the attacks on such inputs that an oracle answers enough for."""
+    from assay.attacks.registry import attacks  # which import this module
+    from assay.attacks.text.registry import text_attacks
+
+    members = (text_attacks if isinstance(attack, text_attacks.base) else attacks).built_in()
+    return [name for name, kind in members.items() if granted(oracle, kind.needs)]
 
 
 def _model_for(
