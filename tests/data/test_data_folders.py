@@ -182,13 +182,6 @@ UNDERSTOOD: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str, obje
         {"cat": [0, 1]},
         "imgs has one class only: cat",
     ),
-    "a folder too far up": (
-        ("inner/train/cat/1.png", "inner/test/cat/1.png"),
-        "imgs",
-        "train",
-        {"inner": [1, 0]},
-        "one class only: inner; for the splits in it, give imgs/inner",
-    ),
     "a file called train.png": (
         ("cat/train.png", "cat/test.png", "dog/val.png", "train.png"),
         "imgs",
@@ -350,6 +343,11 @@ REFUSED: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str]] = {
         ("train/steam/1.png", "bus/1.png"),
         "imgs",
         r"imgs can be read in two ways: train may be a split, or a class beside bus; if splits, .*",
+    ),
+    "a folder too far up": (
+        ("inner/train/cat/1.png", "inner/test/cat/1.png"),
+        "imgs",
+        "imgs holds one folder, whose folders are splits: give imgs/inner",
     ),
     "a split and something else": (
         ("train/cat/1.png", "more/cat/1.png"),

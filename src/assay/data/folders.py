@@ -27,7 +27,8 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
 
     Raises:
         AssayError: for folders that could be splits as well as classes, for two that are the same
-            split, and for images without a class where labels are needed.
+            split, for the folder above such a set, and for images without a class where labels are
+            needed.
     """
     where = printable(str(listing.root))
     splits, notes = _splits(listing, images, where)
@@ -69,8 +70,11 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
             file.parts[1] for _, kept in splits.values() for file in kept if len(file.parts) > 2
         }
         deeper = inside and all(split_of(name) for name in inside) and "train" in splits
-        hint = f"; for the splits in it, give {where}/{shown[0]}" if deeper else ""
-        notes.append(f"{where} has one class only: {shown[0]}{hint}")
+        if deeper:
+            raise AssayError(
+                f"{where} holds one folder, whose folders are splits: give {where}/{shown[0]}"
+            )
+        notes.append(f"{where} has one class only: {shown[0]}")
     return Opened(where, parts, shown, (*listing.notes, *notes), {"folder": where})
 
 
