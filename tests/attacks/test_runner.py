@@ -614,7 +614,7 @@ def test_whatever_the_settings_the_books_balance(
     seed: int,
     loss: Any,
 ) -> None:
-    size = max(scale * eps, 1e-3)
+    size = min(max(scale * eps, 1e-3), 1.0)
     attack = PGD(norm=norm, eps=eps, steps=steps, step_size=size, loss=loss)
     result = attack(clf, x[:8], y[:8], seed=seed, stop=stop)
     assert bool(attack.threat.contains(x[:8], result.adversarial).all())

@@ -33,8 +33,8 @@ MODELS = """
 @hf-longest | a size by longest_edge; shortest_edge
 @vast.onnx | fails on random images; ConstantOfShape
 @loop | there is no file
-@empty.onnx | cannot be loaded as an ONNX model
-@prose.onnx | cannot be loaded as an ONNX model
+@empty.onnx | is no ONNX model, or not a whole one (0 bytes)
+@prose.onnx | is no ONNX model, or not a whole one
 @scalar.onnx | no output of numbers (n, K)
 @empty.pt2 | is empty
 @program.pt | TorchScript; --trust-program
