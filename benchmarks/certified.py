@@ -59,7 +59,7 @@ def main() -> None:
         ("under auto", stand),
     ):
         share = stats.proportion(int(which.sum()), n, "test images").percent()
-        print(f"{name:12} {first}{share}")
+        print(f"{name:12} {first}{int(which.sum()):,}, {share}")
     print(f"{len(open_)} attacked, {time.process_time() - began:.0f} s of processor time")
 
 

@@ -53,7 +53,8 @@ def made(seed: int, out: Path, images: int) -> None:
     assay(
         *("attack", str(trained / "model.safetensors"), "--data", "cifar10"),
         *("--attack", "auto", "--eps", EPS, "--stop", "fooled", "--images", str(images)),
-        *("--precision", "bfloat16", "--threads", "1", "--pictures", "0", "--out", str(attacked)),
+        *("--precision", "bfloat16", "--threads", "1", "--part", "128", "--pictures", "0"),
+        *("--out", str(attacked)),
     )
 
 
