@@ -25,9 +25,11 @@ from nets import OUT
 from torch.utils.flop_counter import FlopCounterMode
 
 from assay.models.loading import load_model
-from assay.stats.estimates import mean_interval, proportion
+from assay.stats.estimates import Estimate, mean_interval, proportion
 
 EPS = "8/255"
+TRAINED_ON = 45_000
+"""Images: 5,000 of the training images are held out."""
 PASSES = 2 + 3
 """Of an image in an epoch of N-FGSM, a forward one counted as 1: forward and backward by the image,
 then forward and backward by all weights, which costs twice a forward pass."""
@@ -62,24 +64,20 @@ def found(attacked: Path) -> dict[str, Any]:
     """Return what is known of one seed."""
     trained = attacked.with_name(attacked.name.removesuffix("-auto"))
     metrics = json.loads((trained / "metrics.json").read_text())["metrics"]
-    record = json.loads((trained / "record.json").read_text())
-    attack = json.loads((attacked / "attack.json").read_text())
+    right = round(metrics["test_accuracy"] * metrics["n_test"])
     return {
-        "clean": metrics["test_accuracy"],
-        "n": metrics["n_test"],
-        "robust": attack["robust_accuracy"]["value"],
-        "attacked": attack["n"],
-        "minutes": record["seconds"] / 60,
-        "epochs": len(metrics["history"]["lr"]),
-        "model": trained / "model.safetensors",
+        "clean": proportion(right, metrics["n_test"], "test images"),
+        "robust": Estimate(**json.loads((attacked / "attack.json").read_text())["robust_accuracy"]),
+        "minutes": json.loads((trained / "record.json").read_text())["seconds"] / 60,
+        "petaflops": petaflops(trained / "model.safetensors", len(metrics["history"]["lr"])),
     }
 
 
-def petaflops(model: Path, epochs: int, images: int = 45_000) -> float:
+def petaflops(model: Path, epochs: int) -> float:
     """Return what a training computes: two operations to a multiplication and its addition."""
     with FlopCounterMode(display=False) as counter:
         load_model(model)(torch.rand(1, 3, 32, 32))
-    return float(counter.get_total_flops()) * PASSES * epochs * images / 1e15
+    return float(counter.get_total_flops()) * PASSES * epochs * TRAINED_ON / 1e15
 
 
 def main() -> None:
@@ -96,17 +94,13 @@ def main() -> None:
         for path in sorted(args.out.glob("seed-*/attack.json"))
     }
     for name, row in rows.items():
-        clean = proportion(round(row["clean"] * row["n"]), row["n"], "test images").percent()
-        robust = proportion(
-            round(row["robust"] * row["attacked"]), row["attacked"], "test images"
-        ).percent()
         print(
-            f"{name:12} clean {clean}, auto {robust}; {row['minutes']:.0f} min, "
-            f"{petaflops(row['model'], row['epochs']):.2f} PFLOP"
+            f"{name:12} clean {row['clean'].percent()}, auto {row['robust'].percent()}; "
+            f"{row['minutes']:.0f} min, {row['petaflops']:.2f} PFLOP"
         )
     if len(rows) > 1:
         for what in ("clean", "robust"):
-            values = [100 * row[what] for row in rows.values()]
+            values = [100 * row[what].value for row in rows.values()]
             print(f"{what:12} {mean_interval(values)}, SD {statistics.stdev(values):.2f}")
 
 
