@@ -48,14 +48,14 @@ def parse_number(value: Any) -> Any:
 Number = Annotated[float, BeforeValidator(parse_number)]
 
 
-def check_pixels(eps: float) -> float:
-    """Return a budget in L∞, if there are images in [0, 1] that are as far apart."""
-    if eps > 1:
+def check_pixels(value: float, *, name: str = "eps") -> float:
+    """Return a distance in L∞, if there are images in [0, 1] that are as far apart."""
+    if value > 1:
         raise ValueError(
-            f"eps = {eps:g} is outside [0, 1]: eps is in pixel units of [0, 1], so write "
-            f"{eps:g}/255 if you meant grey levels"
+            f"{name} = {value:g} is outside [0, 1]: {name} is in pixel units of [0, 1], so write "
+            f"{value:g}/255 if you meant grey levels"
         )
-    return eps
+    return value
 
 
 Pixels = Annotated[Number, AfterValidator(check_pixels)]

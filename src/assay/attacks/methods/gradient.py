@@ -12,7 +12,7 @@ from torch import Tensor
 
 from assay.attacks.base import Attack, Iterate, Search, only
 from assay.attacks.losses import LOSSES, LossName, towards
-from assay.config import Number
+from assay.config import Number, check_pixels
 from assay.core.images import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Loss, gradient
@@ -59,11 +59,8 @@ class GradientAttack(Attack):
         Raises:
             ValueError: proposes grey levels.
         """
-        if self.norm == "linf" and step_size is not None and step_size > 1:
-            raise ValueError(
-                f"step_size = {step_size:g} is longer than [0, 1] is wide: it is in pixel units of "
-                f"[0, 1], so write {step_size:g}/255 if you meant grey levels"
-            )
+        if self.norm == "linf" and step_size is not None:
+            check_pixels(step_size, name="step_size")
 
 
 class Iterative(GradientAttack):
