@@ -118,6 +118,13 @@ def test_the_readme_says_what_the_page_says_and_the_docs_why_effects_matter(name
         assert f"| {claim.why_delta} |" in rules
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_docs_say_of_every_published_claim_why_its_effect_matters(name: str) -> None:
+    rules = (RESULTS.parent / "claims.md").read_text()
+    for claim in kept(name).claims:
+        assert f"| `{claim.code}` |" in rules
+
+
 def test_what_fine_tuning_takes_is_said_of_the_best_and_of_the_quickest() -> None:
     def found(tuned: float, counts: float) -> list[Drawing]:
         rows = tuple(

@@ -31,7 +31,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             under(name, judge),
             natural,
             "robust_accuracy",
-            "Two points are what another seed changes.",
+            "Less is what another seed changes.",
         )
         for code, name in (("mix", MIX), ("noisy", NOISY), ("several", SEVERAL))
     ]
@@ -42,7 +42,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             NATURAL,
             name,
             "test_accuracy",
-            "For less than two points of accuracy few would do without robustness.",
+            "For less accuracy than that few would do without robustness.",
         )
         for code, name in (("noisy", NOISY), ("several", SEVERAL))
     ]
@@ -54,7 +54,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             under(MIX, "fgsm"),
             under(MIX, judge),
             "robust_accuracy",
-            "Two points are what another seed changes.",
+            "Less is what another seed changes.",
         )
     )
     found.append(
@@ -65,7 +65,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             under(MIX, "fgsm"),
             under(NATURAL, "fgsm"),
             "robust_accuracy",
-            "Two points are what another seed changes.",
+            "Less is what another seed changes.",
         )
     )
     found.append(
@@ -77,7 +77,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             "robust_accuracy",
             delta=study.delta,
             note="What half of PGD-AT's gain leaves right, less what the mix does.",
-            why_delta="Two points are what another seed changes.",
+            why_delta="Less is what another seed changes.",
         )
     )
     found.append(
@@ -87,7 +87,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             under(NOISY, judge),
             under(SEVERAL, judge),
             "robust_accuracy",
-            "Two points are what another seed changes.",
+            "Less is what another seed changes.",
         )
     )
     found.append(
@@ -98,8 +98,7 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             under(SEVERAL, judge),
             under(SHORT, judge),
             "robust_accuracy",
-            "Two points are what another seed changes; fewer are not worth three times the "
-            "compute.",
+            "Less is what another seed changes, and is not worth three times the compute.",
         )
     )
     for code, kind, text in (

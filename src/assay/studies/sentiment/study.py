@@ -49,7 +49,7 @@ SEARCHED = 1000
 """The seed of the short trainings by which learning rates are chosen."""
 
 
-WHY = "Nobody would change how a classifier is made for less than a point of accuracy."
+WHY = "Nobody would change how a classifier is made for less."
 """Why the smallest effect that matters is what it is."""
 
 
