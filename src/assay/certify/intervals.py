@@ -55,6 +55,9 @@ def ibp(clf: Classifier, x: Tensor, y: Tensor, *, eps: float) -> Certified:
     It is sound and loose: a network that was not trained by it has next to no image certified at
     budgets that matter, however robust it is.
 
+    Certified is the network as it computes in float32. On CUDA, PyTorch's convolutions round to
+    TF32 unless `torch.backends.cudnn.allow_tf32 = False`, which is coarser than the bounds allow.
+
     Args:
         clf: the classifier; without `preprocess`, which no bound is known of.
         x: float32 (N, C, H, W) in [0, 1].

@@ -78,7 +78,8 @@ def train_app(everything: bool) -> App:
             recipe: a named set of settings that everything else overrides.
             config: a YAML file of settings, laid over the recipe; flags are laid over both.
             seed: what all random draws are made from.
-            threads: threads computed with; default: as many as there are cores.
+            threads: threads computed with; default: as many as there are cores. They wait for each
+                other: on a busy machine give as many as there are free cores.
             device: where it computes; auto takes CUDA or MPS where there is one.
             out: the folder for model.safetensors, metrics.json, record.json and config.yaml;
                 default: only the store has them.
