@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
+from assay.core.memory import LARGE
 from assay.core.random import Stream
 from assay.explain import Explainer, IntegratedGradients, SmoothGrad
 
@@ -49,6 +50,26 @@ def test_a_row_does_not_depend_on_the_batch_it_is_in(kind: type[Explainer]) -> N
     torch.testing.assert_close(whole[[3]], alone, rtol=1e-4, atol=1e-6)
     turned = kind()(Classifier(model), x.flip(0), y.flip(0)).raw
     torch.testing.assert_close(whole, turned.flip(0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [IntegratedGradients(steps=4), SmoothGrad(samples=4)])
+def test_a_large_image_counts_once_whether_its_memory_is_measured_or_known(kind: Explainer) -> None:
+    clf = Classifier(nn.Sequential(nn.AvgPool2d(16), seeded(residual)))
+    x = images(2, size=160)
+    assert x[0].numel() >= LARGE
+    first, second = kind(clf, x, 1), kind(clf, x, 1)
+    torch.testing.assert_close(first.raw, second.raw, rtol=1e-5, atol=1e-8)
+
+
+def test_they_add_up_on_large_images() -> None:
+    class Mean(nn.Module):
+        """Logits whose gradient is the same everywhere: the sum of a map is the mean pixel."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1).mean(1)[:, None] * torch.tensor([1.0, -1.0])
+
+    maps = IntegratedGradients(steps=10)(Classifier(Mean()), torch.full((2, 3, 160, 160), 0.5), 0)
+    torch.testing.assert_close(maps.raw.sum((1, 2)), torch.tensor([0.5, 0.5]))
 
 
 def test_smoothgrad_is_the_mean_gradient_over_its_noise() -> None:

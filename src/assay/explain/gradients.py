@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,8 +16,8 @@ from assay.core.random import Stream
 from assay.core.user_code import slopes_by
 from assay.errors import AssayError
 from assay.explain.base import Explainer, chosen
-from assay.explain.passes import quick_logits
-from assay.explain.variants import Missing, each_variant, missing
+from assay.explain.passes import quick_logits, rows_at_once
+from assay.explain.variants import Missing, every_variant, in_variants, missing
 
 
 class IntegratedGradients(Explainer):
@@ -36,6 +36,8 @@ class IntegratedGradients(Explainer):
     True
     """
 
+    VERSION: ClassVar[int] = 2  # image 0 lost a gradient that was counted twice where it is large
+
     name: Literal["integrated-gradients"] = "integrated-gradients"
     """The method's name in configs."""
     steps: int = Field(default=50, ge=1)
@@ -50,15 +52,13 @@ class IntegratedGradients(Explainer):
         x = x.detach()
         wanted = chosen(clf.query(x), targets)
         start = missing(self.baseline, x)
-        logits, total = quick_logits(clf), torch.zeros_like(x)
+        logits = quick_logits(clf)
 
-        def evaluate(image: Tensor, step: Tensor) -> Tensor:
+        def slope(image: Tensor, step: Tensor) -> Tensor:
             way = ((step + 0.5) / self.steps).view(-1, 1, 1, 1)
-            seen, slope = _slope(logits, start[image].lerp(x[image], way), wanted[image])
-            total.index_add_(0, image, slope)
-            return seen
+            return _slope(logits, start[image].lerp(x[image], way), wanted[image])
 
-        each_variant(evaluate, clf, x, self.steps, "input gradient")
+        total = _summed(slope, clf, x, self.steps)
         return ((x - start) * total / self.steps).sum(1), wanted, ""
 
     def gap(self, clf: Classifier, x: Tensor, maps: Attribution) -> Tensor:
@@ -91,6 +91,8 @@ class SmoothGrad(Explainer):
     torch.Size([12, 8, 8])
     """
 
+    VERSION: ClassVar[int] = 2  # image 0 lost a gradient that was counted twice where it is large
+
     name: Literal["smoothgrad"] = "smoothgrad"
     """The method's name in configs."""
     samples: int = Field(default=50, ge=1)
@@ -111,22 +113,32 @@ class SmoothGrad(Explainer):
         draws = Stream(self.seed).child("smoothgrad").rows(range(self.samples))
         noise = draws.normal(x.shape[1:]).to(x.device)
         spread = self.sigma * (x.amax((1, 2, 3)) - x.amin((1, 2, 3)))
-        logits, total = quick_logits(clf), torch.zeros_like(x)
+        logits = quick_logits(clf)
 
-        def evaluate(image: Tensor, sample: Tensor) -> Tensor:
+        def slope(image: Tensor, sample: Tensor) -> Tensor:
             noisy = x[image] + spread[image].view(-1, 1, 1, 1) * noise[sample]
-            seen, slope = _slope(logits, noisy, wanted[image])
-            total.index_add_(0, image, slope)
-            return seen
+            return _slope(logits, noisy, wanted[image])
 
-        each_variant(evaluate, clf, x, self.samples, "input gradient")
-        mean = total / self.samples
+        mean = _summed(slope, clf, x, self.samples) / self.samples
         raw = (mean * x).sum(1) if self.times_input else mean.abs().sum(1)
         return raw, wanted, ""
 
 
-def _slope(logits: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logits of the wanted classes (R,), and their gradients by `x` (R, C, H, W)."""
+def _summed(
+    slope: Callable[[Tensor, Tensor], Tensor], clf: Classifier, x: Tensor, count: int
+) -> Tensor:
+    """Return the sum of the slopes at `count` variants of every image, like `x`; no more slopes are
+    kept at a time than are computed together."""
+    total, rows = torch.zeros_like(x), rows_at_once(clf, x)
+    parts = (torch.split(numbers, rows) for numbers in every_variant(x, count))
+    for some, which in zip(*parts, strict=True):
+        # added out here: a large row is evaluated once more than its answer is needed
+        total.index_add_(0, some, in_variants(slope, clf, x, some, which, "input gradient"))
+    return total
+
+
+def _slope(logits: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> Tensor:
+    """Return the gradients of the logits of the wanted classes by `x`: (R, C, H, W)."""
     values = x.detach().requires_grad_(True)
     scores = logits(values).to(x.device).gather(1, wanted[:, None])[:, 0]
     slope = None
@@ -137,4 +149,4 @@ def _slope(logits: Callable[[Tensor], Tensor], x: Tensor, wanted: Tensor) -> tup
             "the logits do not depend on the image by a gradient; let the model (and preprocess) "
             "not detach it, or take a method without gradients: score-cam, occlusion"
         )
-    return scores.detach(), slope
+    return slope

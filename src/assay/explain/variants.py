@@ -49,16 +49,33 @@ def each_variant(
 
     Args:
         evaluate: from the numbers of images and of their variants, each int64 (R,) and where `x`
-            is, to one value for each, (R,). It is called again with fewer where memory ends.
+            is, to one value for each, (R,). It is called again with fewer where memory ends, and
+            once in vain to measure a large row: it must not keep what it sees.
         clf: says how many rows to evaluate at a time.
         x: (N, C, H, W), the images.
         count: variants of each image.
         kind: what the memory of a row depends on besides its shape.
     """
+    return in_variants(evaluate, clf, x, *every_variant(x, count), kind).view(len(x), count)
+
+
+def every_variant(x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the numbers of images and of their variants, each int64 (N · count,)."""
     image = torch.arange(len(x), device=x.device).repeat_interleave(count)
-    variant = torch.arange(count, device=x.device).repeat(len(x))
+    return image, torch.arange(count, device=x.device).repeat(len(x))
+
+
+def in_variants(
+    evaluate: Callable[[Tensor, Tensor], Tensor],
+    clf: Classifier,
+    x: Tensor,
+    image: Tensor,
+    variant: Tensor,
+    kind: str,
+) -> Tensor:
+    """Return what `evaluate` returns for some variants of images (R, ...), as in `each_variant`."""
     shape = x[:1].expand(len(image), *x.shape[1:])  # takes no memory: only its shape is read
-    values = in_parts(
+    return in_parts(
         lambda _, some, which: evaluate(some, which),
         rows_at_once(clf, x),
         shape,
@@ -67,7 +84,6 @@ def each_variant(
         tally=clf.tally,
         kind=kind,
     )
-    return values.view(len(x), count)
 
 
 @contextmanager
