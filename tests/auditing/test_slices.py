@@ -57,6 +57,15 @@ def test_a_kind_of_images_on_which_it_is_worse_is_found_and_named() -> None:
     assert rows["class 0"] == "not known to be"
 
 
+def test_classes_that_take_turns_are_both_there_in_either_half() -> None:
+    y = torch.arange(400) % 2
+    model = BlackBox(lambda rows: np.ones(len(rows), int), classes=2, access="labels")
+    found = Slices().measure(Evidence(model, torch.rand(400, 3, 4, 4), y, AuditConfig()))
+    assert found.chapters["slices"].title == (  # type: ignore[union-attr]
+        "Right on 0.0 % of class 0, on 100.0 % of the rest"
+    )
+
+
 def test_where_there_is_none_none_is_called_so() -> None:
     called, covered = 0, 0
     for seed in range(40):

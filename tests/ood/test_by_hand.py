@@ -94,7 +94,8 @@ def test_certain_rows_are_told_apart_where_float64_rounds_them_to_1(detector: De
 def test_kl_matching() -> None:
     other = [log(6), 0.0, 0.0]  # 3/4, 1/8, 1/8; the mean of both is 5/8, 3/16, 3/16
     second = [0.0, log(2), 0.0]
-    held = said(HALVES, HALVES, other, other, second, second)  # every other one is learned from
+    # half of each label is learned from
+    held = said(HALVES, HALVES, other, other, second, second, y=[0, 0, 2, 2, 1, 1])
     fitted = KLMatching().fit(said([0.0, 0, 0]), calibrate=held, tpr=0.5)
     assert fitted.state["typical"].tolist() == [
         pytest.approx([5 / 8, 3 / 16, 3 / 16]),
@@ -273,7 +274,8 @@ def test_odin_sees_what_float32_would_round_away() -> None:
 
 
 def test_mean_of_ranks() -> None:
-    held = said(*[[float(z), 0.0] for z in (8, 8, 6, 6, 4, 4, 2, 2)])  # learns from 8, 6, 4, 2
+    of_each = [0, 0, 1, 1, 2, 2, 3, 3]  # labels, of each of which it learns from half: 8, 6, 4, 2
+    held = said(*[[float(z), 0.0] for z in (8, 8, 6, 6, 4, 4, 2, 2)], y=of_each)
     detector = RankAverage(of=("max-logit", "energy"))
     fitted = detector.fit(said([1.0, 0.0]), calibrate=held, tpr=0.5)
     # 5 lies above two of four; a tie counts half; 5 with a large second logit has more energy
@@ -293,8 +295,17 @@ def test_ranks_of_what_learns_from_held_out_data_are_among_other_rows() -> None:
     of = ("kl-matching", "max-logit")
     fitted = RankAverage(of=of).fit(said([0.0, 0, 0]), calibrate=held, tpr=0.5)
     assert len(fitted.state["kl-matching/scores"]) == len(fitted.state["max-logit/scores"]) == 20
-    alone = KLMatching().fit(said([0.0, 0, 0]), calibrate=held.rows(slice(0, 80, 2)), tpr=0.5)
+    alone = KLMatching().fit(said([0.0, 0, 0]), calibrate=held.halves()[0], tpr=0.5)
     assert torch.equal(alone.state["typical"], fitted.state["kl-matching/typical"])
+
+
+@pytest.mark.parametrize("detector", [KLMatching(), RankAverage(of=("kl-matching", "max-logit"))])
+def test_halves_of_classes_that_take_turns_have_them_all(detector: Detector) -> None:
+    y = torch.arange(400) % 4
+    sure = Embedding(8 * torch.eye(4)[y] + torch.rand(400, 4) / 10, None, y=y)
+    fitted = detector.fit(said([0.0, 0, 0, 0]), calibrate=sure)
+    assert fitted.notes == ()
+    assert fitted.state[next(n for n in fitted.state if n.endswith("typical"))].shape == (4, 4)
 
 
 @pytest.mark.parametrize(

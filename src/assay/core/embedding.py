@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from assay.core.halves import halves
 from assay.core.head import Head, find_head, watching
 from assay.core.memory import in_parts
 from assay.core.oracle import labels
@@ -92,6 +93,12 @@ class Embedding:
             if self.source is None
             else Part(self.source, tuple(torch.arange(len(self))[some].tolist())),
         )
+
+    def halves(self) -> tuple[Embedding, Embedding]:
+        """Return two halves of the rows, drawn so that both have every class; of its labels, or for
+        want of them of its predictions."""
+        one, other = halves(len(self), self.predictions if self.y is None else self.y)
+        return self.rows(one), self.rows(other)
 
     def with_autoencoder(self, autoencoder: Reconstructs) -> Embedding:
         """Return it with an autoencoder that learned from the training images."""

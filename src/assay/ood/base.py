@@ -37,7 +37,7 @@ class Detector(Config):
     """What it reads of an embedding; checked before it is fitted and before it scores."""
     learns_from: ClassVar[LearnsFrom] = "training"
     """Whether `learn` is given the training data, or data of the same kind that the model was not
-    trained on: every other row of `calibrate`, the threshold then being set by the rest. "both":
+    trained on: half of `calibrate`, the threshold then being set by the other half. "both":
     `learn` is given the training data, and then `learn_more` those rows."""
     code: ClassVar[str] = ""
     """The code of its check in an audit; empty: OOD- and its name. It never changes."""
@@ -95,7 +95,7 @@ class Detector(Config):
                     f"{self.name} learns from data that the model was not trained on: give "
                     "calibrate=, a validation split, half of which it learns from"
                 )
-            held, calibrate = calibrate.rows(slice(0, None, 2)), calibrate.rows(slice(1, None, 2))
+            held, calibrate = calibrate.halves()
             held = required(self, held)
             check_numbers(self, held)
         if self.learns_from == "held-out":

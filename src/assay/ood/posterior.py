@@ -94,6 +94,7 @@ class KLMatching(Detector):
     5
     """
 
+    VERSION: ClassVar[int] = 2  # the halves of held-out rows are drawn
     learns_from: ClassVar[LearnsFrom] = "held-out"
 
     name: Literal["kl-matching"] = "kl-matching"
@@ -136,6 +137,7 @@ class TemperatureScaling(Detector):
     1.099
     """
 
+    VERSION: ClassVar[int] = 2  # the halves of held-out rows are drawn
     learns_from: ClassVar[LearnsFrom] = "held-out"
 
     name: Literal["temperature-scaling"] = "temperature-scaling"

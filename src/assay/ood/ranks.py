@@ -30,6 +30,7 @@ class RankAverage(Detector):
     1.0
     """
 
+    VERSION: ClassVar[int] = 2  # the halves of held-out rows are drawn
     learns_from: ClassVar[LearnsFrom] = "both"
 
     name: Literal["rank-average"] = "rank-average"
@@ -67,7 +68,7 @@ class RankAverage(Detector):
     def learn_more(self, held: Embedding, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         more, ranked = dict(state), held
         if any(part.learns_from == "held-out" for part in self.parts):
-            held, ranked = held.rows(slice(0, None, 2)), held.rows(slice(1, None, 2))
+            held, ranked = held.halves()
         for part in self.parts:
             if part.learns_from == "held-out":
                 more |= _under(part, part.learn(required(part, held), held.y))

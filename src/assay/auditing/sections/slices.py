@@ -20,6 +20,7 @@ from assay.auditing.cost import Work
 from assay.auditing.groups import as_numbers, kinds_by
 from assay.auditing.section import Measured, Section
 from assay.auditing.seen import Seen, of_images, of_texts
+from assay.core.halves import halves
 from assay.errors import AssayError
 from assay.report.record import NotRun
 from assay.report.result import Table
@@ -73,9 +74,9 @@ class Slice:
 class Slices(Section):
     """Classes, and what a shallow tree finds: where is the model worse than elsewhere?
 
-    The tree splits half of the images by brightness, contrast, colour and sharpness so that
-    right and wrong part (half of the texts by how many words they have, and by the common ones);
-    its leaves are tried on the other half, which it has not seen. Classes and the values of
+    The tree splits half of the images of each class by brightness, contrast, colour and sharpness
+    so that right and wrong part (half of the texts by how many words they have, and by the common
+    ones); its leaves are tried on the other half, which it has not seen. Classes and the values of
     metadata (numbers by their quarters) are tried on that half too. Of saved predictions the tree
     splits columns of numbers. SLI-001 is the gap of the leaf, or the value of
     metadata, that was worst on the first half (of the class, where predictions are all there is):
@@ -118,7 +119,8 @@ class Slices(Section):
     def measure(self, evidence: Evidence) -> Measured:
         evidence.tick("slices")
         correct = evidence.correct.numpy()
-        half = np.arange(len(correct)) % 2 == 0
+        half = np.zeros(len(correct), dtype=bool)
+        half[halves(len(correct), evidence.y)[0].numpy()] = True
         known = {
             f"class {name}": (evidence.y == label).numpy()
             for label, name in enumerate(evidence.classes)
