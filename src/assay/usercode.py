@@ -10,12 +10,14 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from assay.disk import existing
 from assay.errors import AssayError, told, unknown
@@ -67,14 +69,65 @@ def misfit(function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[None]:
-    """Let a user's file find its neighbours, as it does when it is run."""
+    """Let a user's file find its neighbours, as it does when it is run; and later, in what it
+    imports while it is called."""
     folder = str(path.parent)
+    _part_with_others(folder)
+    if folder not in _Neighbours.folders:
+        _Neighbours.folders.append(folder)
+    if _Neighbours not in sys.meta_path:
+        sys.meta_path.append(_Neighbours)
     sys.path.insert(0, folder)
     try:
         yield
     finally:
         with suppress(ValueError):  # the file may have taken it off itself
             sys.path.remove(folder)
+
+
+def _part_with_others(folder: str) -> None:
+    """Forget modules that lie beside a user's file elsewhere and whose name one beside this file
+    has too: Python would hand it the other's. Whoever has imported them keeps them."""
+    others = set(_Neighbours.folders) - {folder}
+    for name, module in list(sys.modules.items()) if others else ():
+        # not `getattr`, since some modules load others when they are asked
+        home = "" if "." in name else _home(getattr(module, "__dict__", {}))
+        if home not in others or not PathFinder.find_spec(name, [folder]):
+            continue
+        for part in list(sys.modules):
+            if part.partition(".")[0] == name:
+                del sys.modules[part]
+
+
+def _home(known: Mapping[str, Any]) -> str:
+    """Return the folder in which a module's own package, or it itself, was found, by its globals;
+    empty where that is none."""
+    file, package = known.get("__file__"), known.get("__package__")
+    places = [Path(file).parent] if isinstance(file, str) else list(known.get("__path__") or ())
+    if not places:
+        return ""
+    depth = len(package.split(".")) if isinstance(package, str) and package else 0
+    place = Path(places[0])
+    return os.path.realpath((place, *place.parents)[min(depth, len(place.parents))])
+
+
+class _Neighbours:
+    """Finds what a user's file imports while it is called, when its folder is no longer on
+    `sys.path`: there, a folder of data called `wandb` or `onnx` would pass for that package."""
+
+    folders: ClassVar[list[str]] = []
+    """Those of the files that were named so far."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find a module beside the file that imports it; nothing for anybody else."""
+        frame = sys._getframe(1)  # nothing else tells who imports
+        while frame.f_back and str(frame.f_globals.get("__name__")).startswith("importlib"):
+            frame = frame.f_back
+        home = _home(frame.f_globals)
+        if path is not None or home not in cls.folders:
+            return None
+        return PathFinder.find_spec(name, [home], target)
 
 
 def _run(path: Path, file: str, name: str) -> Callable[..., Any]:
