@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from assay.data import load_data
+from assay.data import load_data, load_texts
+from assay.data.shard_files import TableShard
 from assay.errors import AssayError, numbered_apart
 
 Image = pytest.importorskip("PIL.Image")
@@ -89,6 +90,35 @@ def test_kinds_of_text_may_differ_between_splits() -> None:
     write("set/train.parquet", image=images(1), label=labelled("b", kind=pa.large_string()))
     write("set/test.parquet", image=images(1), label=labelled("a", kind=pa.string()))
     assert load_data("set", split="train").labels.tolist() == [1]
+
+
+def broken_arrow(path: str, *, by: int = 1, **columns: Any) -> None:
+    """Write an Arrow stream whose first column ends `by` bytes after what there is of it."""
+    table = pa.table(columns)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with pa.ipc.new_stream(path, table.schema) as file:
+        file.write_table(table)
+    offsets = table.column(0).combine_chunks().buffers()[1].to_pybytes()[: 4 * (len(table) + 1)]
+    whole = Path(path).read_bytes()
+    assert whole.count(offsets) == 1
+    end = int.from_bytes(offsets[-4:], "little") + by
+    Path(path).write_bytes(whole.replace(offsets, offsets[:-4] + end.to_bytes(4, "little")))
+
+
+def test_an_arrow_file_that_points_outside_of_itself_is_refused() -> None:
+    # pyarrow would hand out what lies behind it in memory, or end the process
+    column = pa.array([png(0), png(9), png(99)], pa.binary())
+    broken_arrow("set/train.arrow", image=column, label=[0, 1, 0])
+    with pytest.raises(AssayError, match=r"train.arrow cannot be read as an image set: .*out of"):
+        load_data("set", split="train")
+    with pytest.raises(AssayError, match=r"train.arrow cannot be read as an image set: .*out of"):
+        list(TableShard(Path("set"), "train.arrow").pieces(labelled=True))
+
+
+def test_an_arrow_file_of_texts_that_points_outside_of_itself_is_refused() -> None:
+    broken_arrow("texts.arrow", text=["fine", "bad", "good"], label=["a", "b", "a"])
+    with pytest.raises(AssayError, match=r"texts.arrow cannot be read: ArrowInvalid"):
+        load_texts("texts.arrow", split="all")
 
 
 def test_arrow_files_as_datasets_keeps_them() -> None:

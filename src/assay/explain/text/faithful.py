@@ -67,7 +67,9 @@ def text_faithfulness(
     text at most, and once for the text.
 
     Words are left out as they stand, which makes sentences unlike those that models were trained on
-    (Hooker et al. 2019): compare explainers on one model, not models.
+    (Hooker et al. 2019): compare explainers on one model, not models. Words that the model does not
+    read, since it cuts a text, are in no order, and always left out. Words that are given the same
+    are in a random order.
 
     >>> maps = assay.explain.text.WordOcclusion()(text_clf, ["a good film", "the plot is bad"])
     >>> found = assay.explain.text.text_faithfulness(text_clf, maps)
@@ -78,17 +80,18 @@ def text_faithfulness(
     chance = draws.uniform((max([1, *(len(words(t)) for t in maps.texts)]),)).tolist()
     asked: list[str] = []
     places: list[list[list[int]]] = []  # by text, by order and kind, places in asked
-    for row, text in enumerate(maps.texts):
+    for row, (text, read) in enumerate(zip(maps.texts, read_words(clf, maps.texts), strict=True)):
         given = [value for _, value in maps.by_word(row)]
-        orders = (given, chance[row][: len(given)])
+        at_random = sorted(read, key=lambda k: -chance[row][k])
+        unread = set(range(len(given))).difference(read)
         own: list[list[int]] = []
-        for values in orders:
-            ranked = sorted(range(len(values)), key=lambda k: -values[k])
+        for ranked in (sorted(at_random, key=lambda k: -given[k]), at_random):
             for kept in (False, True):
                 own.append([])
                 for share in shares:
                     top = set(ranked[: math.ceil(share * len(ranked))])
-                    gone = {k: None for k in ranked if (k in top) != kept}
+                    left = set(ranked) - top if kept else top
+                    gone = dict.fromkeys(left | unread)
                     own[-1].append(len(asked))
                     asked.append(replaced(text, gone))
         places.append(own)
@@ -102,6 +105,27 @@ def text_faithfulness(
             rest = said[[len(maps) + k for k in some], goal[row]]
             found[kind, row] = float((whole - rest).mean())
     return TextFaithfulness(*found)
+
+
+def read_words(clf: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return which words of each text have a token that the model reads, by their numbers; all of
+    them where the model has no tokenizer to ask.
+
+    >>> assay.explain.text.faithful.read_words(text_clf, ["a good film"])
+    [[0, 1, 2]]
+    """
+    found = [words(text) for text in texts]
+    if not hasattr(clf, "tokens"):
+        return [list(range(len(own))) for own in found]
+    spans = clf.tokens(list(texts)).spans
+    return [
+        [
+            k
+            for k, piece in enumerate(own)
+            if any(max(start, piece.start) < min(end, piece.end) for start, end in tokens)
+        ]
+        for own, tokens in zip(found, spans, strict=True)
+    ]
 
 
 def _probabilities(clf: Any, texts: list[str]) -> Tensor:
@@ -125,7 +149,7 @@ def randomised_text(
     seed: int = 0,
 ) -> dict[str, Randomised]:
     """Explain the same texts with random weights in all layers (Adebayo et al. 2018), and return
-    how alike the attributions are by the rank correlation over words.
+    how alike the attributions are by the rank correlation over words that the model reads.
 
     The texts are split among `networks` copies of the model, each with weights of its own. What
     survives above `threshold` says nothing of what was learnt.
@@ -140,6 +164,7 @@ def randomised_text(
     """
     first = next(iter(maps.values()))
     texts = list(first.texts)
+    read = read_words(clf, texts)
     parts = np.array_split(np.arange(len(texts)), min(networks, len(texts)))
     alike = {name: np.full((2, len(texts)), np.nan) for name in explainers}
     stream = Stream(seed).child("explain", "random weights")
@@ -149,14 +174,16 @@ def randomised_text(
         for name, explainer in explainers.items():
             again = explainer(twin, some, maps[name].targets[rows])
             for k, row in enumerate(rows):
-                before = np.array([[v for _, v in maps[name].by_word(int(row))]])
-                after = np.array([[v for _, v in again.by_word(k)]])
+                before, after = (
+                    np.array([[found.by_word(at)[word][1] for word in read[row]]])
+                    for found, at in ((maps[name], int(row)), (again, k))
+                )
                 if before.shape[1] < 3 or np.ptp(before) == 0:
                     continue  # too few words to have an order
                 pair = (rank_correlation(abs(before), abs(after)), rank_correlation(before, after))
                 alike[name][:, row] = np.nan_to_num(np.concatenate(pair))
     network = np.concatenate([np.full(len(rows), k) for k, rows in enumerate(parts)])
-    words_of = int(np.median([len(words(text)) for text in texts]))
+    words_of = int(np.median([len(own) for own in read]))
     return {
         name: Randomised(
             share=np.array([1.0]),
