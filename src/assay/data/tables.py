@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,10 @@ class Table:
                     for start in range(0, len(batch), CHUNK)
                 )
             while (batch := self._tried(lambda: next(rows, None))) is not None:
-                yield batch.select(columns)
+                chosen = batch.select(columns)
+                if self.file.suffix == ".arrow":  # its offsets may lead to anywhere in memory
+                    self._tried(partial(chosen.validate, full=True))
+                yield chosen
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:

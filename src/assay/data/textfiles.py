@@ -163,11 +163,11 @@ def _from_table(path: Path) -> Columns:
         ) from error
     try:
         with path.open("rb") as opened:  # pyarrow takes no path that is not UTF-8
-            whole = (
-                pq.read_table(opened)
-                if path.suffix.lower() == ".parquet"
-                else pa.ipc.open_stream(opened).read_all()
-            )
+            if path.suffix.lower() == ".parquet":
+                whole = pq.read_table(opened)
+            else:
+                whole = pa.ipc.open_stream(opened).read_all()
+                whole.validate(full=True)  # its offsets may lead to anywhere in memory
     except Exception as error:  # pyarrow raises its own, OSError, and what is below them
         raise AssayError(f"{printable(str(path))} cannot be read: {told(error)}") from error
     try:
