@@ -154,3 +154,40 @@ def test_mistakes() -> None:
         GradientInput()(Lexicon(), X, targets=7)
     with pytest.raises(AssayError, match="one per text"):
         GradientInput()(Lexicon(), X, targets=torch.tensor([0, 1]))
+
+
+def test_words_that_the_model_does_not_read_are_in_no_ranking() -> None:
+    """They have an attribution of 0 whatever the weights are: alike, where nothing is."""
+    clf = text_classifier(max_length=8)  # six words and two marks
+    unread = " and the film was good" * 4
+    texts = ["a good film but the plot", "the acting was very good and"] * 3
+    explainer = GradientInput()
+    found = [
+        randomised_text(clf, {"it": explainer}, {"it": explainer(clf, x)}, networks=2)["it"]
+        for x in (texts, [text + unread for text in texts])
+    ]
+    np.testing.assert_allclose(found[1].absolute, found[0].absolute, atol=1e-6)
+    assert found[1].places == 6
+    short, long = (
+        text_faithfulness(clf, explainer(clf, x)) for x in (texts, [t + unread for t in texts])
+    )
+    np.testing.assert_allclose(long.comprehensiveness, short.comprehensiveness, atol=1e-6)
+    np.testing.assert_allclose(long.sufficiency, short.sufficiency, atol=1e-6)
+
+
+def test_words_that_are_given_the_same_are_in_a_random_order() -> None:
+    """A model that decides by the first word, and an attribution that says nothing."""
+
+    class First(Lexicon):
+        def query(self, x: list[str]) -> torch.Tensor:
+            return torch.tensor([[0.0, 4.0 if text.startswith("good") else -4.0] for text in x])
+
+    class Nothing(WordOcclusion):
+        def scores(self, clf, x, targets):  # type: ignore[no-untyped-def]
+            found = super().scores(clf, x, targets)
+            return [type(one)(one.raw * 0, one.spans, one.target) for one in found]
+
+    texts = ["good " + "film " * 19] * 10
+    found = text_faithfulness(First(), Nothing()(First(), texts))
+    np.testing.assert_array_equal(found.comprehensiveness, found.random_comprehensiveness)
+    np.testing.assert_array_equal(found.sufficiency, found.random_sufficiency)
