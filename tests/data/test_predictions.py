@@ -77,6 +77,14 @@ BAD = {
     "nothing said": ("label,hour\n1,2\n", "nothing that a model said .*columns: label, hour"),
     "class": ("label,p_cat,p_dog\nfox,0.5,0.5\n", "row 1 .* is 'fox', which is none of the 2"),
     "empty label": ("label,p_cat,p_dog\n,0.5,0.5\n", "row 1 .* is empty"),
+    "empty truth": ("label,prediction\na,a\n,b\nb,b\n", "column 'label' of row 2 .* is empty"),
+    "empty answer": ("label,prediction\na,a\nb, \n", "predicted class of row 2 .* is empty"),
+    "class twice": (
+        "label,p_cat,p_dog,prob_cat\ncat,0.9,0.1,0.2\n",
+        "columns 'p_cat' and 'prob_cat' of .* are both outputs of the class 'cat'",
+    ),
+    "header twice": ("label,prediction, label\na,b,b\nb,a,a\n", "two columns 'label'"),
+    "output twice": ("label,p_a,p_b,p_a\na,1,0,0\n", "two columns 'p_a'"),
     "predicted": ("label,prediction,p_a,p_b\na,c,0.5,0.5\n", "predicted class of row 1 .*'c'"),
     "both": ("label,p_0,logit_1\n0,0.9,0.1\n", "of probabilities and of logits"),
     "alike": ("label,logit_0,logit_1\n0,0.9,0.1\n1,0.2,0.8\n", "are probabilities"),
@@ -93,6 +101,20 @@ def test_what_is_wrong_is_said_with_its_row(name: str, tmp_path: Path) -> None:
     with pytest.raises(AssayError, match=said) as error:
         load_predictions(written(tmp_path, text))
     assert "\n" not in str(error.value)
+
+
+def test_a_row_without_a_label_is_refused_in_every_format(tmp_path: Path) -> None:
+    lines = '{"label": "cat", "prediction": "cat"}\n{"label": %s"prediction": "dog"}\n'
+    for label in ('null, "', 'NaN, "', '"", "'):
+        file = written(tmp_path, lines.replace('%s"', label), "said.jsonl")
+        with pytest.raises(AssayError, match=r"column 'label' of row 2 .* is empty"):
+            load_predictions(file)
+    absent = '{"label": "cat", "prediction": "cat"}\n{"prediction": "dog"}\n'
+    with pytest.raises(AssayError, match=r"column 'label' of row 2 .* is empty"):
+        load_predictions(written(tmp_path, absent, "said.jsonl"))
+    np.savez(tmp_path / "said.npz", label=np.array([0, 1, np.nan]), prediction=np.array([0, 1, 1]))
+    with pytest.raises(AssayError, match=r"column 'label' of row 3 .* is empty"):
+        load_predictions(tmp_path / "said.npz")
 
 
 def test_classes_that_do_not_match(tmp_path: Path) -> None:

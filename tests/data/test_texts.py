@@ -132,6 +132,10 @@ def test_a_file_that_names_no_split_is_parted_by_content(tmp_path: Path) -> None
     [
         ("test.csv", "", "is empty"),
         ("test.csv", "text,label\n", "no rows below its header"),
+        ("test.csv", "text,label,label\nfine,a,b\n", "has two columns 'label': keep one"),
+        ("test.csv", "text,label\nfine, \n", "row 1 of .* has no label in column 'label' .1 of 1"),
+        ("test.jsonl", '{"text": "a", "label": NaN}\n', "row 1 of .* has no label"),
+        ("test.jsonl", '{"text": "a", "label": ["b"]}\n', "row 1 of .* a label is a name or a"),
         ("test.csv", "text,label\nfine,\n", "row 1 of .* has no label in column 'label' .1 of 1"),
         ("test.csv", "text,label\na,b,c\n", "row 1 of .* not as many fields"),
         ("test.csv", "text,label\nfine\n", "row 1 of .* not as many fields"),

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from assay.data.tables import LABEL_COLUMNS
+from assay.data.textfiles import headed_once
 from assay.data.walk import File, Listing, printable
 from assay.disk import read_small
 from assay.errors import AssayError, one_line, told
@@ -103,9 +104,11 @@ def _rows(listing: Listing, file: File) -> Iterator[dict[str, Any]]:
     try:
         text = content.decode("utf-8-sig")
         if file.suffix == ".csv":
-            yield from csv.DictReader(io.StringIO(text))
+            table = csv.DictReader(io.StringIO(text))
+            headed_once(table.fieldnames or (), printable(str(file.path(listing.root))))
+            yield from table
             return
-        for line in text.splitlines():
+        for line in text.split("\n"):  # not splitlines: a text may hold U+2028 or U+0085
             row = json.loads(line) if line.strip() else {}
             yield row if isinstance(row, dict) else {}
     except (csv.Error, ValueError, RecursionError) as error:

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from assay.config import digest
 from assay.core.blackbox import ALIKE_TOLERANCE, SUM_TOLERANCE, Answers
-from assay.data.textfiles import columns_of_lines
+from assay.data.textfiles import columns_of_lines, headed_once, is_missing
 from assay.data.walk import listed, printable
 from assay.errors import AssayError, distinct, expanded, one_line, told, unknown
 
@@ -133,6 +133,9 @@ def load_predictions(
     ids = next((columns.pop(name) for name in IDS if name in columns), None)
     if not len(truth):
         raise AssayError(f"{where} is empty: it has no rows")
+    _all_there(truth, f"column {own!r}", where)
+    if said is not None:
+        _all_there(said, "the predicted class", where)
     notes = []
     if outputs is None:
         if said is None:
@@ -188,14 +191,23 @@ Read = tuple[dict[str, Any], NDArray[np.float64] | None, Answers, tuple[str, ...
 
 
 def _lines(file: Path, where: str) -> Read:
-    columns: dict[str, Any] = {k.strip(): v for k, v in columns_of_lines(file).items()}
+    read = columns_of_lines(file)
+    headed_once(list(read), where)
+    columns: dict[str, Any] = {name.strip(): values for name, values in read.items()}
     found = {name: match for name in columns if (match := OUTPUT.fullmatch(name))}
     kinds = {"logits" if match[1] == "logit" else "scores" for match in found.values()}
     if not found:
         return columns, None, "labels", ()
     if len(kinds) > 1:
         raise AssayError(f"{where} has columns of probabilities and of logits: keep one of them")
-    names = {match[2]: _floats(columns.pop(name), name, where) for name, match in found.items()}
+    of_class: dict[str, str] = {}
+    for name, match in found.items():
+        if (other := of_class.setdefault(match[2], name)) != name:
+            raise AssayError(
+                f"columns {other!r} and {name!r} of {where} are both outputs of the class "
+                f"{match[2]!r}: keep one of them"
+            )
+    names = {one: _floats(columns.pop(name), name, where) for one, name in of_class.items()}
     order = _in_order(set(names)) if all(name.isdecimal() for name in names) else tuple(names)
     access: Answers = "logits" if kinds == {"logits"} else "scores"
     return columns, np.stack([names[name] for name in order], 1), access, order
@@ -263,6 +275,13 @@ def _classes(
     return names
 
 
+def _all_there(values: Sequence[Any], what: str, where: str) -> None:
+    """Refuse a row without a class, which would pass for a class of an empty name."""
+    row = next((row for row, value in enumerate(values, start=1) if is_missing(value)), None)
+    if row is not None:
+        raise AssayError(f"{what} of row {row} of {where} is empty: give every row one")
+
+
 def _numbers(
     values: Sequence[Any], classes: tuple[str, ...], what: str, where: str
 ) -> NDArray[np.int64]:
@@ -273,9 +292,8 @@ def _numbers(
         by_name = {str(number): number for number in range(len(classes))}
     for row, text in enumerate(texts, start=1):
         if text not in by_name:
-            seen = f"is {one_line(text, 40)!r}" if text else "is empty"
             raise AssayError(
-                f"{what} of row {row} of {where} {seen}, which is none of the "
+                f"{what} of row {row} of {where} is {one_line(text, 40)!r}, which is none of the "
                 f"{len(classes)} classes ({listed(list(classes), 5)})"
             )
     return np.array([by_name[text] for text in texts], dtype=np.int64)

@@ -55,12 +55,18 @@ def read_rows(path: Path, text: str | None, label: str | None) -> Rows:
     own, texts = _texts(columns, text, shown)
     other = _chosen("label", label, LABEL_COLUMNS, [c for c in columns if c != own], shown)
     labels = columns[other]
-    missing = [row for row, value in enumerate(labels, start=1) if value in (None, "")]
+    missing = [row for row, value in enumerate(labels, start=1) if is_missing(value)]
     if missing:
         raise AssayError(
             f"row {missing[0]} of {shown} has no label in column {other!r} ({len(missing):,} of "
             f"{len(labels):,} rows): give every row one"
         )
+    for row, value in enumerate(labels, start=1):
+        if not isinstance(value, str | int | float):  # of JSON lines
+            raise AssayError(
+                f"row {row} of {shown} has {one_line(repr(value), 40)} in column {other!r}: a "
+                "label is a name or a number"
+            )
     further = {
         name: [_single(value) for value in values]
         for name, values in (columns | more).items()
@@ -113,6 +119,29 @@ def _columns(path: Path) -> Columns:
     if not found.columns:
         raise AssayError(f"{printable(str(path))} is empty: it has no columns")
     return found
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: None, NaN, or blank.
+
+    >>> is_missing(" "), is_missing(float("nan")), is_missing(0)
+    (True, True, False)
+    """
+    return value is None or bool(value != value) or (isinstance(value, str) and not value.strip())
+
+
+def headed_once(names: Sequence[Any], shown: str) -> None:
+    """Refuse a header that has a name twice: whoever reads rows by name would see the last alone.
+
+    Raises:
+        AssayError: names it.
+    """
+    seen = [str(name).strip() for name in names if str(name).strip()]
+    twice = next((name for name in seen if seen.count(name) > 1), None)
+    if twice is not None:
+        raise AssayError(
+            f"{shown} has two columns {one_line(repr(twice), 60)}: keep one, or rename the other"
+        )
 
 
 def _single(value: Any) -> Any:
@@ -198,7 +227,10 @@ def columns_of_lines(path: Path) -> dict[str, list[Any]]:
     kind = path.suffix.lower()
     try:
         with path.open(encoding="utf-8-sig", newline="") as opened:
-            rows = list(_json_lines(opened, shown) if "json" in kind else _separated(opened, kind))
+            lines = (
+                _json_lines(opened, shown) if "json" in kind else _separated(opened, kind, shown)
+            )
+            rows = list(lines)
     except UnicodeDecodeError as error:
         raise AssayError(
             f"{shown} is not UTF-8 ({error.reason} at byte {error.start:,}): save it as UTF-8"
@@ -222,10 +254,12 @@ def columns_of_lines(path: Path) -> dict[str, list[Any]]:
     return {str(name): [row.get(name) for row in rows] for name in names}
 
 
-def _separated(lines: Any, kind: str) -> Iterator[dict[Any, Any]]:
+def _separated(lines: Any, kind: str, shown: str) -> Iterator[dict[Any, Any]]:
     csv.field_size_limit(LONGEST)
     delimiter = "\t" if kind == ".tsv" else ","
-    yield from csv.DictReader(lines, delimiter=delimiter, strict=True)
+    rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
+    headed_once(rows.fieldnames or (), shown)
+    yield from rows
 
 
 def _json_lines(lines: Any, shown: str) -> Iterator[dict[Any, Any]]:
