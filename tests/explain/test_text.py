@@ -191,3 +191,30 @@ def test_words_that_are_given_the_same_are_in_a_random_order() -> None:
     found = text_faithfulness(First(), Nothing()(First(), texts))
     np.testing.assert_array_equal(found.comprehensiveness, found.random_comprehensiveness)
     np.testing.assert_array_equal(found.sufficiency, found.random_sufficiency)
+
+
+def test_what_is_not_finite_is_said() -> None:
+    class Broken(Lexicon):
+        """Answers a text without its first word with NaN."""
+
+        def query(self, x: list[str]) -> torch.Tensor:
+            bad = torch.tensor([text.startswith("film") for text in x])
+            return super().query(x).masked_fill(bad[:, None], torch.nan)
+
+    maps = WordOcclusion()(Broken(), ["good film", "bad movie"], targets=1)
+    assert maps.undefined is not None
+    assert maps.undefined.tolist() == [True, False]
+    assert maps.empty.tolist() == [True, True]
+    assert maps.raw[0].tolist() == [0, 0]
+    assert maps.raw[1].tolist() == pytest.approx([-2, -0.1])
+    assert maps.to_dict()["undefined"] == 1
+    with pytest.raises(AssayError, match="NaN or infinite for all of 1 texts"):
+        WordOcclusion()(Broken(), ["good film"], targets=1)
+
+
+def test_gradients_are_had_in_inference_mode_too() -> None:
+    clf, x = text_classifier(), ["a good film"]
+    with torch.inference_mode():
+        inside = [kind()(clf, x, targets=1) for kind in ALL]
+    for kind, maps in zip(ALL, inside, strict=True):
+        torch.testing.assert_close(maps.raw, kind()(clf, x, targets=1).raw)

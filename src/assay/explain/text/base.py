@@ -95,7 +95,7 @@ class TokenAttribution(Attribution):
         raise AssayError("texts are shown as HTML, not drawn: .html(row)")
 
     def to_dict(self) -> dict[str, Any]:
-        gap = None if self.gap is None else float(self.gap.abs().max())
+        gap = None if self.gap is None else float(self.gap.nan_to_num(0, 0, 0).abs().max())
         return {**super().to_dict(), "largest_gap": gap}
 
 
@@ -118,7 +118,8 @@ class TextExplainer(Config):
         """Explain every text, for the class in `targets` or the predicted one.
 
         `values` is the positive part of `raw`, divided by its largest value in the text; a mark
-        that the tokenizer adds, such as [CLS], has 0. A text without any is flagged in `empty`.
+        that the tokenizer adds, such as [CLS], has 0. A text without any is flagged in `empty`;
+        so is one for which the method gives NaN or infinity, which `undefined` flags too.
 
         Args:
             clf: a `TextClassifier`, or what can be queried, as far as the method needs.
@@ -127,7 +128,7 @@ class TextExplainer(Config):
 
         Raises:
             AssayError: for what is no list of texts, or none at all; for a model that the method is
-                not for.
+                not for; where the method is finite for none of the texts.
         """
         texts = check_texts(x)
         if not texts:
@@ -144,9 +145,41 @@ class TextExplainer(Config):
             if hasattr(clf, "borrowed"):
                 held.enter_context(clf.borrowed())
             held.enter_context(eagerly())
+            # a caller's no_grad or inference_mode must not reach what is explained by gradients
+            held.enter_context(torch.inference_mode(False))
             held.enter_context(torch.enable_grad())
             found = self.scores(clf, texts, wanted)
-        return finished(texts, found)
+        return self.finished(texts, found)
+
+    def finished(self, texts: list[str], found: list[Scores]) -> TokenAttribution:
+        """Return what `scores` gave as an attribution: padded, scaled and checked."""
+        longest = max([1, *(len(one.raw) for one in found)])
+        raw = torch.zeros(len(found), longest)
+        named = torch.zeros(len(found), longest)
+        for row, one in enumerate(found):
+            raw[row, : len(one.raw)] = one.raw.detach().float().cpu()
+            named[row, : len(one.raw)] = torch.tensor([float(a < b) for a, b in one.spans])
+        bad = ~raw.isfinite().all(1)
+        if bool(bad.all()):
+            raise AssayError(
+                f"{self.name} is NaN or infinite for all of {len(texts)} texts: what the model "
+                "returns, or its gradients, is not finite; such attributions mean nothing"
+            )
+        raw = raw.masked_fill(bad[:, None], 0.0)
+        values = raw.relu() * named
+        top = values.amax(1)
+        gaps = [one.gap for one in found if one.gap is not None]
+        return TokenAttribution(
+            values=values / top.clamp_min(torch.finfo(torch.float32).tiny)[:, None],
+            raw=raw,
+            empty=top <= 0,
+            layer="",
+            targets=torch.tensor([one.target for one in found]),
+            spans=tuple(one.spans for one in found),
+            undefined=bad if bool(bad.any()) else None,
+            texts=tuple(texts),
+            gap=torch.tensor(gaps) if gaps else None,
+        )
 
     def scores(self, clf: Any, x: list[str], targets: Tensor | None) -> list[Scores]:
         """Return what the method says of each text: an author's part.
@@ -154,29 +187,6 @@ class TextExplainer(Config):
         It runs in eval mode, with frozen parameters and with gradients enabled.
         """
         raise NotImplementedError
-
-
-def finished(texts: list[str], found: list[Scores]) -> TokenAttribution:
-    """Return what `scores` gave as an attribution, padded and scaled."""
-    longest = max([1, *(len(one.raw) for one in found)])
-    raw = torch.zeros(len(found), longest)
-    values = torch.zeros(len(found), longest)
-    for row, one in enumerate(found):
-        raw[row, : len(one.raw)] = one.raw.detach().float().cpu().nan_to_num()
-        own = torch.tensor([start < end for start, end in one.spans], dtype=torch.bool)
-        values[row, : len(one.raw)] = raw[row, : len(one.raw)].relu() * own
-    top = values.amax(1)
-    gaps = [one.gap for one in found if one.gap is not None]
-    return TokenAttribution(
-        values=values / top.clamp_min(torch.finfo(torch.float32).tiny)[:, None],
-        raw=raw,
-        empty=top <= 0,
-        layer="",
-        targets=torch.tensor([one.target for one in found]),
-        spans=tuple(one.spans for one in found),
-        texts=tuple(texts),
-        gap=torch.tensor(gaps) if gaps else None,
-    )
 
 
 def by_parts(

@@ -172,7 +172,10 @@ def randomised_text(
         twin = random_twin(clf, texts[int(rows[0])], stream.child(number))
         some = [texts[row] for row in rows]
         for name, explainer in explainers.items():
-            again = explainer(twin, some, maps[name].targets[rows])
+            try:
+                again = explainer(twin, some, maps[name].targets[rows])
+            except AssayError:  # nothing finite, say: this network has no attributions
+                continue
             for k, row in enumerate(rows):
                 before, after = (
                     np.array([[found.by_word(at)[word][1] for word in read[row]]])
@@ -181,7 +184,8 @@ def randomised_text(
                 if before.shape[1] < 3 or np.ptp(before) == 0:
                     continue  # too few words to have an order
                 pair = (rank_correlation(abs(before), abs(after)), rank_correlation(before, after))
-                alike[name][:, row] = np.nan_to_num(np.concatenate(pair))
+                if again.undefined is None or not again.undefined[k]:
+                    alike[name][:, row] = np.nan_to_num(np.concatenate(pair))
     network = np.concatenate([np.full(len(rows), k) for k, rows in enumerate(parts)])
     words_of = int(np.median([len(own) for own in read]))
     return {
