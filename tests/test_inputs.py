@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from assay.core.blackbox import BlackBox
 from assay.core.classifier import Classifier
 from assay.data.classes import in_order
 from assay.data.dataset import in_memory
+from assay.data.outputs import order_of
 from assay.errors import AssayError
 from assay.inputs import Inputs, called, described, load, load_network, load_part, mark
 from assay.workflows.audit import command
@@ -208,6 +210,12 @@ class TestData:
         (said,) = notes("nets.py:net")
         assert "taken to be cat, dog (in alphabetical order); --classes" in said
         assert notes("own.py:same") == ()
+        numbers = replace(data, classes=("0", "1"))
+        assert order_of("a net", None, numbers) == ()
+        (said,) = order_of("a net", None, replace(data, classes=("10", "2")))
+        assert "taken to be 10, 2 (in alphabetical order); --classes" in said
+        (said,) = order_of("a net", None, replace(data, classes=("1", "2")))
+        assert "taken to be 1, 2 (in alphabetical order); --classes" in said
         with pytest.raises(AssayError, match=r"order \(id2label\) than pets: give --classes dog c"):
             notes("own.py:turned")
         (said,) = notes("own.py:others")

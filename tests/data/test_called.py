@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from assay.data import load_data, load_texts
-from assay.data.called import has_parts
+from assay.data.called import has_parts, numbered
 from assay.errors import AssayError
 
 FILE = """
@@ -226,6 +226,10 @@ def test_what_is_refused_is_named(name: str, said: str, file: Path) -> None:
         load_data(f"{file}:{name}", at_most=10_000 if name == "huge" else 100)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_names_that_are_numbers_are_in_their_order() -> None:
+    assert numbered("f", ["3", "10", "2"], None) == (("2", "3", "10"), [1, 2, 0])
 
 
 def test_classes_of_one_name_are_told_apart_where_labels_are_numbers(file: Path) -> None:

@@ -207,6 +207,19 @@ UNDERSTOOD: dict[str, tuple[Callable[[], None] | tuple[str, ...], str, str, obje
         {"0": [1], "1": [0, 2]},
         "labels are those of train/metadata.jsonl (3 images)",
     ),
+    "a metadata.jsonl with a line separator in a text": (
+        labels_beside(
+            "".join(
+                f'{{"file_name": "{k}.png", "label": {k % 2}, "said": "a\u2028b"}}\n'
+                for k in (1, 2, 3)
+            ),
+            "metadata.jsonl",
+        ),
+        "imgs",
+        "train",
+        {"0": [1], "1": [0, 2]},
+        "labels are those of train/metadata.jsonl (3 images)",
+    ),
     "labels in a metadata.parquet": (
         labels_in_parquet,
         "imgs",
@@ -601,6 +614,15 @@ def test_folders_that_all_link_to_one_another_are_refused_before_a_million_paths
                 (tmp_path / name / f"to {other}").symlink_to(tmp_path / other)
     with pytest.raises(AssayError, match=r"links lead to one folder by more than 1,000 paths, "):
         walk(tmp_path, frozenset({".png"}))
+
+
+def test_labels_that_are_numbers_are_in_their_order_and_folders_in_that_of_the_alphabet() -> None:
+    labels_beside("file_name,label\n1.png,10\n2.png,9\n3.png,0\n")()
+    data = load_data("imgs", split="train")
+    assert (data.classes, data.labels.tolist()) == (("0", "9", "10"), [2, 1, 0])
+    for name in ("2", "10"):
+        draw(f"folders/test/{name}/1.png", 0)
+    assert load_data("folders").classes == ("10", "2")  # as torchvision's ImageFolder has them
 
 
 def test_columns_of_metadata_go_with_their_images() -> None:

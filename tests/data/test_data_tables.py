@@ -92,6 +92,14 @@ def test_kinds_of_text_may_differ_between_splits() -> None:
     assert load_data("set", split="train").labels.tolist() == [1]
 
 
+def test_texts_that_are_numbers_are_classes_in_their_order() -> None:
+    write(
+        "set/test.parquet", image=images(1, 2, 3), label=labelled("3", "10", "2", kind=pa.string())
+    )
+    data = load_data("set")
+    assert (data.classes, data.labels.tolist()) == (("2", "3", "10"), [1, 2, 0])
+
+
 def broken_arrow(path: str, *, by: int = 1, **columns: Any) -> None:
     """Write an Arrow stream whose first column ends `by` bytes after what there is of it."""
     table = pa.table(columns)

@@ -69,6 +69,13 @@ def test_columns_are_found_by_name_or_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_labels_that_are_numbers_are_in_their_order(tmp_path: Path, kind: str) -> None:
+    rows = [(f"text {k}", str(k)) for k in (3, 10, 2)]
+    found = load_texts(write(tmp_path / f"test.{kind}", rows))
+    assert (found.classes, found.labels.tolist()) == (("2", "3", "10"), [1, 2, 0])
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_further_columns_are_metadata(tmp_path: Path, kind: str) -> None:
     rows = [(text, label, site) for (text, label), site in zip(ROWS, "abca", strict=True)]
     found = load_texts(write(tmp_path / f"test.{kind}", rows, ("text", "label", "site")))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from assay import stats
+from assay.data.classes import by_name
 from assay.data.splits import held_out
 from assay.data.tables import LABEL_COLUMNS
 from assay.errors import AssayError, distinct, numbered_apart, one_line, told, unknown
@@ -151,7 +152,7 @@ def numbered(
     if len(kinds) > 1:
         raise AssayError(f"{spec} gives labels that are numbers and others that are names")
     if kinds == {True}:
-        classes = distinct(names or sorted(map(str, set(labels))), f"classes of {spec}")
+        classes = distinct(names or by_name(map(str, labels)), f"classes of {spec}")
         codes = {name: code for code, name in enumerate(classes)}
         odd = next((label for label in labels if label not in codes), None)
         if odd is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -37,6 +37,19 @@ def in_order(data: Labelled, classes: Sequence[str]) -> Labelled:
         fingerprint=digest([data.fingerprint, list(classes)]),
         notes=(*data.notes, said) if moved else data.notes,
     )
+
+
+def by_name(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of classes in the order in which they are numbered: of the alphabet, or that of
+    numbers where all are numbers, as whoever trained on such labels counted them.
+
+    >>> by_name({"dog", "cat"}), by_name({"10", "2", "1"})
+    (('cat', 'dog'), ('1', '2', '10'))
+    """
+    found = set(names)
+    numbers = all(name.isascii() and name.isdecimal() for name in found)
+    width = max(map(len, found), default=0)
+    return tuple(sorted(found, key=lambda name: (name.zfill(width) if numbers else "", name)))
 
 
 def places(outputs: Sequence[str], classes: Sequence[str]) -> list[int] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from assay.data.classes import by_name
 from assay.data.decode import CHUNK, Encoded
 from assay.data.metadata import columns_beside, labels_beside
 from assay.data.opened import Opened, Part, split_of
@@ -23,7 +24,8 @@ def open_images(listing: Listing, images: list[File], labelled: bool) -> Opened:
     """Return the set that the image files of a folder make.
 
     A class is the folder below the split, however deep its images lie. Classes are numbered in the
-    order of their names, over all splits.
+    alphabetical order of their names, over all splits: 10 before 2, as `ImageFolder` of torchvision
+    has them.
 
     Raises:
         AssayError: for folders that could be splits as well as classes, for two that are the same
@@ -82,7 +84,7 @@ def _labelled_beside(
     listing: Listing, splits: Splits, said: dict[tuple[str, ...], str], notes: Sequence[str]
 ) -> Opened:
     """Return the set whose labels a metadata file says; an image that it does not name has none."""
-    classes = sorted(set(said.values()))
+    classes = by_name(said.values())
     numbers = {name: label for label, name in enumerate(classes)}
     parts = {
         split: _part(listing, kept, [numbers.get(said.get(f.parts, ""), -1) for f in kept], "")

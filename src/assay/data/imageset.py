@@ -25,7 +25,7 @@ from assay.data.tables import SUFFIXES, open_tables
 from assay.data.walk import Listing, printable, walk
 from assay.errors import AssayError, NoSplit, unknown
 
-VERSION = 5  # raised when the same files would be decoded, ordered, split or told differently
+VERSION = 6  # raised when the same files would be decoded, ordered, split or told differently
 
 SIDE = 4096
 """The most pixels that images are scaled to along a side."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from assay.data.called_texts import called_texts
+from assay.data.classes import by_name
 from assay.data.hub import fetched
 from assay.data.load import places
 from assay.data.metadata import extend
@@ -169,9 +170,10 @@ def _split_in(path: str) -> str:
 
 
 def _values(found: dict[str, list[Rows]]) -> list[object]:
-    """Return the labels that there are, in order: numbers by size, strings by the alphabet."""
+    """Return the labels that there are, in order: numbers by size, strings as `by_name` does."""
     values = {value for parts in found.values() for rows in parts for value in rows.labels}
-    return sorted(values, key=lambda value: (isinstance(value, str), value, str(value)))
+    names = by_name(value for value in values if isinstance(value, str))
+    return [*sorted(value for value in values if not isinstance(value, str)), *names]
 
 
 def _classes(short: str, found: dict[str, list[Rows]]) -> tuple[tuple[str, ...], list[str]]:

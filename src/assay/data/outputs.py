@@ -71,8 +71,8 @@ def order_of(model: str, own: tuple[str, ...] | None, data: Dataset) -> tuple[st
             f"{model} calls its outputs {listed(list(own), 5)} (id2label), and they are taken to "
             f"be {listed(list(data.classes), 5)}, in this order; --classes names another",
         )
-    if all(name.isdecimal() for name in data.classes):
-        return ()
+    if list(data.classes) == [str(k) for k in range(len(data.classes))]:
+        return ()  # a number is its output
     alphabetical = " (in alphabetical order)" if list(data.classes) == sorted(data.classes) else ""
     return (
         f"the outputs of {model} are taken to be {listed(list(data.classes), 5)}{alphabetical}; "

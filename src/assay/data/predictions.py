@@ -32,6 +32,7 @@ from torch import Tensor
 
 from assay.config import digest
 from assay.core.blackbox import ALIKE_TOLERANCE, SUM_TOLERANCE, Answers
+from assay.data.classes import by_name
 from assay.data.textfiles import columns_of_lines, headed_once, is_missing
 from assay.data.walk import listed, printable
 from assay.errors import AssayError, distinct, expanded, one_line, told, unknown
@@ -145,7 +146,7 @@ def load_predictions(
                 "class, or prediction; arrays probabilities, logits or prediction"
             )
         if classes is None:
-            names = _in_order({*map(_text, truth), *map(_text, said)})
+            names = by_name({*map(_text, truth), *map(_text, said)})
     known = _classes(names, classes, None if outputs is None else outputs.shape[1], where)
     y = _numbers(truth, known, f"column {own!r}", where)
     answer: NDArray[Any]
@@ -208,7 +209,7 @@ def _lines(file: Path, where: str) -> Read:
                 f"{match[2]!r}: keep one of them"
             )
     names = {one: _floats(columns.pop(name), name, where) for one, name in of_class.items()}
-    order = _in_order(set(names)) if all(name.isdecimal() for name in names) else tuple(names)
+    order = by_name(names) if all(name.isdecimal() for name in names) else tuple(names)
     access: Answers = "logits" if kinds == {"logits"} else "scores"
     return columns, np.stack([names[name] for name in order], 1), access, order
 
@@ -350,12 +351,6 @@ def _once(texts: NDArray[Any], rows: NDArray[np.int64], where: str) -> None:
             f"rows {first} and {second} of {where} have the same id "
             f"{one_line(str(texts[first - 1]), 40)!r}: an example is counted once"
         )
-
-
-def _in_order(names: set[str]) -> tuple[str, ...]:
-    """Return names sorted: as numbers, where all are."""
-    numbers = all(name.isdecimal() for name in names)
-    return tuple(sorted(names, key=int) if numbers else sorted(names))
 
 
 def _text(value: Any) -> str:

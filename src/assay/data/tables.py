@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from assay.data.classes import by_name
 from assay.data.decode import CHUNK, Encoded
 from assay.data.opened import Asked, Opened, Part, split_of
 from assay.data.walk import File, Listing, listed, printable
@@ -299,7 +300,9 @@ def _numbered(
             for split, seen in values.items()
         }
         return names or (), labels
-    ordered = sorted({value for seen in values.values() for value in seen if value is not None})
+    known = {value for seen in values.values() for value in seen if value is not None}
+    text = any(isinstance(value, str) for value in known)
+    ordered: Sequence[Any] = by_name(known) if text else sorted(known)
     codes = {value: number for number, value in enumerate(ordered)} | {None: -1}
     return tuple(str(value) for value in ordered), {
         split: np.array([codes[value] for value in seen], dtype=np.int64)
