@@ -114,6 +114,16 @@ def test_what_goes_through_a_bucket_comes_back_byte_by_byte(store, toy, tmp_path
     assert "2 trials: 2 finished" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("url", ["memory://files/runs", "memory://bucket/files/runs/files"])
+def test_a_folder_on_the_way_may_be_called_files(store, toy, url):
+    finished(store, toy("walk", epochs=1))
+    study(store, [])
+    assert len(move(Folder(store), place_of(url)).new) == 2
+    before = objects()
+    moved = move(Folder(store), place_of(url))
+    assert (len(moved.there), moved.new, objects()) == (2, [], before)
+
+
 def test_each_machine_uses_what_the_others_have_finished(machine, toy, tmp_path):
     tally = tmp_path / "tally"
     need = toy("walk", epochs=1, tally=str(tally))

@@ -283,7 +283,8 @@ class Bucket:
             found = self._ask(lambda: self.fs.find(f"{self.root}/files", detail=True, refresh=True))
         except FileNotFoundError:
             return {}
-        ends = {f"files/{path.partition('/files/')[2]}": one for path, one in found.items()}
+        root = f"{self.root.strip('/')}/files/"  # a root may have a folder called files itself
+        ends = {f"files/{path.partition(root)[2]}": one for path, one in found.items()}
         return {name: int(one["size"]) for name, one in ends.items()}
 
     def _read(self, paths: list[str]) -> dict[str, bytes]:
