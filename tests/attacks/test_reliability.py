@@ -174,7 +174,12 @@ def test_many_steps_do_worse_than_one(net: nn.Module, x: Tensor, y: Tensor) -> N
 
 @pytest.mark.parametrize(
     "attack",
-    [PGD(eps=0.001, steps=10, step_size=0.0002), PGD(norm="l2", eps=0.01), PGD(norm="l1", eps=0.1)],
+    [
+        PGD(eps=0.001, steps=10, step_size=0.0002),
+        PGD(eps=0.001, steps=10, step_size=0.0013),  # longer than the radius, as in Wong et al.
+        PGD(norm="l2", eps=0.01),
+        PGD(norm="l1", eps=0.1),
+    ],
 )
 def test_unbounded_and_still_failing(net: nn.Module, x: Tensor, y: Tensor, attack: PGD) -> None:
     healthy = rel.unbounded_fails(attack, Classifier(net), x, y)

@@ -202,3 +202,24 @@ def test_labels_and_models_that_do_not_fit_are_refused(
         Universal().fit(box, x, y)
     with pytest.raises(AssayError, match="cannot be negative"):
         Universal.parse({"eps": -1})
+
+
+def test_images_that_the_model_does_not_answer_have_no_say() -> None:
+    x = Stream(5).rows(range(20)).uniform((1, 4, 4))
+
+    class Silent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 3))
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen = self.net(images)
+            return torch.where(images[:, :1, 0, 0] < 0.5, torch.nan, seen)
+
+    torch.manual_seed(0)
+    some, images = Silent(), x.clone()
+    images[:, 0, 0, 0] = torch.linspace(0, 0.9, len(x))
+    answered = images[images[:, 0, 0, 0] >= 0.5]
+    made = Universal(eps=0.1, batch_size=len(x)).fit(Classifier(some), images)
+    alone = Universal(eps=0.1, batch_size=len(x)).fit(Classifier(some), answered)
+    assert torch.equal(made.delta, alone.delta)

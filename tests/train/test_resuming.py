@@ -16,12 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from assay.attacks import FGSM
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.source import TensorSource
 from assay.errors import AssayError
 from assay.models import CNN
 from assay.models.saved import save_model
+from assay.tasks.adversaries import against
 from assay.train import AdamW, Recipe, Watch
 from assay.train.fit import fit
 
@@ -164,11 +166,41 @@ def test_killed_at_random_moments(tmp_path: Path, undisturbed: bytes) -> None:
 def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     train(tmp_path / "run")
     other = RECIPE.model_copy(update={"epochs": 5})
-    with pytest.raises(AssayError, match="another recipe or seed; delete it to start over"):
+    with pytest.raises(AssayError, match="another recipe, seed, network or data"):
         train(tmp_path / "run", recipe=other)
     (tmp_path / "run" / "fit.pt").write_bytes(b"something else")
     with pytest.raises(AssayError, match="not a checkpoint of ours; delete it to start over"):
         train(tmp_path / "run")
+
+
+@pytest.mark.parametrize("other", ["labels", "images", "network", "attack", "another attack"])
+def test_so_is_one_of_other_data_or_another_attack(tmp_path: Path, other: str) -> None:
+    """It would be taken for finished, and its network for the new one."""
+    seen = data(1, 20)
+    config = CONFIG.model_copy(update={"widths": (4, 6)}) if other == "network" else CONFIG
+
+    def go(config: CNN, seen: TensorSource, eps: float | None) -> None:
+        fit(
+            Classifier(config.build((1, 6, 6), 3, Stream(7))),
+            seen,
+            None,
+            Recipe(epochs=1, batch_size=8),
+            stream=Stream(7),
+            checkpoint=tmp_path / "fit.pt",
+            adversary=None if eps is None else against(FGSM(eps=eps), Recipe()),
+        )
+
+    start = 0.1 if other == "another attack" else None
+    go(CONFIG, seen, start)
+    go(CONFIG, seen, start)  # the same one goes on
+    assert seen.y is not None
+    if other == "labels":
+        seen = TensorSource(seen.x, 2 - seen.y)
+    elif other == "images":
+        seen = TensorSource(1 - seen.x, seen.y)
+    eps = {"attack": 0.1, "another attack": 0.2}.get(other)
+    with pytest.raises(AssayError, match="another recipe, seed, network or data, or against"):
+        go(config, seen, eps)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(

@@ -120,8 +120,9 @@ def unbounded_fails(
     """REL-004: with all of [0, 1] to move in, the attack does not fool every image.
 
     The attack is run again with the radius that reaches every image (Linf 1, L2 √D, L1 D), its
-    step size, if it has one that goes with the radius, scaled with it. Give it a few dozen images:
-    more add little. What is `known` of them (`copies`, `clean`) is handed on to `run`.
+    step size, if it has one that goes with the radius, scaled with it, in Linf up to 1. Give it a
+    few dozen images: more add little. What is `known` of them (`copies`, `clean`) is handed on to
+    `run`.
 
     Raises:
         AssayError: for a norm in which no radius reaches every image (L0).
@@ -132,7 +133,8 @@ def unbounded_fails(
     eps = widest(threat.norm, x)
     settings = {**attack.model_dump(), "eps": eps}
     if settings.get("step_size") is not None and threat.eps > 0 and not attack.minimum_norm:
-        settings["step_size"] *= eps / threat.eps
+        longer = settings["step_size"] * eps / threat.eps
+        settings["step_size"] = min(longer, 1.0) if threat.norm == "linf" else longer
     found = run(type(attack).parse(settings), oracle, x, y, stop="fooled", seed=seed, **known)
     fooled, correct = int(found.fooled.sum()), int(found.correct.sum())
     detail = f"with eps {eps:.4g}, {fooled} of {correct} correctly classified images were fooled"

@@ -17,7 +17,7 @@ from assay.attacks.base import Attack, Stop
 from assay.core.batches import X, named
 from assay.core.fast import FastReport
 from assay.core.oracle import Oracle, labels
-from assay.core.threats import T
+from assay.core.threats import T, wide
 from assay.disk import writing_together
 from assay.errors import AssayError
 from assay.stats import Estimate
@@ -132,14 +132,14 @@ class AttackResult(Generic[X, T]):
         if self.stop == "never":
             return None
         spent = self.queries[self.fooled]
-        return float(spent.double().quantile(0.5)) if len(spent) else None
+        return float(wide(spent).quantile(0.5)) if len(spent) else None
 
     @property
     def median_distance(self) -> float | None:
         """Median distance of the images that were fooled, in the unit of the threat's norm; None if
         none was."""
         moved = self.distance[self.fooled]
-        return float(moved.double().quantile(0.5)) if len(moved) else None
+        return float(wide(moved).quantile(0.5)) if len(moved) else None
 
     @property
     def unanswered(self) -> int:
@@ -203,7 +203,7 @@ class AttackResult(Generic[X, T]):
             ],
             "median_distance": self.median_distance,
             "median_queries": self.median_queries,
-            "mean_queries": float(self.queries.double().mean()) if len(self) else None,
+            "mean_queries": float(wide(self.queries).mean()) if len(self) else None,
             "evaluations": dict(self.evaluations),
             "fast": None if self.fast is None else vars(self.fast).copy(),
         }

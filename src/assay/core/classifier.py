@@ -143,7 +143,7 @@ class Classifier:
         Of a module it sees the class, the settings that it prints, and its state; not the code of
         its `forward`. Of `preprocess` it sees the source, or what the callable prints.
         """
-        sha = hashlib.sha256(f"{self.outputs}{_described(self.preprocess)}".encode())
+        sha = hashlib.sha256(f"{self.outputs}{described(self.preprocess)}".encode())
         for value in (self.mean, self.std):
             sha.update(repr(None if value is None else value.flatten().tolist()).encode())
         for name, module in self.model.named_modules():
@@ -376,7 +376,7 @@ def check_gradient(clf: Classifier, x: Tensor) -> None:
         in_parts(ask, 2, x[:2].detach(), tally=clf.tally, kind="gradient")
 
 
-def _described(function: Callable[[Tensor], Tensor] | None) -> str:
+def described(function: Callable[..., Any] | None) -> str:
     """Return the source of a function, or what another callable prints."""
     try:
         return (

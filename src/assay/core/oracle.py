@@ -131,6 +131,10 @@ def differentiable(logits: Tensor, model: Differentiable[Any] | None = None) -> 
 
 def no_gradient(model: Differentiable[Any] | None) -> AssayError:
     """Return the error for outputs that cannot be differentiated by what the model was given."""
+    if torch.is_inference_mode_enabled():
+        return AssayError(
+            "there are no gradients inside torch.inference_mode(): call the attack outside of it"
+        )
     module = getattr(model, "model", None)
     if isinstance(module, nn.Module) and (integers := quantized(module)):
         return AssayError(

@@ -139,6 +139,9 @@ class Attacking:
         self.scale = scale
         self._held: FastCopy | Classifier | None = None
 
+    def __repr__(self) -> str:
+        return f"Attacking({self.attack!r}, {self.scale:g})"
+
     def __call__(self, model: Classifier, x: Tensor, y: Tensor, *, rng: Rows) -> Tensor:
         if isinstance(self._held, FastCopy):
             copy, _ = renewed(self._held, x)

@@ -18,7 +18,7 @@ from assay.core.source import Source
 from assay.core.texts import TextClassifier
 from assay.errors import AssayError
 from assay.train.batches import measured
-from assay.train.checkpoint import read_checkpoint
+from assay.train.checkpoint import owner_of, read_checkpoint
 from assay.train.evaluate import check_labels, check_recipe
 from assay.train.guard import Adversary, Rivals, Watchman
 from assay.train.history import History, describe
@@ -94,9 +94,11 @@ def fit(
             if recipe.guard is not None and rivals is not None and validation is not None:
                 looks = stream.child("guard")
                 run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
+        if checkpoint is not None and run.peers.first:
+            run.owner = owner_of(run.model, train, recipe, stream, augment, adversary)
         kept = run.peers.by_first(
             lambda: (
-                read_checkpoint(checkpoint, recipe, stream)
+                read_checkpoint(checkpoint, run.owner)
                 if checkpoint is not None and checkpoint.exists()
                 else None
             )

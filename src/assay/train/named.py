@@ -141,10 +141,11 @@ labels are smoothed by 0.2, images shift by two pixels at most. docs/log.md says
 
 `robust` is trained against PGD as Madry et al. 2018 train for CIFAR-10: seven steps of 2/255 within
 8/255. `fast-robust` takes one step from noise (N-FGSM, de Jorge et al. 2022), `trades` is TRADES
-with its authors' attack and weight, `static-mix` the course's mix, and `fast-at` FGSM from a random
-start (Wong et al. 2020), which is there to show how it collapses. Their epochs are chosen so that
-all compute about the same. The network is small enough for two cores. `robust-wide` is N-FGSM on a
-wider network with SiLU for three times that compute (docs/log.md).
+with its authors' weight and ten steps, which start anywhere in the ball (theirs beside the image),
+`static-mix` the course's mix, and `fast-at` FGSM from a random start (Wong et al. 2020), which is
+there to show how it collapses. Their epochs are chosen so that all compute about the same. The
+network is small enough for two cores. `robust-wide` is N-FGSM on a wider network with SiLU for
+three times that compute (docs/log.md).
 
 `certified` is trained by interval bounds (Gowal et al. 2018) for 0.3 on MNIST, with the initial
 weights of Shi et al. 2021 and, in the end, no clean loss. Both papers train for 0.4; here it is

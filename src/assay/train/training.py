@@ -79,6 +79,7 @@ class Training:
         self.watchman: Watchman | None = None
         self.good: dict[str, Any] | None = None
         self.collapse = ""
+        self.owner = ""
         self.unseen = torch.zeros((), device=self.device)  # loss since the last reading, summed
         self.unseen_rows = 0
         if trackers:
@@ -100,7 +101,7 @@ class Training:
         """Write what training can go on from."""
         if checkpoint is not None:
             kept = self.state() | {"good": None if self.sound() else self.good}
-            write_checkpoint(checkpoint, kept, self.recipe, self.stream)
+            write_checkpoint(checkpoint, kept, self.owner)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

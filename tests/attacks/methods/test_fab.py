@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from assay.attacks import FAB, DeepFool
+from assay.attacks import FAB, Attack, CarliniWagner, DeepFool
 from assay.attacks.methods.hyperplanes import to_hyperplane
 from assay.attacks.methods.minimum_norm import Nearest
 from assay.core.classifier import Classifier
@@ -47,6 +47,39 @@ def plane(slope: Tensor, at: float) -> Classifier:
         layer.weight.copy_(torch.stack([0 * slope.flatten(), slope.flatten()]))
         layer.bias.copy_(torch.tensor([0.0, -at]))
     return Classifier(nn.Sequential(nn.Flatten(), layer))
+
+
+class Masked(nn.Module):
+    """A model of one class more, whose logit is always the same and far below all others."""
+
+    def __init__(self, net: nn.Module, logit: float) -> None:
+        super().__init__()
+        self.net, self.logit = net, logit
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = self.net(x)
+        return torch.cat([seen, torch.full_like(seen[:, :1], self.logit)], dim=1)
+
+
+@pytest.mark.parametrize("logit", [-1e4, -1e9, -torch.inf])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        FAB(norm="l2", steps=10),
+        DeepFool(norm="l2"),
+        CarliniWagner(steps=40, searches=3, initial_c=1.0, step_size=0.05),
+    ],
+    ids=lambda attack: attack.name,
+)
+def test_a_masked_class_does_not_keep_it_away(
+    clf: Classifier, x: Tensor, attack: Attack, logit: float
+) -> None:
+    """-inf, or a number that stands for it, is what a class is given that is not to be answered."""
+    plain = attack(clf, x)
+    masked = attack(Classifier(Masked(clf.model, logit)), x)
+    assert bool(plain.success.all())
+    assert torch.equal(masked.success, plain.success)
+    torch.testing.assert_close(masked.distance, plain.distance, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ORDER)

@@ -16,6 +16,7 @@ from assay.attacks.methods.gradient import finite, uphill
 from assay.core.classifier import Classifier
 from assay.core.random import Rows, Stream
 from assay.core.threats import NormBall
+from assay.errors import AssayError
 
 N = 48
 
@@ -228,3 +229,11 @@ def test_a_model_whose_draws_are_averaged_is_queried_itself() -> None:
         assert fast is not None
         assert not fast.used
         assert "averaged" in fast.why
+
+
+def test_inference_mode_is_named_as_what_takes_the_gradients() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 1, 4, 4)
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 3)))
+    with torch.inference_mode(), pytest.raises(AssayError, match=r"inside torch\.inference_mode"):
+        PGD(eps=0.1, steps=2)(clf, x)

@@ -176,3 +176,14 @@ def test_what_the_fast_copy_found_the_original_confirms() -> None:
     assert found.fast is not None
     assert found.fast.used
     assert found.success_rate.value >= 0.99
+
+
+@pytest.mark.parametrize("norm", DUAL)
+def test_an_image_that_is_wrong_itself_rests(x: Tensor, norm: str) -> None:
+    """Nothing is nearer than the image: from there no direction leads anywhere, and 0 / 0 none."""
+    wrong = torch.from_numpy(side(x.numpy()) <= 0).long()
+    attack = HopSkipJump(norm=norm, queries=900, probes=30)
+    found = attack(plane(), x, wrong, attack_wrong=True)
+    assert bool(found.success.all())
+    assert float(found.distance.max()) < 1e-3
+    assert int(found.queries.max()) < 400

@@ -101,6 +101,16 @@ def test_nearest_is_the_nearest_of_what_is_allowed(count: int, reach: float, see
     assert bool((ours <= theirs + 1e-5).all())
 
 
+def test_far_out_pixels_without_a_slope_gain_nothing() -> None:
+    """Of 1e7² a gain of 1e6 is less than one step of float32."""
+    x = Stream(4).rows([0]).uniform((1, 64, 64))
+    far = x.clone()
+    far[0, 0, 3, :10] = 1e7
+    found = nearest(x, far, 10, 0.03)
+    assert (found != x).nonzero()[:, 2].tolist() == [3] * 10
+    assert (found != x).nonzero()[:, 3].tolist() == list(range(10))
+
+
 def test_a_single_pixel_is_found_where_one_alone_matters(x: Tensor) -> None:
     """A model that sees one pixel's red, and must not see more than 0.9 there."""
 

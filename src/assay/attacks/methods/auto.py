@@ -36,7 +36,7 @@ class Auto(Attack):
     ['apgd', 'apgdt', 'fab', 'square']
     """
 
-    VERSION: ClassVar[int] = 2  # that of FAB
+    VERSION: ClassVar[int] = 3  # that of FAB
 
     name: Literal["auto"] = "auto"
     """The method's name in configs."""

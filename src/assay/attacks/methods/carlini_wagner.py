@@ -40,7 +40,7 @@ class CarliniWagner(MinimumNorm):
     (True, False)
     """
 
-    VERSION: ClassVar[int] = 2  # distances from tanh space; a c is given up on mean losses
+    VERSION: ClassVar[int] = 3  # a masked class says nothing of rounding
 
     name: Literal["carlini-wagner"] = "carlini-wagner"
     """The method's name in configs."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from assay.attacks.base import only
 from assay.core.random import Rows
-from assay.core.threats import NormBall, per_row
+from assay.core.threats import NormBall, per_row, wide
 
 SPARSER = 1.5
 """In L1, how many times fewer coordinates a step moves than the best point has moved."""
@@ -207,8 +207,8 @@ def nearest_in_l1(x: Tensor, adv: Tensor, eps: float) -> Tensor:
     delta = (adv - x).flatten(1)
     size, room = delta.abs(), torch.where(delta > 0, 1 - x.flatten(1), x.flatten(1))
     bends, order = torch.cat([size, size - room], dim=1).sort(dim=1, descending=True)
-    bends = bends.double()
-    falling = torch.where(order < size.shape[1], 1.0, -1.0).double().cumsum(1)
+    bends = wide(bends)
+    falling = wide(torch.where(order < size.shape[1], 1.0, -1.0)).cumsum(1)
     norm = (falling[:, :-1] * (bends[:, :-1] - bends[:, 1:])).cumsum(1)  # at bends[:, 1:]
     first = (norm < eps).sum(1, keepdim=True).clamp_max(norm.shape[1] - 1)
     over = (norm - eps).gather(1, first) / falling.gather(1, first).clamp_min(1)

@@ -35,7 +35,7 @@ class DeepFool(MinimumNorm):
     (1.0, True)
     """
 
-    VERSION: ClassVar[int] = 3  # a step is made of the pixels that can go on
+    VERSION: ClassVar[int] = 4  # a masked class says nothing of rounding
 
     name: Literal["deepfool"] = "deepfool"
     """The method's name in configs."""

@@ -40,7 +40,7 @@ class FAB(MinimumNorm):
     True
     """
 
-    VERSION: ClassVar[int] = 2  # a search that is cut short keeps what it has found
+    VERSION: ClassVar[int] = 3  # a masked class says nothing of rounding
 
     name: Literal["fab"] = "fab"
     """The method's name in configs."""

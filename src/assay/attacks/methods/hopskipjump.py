@@ -52,7 +52,7 @@ class HopSkipJump(Attack):
     (True, True)
     """
 
-    VERSION: ClassVar[int] = 2  # what an image draws no longer depends on others in its batch
+    VERSION: ClassVar[int] = 3  # an image that is wrong itself rests
 
     needs: ClassVar[Access] = "labels"
     minimum_norm: ClassVar[bool] = True
@@ -106,7 +106,8 @@ class HopSkipJump(Attack):
             if not seeking:
                 break
         for hop in itertools.count():
-            going = ~lost & (spent + self._cost(hop, x) <= self.queries)
+            away = (at != x).flatten(1).any(1)  # an image that is wrong itself rests
+            going = ~lost & away & (spent + self._cost(hop, x) <= self.queries)
             rows = going.nonzero()[:, 0]
             if not len(rows):
                 return

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from assay.attacks.methods.gradient import AT_A_TIME
-from assay.attacks.methods.minimum_norm import SURE
+from assay.attacks.methods.minimum_norm import rounding
 from assay.core.images import rows_that_fit
 from assay.core.memory import in_parts
 from assay.core.oracle import Encoded, differentiable
@@ -49,9 +49,9 @@ def nearest_hyperplane(
 
     Returns:
         logits (n, K); lead (n,), by how much the attacker leads there, negative before the
-        boundary, less twice what rounding may be wrong by (`SURE`), so that whatever reaches the
-        hyperplane is taken for adversarial; slope (n, C, H, W), the gradient of the lead. What is
-        not finite is zero.
+        boundary, less twice what `rounding` may make of it, so that whatever reaches the hyperplane
+        is taken for adversarial; slope (n, C, H, W), the gradient of the lead. What is not finite
+        is zero.
     """
 
     def pairs(logits: Tensor, y: Tensor, rival: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +81,7 @@ def nearest_hyperplane(
         away = (leads.detach().abs() / steepness).masked_fill_(steepness == 0, torch.inf)
         chosen = away.argmin(1, keepdim=True)
         lead = leads.detach().gather(1, chosen)
-        lead = (lead - 2 * SURE * logits.detach().abs().amax(1, True)).nan_to_num_(0.0, 0.0, 0.0)
+        lead = (lead - 2 * rounding(logits.detach())[:, None]).nan_to_num_(0.0, 0.0, 0.0)
         slope = slope[torch.arange(len(x), device=x.device), chosen[:, 0]]
         return torch.cat([logits.detach(), lead], 1), slope
 

@@ -14,8 +14,12 @@ from assay.core.oracle import Loss
 from assay.core.threats import NormBall, per_row
 
 SURE = 2e-5
-"""By what share of its largest logit a copy must prefer another class before a candidate is taken
-for adversarial: the logits of the float32 original, which confirms it, differ by up to 1e-5."""
+"""By what share of its largest logit, in size, a copy must prefer another class before a candidate
+is taken for adversarial: those of the float32 original, which confirms it, differ by up to 1e-5."""
+
+MASKED = -100.0
+"""A class whose logit lies below so many times the size of the highest, or of 1, is masked: a logit
+such as -1e9 or -inf does not say how coarsely the others are rounded."""
 
 
 class MinimumNorm(Attack):
@@ -41,11 +45,17 @@ def surplus(logits: Tensor, y: Tensor, targeted: bool) -> Tensor:
     """Return by how much the attacker has won each row: positive beyond the boundary, float (n,).
 
     It is the logit of the best class that the attacker wants over the best that it does not,
-    less what the copy's rounding may be wrong by (`SURE`). A row with a NaN is lost.
+    less what the copy's rounding may be wrong by (`rounding`). A row with a NaN is lost.
     """
     lead = margin(logits, y)
     lead = -lead if targeted else lead
-    return (lead - SURE * logits.abs().amax(1)).nan_to_num(nan=-torch.inf)
+    return (lead - rounding(logits)).nan_to_num(nan=-torch.inf)
+
+
+def rounding(logits: Tensor) -> Tensor:
+    """Return by how much a lead of one logit over another may be wrong in a copy, float (n,)."""
+    masked = logits < MASKED * logits.amax(1, keepdim=True).abs().clamp_min(1)
+    return SURE * logits.abs().masked_fill(masked, 0.0).amax(1)
 
 
 class Nearest:

@@ -58,7 +58,7 @@ class FewPixel(PixelAttack):
     (True, True)
     """
 
-    VERSION: ClassVar[int] = 2  # of the steps, one that fooled the model is kept before all others
+    VERSION: ClassVar[int] = 3  # what a pixel gains is no small difference of large numbers
 
     name: Literal["few-pixel"] = "few-pixel"
     """The method's name in configs."""
@@ -211,7 +211,7 @@ def nearest(x: Tensor, far: Tensor, count: int, reach: float) -> Tensor:
     most, by `reach` at most, and lie in [0, 1] (Croce & Hein 2019, proposition 2.1)."""
     low, high = (x - reach).clamp_(min=0), (x + reach).clamp_(max=1)
     near = torch.minimum(torch.maximum(far, low), high)
-    gain = ((far - x).square() - (far - near).square()).sum(1).flatten(1)
+    gain = ((near - x) * (2 * far - x - near)).sum(1).flatten(1)  # |far - x|² - |far - near|²
     chosen = torch.zeros_like(gain, dtype=torch.bool)
     chosen.scatter_(1, gain.topk(min(count, gain.shape[1]), dim=1).indices, True)
     return torch.where(chosen.view(len(x), 1, *x.shape[2:]), near, x)

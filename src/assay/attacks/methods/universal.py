@@ -137,6 +137,8 @@ class Universal(Config):
             raise AssayError("a universal perturbation needs images; got 0 images")
         said = clf.predict(x[:1] if y is not None else x)
         goal = said if y is None else fitting(y, len(x), len(clf.classes), "labels")
+        if not bool((goal >= 0).all()):  # a prediction of NaN is none
+            x, goal = x[goal >= 0], goal[goal >= 0]
         threat, device = self.threat, clf.device
         steps = self.epochs * math.ceil(len(x) / self.batch_size)
         first = self.step_size or self.eps * max(1 / 4, 4 / (steps + 1))
