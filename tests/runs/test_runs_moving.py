@@ -6,6 +6,8 @@ import fcntl
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +103,40 @@ def test_sync_leaves_out_what_is_damaged_or_worked_on(full, toy, tmp_path, capsy
     assert f"left out: trials/{damaged.parent.name}/model.bin is damaged" in said
     assert not (target.root / "trials" / damaged.parent.name).exists()
     assert len(list(target.trials())) == 2
+
+
+def a_study(store: Store, words: str) -> Path:
+    folder = store.run_folder("study", "x-quick", "0" * 64)
+    (folder / "index.html").write_text(words)
+    store.save_run("study", folder.name, {"trials": []})
+    return folder
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_study_that_is_being_written_is_left_to_its_process(tmp_path, empty):
+    source, target = Store(tmp_path / "a"), Store(tmp_path / "b")
+    parcel = f"studies/{a_study(source, 'theirs').name}"
+    folder = target.run_folder("study", "x-quick", "0" * 64)
+    if not empty:
+        (folder / "index.html").write_text("half of it")
+    assert move(Folder(source), Folder(target)).busy == [parcel]
+    assert Folder(target).keep_run(parcel, {}, Folder(source).open, replace=True) == "busy"
+    page = a_study(target, "ours") / "index.html"
+    assert move(Folder(source), Folder(target)).differs == [parcel]
+    assert page.read_text() == "ours"
+
+
+def test_a_study_that_a_killed_process_left_half_written_is_replaced(tmp_path):
+    source, target = Store(tmp_path / "a"), Store(tmp_path / "b")
+    folder = target.root / "studies" / a_study(source, "theirs").name
+    program = (
+        f"import os; from assay.runs.store import Store; s = Store({str(target.root)!r})\n"
+        "(s.run_folder('study', 'x-quick', '0' * 64) / 'half.html').write_text(''); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 9
+    assert (folder / "half.html").exists()
+    assert move(Folder(source), Folder(target)).new == [f"studies/{folder.name}"]
+    assert sorted(path.name for path in folder.iterdir()) == ["index.html", "run.json"]
 
 
 def test_a_trial_that_was_begun_at_the_target_is_replaced_by_the_finished_one(full, toy, tmp_path):

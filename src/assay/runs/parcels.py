@@ -19,6 +19,7 @@ from typing import IO, Literal, Protocol
 
 from assay.disk import TEMPORARY, file_digest, make_folder, making, writing
 from assay.errors import AssayError, one_line
+from assay.runs import folders
 from assay.runs.entry import (
     CHECKPOINT,
     FAILURE,
@@ -363,9 +364,15 @@ class Folder:
         try:
             with making(folder) as made:
                 self._write(parcel, made, files, opened)
-                if folder.is_dir() and (replace or not (folder / RUN).exists()):  # half-written
-                    shutil.rmtree(folder)
-        except FileExistsError:  # it came in this moment
+                with folders.alone(folder) as ours:
+                    if not ours:
+                        raise FileExistsError(folder)
+                    # without it, what a killed process left
+                    if folder.is_dir() and (replace or not (folder / RUN).exists()):
+                        shutil.rmtree(folder)
+        except FileExistsError:  # a process writes it, or it came in this moment
+            if not (folder / RUN).exists():
+                return "busy"
             there = self.files(parcel)
             return "there" if there is not None and same(parcel, files, there) else "differs"
         return "new"

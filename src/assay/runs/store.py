@@ -23,6 +23,7 @@ from typing import IO, Any, Literal, cast
 
 from assay.disk import not_text, refusal, write_atomic
 from assay.errors import AssayError, expanded, nearest, one_line
+from assay.runs import folders
 from assay.runs.display import say
 from assay.runs.entry import (
     LOCK,
@@ -260,14 +261,15 @@ class Store:
     # -- studies and audits ----------------------------------------------------------------------
 
     def run_folder(self, kind: Kind, name: str, address: str) -> Path:
-        """Return the folder of a run, made if need be; its name is the run's id.
+        """Return the folder of a run, made if need be, and held until the run is saved; its name is
+        the run's id.
 
         The same address gives the same folder, so a repeated run takes the place of the first.
         """
         folder = self.root / FOLDERS[kind] / f"{(slug(name) or kind)[:48]}-{address[:8]}"
         self.prepare()
         try:
-            folder.mkdir(exist_ok=True)
+            folders.begin(folder)
         except OSError as error:
             raise refusal(error, folder) from error
         return folder
@@ -288,6 +290,7 @@ class Store:
             "id": id,
         }
         write_atomic(folder / RUN, to_json(complete, indent=2))
+        folders.end(folder)
         return Run(kind, id, folder, complete)
 
     def runs(self) -> list[Run]:
