@@ -109,7 +109,7 @@ NAMED: dict[str, dict[str, Any]] = {
             "ramp": [0.4, 0.6],
         },
         "recipe": {
-            "epochs": 48,
+            "epochs": 64,
             "batch_size": 128,
             "optimizer": {"name": "adam", "lr": 2.5e-3},
             "schedule": {
