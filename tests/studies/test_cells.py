@@ -16,6 +16,8 @@ from assay.errors import AssayError
 from assay.report.result import Cell
 from assay.runs.results import Results
 from assay.studies.attention import Attention
+from assay.studies.hardening import Hardening
+from assay.studies.ood import OOD
 from assay.studies.cells import Column
 from assay.studies.measured import least_variance
 from assay.studies.skip import Skip
@@ -288,10 +290,10 @@ def test_a_mean_and_the_mark_of_the_best_know_the_images_too() -> None:
 @pytest.mark.parametrize(
     ("settings", "drawn"),
     [
-        ({"train_images": 1200}, True),
-        ({"train_images": 1200, "seeds": 4}, False),
+        ({"train_images": 120}, True),
+        ({"train_images": 120, "seeds": 4}, False),
         ({"train_images": None}, False),
-        ({"train_images": 1200, "images_by_seed": False}, False),
+        ({"train_images": 120, "images_by_seed": False}, False),
     ],
 )
 def test_one_number_per_seed_is_of_images_in_general_where_seeds_trained_on_others(
@@ -303,7 +305,22 @@ def test_one_number_per_seed_is_of_images_in_general_where_seeds_trained_on_othe
     assert (effects["skip.degrades"].about == "networks and images") is drawn
 
 
-@pytest.mark.parametrize(("images", "drawn"), [(500, True), (501, False), (5000, False)])
+def test_outliers_are_of_images_in_general_where_more_images_than_a_few_are_met_by_one_seed() -> (
+    None
+):
+    """Two seeds, and the 1,000 test images of digits but those of two classes; `hardening` looks
+    for outliers among more images than it attacks."""
+    ood = OOD.parse({**OOD.preset_values("smoke"), "device": "cpu", "inside": 45})
+    assert not ood.cells(Results()).images_drawn
+    ood = ood.model_copy(update={"inside": 35})
+    assert ood.cells(Results()).images_drawn
+    smoke = {**Hardening.preset_values("smoke"), "device": "cpu", "images": 20, "examined": 60}
+    about = {e.code: e.about for e in Hardening.parse(smoke).findings(Results()).effects}
+    assert about["hardening.seen"] == "networks and images"
+    assert about["hardening.noise"] == about["hardening.near"] == "networks, on these images"
+
+
+@pytest.mark.parametrize(("images", "drawn"), [(50, True), (51, False), (5000, False)])
 def test_one_number_per_seed_is_of_images_in_general_where_seeds_attacked_others(
     images: int, drawn: bool
 ) -> None:

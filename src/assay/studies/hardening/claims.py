@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assay import stats
@@ -105,16 +106,15 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
         ("noise", "noise_auroc", "Hardening by N-FGSM improves the detection of noise"),
         ("near", "near_auroc", "Hardening by N-FGSM improves the detection of near outliers"),
     ):
-        found.append(
-            more(
-                f"hardening.{code}",
-                f"{text} by max-logit (AUROC).",
-                under(NOISY, "examined"),
-                under(NATURAL, "examined"),
-                kind,
-                "Detectors differ by as much from seed to seed.",
-            )
+        effect = more(
+            f"hardening.{code}",
+            f"{text} by max-logit (AUROC).",
+            under(NOISY, "examined"),
+            under(NATURAL, "examined"),
+            kind,
+            "Detectors differ by as much from seed to seed.",
         )
+        found.append(replace(effect, images_drawn=study.drawn_apart(study.examined)))
     return tuple(found)
 
 

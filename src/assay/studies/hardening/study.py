@@ -237,9 +237,13 @@ class Hardening(CellStudy):
         return Cells(
             {**self.trials(done), **self.measured(done)},
             done,
-            images_drawn=self.images_by_seed and apart(self.data, "test", self.images, self.seeds),
+            images_drawn=self.drawn_apart(self.images),
             there_are=how_many(self.data, "test"),
         )
+
+    def drawn_apart(self, images: int) -> bool:
+        """Return whether each seed met so many images of its own, but for a few."""
+        return self.images_by_seed and apart(self.data, "test", images, self.seeds)
 
     # -- findings ------------------------------------------------------------------------------
 

@@ -236,7 +236,8 @@ class OOD(Study):
         trials = {f"{name} network": own for name, own in self.networks().items()}
         if self.attacked:
             trials["attack"] = self.evaded()
-        drawn = apart(self.data, "test", self.inside, self.seeds, size=self.network.size)
+        size, left_out = self.network.size, self.without(0) or ()
+        drawn = apart(self.data, "test", self.inside, self.seeds, size=size, without=left_out)
         return Cells({**self.scored(), **trials}, done, images_drawn=drawn)
 
     def findings(self, done: Results) -> Findings:
