@@ -16,10 +16,10 @@ from assay.errors import AssayError
 from assay.report.result import Cell
 from assay.runs.results import Results
 from assay.studies.attention import Attention
-from assay.studies.hardening import Hardening
-from assay.studies.ood import OOD
 from assay.studies.cells import Column
+from assay.studies.hardening import Hardening
 from assay.studies.measured import least_variance
+from assay.studies.ood import OOD
 from assay.studies.skip import Skip
 from studies.made_up import cells, fake
 

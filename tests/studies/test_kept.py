@@ -46,6 +46,18 @@ def test_a_result_of_an_unknown_study_or_setting_comes_back_as_it_is(kept):
         assert told_anew(other) is other
 
 
+def test_a_claim_on_images_that_seeds_shared_is_about_these():
+    """Training accuracy is one number a seed; ten seeds drew 1,000 training images each, more than
+    a tenth of those of digits. Test accuracy is known image by image."""
+    read = StudyResult.read(ROOT / "docs" / "results" / "regularization" / "result.json")
+    made = read.made.model_copy(update={"config": {**read.made.config, "data": "digits"}})
+    everywhere = [one.model_copy(update={"about": "networks and images"}) for one in read.claims]
+    claims = told_anew(read.model_copy(update={"made": made, "claims": everywhere})).claims
+    about = {claim.code: claim.about for claim in claims}
+    assert about.pop("regularization.underfits") == "networks, on these images"
+    assert set(about.values()) == {"networks and images"}
+
+
 def test_show_draws_the_page_of_a_result_anew(kept, tmp_path, capsys):
     there = tmp_path / "old"
     there.mkdir()

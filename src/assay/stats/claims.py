@@ -59,6 +59,7 @@ class Effect:
             in general; without, about networks on these images, unless they were drawn.
         images_drawn: each seed met images of its own, so that the values of seeds are a sample of
             images too.
+        by_image: results may say the effect image by image, also where these here do not.
         asks: whether the effect is larger than delta, or within ± delta of nothing.
         chosen_among: how many effects this one was chosen from by the results that it is judged
             on; its interval is one that all of them would have together (Bonferroni).
@@ -84,6 +85,7 @@ class Effect:
     per_image: PerImage | None = field(default=None, kw_only=True)
     asks: Asks = field(default="larger", kw_only=True)
     images_drawn: bool = field(default=False, kw_only=True)
+    by_image: bool = field(default=False, kw_only=True)
     chosen_among: int = field(default=1, kw_only=True)
     why_delta: str = field(default="", kw_only=True)
     per: str = field(default="", kw_only=True)

@@ -23,7 +23,7 @@ from assay.runs.entry import Result
 from assay.runs.results import Results, address_of
 from assay.runs.trial import Trial
 from assay.studies.measured import is_share, least_variance, lies_between, value_of
-from assay.studies.on_images import Metric, per_image
+from assay.studies.on_images import SHARES, Metric, per_image
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,7 @@ class Cells:
             note=note,
             rests_on=self.addresses(*of, *among),
             images_drawn=self.images_drawn,
+            by_image=images is not None,
             per_image=replace(by_image, there_are=self.there_are) if by_image else None,
             unit=unit,
             why_delta=why_delta,
@@ -253,7 +254,7 @@ class Cells:
             floor=metric if is_share(metric) else None,
             note=note,
             among=among,
-            images=lambda rows: per_image(rows, factors, metric),
+            images=(lambda rows: per_image(rows, factors, metric)) if metric in SHARES else None,
             why_delta=why_delta,
         )
         return replace(effect, asks=asks)

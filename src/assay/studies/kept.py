@@ -1,5 +1,6 @@
 """What was judged, read back from what is kept of it: the words of a result are written anew, its
-numbers and verdicts stay."""
+numbers and verdicts stay; so does the population of a claim, unless seeds are no longer said to
+have met images of their own."""
 
 from __future__ import annotations
 
@@ -77,6 +78,8 @@ def _explained(claim: Claim, effect: stats.Effect | None, inputs: Inputs) -> Cla
         claim = claim.model_copy(update={"seeds_needed": None, "images_needed": None})
     if effect is None or claim.delta != effect.delta:
         return claim
+    if claim.about and not (effect.images_drawn or effect.by_image):
+        claim = claim.model_copy(update={"about": THESE_IMAGES})
     return claim.model_copy(
         update={
             "unit": effect.unit,

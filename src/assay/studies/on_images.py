@@ -13,6 +13,8 @@ from assay.runs.entry import Result
 Metric = str | Callable[[Result], float]
 """The name of a metric ("test_accuracy"), or what computes one from a result."""
 
+SHARES = ("test_accuracy", "success_share")
+"""The metrics that runs keep image by image."""
 IMAGE_IDS = "image_ids"
 """The array that says which images of the test set a run was measured on. Older results lack it:
 all runs of a study met the same images then, in the same order."""

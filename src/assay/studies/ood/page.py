@@ -27,8 +27,8 @@ def notes(study: OOD, cells: Cells) -> tuple[str, ...]:
     natural = next(iter(study.networks()))
     held = (
         "Two classes are held out of each training, others for each seed; over five seeds each of "
-        "ten classes is an outlier once. Networks, classes and images vary together, and the "
-        "intervals hold all of it."
+        "ten classes is an outlier once. Networks and classes vary together, and the intervals "
+        "hold both; what other images would change they hold as far as seeds do not share theirs."
     )
     return (
         f"The networks are small: {accuracy(cells, natural)}. How well outliers are detected rises "

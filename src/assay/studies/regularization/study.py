@@ -327,6 +327,7 @@ class Regularization(CellStudy):
                 self.delta,
                 (),
                 rests_on=cells.addresses(*singles),
+                by_image=True,
                 why_delta=both,
             ),
         )
