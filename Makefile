@@ -2,7 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# What pip does with Python code: by default it compiles all of it, which spares users a slow start.
+COMPILE ?= --compile
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(COMPILE) -c constraints.txt
 # The first Python on the path that is new enough; override with `make install PYTHON=...`.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
