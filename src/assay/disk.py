@@ -15,6 +15,8 @@ import os
 import secrets
 import shutil
 import stat
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ REFUSED = (
     errno.ENAMETOOLONG,
 )
 """What another path mends; any other error is none of the user's."""
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+"""What reading a damaged zip raises, an .npz or a file of torch too."""
 
 
 class DiskFull(AssayError):

@@ -139,3 +139,18 @@ def test_arrays_that_are_none(tmp_path: Path) -> None:
         load_predictions(file)
     with pytest.raises(AssayError, match="is not there"):
         load_predictions(tmp_path / "none.npz")
+
+
+def test_a_flipped_byte_of_an_npz_is_an_error_of_ours_or_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "said.npz"
+    np.savez_compressed(file, label=np.array([0, 1]), prediction=np.array([0, 1]))
+    whole, refused = file.read_bytes(), 0
+    for place in range(0, len(whole), 2):
+        for bit in (1, 128):
+            changed = bytes((whole[place] ^ bit,))
+            file.write_bytes(whole[:place] + changed + whole[place + 1 :])
+            try:
+                load_predictions(file)
+            except AssayError:
+                refused += 1
+    assert refused

@@ -27,9 +27,10 @@ from assay.config import Config
 from assay.core.random import Stream
 from assay.errors import AssayError
 from assay.models import CNN, MLP, HttpModel
+from assay.models.formats import not_yet
 from assay.models.loading import fingerprint, load_model, load_oracle
 from assay.models.saved import save_model, saved
-from assay.models.weights import unwrapped
+from assay.models.weights import read_weights, unwrapped
 
 NAMES = ("cat", "dog", "owl")
 CONFIG = CNN(depths=(1, 1), widths=(4, 8), skip=True, norm="batch")
@@ -574,3 +575,29 @@ def test_a_file_that_unpacks_to_far_more_than_it_is(user_file: Path, tmp_path: P
     line = refused(f"{user_file}:make_net", weights=path)
     assert line.startswith(f"refused: {path} has ")
     assert "and unpacks to 20,0" in line
+
+
+def test_a_bomb_is_not_unpacked_to_see_what_it_is(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w/data.pkl", bytes(40_000_000))
+    tracemalloc.start()
+    with pytest.raises(AssayError, match=r"and unpacks to 40,000,000"):
+        read_weights(tmp_path / "w.pt")
+    assert not not_yet(tmp_path / "w.pt")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10e6
+
+
+def test_a_flipped_byte_of_a_checkpoint_is_one_line_or_is_read(tmp_path: Path) -> None:
+    torch.save({"l.weight": torch.ones(2, 4)}, tmp_path / "w.pt")
+    whole = (tmp_path / "w.pt").read_bytes()
+    corrupt = 0
+    for place in range(0, len(whole), 3):
+        changed = bytes((whole[place] ^ 1,))
+        (tmp_path / "w.pt").write_bytes(whole[:place] + changed + whole[place + 1 :])
+        try:
+            read_weights(tmp_path / "w.pt")
+        except AssayError as error:
+            corrupt += " is corrupt" in str(error)
+    assert corrupt

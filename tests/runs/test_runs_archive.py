@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from stores import assay, bytes_of, refused, study
 
+from assay.errors import AssayError
+from assay.runs import archive as archives
 from assay.runs.archive import Archive
 from assay.runs.store import Store
 
@@ -273,6 +275,41 @@ def test_no_header_of_an_archive_decides_how_much_memory_it_gets(
     assert "a header without a sensible length" in said
     assert peak < 10e6
     assert not (tmp_path / "new").exists()
+
+
+def of_documents(path: Path, names: list[str], content: bytes) -> Path:
+    """Write an archive whose every file is this document."""
+    mark = [len(content), hashlib.sha256(content).hexdigest()]
+    parcels: dict[str, dict[str, list]] = {}
+    for name in names:
+        parcel, _, file = name.rpartition("/")
+        parcels.setdefault(parcel, {})[file] = mark
+    manifest = json.dumps({"schema": 1, "parcels": parcels}).encode()
+    with gzip.open(path, "wb", 1) as out, tarfile.open(fileobj=out, mode="w|") as new:
+        for name, held in (("manifest.json", manifest), *((name, content) for name in names)):
+            info = tarfile.TarInfo(name)
+            info.size = len(held)
+            new.addfile(info, io.BytesIO(held))
+    return path
+
+
+@pytest.mark.parametrize("shelf", ["studies", "trials"])
+def test_of_the_documents_of_an_archive_few_are_in_memory_at_once(tmp_path, monkeypatch, shelf):
+    monkeypatch.setattr(archives, "LONGEST_DOCUMENT", 10**6)
+    names = [f"studies/x-{k:08x}/run.json" for k in range(24)]
+    if shelf == "trials":  # all of one kind first, so that no trial is whole before the last
+        names = [f"trials/{k:012x}/{n}.json" for n in ("trial", "record") for k in range(24)]
+    content = b'{"schema": 1, "kind": "study"}'.ljust(10**6)
+    path = of_documents(tmp_path / "long.tar.gz", names, content)
+    tracemalloc.start()
+    if shelf == "studies":
+        assert len(list(Archive(path).parcels())) == 24
+    else:
+        with pytest.raises(AssayError, match=r"the documents of .* are far apart: refused"):
+            Archive(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12e6
 
 
 def test_an_archive_that_the_disk_has_no_room_for_leaves_no_trace(

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,7 @@ from assay.core.blackbox import ALIKE_TOLERANCE, SUM_TOLERANCE, Answers
 from assay.data.classes import by_name
 from assay.data.textfiles import columns_of_lines, headed_once, is_missing
 from assay.data.walk import listed, printable
+from assay.disk import BROKEN_ZIP
 from assay.errors import AssayError, distinct, expanded, one_line, told, unknown
 
 LINES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
@@ -216,9 +216,9 @@ def _lines(file: Path, where: str) -> Read:
 
 def _arrays(file: Path, where: str) -> Read:
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as opened:
             found = {name: opened[name] for name in opened.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except (MemoryError, *BROKEN_ZIP) as error:
         raise AssayError(f"{where} cannot be read as an .npz of arrays: {told(error)}") from error
     own = _named("label", LABELS, found, None, where)
     n = found[own].shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +24,12 @@ from assay.data.tables import (
     names_of,
 )
 from assay.data.walk import File, listed, printable, walk
+from assay.disk import BROKEN_ZIP
 from assay.errors import AssayError, told
 
 SUFFIXES = frozenset({".parquet", ".arrow", ".npz"})
 IMAGES, LABELS = ("images", "x", "image"), ("labels", "y", "label")
 """What the arrays of an .npz may be called."""
-BROKEN = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-"""What reading a damaged .npz raises."""
 
 
 class TableShard:
@@ -143,7 +141,7 @@ class ArrayShard:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except BROKEN as error:
+        except BROKEN_ZIP as error:
             raise AssayError(f"{self.shown} cannot be read: {told(error)}") from error
 
 

@@ -8,6 +8,9 @@ import zipfile
 from pathlib import Path
 from typing import Literal
 
+from assay.disk import BROKEN_ZIP
+from assay.errors import told
+
 Kind = Literal["exported", "script"]
 """Programs: of `torch.export`, or of TorchScript."""
 
@@ -28,6 +31,18 @@ OTHERS = {
 """By suffix: what it is, and what runs it."""
 
 
+BEGINNING = 2**20
+"""Bytes of a pickle that are looked at: what it is of stands at its beginning."""
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip, as torch writes them."""
+    try:
+        return zipfile.is_zipfile(path)
+    except BROKEN_ZIP:  # its end is damaged
+        return False
+
+
 def not_yet(path: Path) -> str:
     """Return what a file is that holds a model, and what to do instead of loading it; "" for
     anything else. Nothing in it is run."""
@@ -44,11 +59,17 @@ def not_yet(path: Path) -> str:
             f"{path} is {PROGRAMS[kind_of]}, a program that needs no other code: name it as the "
             "model, with --trust-program if you trust whoever made it"
         )
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return ""
-    with zipfile.ZipFile(path) as archive:
-        inside = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
-        pickled = b"" if inside is None else archive.read(inside)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            inside = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            pickled = b""
+            if inside is not None:
+                with archive.open(inside) as file:
+                    pickled = file.read(BEGINNING)
+    except BROKEN_ZIP as error:
+        return f"{path} is corrupt: {told(error)}"
     module = _pickled_module(pickled)
     if module:
         load = f"torch.load({str(path)!r}, weights_only=False)"
@@ -62,12 +83,12 @@ def not_yet(path: Path) -> str:
 
 def program_in(path: Path) -> Kind | None:
     """Return what kind of program a file holds, or None; nothing in it is run."""
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not path.is_file() or not is_zip(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except BROKEN_ZIP:
         return None
     if any(name.endswith("constants.pkl") for name in names):
         return "script"

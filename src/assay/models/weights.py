@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,8 +20,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from assay.errors import AssayError, nearest
-from assay.models.formats import not_yet
+from assay.disk import BROKEN_ZIP
+from assay.errors import AssayError, nearest, told
+from assay.models.formats import is_zip, not_yet
 
 INSIDE = (
     "state_dict",
@@ -80,9 +81,9 @@ def read_weights(path: Path) -> Weights:
             return Weights(load_file(path))
         except SafetensorError as error:
             raise AssayError(f"{path} is not a whole safetensors file: {error}") from error
+    _refuse_bomb(path)
     if said := not_yet(path):
         raise AssayError(said)
-    _refuse_bomb(path)
     found = _read_pickle(path)
     opened: list[str] = []
     others: list[str] = []
@@ -104,11 +105,14 @@ def read_weights(path: Path) -> Weights:
 
 def _refuse_bomb(path: Path) -> None:
     """Refuse a torch file that unpacks to far more than it is, before it is unpacked."""
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         return
     size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except BROKEN_ZIP as error:
+        raise AssayError(f"{path} is corrupt: {told(error)}") from error
     if unpacked > max(PACKED * size, 2**20):
         raise AssayError(
             f"refused: {path} has {size:,} bytes and unpacks to {unpacked:,}; torch.save never "
@@ -239,14 +243,15 @@ def _calls(path: Path, message: str) -> list[str]:
 def _opcodes(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the instructions and arguments of the pickles in a torch file, one after another, as
     far as it holds any: they are read, not run."""
-    content = path.read_bytes()
-    with suppress(ValueError, StopIteration, zipfile.BadZipFile):  # not even a pickle
-        if content.startswith(b"PK"):
+    with suppress(StopIteration, *BROKEN_ZIP), path.open("rb") as file:  # perhaps not even a pickle
+        stream: IO[bytes] = file
+        if is_zip(path):
             with zipfile.ZipFile(path) as archive:
                 inside = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-                content = archive.read(inside)
-        stream = io.BytesIO(content)
-        while stream.tell() < len(content):
+                stream = io.BytesIO(archive.read(inside))
+        end = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        while stream.tell() < end:
             for code, argument, _ in pickletools.genops(stream):
                 yield code.name, argument
 

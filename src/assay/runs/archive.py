@@ -13,6 +13,7 @@ import io
 import os
 import tarfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -200,7 +201,7 @@ def _verified(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
     """Return what the manifest says, once all of the archive is seen to be as it says."""
     tables = _manifest(archive, name)
     left = {f"{parcel}/{file}": mark for parcel in tables for file, mark in tables[parcel].items()}
-    documents: dict[str, bytes] = {}
+    waiting: dict[str, dict[str, bytes]] = defaultdict(dict)  # by parcel, until it is whole
     for row, member in enumerate(archive):
         if row == 0:  # the manifest; a second one would be like any other that it does not name
             continue
@@ -212,22 +213,31 @@ def _verified(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
         expected = left.pop(member.name)
         if member.size != expected[0]:
             raise Damaged(f"{name}: {called} has {member.size} bytes, not {expected[0]}")
-        ends = (f"/{TRIAL}", f"/{RECORD}", f"/{RUN}")
-        document = member.name.count("/") == 2 and member.name.endswith(ends)
-        if document and member.size > LONGEST_DOCUMENT:
+        parcel, _, file = member.name.rpartition("/")
+        wanted = _documents(parcel, tables)
+        if file in wanted and member.size > LONGEST_DOCUMENT:
             raise AssayError(f"{name}: {called} has {member.size} bytes: refused")
         source = archive.extractfile(member)
         assert source is not None
-        with io.BytesIO() if document else Path(os.devnull).open("wb") as seen:
+        with io.BytesIO() if file in wanted else Path(os.devnull).open("wb") as seen:
             copy_checked(source, seen, expected, f"{name}: {called}")
-            if isinstance(seen, io.BytesIO):
-                documents[member.name] = seen.getvalue()
+            if not isinstance(seen, io.BytesIO):
+                continue
+            waiting[parcel][file] = seen.getvalue()
+        if waiting[parcel].keys() == wanted:
+            if not _hangs_together(parcel, tables[parcel], waiting.pop(parcel), name):
+                raise Damaged(f"{name}: {parcel} is not what its own files say it is")
+        elif sum(len(one) for kept in waiting.values() for one in kept.values()) > LONGEST_DOCUMENT:
+            raise AssayError(f"{name}: the documents of {parcel} are far apart: refused")
     if left:
         raise Damaged(f"{name}: {one_line(next(iter(left)), 80)!r} is missing: it was cut short")
-    for parcel, files in tables.items():
-        if not _hangs_together(parcel, files, documents, name):
-            raise Damaged(f"{name}: {parcel} is not what its own files say it is")
     return tables
+
+
+def _documents(parcel: str, tables: Mapping[str, Files]) -> set[str]:
+    """Return the files of a parcel that say what it is; of what is none, none."""
+    wanted = {TRIAL, RECORD} if parcel.startswith("trials/") else {RUN}
+    return wanted & tables.get(parcel, {}).keys()
 
 
 def _manifest(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
@@ -254,11 +264,11 @@ def _manifest(archive: tarfile.TarFile, name: str) -> dict[str, Files]:
 
 def _hangs_together(parcel: str, files: Files, documents: Mapping[str, bytes], name: str) -> bool:
     """Return whether a trial has the address and the files that it says, a run its kind."""
-    last = document_of(documents[f"{parcel}/{last_of(parcel)}"], f"{name}: {parcel}") or {}
+    last = document_of(documents[last_of(parcel)], f"{name}: {parcel}") or {}
     shelf, _, folder = parcel.partition("/")
     if shelf != "trials":
         return any(last.get("kind") == kind and shelf == place for kind, place in FOLDERS.items())
-    kept = document_of(documents.get(f"{parcel}/{TRIAL}", b""), f"{name}: {parcel}") or {}
+    kept = document_of(documents.get(TRIAL, b""), f"{name}: {parcel}") or {}
     try:
         trial = Trial.model_validate(kept.get("trial"))
         recorded = {file: tuple(mark) for file, mark in last["files"].items()}

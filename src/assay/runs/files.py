@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from assay.disk import writing
+from assay.disk import BROKEN_ZIP, writing
 from assay.errors import AssayError
 
 Array = np.ndarray[Any, Any]
@@ -106,7 +106,7 @@ class Arrays(Mapping[str, Array]):
         try:
             with self._open() as archive, archive.open(f"{name}.npy") as member:
                 array: Array = np.lib.format.read_array(member, allow_pickle=False)
-        except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        except BROKEN_ZIP as error:
             raise self._damaged(error) from error
         return array
 
@@ -127,7 +127,7 @@ class Arrays(Mapping[str, Array]):
     def _open(self) -> zipfile.ZipFile:
         try:
             return zipfile.ZipFile(self._path)
-        except (OSError, zipfile.BadZipFile) as error:
+        except BROKEN_ZIP as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> AssayError:
