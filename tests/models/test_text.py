@@ -15,7 +15,7 @@ from torch import Tensor
 from assay.core.random import Stream
 from assay.core.texts import TextClassifier
 from assay.errors import AssayError
-from assay.models.adaptation import Adaptation, BitFit, Full, Head, LoRA
+from assay.models.adaptation import Adaptation, BitFit, Full, Head, LoRA, _named_layers
 from assay.models.encoders import Pretrained, kinds_of, located
 from assay.models.loading import load_model
 from assay.models.text import load_text
@@ -107,6 +107,30 @@ def test_a_new_head_depends_on_the_stream_alone(encoder: Path) -> None:
     torch.manual_seed(6)
     assert torch.equal(answer(0), first)
     assert not torch.allclose(answer(1), first)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("Bert", {"query", "key", "value", "dense"}),
+        ("DistilBert", {"q_lin", "k_lin", "v_lin", "out_lin"}),
+        ("DebertaV2", {"query_proj", "key_proj", "value_proj", "dense"}),
+        ("Deberta", {"in_proj", "dense"}),
+        ("MPNet", {"q", "k", "v", "o"}),
+    ],
+)
+def test_lora_of_attention_finds_its_layers_by_whatever_name(kind: str, names: set[str]) -> None:
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=8, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16
+    )
+    with torch.device("meta"):
+        encoder = getattr(transformers, f"{kind}Model")(config)
+    found = _named_layers(encoder, "attention")
+    assert len(found) == 2 * len(names)  # as many in each of two blocks, and none of the MLP's
+    assert {name.rpartition(".")[2] for name in found} == names
+    assert all("attention" in name for name in found)
 
 
 def test_lora_changes_nothing_before_it_is_trained(encoder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from assay.core.random import Stream
     from assay.models.textnet import TextNet
 
-ATTENTION = r".*(attention|attn)\b.*\.(query|key|value|[qkv]_lin|out_lin|[qkv]_proj|out_proj|dense)"
-"""The linear layers of attention, as BERT, RoBERTa, DistilBERT and DeBERTa call them."""
+ATTENTION = r"(?i).*(attention|attn)\b.*\..+"
+"""The linear layers below a module that is called so, whatever they are called themselves: query in
+BERT, query_proj in DeBERTa, in_proj in its first version, q in MPNet, Wqkv in ModernBERT."""
 
 
 class Adaptation(Config):
@@ -76,6 +77,8 @@ class LoRA(Adaptation):
     Additions to all linear layers, those of the MLP too, lose least (Schulman et al. 2025, "LoRA
     without regret"), with about ten times the learning rate of full fine-tuning.
     """
+
+    VERSION: ClassVar[int] = 2  # of attention every linear layer, by whatever name
 
     name: Literal["lora"] = "lora"
     """The way of adapting."""
