@@ -15,7 +15,12 @@ from words.toys import Lexicon
         ("the plot is good", "the plot is not good"),
         ("the plot isn't good", "the plot is good"),
         ("the plot is not good", "the plot is good"),
+        ("this is good", "this is not good"),
+        ("a wasted effort was fun", "a wasted effort was not fun"),
+        ("the island is dull", "the island is not dull"),
+        ("This ISN'T good", "This IS good"),
         ("it is good and it is fun", None),
+        ("But it is good", None),
         ("it is good but long", None),
         ("good", None),
         ("", None),
@@ -39,5 +44,6 @@ def test_a_bag_of_words_knows_no_negation() -> None:
     assert found["negation"].expects == "other"
     assert (found["negation"].failed.value, found["negation"].failed.n) == (1.0, 3)
     assert found["negation"].examples[0] == (x[0], "the plot is not good")
+    assert found["negation"].fails == {0: True, 1: True, 2: True}
     assert (found["names"].failed.value, found["names"].failed.n) == (0.0, 1)
     assert found["names"].to_dict()["expects"] == "same"

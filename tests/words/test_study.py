@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 
-from assay.attacks.text import HotFlip, Misspell, Substitute
+from assay.attacks.text import HotFlip, Misspell, Names, Substitute
 from assay.data.textset import in_memory
+from assay.stats import proportion
 from assay.studies import load
 from assay.studies.words import WordStudy
-from assay.studies.words.page import cell, changes, named
+from assay.studies.words.page import behaviour, cell, changes, named
+from assay.studies.words.study import AUGMENTED
 from assay.tasks.augment_text import Exchange
 from assay.tasks.train_text import TrainText
 
@@ -36,6 +41,35 @@ def test_presets_are_read_and_read_back(preset: str) -> None:
 def test_changes_are_written_out() -> None:
     one = {"text": "a good film", "adversarial": "a fine film"}
     assert changes(one) == "a [good → fine] film"
+    inside = {"text": "an artful work of film", "adversarial": "an artful work of art"}
+    assert changes(inside) == "an artful work of [film → art]"
+
+
+def test_behavioural_tests_are_of_each_classifier_and_of_different_texts() -> None:
+    """Two seeds that meet the same four texts, and answer alike, are no eight texts."""
+    study = WordStudy(seeds=2, attacks=(Names(),), exchange=Exchange())
+    ids, fails = np.array([3, 5, 7, 9]), np.array([True, True, True, False])
+    one = {"name": "negation", "expects": "other"}
+
+    class Kept:
+        def kept(self, name: str) -> list[SimpleNamespace]:
+            wrong = ~fails if name.endswith(AUGMENTED) else fails
+            arrays = {"negation_ids": ids, "negation_fails": wrong}
+            return [SimpleNamespace(metrics={"behaviour": [one]}, arrays=arrays)] * study.seeds
+
+    table = behaviour(study, Kept())  # type: ignore[arg-type]
+    assert table is not None
+    assert [[c.text for c in row[:2]] for row in table.rows] == [
+        ["negation", "natural"],
+        ["negation", "augmented"],
+    ]
+    for row, share in zip(table.rows, (0.75, 0.25), strict=True):
+        assert row[3].estimate is not None
+        assert row[3].estimate.value == share
+        assert (row[3].estimate.n, row[3].estimate.of) == (2, "seeds")
+        least = proportion(round(4 * share), 4, "texts")  # no narrower than of four answers
+        assert row[3].estimate.low <= least.low
+        assert row[4].text == "4"
 
 
 def test_exchanged_words_come_beside_the_texts_and_keep_the_label() -> None:

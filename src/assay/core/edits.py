@@ -110,28 +110,40 @@ def edits(x: str, adv: str) -> list[Edit]:
     >>> edits("a good film", "a fine film !")
     [('good', 'fine'), (None, '!')]
     """
+    found = [
+        (old and x[old.start : old.end], new and adv[new.start : new.end])
+        for old, new in places(x, adv)
+    ]
+    return found or ([] if x == adv else [("", "")])
+
+
+def places(x: str, adv: str) -> list[tuple[Piece | None, Piece | None]]:
+    """Return the same, by where the pieces stand in the two texts; nothing of white space alone.
+
+    >>> [(old.start, new.start) for old, new in places("no film, no plot", "one film, no story")]
+    [(0, 0), (12, 13)]
+    """
+    olds, news = list(pieces(x)), list(pieces(adv))
     one, two = ([text[p.start : p.end] for p in pieces(text)] for text in (x, adv))
-    if one == two:
-        return [] if x == adv else [("", "")]
     while one and two and one[0] == two[0]:
-        one, two = one[1:], two[1:]
+        one, two, olds, news = one[1:], two[1:], olds[1:], news[1:]
     while one and two and one[-1] == two[-1]:
         one, two = one[:-1], two[:-1]
     table = _table(one, two)
-    found: list[Edit] = []
+    found: list[tuple[Piece | None, Piece | None]] = []
     i, j = len(one), len(two)
     while i or j:
         here = table[i][j]
         if i and j and here == table[i - 1][j - 1] + (one[i - 1] != two[j - 1]):
             i, j = i - 1, j - 1
             if one[i] != two[j]:
-                found.append((one[i], two[j]))
+                found.append((olds[i], news[j]))
         elif i and here == table[i - 1][j] + 1:
             i -= 1
-            found.append((one[i], None))
+            found.append((olds[i], None))
         else:
             j -= 1
-            found.append((None, two[j]))
+            found.append((None, news[j]))
     return found[::-1]
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from assay import stats
 from assay.runs.entry import Result
@@ -41,14 +42,20 @@ def per_image(
     if not known or any(one is None for row in known for one in row):
         return None
     sums = [_weighted([one for one in row if one is not None], weights) for row in known]
-    ids = sorted(set().union(*sums))
+    kinds: dict[tuple[float, ...], stats.Kind] = {(1.0,): "share", (1.0, -1.0): "difference"}
+    return stats.PerImage(crossed(sums), kinds.get(tuple(weights), "number"))
+
+
+def crossed(rows: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
+    """Return what each row has of images, by their ids, as an array (rows, images) with a column
+    for each image that any has; NaN where a row lacks it."""
+    ids = sorted(set().union(*rows))
     place = {image: column for column, image in enumerate(ids)}
-    values = np.full((len(sums), len(ids)), math.nan)
-    for row, found in zip(values, sums, strict=True):
+    values = np.full((len(rows), len(ids)), math.nan)
+    for row, found in zip(values, rows, strict=True):
         for image, value in found.items():
             row[place[image]] = value
-    kinds: dict[tuple[float, ...], stats.Kind] = {(1.0,): "share", (1.0, -1.0): "difference"}
-    return stats.PerImage(values, kinds.get(tuple(weights), "number"))
+    return values
 
 
 def _weighted(runs: Sequence[Mapping[int, float]], weights: Sequence[float]) -> dict[int, float]:

@@ -97,7 +97,9 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
     Metrics: what `AttackResult.to_dict` says; `success_share` of the correctly classified texts
     (`n_success`); the share of words changed; of misspellings what normal forms leave; of names
     the behavioural tests; the first texts that were fooled. Arrays: of every text success, correct,
-    distance, queries, labels, both predictions and its id. Timings: `attack`.
+    distance, queries, labels, both predictions and its id; of every behavioural test the ids of the
+    texts that its rule applies to (`negation_ids`), and which fail (`negation_fails`). Timings:
+    `attack`.
 
     Raises:
         AssayError: for data that has changed since the trial was planned, or a model whose encoder
@@ -126,6 +128,7 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
             seed=trial.seed,
             ids=data.ids,
         )
+        arrays: dict[str, Any] = {}
         metrics: dict[str, Any] = {
             **result.to_dict(),
             "setting": config.attack.setting,
@@ -143,6 +146,9 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
             more = config.part(data_of(need), trial.seed, BEHAVED)
             found = behaviours(clf, list(more.texts), more.labels)
             metrics["behaviour"] = [one.to_dict() for one in found]
+            for one in found:
+                arrays[f"{one.name}_ids"] = more.ids.numpy().astype(np.int64)[list(one.fails)]
+                arrays[f"{one.name}_fails"] = np.array(list(one.fails.values()), dtype=bool)
     rows = result.fooled.nonzero()[: config.kept, 0].tolist()
     metrics["examples"] = [
         {
@@ -155,8 +161,7 @@ def attack(trial: Trial, work: Workspace) -> Outcome:
         for k in rows
     ]
     names = ("success", "correct", "distance", "queries", "labels", "clean_prediction")
-    arrays = {
-        name: getattr(result, name).cpu().numpy() for name in (*names, "adversarial_prediction")
-    }
+    for name in (*names, "adversarial_prediction"):
+        arrays[name] = getattr(result, name).cpu().numpy()
     arrays["image_ids"] = data.ids.numpy().astype(np.int64)
     return Outcome(metrics, arrays, {"attack": result.seconds})

@@ -85,12 +85,13 @@ def negated(text: str) -> str | None:
     ('the plot is not good', 'the plot is good')
     """
     verbs = "|".join(VERBS)
-    found = re.findall(rf"\b(?:{verbs})(?:n['’]t\b| not\b)?", text, re.IGNORECASE)
-    if len(found) != 1 or len(text.split()) > 12 or re.search(r"\b(?:but|if|than)\b", text):
+    pattern = rf"\b({verbs})(n['’]t\b|\b not\b|\b)"
+    found = list(re.finditer(pattern, text, re.IGNORECASE))
+    turns = re.search(r"\b(?:but|if|than)\b", text, re.IGNORECASE)
+    if len(found) != 1 or len(text.split()) > 12 or turns:
         return None
-    (verb,) = found
-    plain = re.sub(r"(n['’]t| not)$", "", verb)
-    return text.replace(verb, plain if plain != verb else f"{verb} not", 1)
+    verb, negation = found[0].groups()
+    return text[: found[0].start()] + verb + ("" if negation else " not") + text[found[0].end() :]
 
 
 def _swapped(text: str, table: Mapping[str, str]) -> str | None:
@@ -114,12 +115,14 @@ class Behaviour:
         failed: share of the texts that the rule applies to, and that were classified correctly, for
             which it does not.
         examples: (text, edited text) of the first that failed.
+        fails: of each of those texts, by its row, whether it fails.
     """
 
     name: str
     expects: Literal["same", "other"]
     failed: stats.Estimate
     examples: tuple[tuple[str, str], ...]
+    fails: Mapping[int, bool]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -148,17 +151,17 @@ def behaviours(oracle: Oracle[list[str]], x: list[str], y: Tensor) -> list[Behav
     right = (labels(oracle.query(x)).cpu() == y).tolist()
     found = []
     for name, (rule, expects) in RULES.items():
-        pairs = [
-            (text, new, label)
-            for text, label, fine in zip(x, y.tolist(), right, strict=True)
+        edited = {
+            row: new
+            for row, (text, fine) in enumerate(zip(x, right, strict=True))
             if fine and (new := rule(text)) is not None
-        ]
-        said = labels(oracle.query([new for _, new, _ in pairs])).tolist() if pairs else []
-        wrong = [
-            (text, new)
-            for (text, new, label), now in zip(pairs, said, strict=True)
-            if (now != label) == (expects == "same")
-        ]
-        share = stats.proportion(len(wrong), len(pairs), "texts that the rule applies to")
-        found.append(Behaviour(name, expects, share, tuple(wrong[:5])))
+        }
+        said = labels(oracle.query(list(edited.values()))).tolist() if edited else []
+        fails = {
+            row: (now != int(y[row])) == (expects == "same")
+            for row, now in zip(edited, said, strict=True)
+        }
+        wrong = [(x[row], edited[row]) for row, failed in fails.items() if failed]
+        share = stats.proportion(len(wrong), len(fails), "texts that the rule applies to")
+        found.append(Behaviour(name, expects, share, tuple(wrong[:5]), fails))
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from assay.attacks.text.base import TextAttack
 from assay.attacks.text.threat import Words
-from assay.core.edits import edits
+from assay.core.edits import places
 from assay.report.charts import intervals
 from assay.report.curves import Series, learning_curves
 from assay.report.heroes import hero, seen
@@ -20,9 +19,10 @@ from assay.report.record import EstimateModel
 from assay.report.result import Cell, Drawing, StudyResult, Table
 from assay.report.style import inline_svg
 from assay.runs.entry import Result
-from assay.stats import Claim, Estimate, proportion
+from assay.stats import Claim, crossed_mean
 from assay.studies.answers import SHARE, Scale, Wording, compose
 from assay.studies.cells import Cells, Column
+from assay.studies.on_images import crossed
 
 if TYPE_CHECKING:
     from assay.studies.words.study import WordStudy
@@ -88,7 +88,7 @@ def tables(study: WordStudy, cells: Cells) -> tuple[Table, ...]:
                 heading="attack, setting",
             )
         )
-    behaved = behaviour(cells, attacks)
+    behaved = behaviour(study, cells)
     return (*found, *([behaved] if behaved else []), *sample(study, cells, attacks))
 
 
@@ -105,42 +105,46 @@ def _typical(cells: Cells, name: str, metric: str, unit: Any) -> Cell | str:
     return f"{100 * value:.0f} %" if unit == "fraction" else f"{value:,.0f}"
 
 
-def behaviour(cells: Cells, attacks: Sequence[str]) -> Table | None:
-    """Return how often each behavioural rule is broken, over all seeds' texts."""
-    runs = [run for name in attacks for run in cells.kept(name) if "behaviour" in run.metrics]
-    counts: dict[str, list[float]] = {}
-    expects: dict[str, str] = {}
-    for run in runs:
-        for one in run.metrics["behaviour"]:
-            share = one["failed"]
-            held = counts.setdefault(one["name"], [0, 0])
-            if share["n"]:
-                held[0] += round(share["value"] * share["n"])
-                held[1] += share["n"]
-            expects[one["name"]] = one["expects"]
-    if not counts:
+def behaviour(study: WordStudy, cells: Cells) -> Table | None:
+    """Return how often each classifier breaks each behavioural rule; seeds share texts, so that
+    texts and classifiers are crossed."""
+    rows: dict[str, list[tuple[Cell, ...]]] = {}  # by rule, whose classifiers stand together
+    for network in study.networks():
+        for attack in study.attacks:
+            runs = cells.kept(cell(named(attack), network))
+            runs = [run for run in runs if "behaviour" in run.metrics]
+            for one in runs[0].metrics["behaviour"] if runs else ():
+                expects = "the same class" if one["expects"] == "same" else "another class"
+                said = (Cell(text=word) for word in (one["name"], network, expects))
+                rows.setdefault(one["name"], []).append((*said, *_failing(runs, one["name"])))
+    if not rows:
         return None
-    rows = tuple(
-        (
-            Cell(text=name),
-            Cell(text="the same class" if expects[name] == "same" else "another class"),
-            _share(proportion(int(wrong), int(n), "texts that the rule applies to")),
-        )
-        for name, (wrong, n) in counts.items()
-    )
     return Table(
         title="Behavioural tests",
-        columns=("edit", "should give", "does not"),
-        rows=rows,
+        columns=("edit", "classifier", "should give", "does not", "texts"),
+        rows=tuple(row for some in rows.values() for row in some),
         caption="Edits without a search, after CheckList: names swapped, contractions written out, "
-        "a negation put in or taken out of short sentences. Texts of all seeds together.",
+        "a negation put in or taken out of short sentences, of test texts that are classified "
+        "correctly. Seeds share texts: their number is that of different ones, and the interval is "
+        "over seeds and texts.",
     )
 
 
-def _share(estimate: Estimate) -> Cell:
-    if not estimate.n or math.isnan(estimate.value):
-        return Cell(text="no such text")
-    return Cell(estimate=EstimateModel.model_validate(estimate.to_dict()), unit="fraction")
+def _failing(runs: Sequence[Result], rule: str) -> tuple[Cell, Cell]:
+    """Return the share of texts that fail a rule, and how many different texts it applies to."""
+    fails = crossed(
+        [
+            dict(zip(run.arrays[f"{rule}_ids"].tolist(), run.arrays[f"{rule}_fails"], strict=True))
+            for run in runs
+        ]
+    )
+    if not fails.size:
+        return Cell(text="no such text"), Cell(text="0")
+    share = crossed_mean(fails, "share").estimate
+    return (
+        Cell(estimate=EstimateModel.model_validate(share.to_dict()), unit="fraction"),
+        Cell(text=f"{fails.shape[1]:,}"),
+    )
 
 
 def sample(study: WordStudy, cells: Cells, attacks: Sequence[str]) -> list[Table]:
@@ -170,11 +174,14 @@ def sample(study: WordStudy, cells: Cells, attacks: Sequence[str]) -> list[Table
 
 def changes(one: dict[str, Any]) -> str:
     """Return an attacked text with each change written out."""
-    text = str(one["adversarial"])
-    for old, new in edits(str(one["text"]), text):
+    before, text = str(one["text"]), str(one["adversarial"])
+    made, at = "", 0
+    for old, new in places(before, text):
         if old and new:
-            text = text.replace(new, f"[{old} → {new}]", 1)
-    return text
+            was = before[old.start : old.end]
+            made += f"{text[at : new.start]}[{was} → {text[new.start : new.end]}]"
+            at = new.end
+    return made + text[at:]
 
 
 BY = Scale("by {value} points ({low} to {high})", lambda x: bare(x, "points").lstrip("+"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 from torch import Tensor
@@ -31,6 +31,8 @@ class Names(TextAttack):
     >>> attack.name, attack.needs
     ('names', 'scores')
     """
+
+    VERSION: ClassVar[int] = 2  # of behavioural tests beside it negation is put at the verb
 
     name: Literal["names"] = "names"
     """The method's name in configs."""
