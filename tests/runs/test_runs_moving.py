@@ -17,6 +17,7 @@ from stores import assay, bytes_of, refused, study
 
 from assay.errors import AssayError
 from assay.runs.engine import execute
+from assay.runs.garbage import litter
 from assay.runs.parcels import Folder, move
 from assay.runs.store import Store
 from assay.runs.worker import work
@@ -311,6 +312,18 @@ def test_gc_touches_only_what_has_assay_s_names_and_what_is_not_kept_elsewhere(
     assert assay("gc", littered.root, "--yes") == 0
     assert journal.read_text() == "settings"
     assert littered.result(toy("walk", seed=9, epochs=1)) is not None
+
+
+def test_gc_finds_unreferenced_trials_beside_a_sweep_that_is_judged(littered, toy):
+    trial = littered.entry(toy("walk", seed=9, epochs=1)).folder
+    folder = littered.run_folder("study", "sweep-walks-quick", "0" * 64)
+    (folder / "settings.journal").write_text("settings")
+    assert trial not in [one.path for one in litter(littered)]
+    littered.save_run("study", folder.name, {"trials": []})
+    assert trial in [one.path for one in litter(littered)]
+    later = (folder / "run.json").stat().st_mtime_ns + 1
+    os.utime(folder / "settings.journal", ns=(later, later))  # it goes on
+    assert trial not in [one.path for one in litter(littered)]
 
 
 def test_gc_counts_no_trial_as_unreferenced_while_a_study_cannot_be_read(littered, capsys):

@@ -74,13 +74,14 @@ def asked_wait(header: str) -> float | None:
 
     >>> asked_wait("2"), asked_wait(""), asked_wait("Wed, 21 Oct 2015 07:28:00 GMT")
     (2.0, None, 0.0)
+    >>> asked_wait("Wed, 21 Oct 2015 07:28:00 +99999999999999999")
     """
     text = header.strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.now(UTC)).total_seconds())

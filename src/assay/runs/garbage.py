@@ -63,7 +63,7 @@ def litter(store: Store, only: Collection[Kind] = KINDS, *, used: bool = False) 
     unreadable = set(store.unreadable())
     # A study that cannot be read may rest on any trial, as may a sweep that is not judged yet.
     blind = any(path.parent.name in FOLDERS.values() for path in unreadable)
-    blind = blind or any((path / JOURNAL).exists() for path in store.folders(FOLDERS["study"]))
+    blind = blind or any(map(_unjudged, store.folders(FOLDERS["study"])))
     named = {address[:12] for run in store.runs() for address in rests_on(store, run)}
     found = []
     for entry in store.trials():
@@ -82,6 +82,16 @@ def litter(store: Store, only: Collection[Kind] = KINDS, *, used: bool = False) 
     left = _leftovers(store, used)
     found += [one for one in left if folders.isdisjoint(one.path.parents)]
     return [one for kind in KINDS if kind in only for one in found if one.kind == kind]
+
+
+def _unjudged(folder: Path) -> bool:
+    """Return whether a sweep has tried settings since its run.json was written, which names all of
+    its trials; the journal stays after that, to go on from."""
+    try:
+        journal = (folder / JOURNAL).stat().st_mtime_ns
+        return journal > (folder / RUN).stat().st_mtime_ns
+    except FileNotFoundError:
+        return (folder / JOURNAL).exists()
 
 
 def _leftovers(store: Store, used: bool) -> Iterator[Litter]:
