@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from assay import stats
 from assay.auditing import AuditConfig, Thresholds
 from assay.auditing.checks import judged
 from assay.auditing.kinds import codec_of, outliers_named
+from assay.auditing.sections import outliers
 from assay.auditing.sections.outliers import Outliers, code, fitted_on, hardest
 from assay.core.embedding import Embedding
 from assay.data import Dataset
@@ -24,6 +26,7 @@ from assay.errors import AssayError
 from assay.ood import Energy, MaxLogit, MaxSoftmax, detectors
 from assay.ood.base import Detector
 from assay.ood.evaluation import DetectionResult
+from assay.report.schema import DetectorResult
 
 from .made_up import evidence, saying
 
@@ -37,9 +40,35 @@ def scored(inside: list[float], outside: list[float]) -> DetectionResult:
 def test_a_detector_is_judged_by_the_outliers_it_tells_apart_least() -> None:
     easy, hard = scored([0, 1, 2, 3], [4, 5, 6, 7]), scored([0, 1, 2, 3], [0.5, 1.5, 2.5, 3.5])
     for found in ({"easy": easy, "hard": hard}, {"hard": hard, "easy": easy}):
-        value = hardest(found)
+        value = hardest(found, 0.5)
         assert value.detail == "hard"
         assert value.estimate.value == hard.auroc.value == pytest.approx(10 / 16)
+
+
+def normal(mean: float, n: int, seed: int) -> DetectionResult:
+    """1,000 standard normal scores, and n outliers about `mean`."""
+    draw = np.random.default_rng(seed)
+    return DetectionResult("made-up", draw.normal(size=1000), draw.normal(mean, 1, n))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "detail", "verdict"),
+    [
+        # many are known to be above 0.9; of six, whose mean is higher, that is not known
+        ({"many": (2.1, 1000), "few": (2.8, 6)}, "few", "undecided"),
+        ({"many": (2.1, 1000), "more": (2.8, 1000)}, "many", "pass"),
+        # many are known to be below 0.9; of six, whose mean is lower, that is not known
+        ({"many": (1.6, 1000), "few": (1.4, 6)}, "many", "fail"),
+    ],
+)
+def test_no_detector_passes_by_a_kind_of_many_while_one_of_few_is_undecided(
+    kinds: dict[str, tuple[float, int]], detail: str, verdict: str
+) -> None:
+    found = {kind: normal(*of, seed=2) for kind, of in kinds.items()}
+    value = hardest(found, 0.9)
+    assert (value.detail, stats.judge_check(value.estimate, 0.9)) == (detail, verdict)
+    passes = [stats.judge_check(one.auroc, 0.9) == "pass" for one in found.values()]
+    assert all(passes) is (verdict == "pass")
 
 
 class Looks(Detector):
@@ -51,6 +80,40 @@ class Looks(Detector):
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         del state
         return self.sign * e.logits.double().amax(1).neg()
+
+
+class Bursts(Looks):
+    """A score that overflows."""
+
+    name: Literal["bursts"] = "bursts"  # type: ignore[assignment]
+
+    def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
+        found = super().ood_score(e, state)
+        found[0] = torch.inf
+        return found
+
+
+def test_infinite_scores_have_their_row() -> None:
+    measured = Outliers().measure(evidence(Y, Y, config=config(Bursts(), MaxLogit())))
+    chapter = measured.chapters["ood"]
+    assert chapter.failed == {}
+    assert {row.detector for row in chapter.results} == {"bursts", "max-logit"}
+    assert sum(chapter.results[0].histogram.inliers) == chapter.results[0].n_in
+
+
+def test_a_row_that_cannot_be_written_takes_away_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = outliers._row
+
+    def fails(kind: str, found: DetectionResult, calibrated_on: str) -> DetectorResult:
+        if found.detector == "looks":
+            raise ValueError("no")
+        return row(kind, found, calibrated_on)
+
+    monkeypatch.setattr(outliers, "_row", fails)
+    measured = Outliers().measure(evidence(Y, Y, config=config(Looks(), MaxLogit())))
+    chapter = measured.chapters["ood"]
+    assert chapter.failed == {"looks": "ValueError: no"}
+    assert {one.detector for one in chapter.results} == {"max-logit"}
 
 
 class Fails(Looks):

@@ -72,6 +72,25 @@ def test_histograms_count_every_row_over_common_bins(result: DetectionResult) ->
     assert outliers.tolist() == [0, 0, 1, 0, 1, 0, 1, 0, 1, 1]
 
 
+def test_a_histogram_takes_infinite_scores_into_its_ends() -> None:
+    found = DetectionResult("made-up", np.array([-np.inf, 0, 1]), np.array([3, 4, np.inf]))
+    edges, inliers, outliers = found.histogram(bins=4)
+    assert edges.tolist() == [0, 1, 2, 3, 4]
+    assert (inliers.tolist(), outliers.tolist()) == ([2, 1, 0, 0], [0, 0, 0, 3])
+    nothing = DetectionResult("made-up", np.array([-np.inf]), np.array([np.inf]))
+    edges, inliers, outliers = nothing.histogram(bins=2)
+    assert np.isfinite(edges).all()
+    assert (inliers.tolist(), outliers.tolist()) == ([1, 0], [0, 1])
+
+
+@pytest.mark.parametrize("size", [1e-12, 2 / 3, 1e30])
+def test_a_histogram_of_scores_that_rounding_alone_tells_apart(size: float) -> None:
+    scores = size * (1 + np.arange(5) * 2.3e-16)
+    edges, inliers, outliers = DetectionResult("made-up", scores, scores[::-1]).histogram()
+    assert (np.diff(edges) > 0).all()
+    assert inliers.sum() == outliers.sum() == 5
+
+
 def test_a_record_is_json_and_short() -> None:
     draw = torch.Generator().manual_seed(0)
     inside, outside = (torch.randn(5000, generator=draw) + shift for shift in (0, 1))

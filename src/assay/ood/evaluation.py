@@ -22,6 +22,8 @@ from assay.stats import Estimate
 Array = NDArray[np.float64]
 
 CURVE_POINTS = 200
+SAME = 1e-12
+"""Scores within this share of their size are equal but for rounding: no bins fit between them."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,13 @@ class DetectionResult:
         )
 
     def histogram(self, bins: int = 40) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-        """Return (edges (bins + 1,), counts of inliers, counts of outliers) over common bins."""
-        edges = np.histogram_bin_edges(np.concatenate([self.scores_in, self.scores_out]), bins)
-        counts = (np.histogram(scores, edges)[0] for scores in (self.scores_in, self.scores_out))
+        """Return (edges (bins + 1,), counts of inliers, counts of outliers) over common bins, from
+        the least finite score to the greatest; infinite ones count in the bins at the ends."""
+        edges = _edges(np.concatenate([self.scores_in, self.scores_out]), bins)
+        counts = (
+            np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0]
+            for scores in (self.scores_in, self.scores_out)
+        )
         inliers, outliers = (count.astype(np.int64) for count in counts)
         return edges, inliers, outliers
 
@@ -153,6 +159,18 @@ class DetectionResult:
         from assay.report.figures import inline_svg
 
         return inline_svg(self.plot())
+
+
+def _edges(scores: Array, bins: int) -> Array:
+    """Return the edges (bins + 1,) of as many bins; of scores that are equal, but for rounding,
+    they lie about them."""
+    finite = scores[np.isfinite(scores)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    size = max(abs(low), abs(high))
+    if high - low <= SAME * size:
+        around = 0.5 * max(1.0, size)
+        low, high = low - around, high + around
+    return np.linspace(low, high, bins + 1)
 
 
 def evaluate(fitted: FittedDetector, inside: Embedding, outside: Embedding) -> DetectionResult:
