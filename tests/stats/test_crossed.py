@@ -253,6 +253,16 @@ def test_how_many_seeds_is_what_so_many_more_give() -> None:
 # -- claims --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 0.7, -1e6])
+def test_equal_numbers_say_nothing_of_the_spread_however_they_round(value: float) -> None:
+    x = np.full((3, 7), value)
+    x[0, 0] = math.nan
+    found = stats.crossed_mean(x, "number").estimate
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    x[0, 1] += 1e-6 * abs(value) + 1e-6
+    assert math.isfinite(stats.crossed_mean(x, "number").estimate.low)
+
+
 def effect(x: np.ndarray[Any, Any], delta: float, **more: Any) -> stats.Effect:
     return stats.Effect(
         "a.b", "", delta, list(x.mean(1)), per_image=stats.PerImage(x, "difference"), **more

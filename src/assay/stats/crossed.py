@@ -35,6 +35,9 @@ LIMITS: dict[Kind, tuple[float, float]] = {
 
 MOST_SEEDS = 10_000
 
+SAME = 1e-9
+"""Numbers within this share of their size are equal but for rounding."""
+
 FEW_IMAGES = 4.0
 """Below so many images with the rarer answer their variance is hardly known, and the design effect
 is drawn towards its worst case."""
@@ -138,8 +141,8 @@ def crossed_mean(
     of_answers = max(few * max(0.0, of_means + of_rest), of_rest) - of_networks
     of_images = max(0.0, variances.images) * variances.per_image * (1 + 1 / max(1.0, rare))
     low, high = _ends(mean, of_answers + of_images, x[there], rare, variances, kind, z)
-    if low == high and not of_networks:  # equal numbers, which say nothing of the spread
-        low, high = -math.inf, math.inf
+    if kind == "number" and np.ptp(x[there]) <= SAME * np.abs(x[there]).max():
+        low, high = -math.inf, math.inf  # equal numbers say nothing of the spread
     least, greatest = LIMITS[kind]
     low = max(least, mean - math.hypot(mean - low, z * math.sqrt(of_networks)))
     high = min(greatest, mean + math.hypot(high - mean, z * math.sqrt(of_networks)))
