@@ -179,6 +179,26 @@ def test_distance_to_the_boundaries() -> None:
     assert score(FDBD(), 4, 2) == pytest.approx(by_hand, rel=1e-6)
 
 
+@pytest.mark.parametrize("classes", [20, 100])
+def test_boundary_distance_of_many_classes_and_of_twins(classes: int) -> None:
+    """Class 1 is class 0 but for its bias: no boundary parts them."""
+    draw = torch.Generator().manual_seed(0)
+    weight = torch.randn(classes, 64, generator=draw)
+    weight[1], bias = weight[0], torch.zeros(classes)
+    bias[0] = 1
+    head = Head(weight, bias)
+    e = seen(torch.randn(300, 64, generator=draw).relu().tolist(), head)
+    assert e.features is not None
+    z, said = e.logits.double(), e.predictions
+    between = (weight[said][:, None].double() - weight[None].double()).norm(dim=2)
+    other = between > 0
+    assert (other.sum(1) == classes - 1 - (said <= 1).long()).all()
+    ahead = torch.where(other, (z.amax(1, keepdim=True) - z) / between, 0.0).sum(1) / other.sum(1)
+    h = e.features.double()
+    by_hand = -ahead / (h - h.mean(0)).norm(dim=1)
+    torch.testing.assert_close(FDBD().fit(e).score(e), by_hand, rtol=1e-5, atol=0)
+
+
 def test_neighbour_guidance() -> None:
     # (5, 0) guides most: cos 4 / √20, confidence ln(e^5 + 1 + e)
     by_hand = energy(4, 2, 1) * 4 / sqrt(20) * log(exp(5) + 1 + E)
@@ -297,6 +317,22 @@ def test_ranks_of_what_learns_from_held_out_data_are_among_other_rows() -> None:
     assert len(fitted.state["kl-matching/scores"]) == len(fitted.state["max-logit/scores"]) == 20
     alone = KLMatching().fit(said([0.0, 0, 0]), calibrate=held.halves()[0], tpr=0.5)
     assert torch.equal(alone.state["typical"], fitted.state["kl-matching/typical"])
+
+
+def test_what_a_part_says_of_its_fit_the_mean_of_ranks_says_too() -> None:
+    draw = torch.Generator().manual_seed(0)
+
+    def rows(n: int) -> Embedding:
+        y = torch.arange(n) % 3
+        logits = torch.eye(4)[y] + torch.rand(n, 4, generator=draw) / 10
+        return Embedding(logits, torch.randn(n, 40, generator=draw), y=y)
+
+    of = ("mahalanobis", "kl-matching")
+    notes = RankAverage(of=of).fit(rows(20), calibrate=rows(60)).notes
+    assert notes[0].startswith("mahalanobis: the covariance of 20 rows with 40 features is singul")
+    assert notes[1].startswith("mahalanobis: 1 of 4 classes have no row to learn from (3)")
+    assert notes[2].startswith("kl-matching: 1 of 4 classes are predicted for no row it learned")
+    assert len(notes) == 3
 
 
 @pytest.mark.parametrize("detector", [KLMatching(), RankAverage(of=("kl-matching", "max-logit"))])

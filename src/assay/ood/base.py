@@ -105,6 +105,8 @@ class Detector(Config):
             if self.learns_from == "both":
                 state = dict(self.learn_more(held, state))
             notes = tuple(self.caveats(e, state))
+            if self.learns_from == "both":
+                notes += tuple(self.more_caveats(held, state))
         fitted = FittedDetector(
             self, state, classes=e.logits.shape[1], layers=tuple(e.layers), notes=notes
         )
@@ -130,6 +132,11 @@ class Detector(Config):
         `e` is what it learned from, `state` what it keeps of that.
         """
         del e, state
+        return ()
+
+    def more_caveats(self, held: Embedding, state: Mapping[str, Tensor]) -> Sequence[str]:
+        """Return the same of `held`, where it `learns_from` both."""
+        del held, state
         return ()
 
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:

@@ -66,15 +66,34 @@ class RankAverage(Detector):
         return state
 
     def learn_more(self, held: Embedding, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        more, ranked = dict(state), held
-        if any(part.learns_from == "held-out" for part in self.parts):
-            held, ranked = held.halves()
+        more = dict(state)
+        held, ranked = self._parted(held)
         for part in self.parts:
             if part.learns_from == "held-out":
                 more |= _under(part, part.learn(required(part, held), held.y))
             scores = part.ood_score(required(part, ranked), _own(part, more))
             more[f"{part.name}/scores"] = scores.sort().values
         return more
+
+    def _parted(self, held: Embedding) -> tuple[Embedding, Embedding]:
+        """Return what parts learn from, and what scores are ranked among."""
+        learned = any(part.learns_from == "held-out" for part in self.parts)
+        return held.halves() if learned else (held, held)
+
+    def caveats(self, e: Embedding, state: Mapping[str, Tensor]) -> Sequence[str]:
+        return self._caveats_of("training", e, state)
+
+    def more_caveats(self, held: Embedding, state: Mapping[str, Tensor]) -> Sequence[str]:
+        return self._caveats_of("held-out", self._parted(held)[0], state)
+
+    def _caveats_of(self, kind: LearnsFrom, e: Embedding, state: Mapping[str, Tensor]) -> list[str]:
+        """Return what the parts that learned from that kind of data say of it."""
+        return [
+            f"{part.name}: {note}"
+            for part in self.parts
+            if part.learns_from == kind
+            for note in part.caveats(required(part, e), _own(part, state))
+        ]
 
     def ood_score(self, e: Embedding, state: Mapping[str, Tensor]) -> Tensor:
         ranks = []
