@@ -109,6 +109,7 @@ def test_the_answer_begins_with_the_comparison_of_the_course() -> None:
         ({"attacked": ("vim",)}, "attacked: vim is not one of the detectors"),
         ({"held_out": False}, "held-out needs held_out=true"),
         ({"raw": ("flat",)}, "raw: every kind there is one of the outliers too"),
+        ({"outliers": ("corrupted-3",), "raw": ()}, "one kind that is no corruption"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:

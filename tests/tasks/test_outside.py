@@ -8,12 +8,18 @@ import torch
 from assay.data import load_data
 from assay.data.codec import jpeg
 from assay.data.outliers import KINDS, fitted, is_read
+from assay.errors import AssayError
 from assay.runs.trial import Trial
 from assay.tasks.detect import ScoreOutliers
 from assay.tasks.outside import HELD_OUT, outside
 from assay.tasks.train import TrainNetwork
 
 READ = ("clothing", "fashion_mnist")
+
+
+def test_corruptions_alone_are_no_outliers() -> None:
+    with pytest.raises(AssayError, match=r"outliers: .*one kind that is no corruption"):
+        ScoreOutliers.parse({"outliers": ["corrupted-1", "corrupted-5"]})
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (*READ, HELD_OUT)])

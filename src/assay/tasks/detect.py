@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from assay import stats
 from assay.config import Config, Number
@@ -17,7 +17,7 @@ from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding, Reconstructs
 from assay.core.images import digests
 from assay.data.dataset import Dataset, to_float
-from assay.data.outliers import is_read, outliers
+from assay.data.outliers import CORRUPTED, is_read, outliers
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder, load_autoencoder
 from assay.models.loading import load_model
@@ -35,6 +35,21 @@ SHOWN = 2
 """Images of each kind that are kept beside their reconstructions."""
 FOOLED = 8
 """Outliers that each detector finds the most normal, at most two of a kind, that are kept."""
+
+
+def uncorrupted(kinds: Iterable[str]) -> list[str]:
+    """Return the kinds of outliers whose label does not hold any more: all but corruptions.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [kind for kind in kinds if kind not in CORRUPTED]
+    if not found:
+        raise ValueError(
+            "of corrupted images the label holds: name one kind that is no corruption too, such as "
+            "uniform-noise"
+        )
+    return found
 
 
 class ScoreOutliers(Config):
@@ -61,6 +76,12 @@ class ScoreOutliers(Config):
     """How many outliers of each kind, at most."""
     tpr: Number = Field(default=0.95, gt=0, lt=1)
     """Share of images of the classes that a threshold lets through."""
+
+    @field_validator("outliers")
+    @classmethod
+    def _not_corruptions_alone(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        uncorrupted(kinds)
+        return kinds
 
     def trials(
         self, needs: Sequence[tuple[Trial, ...]], label: str, size: int, channels: int
@@ -313,7 +334,7 @@ class _Bench:
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Return for each detector the outliers it finds the most normal: uint8 (D, F, C, H, W),
         and of which kind (an index) each is; corruptions, whose label holds, are left out."""
-        kinds = [name for name in pictures if not name.startswith("corrupted") and RAW not in name]
+        kinds = uncorrupted(name for name in pictures if RAW not in name)
         images, which = [], []
         for one in there:
             ranked = sorted(

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay import stats
 from assay.config import Number
@@ -36,7 +36,7 @@ from assay.studies.ood.presets import (
     trained,
 )
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
-from assay.tasks.detect import ScoreOutliers
+from assay.tasks.detect import ScoreOutliers, uncorrupted
 from assay.tasks.evade import EvadeDetectors
 from assay.tasks.images import apart
 from assay.tasks.outside import HELD_OUT
@@ -100,6 +100,12 @@ class OOD(Study):
     """Steps of that attack."""
     delta: Number = Field(default=0.01, ge=0, lt=1)
     """Smallest difference of AUROC between detectors that matters."""
+
+    @field_validator("outliers")
+    @classmethod
+    def _not_corruptions_alone(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        uncorrupted(kinds)
+        return kinds
 
     @model_validator(mode="after")
     def _attacked_are_there(self) -> Self:
@@ -263,4 +269,4 @@ class OOD(Study):
     @property
     def uncorrupted(self) -> list[str]:
         """The kinds of which the label does not hold any more."""
-        return [kind for kind in self.outliers if not kind.startswith("corrupted")]
+        return uncorrupted(self.outliers)

@@ -46,7 +46,7 @@ COVERAGES = (1.0, 0.9, 0.8, 0.5)
 def tables(study: OOD, cells: Cells) -> tuple[Table, ...]:
     """Return every table; the first is the one that the others are read beside."""
     plain = study.uncorrupted
-    corrupted = [kind for kind in study.outliers if kind.startswith("corrupted")]
+    corrupted = [kind for kind in study.outliers if kind not in plain]
     found = [_by_kind(cells, cell, "auroc", plain) for cell in study.networks()]
     natural = next(iter(study.networks()))
     found += [
@@ -281,11 +281,7 @@ def _evaded(study: OOD, cells: Cells) -> list[Table]:
 
 def _published(study: OOD, cells: Cells, cell: str) -> list[Table]:
     there = [name for name in OPEN_OOD if name in detectors(cells, cell)]
-    far = [
-        kind
-        for kind in study.outliers
-        if not kind.startswith("corrupted") and kind not in (study.near, "scrambled")
-    ]
+    far = [kind for kind in study.uncorrupted if kind not in (study.near, "scrambled")]
     if not there or not far or study.near != HELD_OUT:
         return []
 
