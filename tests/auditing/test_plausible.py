@@ -160,6 +160,16 @@ def test_copies_of_images_are_counted(copies: int, raised: bool) -> None:
         assert flags["PRE-007"].detail.startswith(f"{copies} of 100 images are copies")
 
 
+def test_other_preprocessing_is_tried_on_classes_that_take_turns() -> None:
+    """Of 127 images 64 at equal distances are every other one."""
+    y = torch.arange(127) % 2
+    always = torch.zeros_like(y)
+    clf = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), classes=("a", "b"))
+    flags = {f.code: f for f in looked_at(clf, torch.rand(127, 1, 4, 4), y, always, ("a", "b"))}
+    right = int(flags["PRE-004"].detail.split(" of 64 images are right")[0])
+    assert 16 <= right <= 48
+
+
 # -- on networks ---------------------------------------------------------------------------------
 
 

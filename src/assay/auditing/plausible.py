@@ -19,6 +19,7 @@ from assay.core.classifier import Classifier
 from assay.core.halves import halves
 from assay.core.images import digests
 from assay.core.oracle import Oracle
+from assay.data.dataset import drawn
 from assay.errors import AssayError, one_line, told
 from assay.report.flagged import flagged
 from assay.report.schema import Flag
@@ -349,7 +350,7 @@ def _tried(
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
     """Return which of a few images are right as they are given, by the predictions `said`, and with
     other preprocessing."""
-    rows = torch.linspace(0, len(x) - 1, min(FEW, len(x))).round().long()
+    rows = drawn(torch.arange(len(x)))[:FEW]
     x, y = x[rows], y[rows]
     others = {}
     for name, other in _others(clf, x.shape[1]):

@@ -25,6 +25,7 @@ from assay.auditing.plausible import (
 )
 from assay.auditing.texts import TextEvidence, text_model
 from assay.core.texts import TextClassifier
+from assay.data.dataset import drawn
 from assay.report.schema import Flag
 
 CUT = 0.05
@@ -140,7 +141,7 @@ def _tried(
 ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.bool_]]]:
     """Return which of a few texts are right as they are given, by the predictions `said`, and in
     each other form that the tokenizer tells from it."""
-    rows = torch.linspace(0, len(x) - 1, min(FEW, len(x))).round().long()
+    rows = drawn(torch.arange(len(x)))[:FEW]
     some, known = [x[k] for k in rows.tolist()], y[rows]
     ids, treated = clf.tokens(some).ids, clf.treated.copy()
     others = {}
