@@ -19,6 +19,7 @@ from assay.attacks.text import (
     after_normalising,
     text_attacks,
 )
+from assay.attacks.text.asking import rows_of
 from assay.attacks.text.characters import CHANGES, FORMS, normalised
 from assay.attacks.text.offers import offer, offered
 from assay.errors import AssayError
@@ -246,6 +247,43 @@ def test_what_normal_forms_undo(kind: Any, undone: list[str]) -> None:
     assert result.adversarial[0] != "a good film"
     left = {form: after_normalising(result, form).value for form in FORMS}
     assert left == {form: 0.0 if form in undone else 1.0 for form in FORMS}
+
+
+def test_the_strict_setting_has_swaps() -> None:
+    """Pruthi et al. 2019: neighbours inside a word exchanged are one edit."""
+    attack = Misspell(edits=("swap",), setting="strict", share=1.0)
+    result = run(attack, Lexicon(), ["a great film"], stop="fooled")
+    assert result.success.tolist() == [True]
+    assert result.adversarial[0].split()[1] in ("gerat", "graet")
+
+
+@pytest.mark.parametrize("setting", ["permissive", "strict"])
+def test_of_every_kind_of_misspelling_as_many_are_tried(setting: Any) -> None:
+    row = rows_of(["a boring film"], torch.tensor([0]))[0]
+    attack = Misspell(setting=setting)
+    draws = torch.linspace(0, 0.99, 64).tolist()
+    found = attack.options(row, 1, draws)
+    assert len(set(found)) == attack.tries == 8
+    kinds = [{kind for kind in attack.edits if new in CHANGES[kind]("boring")} for new in found]
+    assert [sum(kind in some for some in kinds) for kind in attack.edits] == [2, 2, 2, 2]
+    assert all(attack.threat.allows(("boring", new)) for new in found)
+    short = rows_of(["a film"], torch.tensor([0]))[0]
+    swaps = Misspell(edits=("swap", "replace"), setting="strict").options(short, 1, draws)
+    assert len(swaps) == 8  # there is one swap that keeps the ends: letters make up for it
+    assert swaps.count("flim") == 1
+
+
+@pytest.mark.parametrize("importance", ["delete", "unknown"])
+def test_of_a_word_that_is_repeated_all_may_be_changed(importance: Any) -> None:
+    class Count(Lexicon):
+        def query(self, x: list[str]) -> torch.Tensor:
+            self.queries += len(x)
+            return torch.tensor([[0.5, float(text.split().count("good"))] for text in x])
+
+    attack = Misspell(importance=importance, share=1.0)
+    result = run(attack, Count(), ["good good good film"], stop="fooled")
+    assert result.success.tolist() == [True]
+    assert "good" not in result.adversarial[0].split()
 
 
 def test_each_change_of_characters() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from assay.core.edits import cased, edits, levenshtein, pieces, replaced, words
+from assay.core.edits import cased, edits, pieces, replaced, within, words
 
 
 def shown(text: str) -> list[str]:
@@ -73,8 +75,37 @@ def test_the_fewest_edits(x: str, adv: str, found: list[tuple[str | None, str | 
     assert edits(x, adv) == found
 
 
-def test_characters_and_case() -> None:
-    assert [levenshtein("kitten", other) for other in ("sitting", "kitten", "")] == [3, 0, 6]
+def distance(a: str, b: str, swap: int) -> int:
+    """Return the edit distance of two strings by its definition."""
+    if not (a and b):
+        return len(a + b)
+    ways = [distance(a[:-1], b[:-1], swap) + (a[-1] != b[-1])]
+    ways += [distance(a[:-1], b, swap) + 1, distance(a, b[:-1], swap) + 1]
+    if len(a) > 1 and len(b) > 1 and a[-2:] == b[-1] + b[-2]:
+        ways.append(distance(a[:-2], b[:-2], swap) + swap)
+    return min(ways)
+
+
+def test_distances_are_those_of_the_definition() -> None:
+    assert [distance("kitten", other, 2) for other in ("sitting", "kitten", "")] == [3, 0, 6]
+    draw = random.Random(0)
+    for _ in range(300):
+        a, b = ("".join(draw.choices("abc", k=draw.randint(0, 5))) for _ in range(2))
+        for swap in (1, 2):
+            found = [within(a, b, most, swap) for most in range(11)]  # type: ignore[arg-type]
+            assert found == [most >= distance(a, b, swap) for most in range(11)]
+
+
+def test_distances_of_long_texts_take_little_memory() -> None:
+    x = "good film " * 150
+    tracemalloc.start()
+    assert within(x, f"a{x}b", 30)
+    assert not within(x, "b" * len(x), 30)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def test_case() -> None:
     assert [cased("fine", like) for like in ("good", "Good", "GOOD", "I")] == [
         *("fine", "Fine", "FINE", "Fine")
     ]

@@ -68,6 +68,8 @@ def test_edits_of_characters() -> None:
     assert not inside(strict, X.replace("good", "wood"))
     assert inside(strict, "the plit", "the plot")
     assert not inside(strict, "a pen", "a pan")
+    assert inside(strict, "the polt", "the plot")  # neighbours exchanged: one edit
+    assert not inside(Words(in_all=1), "the polt", "the plot")  # of Levenshtein's, two
 
 
 def test_similar_sentences_by_the_angle() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 WITHIN = frozenset("'’-_")
 """Characters that part no word where letters are on both sides: don't, well-made."""
@@ -147,17 +147,55 @@ def places(x: str, adv: str) -> list[tuple[Piece | None, Piece | None]]:
     return found[::-1]
 
 
-def levenshtein(a: str, b: str) -> int:
-    """Return the fewest characters replaced, left out or put in that make `b` of `a`; two
-    neighbours exchanged are two.
+def within(a: str, b: str, most: int, swap: Literal[1, 2] = 2) -> bool:
+    """Return whether `most` characters replaced, left out or put in make `b` of `a`.
 
-    >>> levenshtein("film", "flim"), levenshtein("plot", "plott")
-    (2, 1)
+    Only what `most` edits can reach of the table of distances is computed, between what both begin
+    and end with (Ukkonen 1985, "Algorithms for approximate string matching").
+
+    Args:
+        swap: what two neighbours exchanged count as: 2 edits (Levenshtein), or 1 (Damerau).
+
+    >>> within("film", "flim", 1), within("film", "flim", 1, swap=1)
+    (False, True)
     """
-    return _table(a, b)[len(a)][len(b)]
+    start = _shared(a, b)
+    a, b = a[start:], b[start:]
+    end = _shared(a[::-1], b[::-1])
+    a, b = a[: len(a) - end], b[: len(b) - end]
+    most = min(most, len(a) + len(b))
+    if abs(len(a) - len(b)) > most:
+        return False
+    # row[k] is the distance of the first i characters of a and the first i - most + k of b
+    width, far = 2 * most + 1, most + 1
+    before, above = [far] * width, [abs(k - most) if k >= most else far for k in range(width)]
+    for i in range(1, len(a) + 1):
+        row: list[int] = []
+        for k, j in enumerate(range(i - most, i + most + 1)):
+            if j < 0 or j > len(b):
+                row.append(far)
+                continue
+            least = i if j == 0 else above[k] + (a[i - 1] != b[j - 1])
+            if j and k:
+                least = min(least, row[-1] + 1)
+            if k + 1 < width:
+                least = min(least, above[k + 1] + 1)
+            if i > 1 and j > 1 and a[i - 2 : i] == b[j - 1] + b[j - 2]:
+                least = min(least, before[k] + swap)
+            row.append(least)
+        if min(*row, *above) > most:
+            return False
+        before, above = above, row
+    return above[len(b) - len(a) + most] <= most
 
 
-def _table(a: str | list[str], b: str | list[str]) -> list[list[int]]:
+def _shared(a: str, b: str) -> int:
+    """Return how many characters both begin with."""
+    apart = (at for at, (one, two) in enumerate(zip(a, b, strict=False)) if one != two)
+    return next(apart, min(len(a), len(b)))
+
+
+def _table(a: list[str], b: list[str]) -> list[list[int]]:
     """Return the edit distances of all beginnings: [i][j] of the first i of `a`, j of `b`."""
     table = [list(range(len(b) + 1))]
     for i, one in enumerate(a, 1):

@@ -125,12 +125,12 @@ def _put_in_order(
     """Set the order of every row's words, and return what that took, int64 (n,)."""
     places = [may_change(row, threat) for row in rows]
     chance = rng.uniform((DRAWS,)).tolist()
-    without: list[dict[str, int]] = [{} for _ in rows]
+    without: list[dict[str, list[int]]] = [{} for _ in rows]  # of equal neighbours one sentence
     if importance != "random":
         for found, row, some in zip(without, rows, places, strict=True):
             instead = None if importance == "delete" else UNKNOWN
             for k in some:
-                found.setdefault(replaced(row.text, {k: instead}), k)
+                found.setdefault(replaced(row.text, {k: instead}), []).insert(0, k)
     spent = ask(model, rows, [[row.text, *found] for row, found in zip(rows, without, strict=True)])
     for row, some, found, draws in zip(rows, places, without, chance, strict=True):
         if importance == "random":
@@ -139,7 +139,7 @@ def _put_in_order(
             texts = list(found)
             high = judged(row, texts, loss, False)[0] if texts else []
             ranked = sorted(zip(high, texts, strict=True), key=lambda pair: pair[0])
-            row.order = [found[text] for _, text in ranked]
+            row.order = [k for _, text in ranked for k in found[text]]
         row.done = not row.order
     return spent
 

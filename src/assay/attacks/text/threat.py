@@ -19,7 +19,7 @@ from assay.attacks.text.offers import Remembered, offered
 from assay.attacks.text.stopwords import STOP_WORDS
 from assay.attacks.text.wordnet import wordnet
 from assay.config import Number
-from assay.core.edits import Edit, edits, levenshtein, words
+from assay.core.edits import Edit, edits, within, words
 from assay.core.threats import Threat
 
 Setting = Literal["permissive", "strict"]
@@ -43,7 +43,8 @@ CHARACTERS: dict[Setting, dict[str, Any]] = {
 }
 """Permissive: DeepWordBug (Gao et al. 2018), an edit distance of 30 in all; strict: Pruthi et al.
 2019, "Combating adversarial misspellings": one edit in words of four letters or more, of which the
-first and the last stay, which people read without noticing."""
+first and the last stay, which people read without noticing. Two neighbours exchanged are
+one edit, their first."""
 
 
 class Words(Threat[list[str]]):
@@ -82,7 +83,7 @@ class Words(Threat[list[str]]):
     encoder: str = "default"
     """Which sentence encoder measures it: another model than the one attacked."""
     per_word: PositiveInt | None = None
-    """Most edits of a word's characters."""
+    """Most edits of a word's characters; two neighbours exchanged are one."""
     in_all: PositiveInt | None = None
     """Most edits of characters in all of a text."""
     shortest: PositiveInt = 1
@@ -113,7 +114,7 @@ class Words(Threat[list[str]]):
         changed = edits(x, adv)
         if len(changed) > self.most(x):
             return False
-        if self.in_all is not None and levenshtein(x, adv) > self.in_all:
+        if self.in_all is not None and not within(x, adv, self.in_all):
             return False
         tagged = None
         if changed and self.part_of_speech not in (None, "wordnet"):
@@ -130,7 +131,7 @@ class Words(Threat[list[str]]):
             return False
         if self.ends_kept and (old[0] != new[0] or old[-1] != new[-1]):
             return False
-        if self.per_word is not None and levenshtein(old, new) > self.per_word:
+        if self.per_word is not None and not within(old, new, self.per_word, swap=1):
             return False
         if self.antonyms_refused and wordnet().opposed(old, new):
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor
@@ -33,12 +33,15 @@ class Misspell(CharacterAttack):
     'at most 20 % of the words, at least one, stop words kept, at most 1 edit in a word'
     """
 
+    VERSION: ClassVar[int] = 2  # swaps are single edits, and kinds have equal shares
+
     name: Literal["misspell"] = "misspell"
     """The method's name in configs."""
     edits: tuple[Change, ...] = Field(default=("swap", "delete", "insert", "replace"), min_length=1)
     """Kinds of edits: swap, delete, insert, replace, keyboard, homoglyph, wide, zero-width."""
     tries: PositiveInt = Field(default=8, le=64)
-    """Edits of a word that are tried, drawn from all there are."""
+    """Edits of a word that are tried, drawn from those that are allowed: of each kind as many, where
+    there are so many."""
     importance: Importance = "unknown"
     """How words are put in order: by what is lost with an unknown word in the place of each
     (unknown), or without it (delete), or by chance (random)."""
@@ -51,12 +54,19 @@ class Misspell(CharacterAttack):
     def options(self, row: Row, place: int, draws: list[float]) -> list[str]:
         """Return misspellings of a word of a row."""
         word = row.word(place)
-        found = list(dict.fromkeys(new for kind in self.edits for new in CHANGES[kind](word)))
-        if len(found) > self.tries:
-            # each of equal stretches of the list gives one: every kind has its share
-            ends = [round(len(found) * k / self.tries) for k in range(self.tries + 1)]
-            some = zip(ends, ends[1:], draws, strict=False)
-            found = [found[low + int(draw * (high - low))] for low, high, draw in some]
+        threat = self.threat
+        made = ((kind, new) for kind in self.edits for new in CHANGES[kind](word))
+        allowed = {new: kind for kind, new in made if threat.allows((word, new))}
+        if len(allowed) <= self.tries:
+            return list(allowed)
+        kinds = [[new for new in allowed if allowed[new] == kind] for kind in self.edits]
+        first = int(draws[-1] * len(kinds))  # which kind has one more, where they cannot be equal
+        kinds = kinds[first:] + kinds[:first]
+        found: list[str] = []
+        while len(found) < self.tries:
+            for some in kinds:
+                if some and len(found) < self.tries:
+                    found.append(some.pop(int(draws[len(found)] * len(some))))
         return found
 
     def search(

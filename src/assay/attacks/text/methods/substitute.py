@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -31,6 +31,8 @@ class Substitute(WordAttack):
     >>> attack.threat.similarity, attack.threat.share
     (0.98, 0.1)
     """
+
+    VERSION: ClassVar[int] = 4  # of a word that stands there twice running both may be changed
 
     name: Literal["substitute"] = "substitute"
     """The method's name in configs."""
