@@ -156,9 +156,11 @@ def test_each_code_means_one_thing() -> None:
 
 
 @pytest.mark.parametrize(("side", "kept"), [("right", "the plot is"), ("left", "a good film")])
-def test_a_long_text_is_cut_to_what_the_model_reads_on_either_side(side: str, kept: str) -> None:
+def test_a_long_text_is_cut_to_what_the_model_reads_on_either_side(
+    side: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clf = text_classifier()
-    clf.tokenizer.truncation_side = side
+    monkeypatch.setattr(clf.tokenizer, "truncation_side", side)  # other tests have the same one
     long = "the plot is " + "very boring " * 90 + "a good film"
     data = in_memory("made up", "test", CLASSES, ["a film", long], [0, -1])
     read = as_read(Loaded(clf, data, ()))

@@ -146,7 +146,7 @@ def of_maps(made: Callable[[Callable[[Tensor], Tensor]], Any]) -> Callable[..., 
 
 def of_held(theirs: Any, name: str) -> Callable[..., Tensor]:
     def score(seen: dict[str, Embedding]) -> Tensor:
-        detector, half = getattr(theirs, name)(None), seen["held"].rows(slice(0, None, 2))
+        detector, (half, _) = getattr(theirs, name)(None), seen["held"].halves()
         detector.fit_logits(half.logits, half.y)
         found: Tensor = detector.predict_logits(seen["test"].logits).detach()
         return found
