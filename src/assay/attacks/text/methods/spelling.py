@@ -40,8 +40,8 @@ class Misspell(CharacterAttack):
     edits: tuple[Change, ...] = Field(default=("swap", "delete", "insert", "replace"), min_length=1)
     """Kinds of edits: swap, delete, insert, replace, keyboard, homoglyph, wide, zero-width."""
     tries: PositiveInt = Field(default=8, le=64)
-    """Edits of a word that are tried, drawn from those that are allowed: of each kind as many, where
-    there are so many."""
+    """Edits of a word that are tried, drawn from those that are allowed: as many of each kind,
+    where there are so many."""
     importance: Importance = "unknown"
     """How words are put in order: by what is lost with an unknown word in the place of each
     (unknown), or without it (delete), or by chance (random)."""
