@@ -94,15 +94,14 @@ def fit(
             if recipe.guard is not None and rivals is not None and validation is not None:
                 looks = stream.child("guard")
                 run.watchman = Watchman(recipe.guard, rivals, classifier, validation, looks)
-        if checkpoint is not None and run.peers.first:
+
+        def found() -> dict[str, Any] | None:
+            if checkpoint is None:
+                return None
             run.owner = owner_of(run.model, train, recipe, stream, augment, adversary)
-        kept = run.peers.by_first(
-            lambda: (
-                read_checkpoint(checkpoint, run.owner)
-                if checkpoint is not None and checkpoint.exists()
-                else None
-            )
-        )
+            return read_checkpoint(checkpoint, run.owner) if checkpoint.exists() else None
+
+        kept = run.peers.by_first(found)
         if kept is not None:
             run.restore(kept)
             run.good = kept.get("good")
