@@ -21,15 +21,25 @@ hypothesis.settings.register_profile("nightly", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "change"))
 
 ROOT = Path(__file__).resolve().parent.parent
+GIVEN = os.environ.pop("ASSAY_DATA", "")
+"""The folder of real data. Only a test that asks for it finds it: others have to pass without."""
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The folder of real data sets (cifar10, mnist), or a skip that says how to give it."""
-    for candidate in (os.environ.get("ASSAY_DATA", ""), str(ROOT.parent / "shared" / "data")):
+def data_if_there() -> Path | None:
+    """The folder of real data sets (cifar10, mnist), for what can do without."""
+    for candidate in (GIVEN, str(ROOT.parent / "shared" / "data")):
         if candidate and (Path(candidate) / "cifar10").is_dir():
             return Path(candidate)
-    pytest.skip("no real data: set ASSAY_DATA to a folder that holds cifar10/ and mnist/")
+    return None
+
+
+@pytest.fixture(scope="session")
+def shared_data(data_if_there: Path | None) -> Path:
+    """The folder of real data sets, or a skip that says how to give it."""
+    if data_if_there is None:
+        pytest.skip("no real data: set ASSAY_DATA to a folder that holds cifar10/ and mnist/")
+    return data_if_there
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -10,13 +11,14 @@ from .peers import benchmark
 
 
 @pytest.mark.slow
-def test_a_real_collapse_is_noticed_and_gone_back_from() -> None:
+def test_a_real_collapse_is_noticed_and_gone_back_from(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """FGSM without noise at 0.2 on 2,000 images of MNIST: about half of the validation images are
     right under ten steps after six epochs, and next to none in the seventh; the guard notices that
     in the same epoch, and what is kept is as robust as before."""
     collapse = benchmark("collapse")
-    if not (collapse.DATA / "mnist").is_dir():
-        pytest.skip("no MNIST in the folder ASSAY_DATA")
+    monkeypatch.setattr(collapse, "DATA", shared_data)
     notes: list[str] = []
     history = collapse.watched("mnist", "fgsm", "return", lambda _, note: notes.append(note))
     assert "catastrophic overfitting" in history.collapses[0]

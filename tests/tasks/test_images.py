@@ -21,10 +21,9 @@ from assay.runs.worker import work
 from assay.studies.attacks import Attacks
 from assay.studies.attention import Attention
 from assay.studies.regularization import Regularization
-from assay.tasks import images
 from assay.tasks.attack import AttackNetwork
 from assay.tasks.feature_space import FeatureSpace
-from assay.tasks.images import apart
+from assay.tasks.images import apart, how_many
 from assay.tasks.saliency_shift import AttendNetwork
 from assay.tasks.train import TrainNetwork, split
 from assay.train import Recipe
@@ -61,12 +60,11 @@ def test_without_the_setting_seeds_share_their_images_and_addresses_are_as_befor
 
 @pytest.mark.parametrize(("wanted", "largely"), [(40, True), (400, False)])
 def test_seeds_whose_spread_says_what_other_images_would_change_are_apart(
-    wanted: int, largely: bool, monkeypatch: pytest.MonkeyPatch
+    wanted: int, largely: bool
 ) -> None:
     """Five seeds draw from 2,000 images, which are a sample themselves: how often the t interval
     over seeds covers the mean of all that there could be, the networks being equal."""
-    monkeypatch.setattr(images, "how_many", lambda *_, **__: 2000)
-    assert apart("digits", "test", wanted, 5) is largely
+    assert apart(wanted, 5, 2000) is largely
     rows = [drawn(torch.arange(2000), seed)[:wanted].numpy() for seed in range(5)]
     population = np.random.default_rng(0).normal(size=(4000, 2000)).astype(np.float32)
     means = np.stack([population[:, row].mean(1) for row in rows])
@@ -77,9 +75,9 @@ def test_seeds_whose_spread_says_what_other_images_would_change_are_apart(
 
 def test_classes_that_are_left_out_leave_fewer_images() -> None:
     wanted = len(load_data("digits", split="test")) // 50
-    assert apart("digits", "test", wanted, 5)
-    assert not apart("digits", "test", wanted, 5, without=(0, 1))
-    assert not apart("digits", "test", None, 1)
+    assert apart(wanted, 5, how_many("digits", "test"))
+    assert not apart(wanted, 5, how_many("digits", "test", without=(0, 1)))
+    assert not apart(None, 1, how_many("digits", "test"))
 
 
 def test_each_seed_draws_images_of_its_own() -> None:

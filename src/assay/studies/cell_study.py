@@ -134,7 +134,11 @@ class CellStudy(Study):
             chosen_by=self.searches(),
             images_drawn=self.images_by_seed
             and all(
-                apart(config.data, "train", config.train_images, self.seeds, size=config.size)
+                apart(
+                    config.train_images,
+                    self.seeds,
+                    how_many(config.data, "train", size=config.size),
+                )
                 for config in configs
             ),
             there_are=how_many(configs[0].data, "test", size=configs[0].size),

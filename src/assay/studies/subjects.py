@@ -71,12 +71,12 @@ class SubjectStudy(Study):
     def cells(self, trials: Mapping[str, Sequence[Trial]], done: Results, images: int) -> Cells:
         """Return the results so far of the networks, and of these trials on so many of the test
         images."""
+        there_are = how_many(self.data, "test", size=self.network.size)
         return Cells(
             {**self.network_cells(), **trials},
             done,
-            images_drawn=self.images_by_seed
-            and apart(self.data, "test", images, self.seeds, size=self.network.size),
-            there_are=how_many(self.data, "test", size=self.network.size),
+            images_drawn=self.images_by_seed and apart(images, self.seeds, there_are),
+            there_are=there_are,
         )
 
     def resolved(self) -> Self:

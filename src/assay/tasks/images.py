@@ -91,15 +91,7 @@ def how_many(
     return len(_whole(data, split, size, without))
 
 
-def apart(
-    data: str,
-    split: str,
-    wanted: int | None,
-    seeds: int,
-    *,
-    size: int | None = None,
-    without: tuple[int, ...] = (),
-) -> bool:
+def apart(wanted: int | None, seeds: int, there_are: int) -> bool:
     """Return whether samples that so many seeds draw are of different images, but for a few.
 
     Each seed draws n of all N images, whatever others drew, so that two seeds share n² / N of them,
@@ -109,9 +101,10 @@ def apart(
     at S n = N it is 2.25 times for five seeds, and 87 %.
 
     Args:
-        without: classes whose images are left out before the draw.
+        wanted: how many images each seed draws; None: all.
+        seeds: how many seeds draw.
+        there_are: how many images they draw from.
     """
-    there_are = how_many(data, split, size=size, without=without)
     return wanted is not None and wanted * seeds <= MOST_DRAWN * there_are
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -349,10 +348,10 @@ def as_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
 
 
-def photographs(tmp_path: Path) -> list[Path]:
+@pytest.fixture
+def photographs(tmp_path: Path, data_if_there: Path | None) -> list[Path]:
     """One of each of three shapes: real ones where they are there, smooth ones elsewhere."""
-    places = [Path(os.environ.get("ASSAY_DATA", "")), Path(__file__).parents[4] / "shared" / "data"]
-    real = sorted(file for place in places for file in place.glob("clothing/test/*/*.jpg"))
+    real = sorted(data_if_there.glob("clothing/test/*/*.jpg")) if data_if_there else []
     if real:
         return list({opened(path).size: path for path in real[:40]}.values())[:3]
     rough = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
@@ -365,14 +364,14 @@ def photographs(tmp_path: Path) -> list[Path]:
 
 @pytest.mark.parametrize("named", PROCESSORS)
 def test_photographs_are_the_same_from_a_file_a_tensor_and_its_processor(
-    named: str, tmp_path: Path
+    named: str, tmp_path: Path, photographs: list[Path]
 ) -> None:
     """But for Pillow's rounding to 256 grey levels, once per direction; a tensor is not rounded."""
     said = PROCESSORS[named]
     folder = exported(tmp_path / "net", said, side="any")
     processor = transformers.ViTImageProcessorPil(**said, do_normalize=False)
     oracle, about = load_oracle(folder), Onnx().about(str(folder))
-    for path in photographs(tmp_path):
+    for path in photographs:
         image = opened(path)
         expected = 255 * processor(image, return_tensors="pt")["pixel_values"]
         read = decode([path.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)[0]
@@ -382,10 +381,12 @@ def test_photographs_are_the_same_from_a_file_a_tensor_and_its_processor(
         assert off.mean() < 0.4
 
 
-def test_without_a_processor_files_and_tensors_are_scaled_alike(tmp_path: Path) -> None:
+def test_without_a_processor_files_and_tensors_are_scaled_alike(
+    tmp_path: Path, photographs: list[Path]
+) -> None:
     path = exported(tmp_path / "net", {}) / "model.onnx"
     oracle, about = load_oracle(path), Onnx().about(str(path))
-    for photograph in photographs(tmp_path):
+    for photograph in photographs:
         read = decode([photograph.read_bytes()], 3, SIDE, SIDE, True, about.crop, about.mode)[0]
         x = as_tensor(opened(photograph))
         off = (255 * seen(oracle, x) - torch.as_tensor(read).float()).abs()

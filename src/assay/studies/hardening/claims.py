@@ -11,6 +11,7 @@ from assay.report.numerals import bare, budget
 from assay.studies.answers import Scale, Wording, compose, points
 from assay.studies.cells import Cells
 from assay.studies.hardening.names import MIX, NATURAL, NOISY, SEVERAL, SHORT, under
+from assay.tasks.images import apart
 
 if TYPE_CHECKING:
     from assay.studies.hardening.study import Hardening
@@ -114,7 +115,8 @@ def effects(study: Hardening, cells: Cells) -> tuple[stats.Effect, ...]:
             kind,
             "Detectors differ by as much from seed to seed.",
         )
-        found.append(replace(effect, images_drawn=study.drawn_apart(study.examined)))
+        drawn = study.images_by_seed and apart(study.examined, study.seeds, cells.there_are or 0)
+        found.append(replace(effect, images_drawn=drawn))
     return tuple(found)
 
 

@@ -234,16 +234,13 @@ class Hardening(CellStudy):
 
     def all_cells(self, done: Results) -> Cells:
         """Return the results of trainings and of what was done to the networks."""
+        there_are = how_many(self.data, "test")
         return Cells(
             {**self.trials(done), **self.measured(done)},
             done,
-            images_drawn=self.drawn_apart(self.images),
-            there_are=how_many(self.data, "test"),
+            images_drawn=self.images_by_seed and apart(self.images, self.seeds, there_are),
+            there_are=there_are,
         )
-
-    def drawn_apart(self, images: int) -> bool:
-        """Return whether each seed met so many images of its own, but for a few."""
-        return self.images_by_seed and apart(self.data, "test", images, self.seeds)
 
     # -- findings ------------------------------------------------------------------------------
 

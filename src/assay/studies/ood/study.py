@@ -38,7 +38,7 @@ from assay.studies.ood.presets import (
 from assay.tasks.autoencode import Autoencoding, TrainAutoencoder
 from assay.tasks.detect import ScoreOutliers, uncorrupted
 from assay.tasks.evade import EvadeDetectors
-from assay.tasks.images import apart
+from assay.tasks.images import apart, how_many
 from assay.tasks.outside import HELD_OUT
 from assay.tasks.train import TASK, TrainNetwork
 from assay.tasks.train_time import expected_seconds
@@ -243,7 +243,8 @@ class OOD(Study):
         if self.attacked:
             trials["attack"] = self.evaded()
         size, left_out = self.network.size, self.without(0) or ()
-        drawn = apart(self.data, "test", self.inside, self.seeds, size=size, without=left_out)
+        there_are = how_many(self.data, "test", size=size, without=left_out)
+        drawn = apart(self.inside, self.seeds, there_are)
         return Cells({**self.scored(), **trials}, done, images_drawn=drawn)
 
     def findings(self, done: Results) -> Findings:

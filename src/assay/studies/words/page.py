@@ -109,7 +109,7 @@ def behaviour(study: WordStudy, cells: Cells) -> Table | None:
     """Return how often each classifier breaks each behavioural rule; seeds share texts, so that
     texts and classifiers are crossed."""
     rows: dict[str, list[tuple[Cell, ...]]] = {}  # by rule, whose classifiers stand together
-    for network in study.networks():
+    for network in study.classifiers:
         for attack in study.attacks:
             runs = cells.kept(cell(named(attack), network))
             runs = [run for run in runs if "behaviour" in run.metrics]

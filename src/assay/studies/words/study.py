@@ -32,6 +32,7 @@ from assay.studies.on_images import per_image
 from assay.studies.words import page
 from assay.tasks.attack_text import AttackText
 from assay.tasks.augment_text import Exchange
+from assay.tasks.images import apart
 from assay.tasks.texts import part
 from assay.tasks.train_text import TASK, TrainText, expected_seconds, settings
 from assay.train import AdamW, Cosine, Recipe
@@ -124,6 +125,11 @@ class WordStudy(Study):
     delta: Number = Field(default=0.05, ge=0, lt=1)
     """Smallest share of texts that matters."""
 
+    @property
+    def classifiers(self) -> tuple[str, ...]:
+        """What the classifiers are called."""
+        return (NATURAL,) if self.exchange is None else (NATURAL, AUGMENTED)
+
     # -- trials --------------------------------------------------------------------------------
 
     def networks(self) -> dict[str, list[Trial]]:
@@ -164,11 +170,12 @@ class WordStudy(Study):
 
     def findings(self, done: Results) -> Findings:
         networks = {f"{name} classifier": trials for name, trials in self.networks().items()}
+        there_are = len(part(self.data, "test"))
         cells = Cells(
             {**networks, **self.trials()},
             done,
-            images_drawn=self.seeds * self.texts <= len(part(self.data, "test")),
-            there_are=len(part(self.data, "test")),
+            images_drawn=apart(self.texts, self.seeds, there_are),
+            there_are=there_are,
         )
         return Findings(
             effects=self.effects(cells),
