@@ -25,6 +25,14 @@ GIVEN = os.environ.pop("ASSAY_DATA", "")
 """The folder of real data. Only a test that asks for it finds it: others have to pass without."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is decoded is kept for these tests alone, by all of their processes together."""
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["ASSAY_CACHE"] = str(run / "decoded")
+
+
 @pytest.fixture(scope="session")
 def data_if_there() -> Path | None:
     """The folder of real data sets (cifar10, mnist), for what can do without."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,19 @@ def test_related_words_the_nearer_first() -> None:
     assert Synonyms().of(*of) == ["grand", "fine", "decent"]
     assert Synonyms(related=True).of(*of) == ["grand", "fine", "decent", "good"]
     assert Synonyms().model_dump() == {"name": "wordnet", "most": 50}, "or old trials move"
+
+
+def test_it_is_found_in_any_of_the_data_folders_and_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WNHOME", "NLTK_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    one, two, kept = (tmp_path / name for name in ("one", "two", "kept"))
+    monkeypatch.setenv("ASSAY_DATA", f"{one}{os.pathsep}{two}")
+    monkeypatch.setenv("ASSAY_CACHE", str(kept))
+    there = list(reader.places())
+    assert there[1:3] == [one / "wordnet", two / "wordnet"]
+    assert kept / "wordnet" in there
 
 
 def test_antonyms_of_a_word_and_of_what_it_is_like() -> None:

@@ -12,6 +12,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
+from assay.disk import cache_folder
 from assay.errors import AssayError
 
 Pos = Literal["n", "v", "a", "r"]
@@ -40,11 +41,14 @@ SHORT = 6
 
 def places() -> Iterator[Path]:
     """Yield the folders where WordNet may be, in the order they are looked at: $WNHOME, Debian's
-    wordnet-base, the data folder of assay, nltk's data."""
+    wordnet-base, the folders where data sets are looked for and that of what is cached, nltk's
+    data."""
+    from assay.data.load import places as data_folders  # which loads torch
+
     if home := os.environ.get("WNHOME"):
         yield from (Path(home), Path(home) / "dict")
     yield Path("/usr/share/wordnet")
-    yield Path(os.environ.get("ASSAY_DATA") or Path.home() / ".cache" / "assay") / "wordnet"
+    yield from (place / "wordnet" for place in (*data_folders(), cache_folder(None)))
     roots = [Path(p) for p in os.environ.get("NLTK_DATA", "").split(os.pathsep) if p]
     for root in (*roots, Path.home() / "nltk_data", Path("/usr/share/nltk_data")):
         for name in ("wordnet", "wordnet31"):
