@@ -160,6 +160,16 @@ def test_a_forest_plot_does_not_enlarge_what_its_values_do_not_show():
     assert low < 0 < 0.00015 < high
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_shares_that_are_all_the_same_are_drawn_between_none_and_all(share: float) -> None:
+    rows = [(name, Estimate(share, share, share, 9, "texts"), 0) for name in "ab"]
+    (axes,) = figures.intervals(rows, "fooled").axes
+    low, high = axes.get_xlim()
+    assert (low, high) == pytest.approx((-0.04, 1.04))
+    seen = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert (seen[0], seen[-1]) == (0, 1)
+
+
 def test_intervals_without_an_end_reach_the_edge_and_zero_is_marked():
     rows = [
         ("none", Estimate(0.01, 0.0, 0.02, 10, "seeds"), 0),

@@ -13,7 +13,7 @@ from assay.data.textset import in_memory
 from assay.stats import proportion
 from assay.studies import load
 from assay.studies.words import WordStudy
-from assay.studies.words.page import behaviour, cell, changes, named
+from assay.studies.words.page import behaviour, cell, changes, most_and_least, named
 from assay.studies.words.study import AUGMENTED
 from assay.tasks.augment_text import Exchange
 from assay.tasks.train_text import TrainText
@@ -43,6 +43,23 @@ def test_changes_are_written_out() -> None:
     assert changes(one) == "a [good → fine] film"
     inside = {"text": "an artful work of film", "adversarial": "an artful work of art"}
     assert changes(inside) == "an artful work of [film → art]"
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"names": 0.0}, "Names fools 0.0 % of the texts"),
+        ({"names": 0.0, "misspell": 0.0}, "Every attack fools 0.0 % of the texts"),
+        (
+            {"names": 0.02, "misspell": 0.5, "hotflip": 0.3},
+            "Misspell: 50.0 % of the texts are fooled; names: 2.0 %",
+        ),
+    ],
+)
+def test_the_figure_says_what_the_most_and_the_least_successful_attack_fool(
+    shares: dict[str, float], said: str
+) -> None:
+    assert most_and_least(shares).replace("\u00a0", " ") == said
 
 
 def test_behavioural_tests_are_of_each_classifier_and_of_different_texts() -> None:

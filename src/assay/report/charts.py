@@ -60,6 +60,8 @@ def intervals(
         shown = np.concatenate([value, low, high, [np.nan if reference is None else reference]])
         shown = shown[np.isfinite(shown)]
         least, most = (shown.min(), shown.max()) if len(shown) else (0.0, 1.0)
+        if unit == "fraction" and least == most:
+            least, most = min(least, 0.0), max(most, 1.0)
         room = 0.04 * ((most - least) or 1.0)
         if 0 < most - least < NARROWEST:
             room = (NARROWEST - (most - least)) / 2

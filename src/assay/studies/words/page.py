@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -242,17 +242,24 @@ def leading(result: StudyResult) -> list[Drawing]:
     if not shares:
         return []
     rows = [(name, share, int("strict" in name)) for name, share in shares.items()]
-    most = max(shares, key=lambda name: shares[name].value or 0.0)
-    least = min(shares, key=lambda name: shares[name].value or 0.0)
     drawing = hero(
         "Texts that are fooled, by attack and setting",
-        f"{most[:1].upper()}{most[1:]}: {with_unit(shares[most].value, 'fraction')} of the texts "
-        f"are fooled; {least}: {with_unit(shares[least].value, 'fraction')}",
+        most_and_least({name: share.value or 0.0 for name, share in shares.items()}),
         "Share of the texts that the classifier gets right; the line is its 95 % interval, over "
         "seeds and texts.",
         lambda width: intervals(rows, "texts fooled", width=width),
     )
     return [drawing, *seen(result.figure(CHANGED), words_changed(table))]
+
+
+def most_and_least(shares: Mapping[str, float]) -> str:
+    """Return which share of the texts the most and the least successful attack fool."""
+    least, most = (way(shares, key=shares.__getitem__) for way in (min, max))
+    name = most[:1].upper() + most[1:]
+    said = f"{with_unit(shares[most], 'fraction')} of the texts"
+    if shares[least] == shares[most]:
+        return f"{'Every attack' if len(shares) > 1 else name} fools {said}"
+    return f"{name}: {said} are fooled; {least}: {with_unit(shares[least], 'fraction')}"
 
 
 def words_changed(table: Table) -> str:
