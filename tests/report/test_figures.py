@@ -167,7 +167,7 @@ def test_shares_that_are_all_the_same_are_drawn_between_none_and_all(share: floa
     low, high = axes.get_xlim()
     assert (low, high) == pytest.approx((-0.04, 1.04))
     seen = [tick for tick in axes.get_xticks() if low <= tick <= high]
-    assert (seen[0], seen[-1]) == (0, 1)
+    assert (seen[0], seen[-1]) == pytest.approx((0, 1))
 
 
 def test_intervals_without_an_end_reach_the_edge_and_zero_is_marked():
