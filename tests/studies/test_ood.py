@@ -108,6 +108,8 @@ def test_the_answer_begins_with_the_comparison_of_the_course() -> None:
     [
         ({"attacked": ("vim",)}, "attacked: vim is not one of the detectors"),
         ({"held_out": False}, "held-out needs held_out=true"),
+        ({"outliers": ("flat", "flat")}, "outliers: each is there once; flat is not"),
+        ({"attacked": ("knn", "gen", "knn")}, "attacked: each is there once; knn is not"),
         ({"raw": ("flat",)}, "raw: every kind there is one of the outliers too"),
         ({"outliers": ("corrupted-3",), "raw": ()}, "one kind that is no corruption"),
     ],

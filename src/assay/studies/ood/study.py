@@ -101,6 +101,13 @@ class OOD(Study):
     delta: Number = Field(default=0.01, ge=0, lt=1)
     """Smallest difference of AUROC between detectors that matters."""
 
+    @field_validator("outliers", "raw", "attacked")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"each is there once; {twice} is not")
+        return names
+
     @field_validator("outliers")
     @classmethod
     def _not_corruptions_alone(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
