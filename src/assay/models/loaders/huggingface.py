@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from assay.core.classifier import Classifier
 from assay.errors import AssayError, one_line, told
+from assay.hub import NotThere, Silent, snapshot
 from assay.models.encoders import quietly
 from assay.models.loaders.base import About, Given, Loader
 from assay.models.loaders.preprocessing import Preprocess
@@ -112,19 +113,22 @@ def _folder(spec: str) -> Path:
     if Path(spec).is_dir():
         return Path(spec)
     try:
-        from huggingface_hub import snapshot_download
+        return snapshot(spec, "model", ["*.json", "*.safetensors"])
     except ImportError as error:
         raise AssayError(
             f"{spec} is no file or folder here, and to fetch it from the Hugging Face hub "
             "huggingface_hub is needed: pip install 'assay[hub]'"
         ) from error
-    try:
-        return Path(snapshot_download(spec, allow_patterns=["*.json", "*.safetensors"]))
-    except Exception as error:  # whatever a network may bring
+    except NotThere as error:
+        raise AssayError(
+            f"there is no file or folder {spec}, and no model of this name on the Hugging Face "
+            "hub, or it is not public"
+        ) from error
+    except Silent as error:
         raise AssayError(
             f"there is no file or folder {spec}, and it cannot be fetched from the Hugging Face "
             f"hub: where there is a network, hf download {spec} --local-dir FOLDER, and name the "
-            f"folder here ({one_line(told(error), 120)})"
+            f"folder here ({one_line(str(error), 120)})"
         ) from error
 
 
