@@ -172,6 +172,12 @@ def not_text(path: Path) -> bool:
     return False
 
 
+def data_folders() -> list[Path]:
+    """Return the folders in which a data set is looked for by its name."""
+    given = os.environ.get("ASSAY_DATA", "").split(os.pathsep)
+    return [expanded(place) for place in given if place] + [Path("data")]
+
+
 def cache_folder(cache: str | Path | None) -> Path:
     """Return where what can be made again is kept: `cache`, `$ASSAY_CACHE`, or the user's cache."""
     if cache is not None:

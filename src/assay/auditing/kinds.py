@@ -11,12 +11,13 @@ from torch import Tensor
 from assay.core.embedding import Embedding
 from assay.data.codec import quality_of
 from assay.data.dataset import Dataset, in_memory
-from assay.data.load import BUNDLED, HUB, places
+from assay.data.load import BUNDLED, HUB
 from assay.data.loadtexts import HUB as TEXTS
 from assay.data.loose import loose_images
 from assay.data.outliers import KINDS, outliers
 from assay.data.text_outliers import TEXT_KINDS
 from assay.data.textfiles import SUFFIXES
+from assay.disk import data_folders
 from assay.errors import AssayError, expanded, unknown
 from assay.ood.evaluation import overlap
 
@@ -42,7 +43,7 @@ def refuse_what_is_not_there(name: str) -> None:
     """
     path = expanded(name)
     of_texts = path.is_file() and path.suffix.lower() in (*SUFFIXES, ".txt")
-    there = path.is_dir() or of_texts or any((p / Path(name).name).is_dir() for p in places())
+    there = path.is_dir() or of_texts or any((p / Path(name).name).is_dir() for p in data_folders())
     known = [*(kind for kind in KINDS if kind != "held-out"), *TEXT_KINDS]
     if (
         not there

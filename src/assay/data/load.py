@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from assay.data.opened import Asked
 from assay.data.shapes import shapes
 from assay.data.splits import SPLITS
 from assay.data.walk import printable
-from assay.disk import cache_folder
+from assay.disk import cache_folder, data_folders
 from assay.errors import AssayError, expanded, one_line, unknown
 from assay.usercode import names_function
 
@@ -95,7 +94,7 @@ def image_set(name: str | Path, split: str, asked: Asked, cache: str | Path | No
     hub_id = HUB.get(str(name), str(name))
     in_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
     if in_folder or not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):
-        raise _no_folder(Path(name), [*BUNDLED, *HUB, *_names_in(*places())])
+        raise _no_folder(Path(name), [*BUNDLED, *HUB, *_names_in(*data_folders())])
     folder, origin = fetched(hub_id)
     return folder_set(folder, split, asked, kept, origin)
 
@@ -113,7 +112,7 @@ def _folder(name: str | Path) -> Path | None:
         raise AssayError(f"the data folder {printable(str(path))} is a file: {_of_file(path)}")
     if isinstance(name, Path) or path.is_absolute() or name.startswith((".", "~")):
         raise _no_folder(path, [])
-    for place in places():
+    for place in data_folders():
         if (place / path.name).is_dir():
             return place / path.name
     return None
@@ -142,12 +141,6 @@ def _no_folder(path: Path, known: Iterable[str]) -> AssayError:
     hint = f": did you mean {' or '.join(map(repr, map(printable, guesses)))}?" if near else ""
     known = f"; data sets known by name: {', '.join(dict.fromkeys(known))}" if known else ""
     return AssayError(f"no such folder: {one_line(printable(str(path)), 120)!r}{hint}{known}")
-
-
-def places() -> list[Path]:
-    """Return the folders in which a data set is looked for by its name."""
-    given = os.environ.get("ASSAY_DATA", "").split(os.pathsep)
-    return [expanded(place) for place in given if place] + [Path("data")]
 
 
 def _names_in(*places: Path) -> list[str]:

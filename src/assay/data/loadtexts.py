@@ -14,13 +14,13 @@ import numpy as np
 from assay.data.called_texts import called_texts
 from assay.data.classes import by_name
 from assay.data.hub import fetched
-from assay.data.load import places
 from assay.data.metadata import extend
 from assay.data.opened import split_of
 from assay.data.splits import content_key, held_out
 from assay.data.textfiles import SUFFIXES, Rows, read_rows
 from assay.data.textset import TextSet, in_memory
 from assay.data.walk import printable, walk
+from assay.disk import data_folders
 from assay.errors import AssayError, NoSplit, expanded, one_line, unknown
 from assay.usercode import names_function
 
@@ -136,7 +136,7 @@ def _files(name: str | Path) -> tuple[str, dict[str, list[Path]]]:
     folder = path if path.is_dir() else None
     short = path.name
     if folder is None and not path.is_absolute() and not str(name).startswith((".", "~")):
-        folder = next((place / short for place in places() if (place / short).is_dir()), None)
+        folder = next((place / short for place in data_folders() if (place / short).is_dir()), None)
     if folder is None:
         hub_id = HUB.get(str(name), str(name))
         if isinstance(name, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id):

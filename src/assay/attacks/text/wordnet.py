@@ -12,7 +12,7 @@ from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
-from assay.disk import cache_folder
+from assay.disk import cache_folder, data_folders
 from assay.errors import AssayError
 
 Pos = Literal["n", "v", "a", "r"]
@@ -43,8 +43,6 @@ def places() -> Iterator[Path]:
     """Yield the folders where WordNet may be, in the order they are looked at: $WNHOME, Debian's
     wordnet-base, the folders where data sets are looked for and that of what is cached, nltk's
     data."""
-    from assay.data.load import places as data_folders  # which loads torch
-
     if home := os.environ.get("WNHOME"):
         yield from (Path(home), Path(home) / "dict")
     yield Path("/usr/share/wordnet")
