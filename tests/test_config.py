@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from assay.auditing.policy import Policy
 from assay.config import Config, Number, canonical_json, digest, parse_number
+from assay.described import described
 from assay.errors import AssayError, nearest, unknown
 from assay.inputs import Inputs
 
@@ -279,9 +280,26 @@ def test_configs_cannot_be_changed() -> None:
 def test_fields_are_described_by_the_string_below_them() -> None:
     class Described(Config):
         steps: int = 3
-        """How many."""
+        """How many:
+            at most."""
+        given: int = Field(default=1, description="As pydantic has it.")
+        """Not this."""
+        rest: int = 0
 
-    assert Described.model_json_schema()["properties"]["steps"]["description"] == "How many."
+    class Child(Described):
+        rest: int = 1
+        """The child's."""
+        steps: int = 4
+
+    assert described(Described) == {
+        "steps": "How many:\nat most.",
+        "given": "As pydantic has it.",
+        "rest": "",
+    }
+    assert described(Child) == {"steps": "", "given": "As pydantic has it.", "rest": "The child's."}
+    typed: dict[str, Any] = {"Config": Config, "__name__": "nowhere"}
+    exec("class Typed(Config):\n    steps: int = 3\n    'How many.'", typed)
+    assert described(typed["Typed"]) == {"steps": ""}
 
 
 def test_nearest_names() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 SRC = Path(__file__).resolve().parent.parent / "src" / "assay"
 
-FOUNDATION = {"config", "disk", "errors", "lazy"}
+FOUNDATION = {"config", "described", "disk", "errors", "lazy"}
 FAMILY = FOUNDATION | {"core", "stats"}
 EVERYTHING = {path.stem for path in SRC.iterdir() if path.name != "__pycache__"} | {"assay"}
 
@@ -21,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "lazy": set(),
     "disk": {"errors"},
+    "described": set(),
     "config": {"errors"},
     "usercode": {"disk", "errors"},
     "hub": {"errors"},
@@ -53,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 WITHOUT_TORCH = (
     "errors",
     "config",
+    "described",
     "disk",
     "lazy",
     "usercode",

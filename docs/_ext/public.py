@@ -19,6 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from assay.config import Config
+from assay.described import described
 
 SECTION = re.compile(r"(Args|Returns|Raises|Yields|Attributes|Example):$")
 CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
@@ -73,9 +74,9 @@ def as_rst(lines: Sequence[str]) -> Iterator[str]:
 def fields(kind: type[Config]) -> Iterator[str]:
     """Yield the settings of a config, by field, with what they mean."""
     yield ""
-    for name, field in kind.model_fields.items():
+    for name, said in described(kind).items():
         if name != "name":
-            yield f":param {name}: {prose(' '.join((field.description or '').split()))}"
+            yield f":param {name}: {prose(' '.join(said.split()))}"
     yield ""
 
 

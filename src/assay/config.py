@@ -154,7 +154,6 @@ class Config(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         validate_default=True,
-        use_attribute_docstrings=True,
     )
 
     VERSION: ClassVar[int] = 1

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from assay.core.classifier import Classifier
 from assay.core.embedding import Embedding
 from assay.core.random import Stream
+from assay.described import described
 from assay.errors import AssayError
 from assay.models.autoencoder import Autoencoder, VariationalAutoencoder
 from assay.ood import ASH, DICE, SCALE, AnyDetector, Detector, FittedDetector, detectors
@@ -274,7 +275,6 @@ def test_a_config_is_read_back_as_it_was_printed(kind: type[Detector]) -> None:
     assert kind.from_yaml(config.to_yaml()) == config
     adapter = TypeAdapter(AnyDetector)
     assert adapter.validate_python(config.model_dump(mode="json")) == config
-    for field in kind.model_fields.values():
-        assert field.description
+    assert all(described(kind).values())
     with pytest.raises(AssayError, match="unknown key"):
         kind.parse({"no_such_key": 1})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from assay.core.classifier import Classifier
+from assay.described import described
 from assay.errors import AssayError
 from assay.explain import AnyExplainer, Explainer, explainers
 from contract.untouched import untouched
@@ -268,8 +269,7 @@ def test_a_config_is_read_back_as_it_was_printed(kind: type[Explainer]) -> None:
     assert kind.from_yaml(config.to_yaml()) == config
     adapter = TypeAdapter(AnyExplainer)
     assert adapter.validate_python(config.model_dump(mode="json")) == config
-    for field in kind.model_fields.values():
-        assert field.description
+    assert all(described(kind).values())
     with pytest.raises(AssayError, match="unknown key"):
         kind.parse({"no_such_key": 1})
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from assay.core.attribution import Attribution
 from assay.core.classifier import Classifier
 from assay.core.oracle import Encoded
+from assay.described import described
 from assay.errors import AssayError
 from assay.explain import (
     Explainer,
@@ -345,8 +346,7 @@ def test_mistakes() -> None:
 def test_a_config_is_read_back_as_it_was_printed() -> None:
     config = FaithfulnessConfig(explainers=(GradCAM(layer="1"), Occlusion()), deleted=0.5)
     assert FaithfulnessConfig.from_yaml(config.to_yaml()) == config
-    for field in FaithfulnessConfig.model_fields.values():
-        assert field.description
+    assert all(described(FaithfulnessConfig).values())
 
 
 def test_the_figure_has_a_line_for_each_and_one_for_chance() -> None:

@@ -16,6 +16,7 @@ from assay.cli import FLAGS
 from assay.commands.sentences import InSentences
 from assay.commands.settings import Setting, flags_of
 from assay.config import Config, read_yaml
+from assay.described import described
 from assay.disk import read_small
 from assay.errors import AssayError, expanded, unknown
 
@@ -190,7 +191,7 @@ def _usual_inputs() -> dict[str, Any]:
 def _model_parameter() -> inspect.Parameter:
     from assay.inputs import Inputs
 
-    text = " ".join((Inputs.model_fields["model"].description or "").split())
+    text = " ".join(described(Inputs)["model"].split())
     annotation = Annotated[str, Parameter(help=text)]
     return inspect.Parameter("model", inspect.Parameter.POSITIONAL_ONLY, annotation=annotation)
 

@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from pydantic import BaseModel
 
 from assay.config import as_written, models_in, tags_in, takes_many
+from assay.described import described
 
 
 @dataclass
@@ -103,11 +104,12 @@ NAMES = {int: "INT", float: "FLOAT", Path: "PATH"}
 def flags_of(model: type[BaseModel], path: tuple[str, ...] = (), only: str = "") -> list[Setting]:
     """Return a flag for every setting of a config, those of all members of a choice included."""
     found: dict[tuple[str, ...], Setting] = {}
+    said = described(model)
     for key, field in model.model_fields.items():
         here = (*path, key)
         inside = models_in(field.annotation)
         plain = not inside or takes_many(field.annotation)
-        text = " ".join((field.description or "").split())
+        text = " ".join(said[key].split())
         if plain:
             bare = _bare(field.annotation)
             flag = Setting(

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
-from scipy.stats import rankdata
 
 from assay.core.attribution import Attribution
 from assay.errors import AssayError
@@ -225,6 +224,8 @@ def rank_correlation(a: Array, b: Array) -> Array:
 
     NaN where a map is the same everywhere.
     """
+    from scipy.stats import rankdata  # which takes as long to load as half of torch
+
     ranks = (rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b))
     first, second = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     scale = np.sqrt((first**2).sum(1) * (second**2).sum(1))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from scipy.stats import beta, binom
 from torch import Tensor, nn
 
 from assay.core.embedding import Embedding
@@ -113,6 +112,8 @@ class FittedDetector:
         Raises:
             AssayError: if it was not calibrated.
         """
+        from scipy.stats import beta  # which takes as long to load as half of torch
+
         if self.tpr is None:
             _ = self.threshold
             raise AssayError(f"this {self.detector.name} has a threshold, but not what it is for")
@@ -136,6 +137,8 @@ class FittedDetector:
         Raises:
             AssayError: for fewer rows than such a threshold takes (19 at 0.95).
         """
+        from scipy.stats import binom
+
         if not 0 < tpr < 1:
             raise AssayError(f"tpr is a fraction between 0 and 1, got {tpr}")
         place = _place(tpr, len(e))

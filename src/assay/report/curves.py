@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from assay.report.numerals import Doubtful, budget, norm_name, power_of_ten
 from assay.report.schema import RobustnessCurve
@@ -289,6 +288,8 @@ def name_ends(axes: Axes, ends: Sequence[End], side: Literal["left", "right"] = 
     A label that is not where its line ends is joined to it by a thin line. Where lines are dashed,
     each label has a piece of its line before it.
     """
+    from scipy.optimize import isotonic_regression
+
     if not ends:
         return
     ordered = sorted(ends, key=lambda end: end.y)

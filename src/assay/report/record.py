@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from assay.config import explain
+from assay.described import describe
 from assay.errors import AssayError
 from assay.report.svg import only_drawing
 
@@ -68,13 +69,18 @@ def _short(value: Any) -> Any:
 class Record(BaseModel):
     """The base of all of them: frozen, no unknown keys, no NaN."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
             yield name, _short(value)
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **settings: Any) -> dict[str, Any]:
+        """Return the JSON schema, in which each field says what it is."""
+        schema = super().model_json_schema(*args, **settings)
+        describe(schema, cls)
+        return schema
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy import special
 
 from assay.errors import AssayError
 from assay.stats.estimates import Estimate, Floats, Ints, binomial_variance
@@ -157,7 +157,7 @@ def _ece_interval(
         drawn = rng.integers(0, n, n)
         row[:] = np.bincount(place[drawn], gap[drawn], bins) / n
     tail = (1 + level) / 2
-    least = norm.ppf(tail) * math.sqrt(binomial_variance(float(right.mean()), n))
+    least = float(special.ndtri(tail)) * math.sqrt(binomial_variance(float(right.mean()), n))
     noise = max(least, float(np.quantile(np.abs(resampled - gaps).sum(1), tail)))
     high = max(value + least, float(np.quantile(np.abs(resampled).sum(1), tail)))
     return Estimate(value, max(0.0, value - noise), max(value, min(1.0, high)), n, "images", level)

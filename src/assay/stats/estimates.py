@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
-from scipy.stats import binomtest
 
 from assay.errors import AssayError
 
@@ -87,8 +86,12 @@ def proportion(successes: int, n: int, of: str, level: float = 0.95) -> Estimate
         raise AssayError(f"a proportion needs 0 <= successes <= n, got {successes} of {n} {of}")
     if n == 0:
         return Estimate(math.nan, 0.0, 1.0, 0, of, level)
-    interval = binomtest(int(successes), int(n)).proportion_ci(level, method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high), int(n), of, level)
+    rate, z = successes / n, _z(level)
+    width = 2 * (n + z**2)
+    centre = (2 * n * rate + z**2) / width
+    half = z / width * math.sqrt(4 * n * rate * (1 - rate) + z**2)
+    low, high = 0.0 if successes == 0 else centre - half, 1.0 if successes == n else centre + half
+    return Estimate(rate, low, high, int(n), of, level)
 
 
 def binomial_variance(rate: float, images: int) -> float:
@@ -211,6 +214,8 @@ def mcnemar(
     n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
     if n == 0:
         return McNemar(math.nan, Estimate(math.nan, -1.0, 1.0, 0, of, level), 0, 0)
+    from scipy.stats import binomtest  # which takes as long to load as half of torch
+
     discordant = only_a + only_b
     p = float(binomtest(only_a, discordant).pvalue) if discordant else 1.0
     centre = (only_a - only_b) / (n + 2)

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
-from scipy.stats import binom, rankdata
 
 from assay.errors import AssayError
 from assay.stats.estimates import Estimate, Floats, proportion, vector
@@ -35,6 +34,8 @@ def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> E
     >>> assay.stats.auroc([1, 2, 3], [2.5, 4, 5]).value  # 8 of 9 pairs
     0.8888888888888888
     """
+    from scipy.stats import rankdata  # which takes as long to load as half of torch
+
     inliers, outliers = _scores(scores_in, "scores_in"), _scores(scores_out, "scores_out")
     m, n = len(inliers), len(outliers)
     of = f"scores, {m:,} inliers and {n:,} outliers"
@@ -139,6 +140,8 @@ def fpr_at_tpr(
     >>> assay.stats.fpr_at_tpr(range(100), [50, 200]).value
     0.5
     """
+    from scipy.stats import binom
+
     if not 0 < tpr <= 1:
         raise AssayError(f"tpr is a share in (0, 1], got {tpr:g}")
     kept, passing = _scores(scores_in, "scores_in"), _scores(scores_out, "scores_out")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from scipy.stats import chi2_contingency
 
 from assay import stats
 from assay.attacks.base import Attack, Stop
@@ -168,6 +167,8 @@ def rates(counts: Mapping[str, int]) -> dict[str, stats.Estimate]:
 def alike(shares: Sequence[tuple[int, int]]) -> float | None:
     """Return how probable shares are that differ so much between shards, were all shards alike:
     Pearson's χ² test; None for fewer than two shards, or shares that are all 0 or all 1."""
+    from scipy.stats import chi2_contingency
+
     counts = np.array([(k, n - k) for k, n in shares if n], dtype=np.int64).reshape(-1, 2)
     if len(counts) < 2 or (counts.sum(0) == 0).any():
         return None
