@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,9 @@ def imports_of(file: Path, source: str | None = None) -> Iterator[Import]:
     yield from walk(ast.parse(text), False, False)
 
 
-ALL = [found for file in sorted(SRC.rglob("*.py")) for found in imports_of(file)]
+@cache
+def every_import() -> list[Import]:
+    return [found for file in sorted(SRC.rglob("*.py")) for found in imports_of(file)]
 
 
 def ours(module: str) -> bool:
@@ -153,7 +156,7 @@ def test_the_page_on_architecture_names_every_room_and_no_other() -> None:
 
 
 def test_rooms_import_only_what_they_may() -> None:
-    wrong = [str(found) for found in ALL if ours(found.module) and not allowed(found)]
+    wrong = [str(found) for found in every_import() if ours(found.module) and not allowed(found)]
     assert not wrong, "\n".join(wrong)
 
 
@@ -161,7 +164,7 @@ def test_core_rests_on_torch_and_numpy_alone() -> None:
     standard = sys.stdlib_module_names
     wrong = [
         str(found)
-        for found in ALL
+        for found in every_import()
         if found.room == "core"
         and not ours(found.module)
         and found.module.split(".")[0] not in FIRST_PARTY_OF_CORE | standard
@@ -172,7 +175,7 @@ def test_core_rests_on_torch_and_numpy_alone() -> None:
 def test_torch_is_not_imported_where_it_must_not_be() -> None:
     wrong = [
         str(found)
-        for found in ALL
+        for found in every_import()
         if found.room in WITHOUT_TORCH
         and found.module.split(".")[0] in ("torch", "accelerate", "torchvision")
         and not found.for_types_only
@@ -181,7 +184,9 @@ def test_torch_is_not_imported_where_it_must_not_be() -> None:
 
 
 def test_statistics_need_numpy_and_scipy_alone() -> None:
-    packages = {f.module.split(".")[0] for f in ALL if f.room == "stats" and not ours(f.module)}
+    packages = {
+        f.module.split(".")[0] for f in every_import() if f.room == "stats" and not ours(f.module)
+    }
     assert packages - sys.stdlib_module_names <= {"numpy", "scipy"}
 
 
