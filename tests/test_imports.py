@@ -250,6 +250,15 @@ def test_rooms_without_torch_load_without_torch(room: str) -> None:
     assert not {"torch", "accelerate", "datasets"} & loaded_by("\n".join(lines))
 
 
+def test_what_trains_loads_no_more_than_it_needs() -> None:
+    program = "import sys, assay.tasks.train; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loaded = set(ast.literal_eval(done.stdout))
+    assert "torch" in loaded
+    assert not {"scipy.stats", "scipy.optimize", "matplotlib", "sklearn", "pandas"} & loaded
+
+
 @pytest.mark.parametrize("name", ["AssayError", "runs", "report", "stats", "studies"])
 def test_light_names_stay_light(name: str) -> None:
     assert "torch" not in loaded_by(f"import assay; assay.{name}")

@@ -1,5 +1,5 @@
 """Networks and images against statsmodels: errors clustered in two ways, analysis of variance, and
-McNemar's exact test."""
+McNemar's exact test; proportions against scipy."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.contingency_tables import mcnemar as peer_mcnemar
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-from assay.stats import crossed_mean, mcnemar
+from assay.stats import crossed_mean, mcnemar, proportion
 
 
 def table(networks: int, images: int, *, missing: float = 0.0) -> NDArray[np.float64]:
@@ -90,3 +93,11 @@ def test_mcnemar_is_statsmodels_exact_one(only_a: int, only_b: int) -> None:
     b = np.repeat([True, False, True, False], [both, only_a, only_b, neither])
     peer = peer_mcnemar([[both, only_a], [only_b, neither]], exact=True)
     assert mcnemar(a, b).p == pytest.approx(peer.pvalue)
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([0.5, 0.9, 0.95, 0.99375]))
+def test_a_proportion_is_scipys_to_the_last_bit(n: int, share: float, level: float) -> None:
+    successes = round(share * n)
+    theirs = binomtest(successes, n).proportion_ci(level, method="wilson")
+    ours = proportion(successes, n, "images", level)
+    assert (ours.low, ours.high) == (theirs.low, theirs.high)
