@@ -33,7 +33,8 @@ def unasked() -> Iterator[None]:
 
 def snapshot(name: str, kind: Literal["dataset", "model"], patterns: Sequence[str]) -> Path:
     """Return the folder of a repository's files, whose name is their revision; where the hub does
-    not answer, or is not to be asked ($HF_HUB_OFFLINE), that of what was fetched before.
+    not answer, or is not to be asked ($HF_HUB_OFFLINE), that of what was fetched before. The hub's
+    library refuses what it knows to have fetched in part.
 
     Args:
         name: "owner/name".

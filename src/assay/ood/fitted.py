@@ -112,7 +112,7 @@ class FittedDetector:
         Raises:
             AssayError: if it was not calibrated.
         """
-        from scipy.stats import beta  # which takes as long to load as half of torch
+        from scipy.stats import beta  # which takes a third as long to load as torch
 
         if self.tpr is None:
             _ = self.threshold

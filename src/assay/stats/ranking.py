@@ -34,7 +34,7 @@ def auroc(scores_in: ArrayLike, scores_out: ArrayLike, level: float = 0.95) -> E
     >>> assay.stats.auroc([1, 2, 3], [2.5, 4, 5]).value  # 8 of 9 pairs
     0.8888888888888888
     """
-    from scipy.stats import rankdata  # which takes as long to load as half of torch
+    from scipy.stats import rankdata  # which takes a third as long to load as torch
 
     inliers, outliers = _scores(scores_in, "scores_in"), _scores(scores_out, "scores_out")
     m, n = len(inliers), len(outliers)
