@@ -21,8 +21,9 @@ hypothesis.settings.register_profile("nightly", max_examples=500, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "change"))
 
 ROOT = Path(__file__).resolve().parent.parent
-GIVEN = os.environ.pop("ASSAY_DATA", "")
-"""The folder of real data. Only a test that asks for it finds it: others have to pass without."""
+GIVEN = os.environ.setdefault("ASSAY_TEST_DATA", os.environ.pop("ASSAY_DATA", ""))
+"""The folder of real data, of the processes of pytest-xdist too. Only a test that asks for it finds
+it: others have to pass without."""
 
 
 @pytest.fixture(scope="session", autouse=True)
