@@ -87,6 +87,16 @@ def distinct(names: Iterable[str], where: str) -> tuple[str, ...]:
     return found
 
 
+def repeated(names: Iterable[str]) -> str | None:
+    """Return the first name that is there more than once, if any is.
+
+    >>> repeated(("knn", "gen", "knn"))
+    'knn'
+    """
+    count = Counter(names)
+    return next((name for name in count if count[name] > 1), None)
+
+
 def numbered_apart(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of classes that are known by their numbers: those that are there twice, as
     ImageNet's cranes, have their number beside them.

@@ -12,7 +12,7 @@ from cyclopts import App, Parameter
 
 from assay.commands import flags
 from assay.commands.flags import flag_app, resolve
-from assay.errors import AssayError, unknown
+from assay.errors import AssayError, repeated, unknown
 
 app = App(
     name="sweep",
@@ -109,8 +109,7 @@ def sweep_app(study: Any, tokens: tuple[str, ...], everything: bool = True) -> A
             raise AssayError("say what is varied: --param recipe.lr=1e-4..1e-1")
         made = resolve(study, study.preset_values(preset), config, settings)
         params = tuple(read_param(text, made) for text in param)
-        paths = [one.path for one in params]
-        twice = next((path for path in paths if paths.count(path) > 1), None)
+        twice = repeated(one.path for one in params)
         if twice is not None:
             raise AssayError(f"--param {twice} was given twice")
         from assay.workflows import sweep as work

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from assay.data.tables import plain
 from assay.data.walk import printable
-from assay.errors import AssayError, one_line, told, unknown
+from assay.errors import AssayError, one_line, repeated, told, unknown
 
 SUFFIXES = frozenset({".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".ndjson"})
 TEXT_COLUMNS = ("text", "sentence", "review", "content", "document", "comment", "tweet", "body")
@@ -137,7 +137,7 @@ def headed_once(names: Sequence[Any], shown: str) -> None:
         AssayError: names it.
     """
     seen = [str(name).strip() for name in names if str(name).strip()]
-    twice = next((name for name in seen if seen.count(name) > 1), None)
+    twice = repeated(seen)
     if twice is not None:
         raise AssayError(
             f"{shown} has two columns {one_line(repr(twice), 60)}: keep one, or rename the other"

@@ -116,9 +116,7 @@ def kinds_of(spec: str | Path) -> tuple[str, ...]:
 
             found = hub.try_to_load_from_cache(str(spec), "config.json")
             if not isinstance(found, str):
-                # one short request, since a download retries for half a minute without a network
-                revision = hub.model_info(str(spec), timeout=10).sha
-                found = hub.hf_hub_download(str(spec), "config.json", revision=revision)
+                found = snapshot(str(spec), "model", ["config.json"]) / "config.json"
         kinds = json.loads(Path(found).read_text(encoding="utf-8")).get("architectures")
     except Exception:  # whatever its transport raises
         return ()

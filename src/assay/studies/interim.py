@@ -17,7 +17,7 @@ from typing import Any
 
 from assay import stats
 from assay.config import digest
-from assay.errors import AssayError
+from assay.errors import AssayError, repeated
 from assay.report.result import Claim
 from assay.runs.results import Results
 from assay.runs.store import Store
@@ -65,7 +65,7 @@ def analyses_now(
         AssayError: two claims of the study have the same code.
     """
     codes = [effect.code for effect in effects]
-    if twice := next((code for code in codes if codes.count(code) > 1), None):
+    if twice := repeated(codes):
         raise AssayError(f"{study.NAME} has two claims {twice!r}; give each a code of its own")
     kinds = planned_kinds(study)
     everything = [trial.address for trial in study.plan(done)]

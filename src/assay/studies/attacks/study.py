@@ -23,6 +23,7 @@ from assay.attacks.methods.square import Square
 from assay.attacks.methods.universal import Universal
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
+from assay.errors import repeated
 from assay.report.numerals import budget, norm_name
 from assay.report.result import Drawing, StudyResult
 from assay.runs.entry import Result
@@ -150,7 +151,7 @@ class Attacks(SubjectStudy):
             known = ", ".join(budget(eps, "linf") for eps in self.budgets)
             raise ValueError(f"at must be one of the budgets, {known}; not {self.at:g}")
         names = [run.name for run in self.runs()]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = repeated(names)
         if twice:
             raise ValueError(f"every attack is there once in each norm; {twice} is not")
 

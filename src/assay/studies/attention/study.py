@@ -24,6 +24,7 @@ from assay.attacks.methods.pgd import FGSM, PGD
 from assay.attacks.methods.pixels import FewPixel
 from assay.attacks.registry import AnyAttack
 from assay.config import Number
+from assay.errors import repeated
 from assay.explain.cam import GradCAM
 from assay.explain.registry import AnyExplainer
 from assay.report.result import Drawing, StudyResult
@@ -106,7 +107,7 @@ class Attention(SubjectStudy):
     @classmethod
     def _distinct(cls, attacks: tuple[AnyAttack, ...]) -> tuple[AnyAttack, ...]:
         names = [named(attack) for attack in attacks]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = repeated(names)
         if twice:
             raise ValueError(f"every attack and budget is there once; {twice} is not")
         return attacks

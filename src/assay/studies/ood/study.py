@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from assay import stats
 from assay.config import Number
 from assay.data import load_data
+from assay.errors import repeated
 from assay.models.autoencoder import ConvAutoencoder, VariationalAutoencoder
 from assay.ood import AnyDetector, detectors
 from assay.report.result import Drawing, StudyResult
@@ -104,7 +105,7 @@ class OOD(Study):
     @field_validator("outliers", "raw", "attacked")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := repeated(names):
             raise ValueError(f"each is there once; {twice} is not")
         return names
 
